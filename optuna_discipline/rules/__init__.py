@@ -1,0 +1,1 @@
+"""What the paper says, and what was measured about it: pure functions and frozen records (numpy only)."""

@@ -1,0 +1,180 @@
+"""The record of one training: an `EpochLog` per epoch, a `LossCurve` per run, and how to smooth it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What one epoch of training left behind.
+
+    Losses may be NaN or infinite: a diverged epoch is data. `None` means "not measured".
+
+    Attributes:
+        epoch: Index of the epoch, from 0. This is also Optuna's `step`.
+        lr: Learning rate of the epoch's last optimizer update.
+        train_loss: Mean training loss over the epoch, or None.
+        val_loss: Validation loss after the epoch, or None.
+        val_accuracy: Share of the validation samples classified rightly, in [0, 1], or None.
+    """
+
+    epoch: int
+    lr: float | None
+    train_loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
+            raise ValueError(f"`epoch` must be an integer from 0 on, but got {self.epoch!r}.")
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The epochs of one run, in order, each at most once.
+
+    Attributes:
+        logs: The epochs seen so far, by rising `epoch`; of a repeated epoch the first stays, as in Optuna.
+        n_epochs: Epochs of the whole run, as planned; a log beyond it lengthens the plan.
+        n_classes: Classes of a classification task, which fixes the loss of chance at `ln(n_classes)`; or None.
+    """
+
+    logs: tuple[EpochLog, ...]
+    n_epochs: int
+    n_classes: int | None = None
+    _columns: dict[str, FloatArray] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        first: dict[int, EpochLog] = {}
+        for log in self.logs:
+            first.setdefault(log.epoch, log)
+        logs = tuple(first[epoch] for epoch in sorted(first))
+        if isinstance(self.n_epochs, bool) or not isinstance(self.n_epochs, int) or self.n_epochs < 1:
+            raise ValueError(f"`n_epochs` must be a positive integer, but got {self.n_epochs!r}.")
+        if self.n_classes is not None and not self.n_classes >= 2:
+            raise ValueError(f"`n_classes` must be at least 2 or None, but got {self.n_classes!r}.")
+        object.__setattr__(self, "logs", logs)
+        if logs:
+            object.__setattr__(self, "n_epochs", max(self.n_epochs, logs[-1].epoch + 1))
+
+    def __len__(self) -> int:
+        return len(self.logs)
+
+    @property
+    def epochs(self) -> FloatArray:
+        """Indices of the logged epochs, shape (len(self),)."""
+        return self._column("epoch")
+
+    @property
+    def lr(self) -> FloatArray:
+        """Learning rates, shape (len(self),); NaN where not logged."""
+        return self._column("lr")
+
+    @property
+    def train_loss(self) -> FloatArray:
+        """Training losses, shape (len(self),); NaN where not logged, so ask `has_train_loss` first."""
+        return self._column("train_loss")
+
+    @property
+    def val_loss(self) -> FloatArray:
+        """Validation losses, shape (len(self),); NaN where not logged, so ask `has_val_loss` first."""
+        return self._column("val_loss")
+
+    @property
+    def has_train_loss(self) -> bool:
+        """Whether any epoch measured the training loss (a NaN that was measured counts)."""
+        return any(log.train_loss is not None for log in self.logs)
+
+    @property
+    def has_val_loss(self) -> bool:
+        """Whether any epoch measured the validation loss (a NaN that was measured counts)."""
+        return any(log.val_loss is not None for log in self.logs)
+
+    @property
+    def gap(self) -> FloatArray:
+        """Generalisation gap `val_loss - train_loss`, shape (len(self),)."""
+        with np.errstate(invalid="ignore"):
+            return self.val_loss - self.train_loss
+
+    @property
+    def fraction(self) -> float:
+        """Share of the planned run that is done, in [0, 1].
+
+        >>> LossCurve((EpochLog(0, 0.1, 1.0, 1.0), EpochLog(1, 0.1, 0.9, 1.0)), n_epochs=8).fraction
+        0.25
+        """
+        return (self.logs[-1].epoch + 1) / self.n_epochs if self.logs else 0.0
+
+    def _column(self, name: str) -> FloatArray:
+        if name not in self._columns:
+            values = [getattr(log, name) for log in self.logs]
+            column = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+            column.flags.writeable = False
+            self._columns[name] = column
+        return self._columns[name]
+
+
+def running_median(values: ArrayLike, window: int = 5) -> FloatArray:
+    """Return the centred running median; at the ends the window shrinks. One spike does not move it.
+
+    A non-finite value counts as +inf, so that a diverged stretch stays visible.
+
+    Args:
+        values: Losses, shape (n,).
+        window: Number of neighbours, odd; see `range_test` rules for why 5 and why not an average.
+
+    >>> running_median([1.0, 9.0, 1.0, 1.0, 1.0], window=3).tolist()
+    [5.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"`window` must be a positive odd number, but got {window!r}.")
+    array = np.asarray(values, dtype=np.float64)
+    finite = np.where(np.isfinite(array), array, np.inf)
+    half = window // 2
+    return np.array([_median(finite[max(0, i - half) : i + half + 1]) for i in range(len(finite))], dtype=np.float64)
+
+
+def noise_sd(values: ArrayLike) -> float:
+    """Return a robust standard deviation of the noise on a slowly moving curve (0 when it cannot be told).
+
+    The median absolute deviation of the first differences, scaled to a normal's sd and divided by sqrt(2); a trend
+    that is slow against the noise does not count.
+
+    >>> noise_sd([1.0, 1.0, 1.0, 1.0])
+    0.0
+    """
+    array = np.asarray(values, dtype=np.float64)
+    array = array[np.isfinite(array)]
+    if len(array) < 3:
+        return 0.0
+    differences = np.diff(array)
+    mad = np.median(np.abs(differences - np.median(differences)))
+    return float(1.4826 * mad / math.sqrt(2.0))
+
+
+def tail_median(values: ArrayLike, count: int = 5) -> float:
+    """Return the median of the last `count` finite values, NaN when there is none."""
+    array = np.asarray(values, dtype=np.float64)[-count:]
+    array = array[np.isfinite(array)]
+    return float(np.median(array)) if len(array) else math.nan
+
+
+def as_curve(logs: Iterable[EpochLog], *, n_epochs: int, n_classes: int | None = None) -> LossCurve:
+    """Collect an iterable of logs, such as `train_epochs(...)`, into a `LossCurve`."""
+    return LossCurve(tuple(logs), n_epochs=n_epochs, n_classes=n_classes)
+
+
+def _median(window: FloatArray) -> float:
+    ordered = np.sort(window)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return float(ordered[middle])
+    return float(ordered[middle - 1] + ordered[middle]) / 2.0
