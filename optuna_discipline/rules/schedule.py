@@ -143,7 +143,7 @@ class OneCycle:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) or hasattr(value, "__float__")
+    return hasattr(value, "__float__") and not isinstance(value, bool)
 
 
 def _is_integer(value: object) -> bool:

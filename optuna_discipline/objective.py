@@ -1,0 +1,189 @@
+"""What an objective calls: suggest the four numbers, report an epoch, be pruned in its own loop."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import optuna
+from optuna.trial import BaseTrial
+
+from optuna_discipline import trial_record
+from optuna_discipline.rules.curve import EpochLog
+
+Metric = Literal["val_loss", "val_accuracy", "train_loss"]
+METRICS = ("val_loss", "val_accuracy", "train_loss")
+
+
+@dataclass(frozen=True)
+class HyperParams:
+    """The discipline's numbers of one trial.
+
+    Attributes:
+        max_lr: Largest learning rate of the cycle.
+        momentum: Largest momentum of the cycle (beta1 of Adam).
+        weight_decay: Weight decay, as in torch.optim.
+        batch_size: Samples per optimizer update.
+        epochs: Epochs of this run, a complete cycle.
+    """
+
+    max_lr: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+
+
+def suggest_hyperparams(
+    trial: BaseTrial,
+    *,
+    lr: tuple[float, float] | float = (1e-5, 10.0),
+    momentum: tuple[float, float] | float = (0.8, 0.99),
+    weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
+    batch_size: Sequence[int] | int = 64,
+    epochs: tuple[int, int] | int = (1, 16),
+) -> HyperParams:
+    """Suggest `lr`, `momentum`, `weight_decay`, `batch_size` and `epochs` of a trial.
+
+    Args:
+        trial: A trial of any study; with another sampler these are ordinary parameters.
+        lr: Bounds (low, high), searched on a log scale, or one fixed number.
+        momentum: Bounds, or one fixed number.
+        weight_decay: Bounds, searched on a log scale, or one fixed number.
+        batch_size: Values to choose from, or one fixed number.
+        epochs: Bounds (shortest cycle, full length), or one fixed number.
+
+    Raises:
+        ValueError: If a bound is not a positive finite number, or low exceeds high.
+    """
+    low_lr, high_lr = _bounds("lr", lr)
+    low_m, high_m = _bounds("momentum", momentum, zero=True)
+    low_wd, high_wd = _bounds("weight_decay", weight_decay, zero=isinstance(weight_decay, int | float))
+    low_epochs, high_epochs = _bounds("epochs", epochs)
+    if high_m >= 1:
+        raise ValueError(f"`momentum` must be below 1, but got {momentum!r}.")
+    sizes = [batch_size] if isinstance(batch_size, int) else list(batch_size)
+    for size in sizes or [0]:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
+    return HyperParams(
+        max_lr=trial.suggest_float("lr", low_lr, high_lr, log=True),
+        momentum=trial.suggest_float("momentum", low_m, high_m),
+        weight_decay=trial.suggest_float("weight_decay", low_wd, high_wd, log=low_wd > 0),
+        batch_size=int(trial.suggest_categorical("batch_size", sizes)),
+        epochs=trial.suggest_int("epochs", int(low_epochs), int(high_epochs)),
+    )
+
+
+class TrialReporter:
+    """Writes each epoch into the trial, reports the metric, and raises `TrialPruned` in your loop.
+
+    Args:
+        trial: The objective's trial.
+        n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it.
+        metric: What `trial.report` gets, and what the study optimises: "val_loss", "val_accuracy" or "train_loss".
+        n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
+
+    Example:
+        >>> import optuna
+        >>> from optuna_discipline import EpochLog, TrialReporter
+        >>> def objective(trial):
+        ...     reporter = TrialReporter(trial, n_epochs=2)
+        ...     for epoch in range(2):
+        ...         log = EpochLog(epoch, lr=0.1, train_loss=0.9 - epoch / 2, val_loss=1.0 - epoch / 2)
+        ...         reporter.report(log)
+        ...     return log.val_loss
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study()
+        >>> study.optimize(objective, n_trials=1)
+        >>> study.best_value
+        0.5
+    """
+
+    def __init__(
+        self, trial: BaseTrial, *, n_epochs: int, metric: Metric = "val_loss", n_classes: int | None = None
+    ) -> None:
+        if isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1:
+            raise ValueError(f"`n_epochs` must be a positive integer, but got {n_epochs!r}.")
+        if metric not in METRICS:
+            raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
+        self._trial = trial
+        self._metric = metric
+        _write_run(trial, n_epochs, metric, n_classes)
+
+    def report(self, log: EpochLog) -> None:
+        """Write the epoch's row, report its metric, ask the pruner: two storage writes.
+
+        Raises:
+            optuna.TrialPruned: If the pruner says so.
+            ValueError: If the log lacks the metric.
+        """
+        value = getattr(log, self._metric)
+        if value is None:
+            raise ValueError(f"`log` must hold the reporter's metric {self._metric!r}, but it is None in {log!r}.")
+        _report(self._trial, log, value)
+
+
+def report_epoch(
+    trial: BaseTrial,
+    epoch: int,
+    *,
+    val_loss: float | None = None,
+    train_loss: float | None = None,
+    lr: float | None = None,
+    value: float | None = None,
+    n_epochs: int | None = None,
+) -> None:
+    """Report one epoch from a foreign training loop, in one line.
+
+    Args:
+        trial: The objective's trial.
+        epoch: Index of the epoch, from 0.
+        val_loss: Validation loss; needed unless `value` is given.
+        train_loss: Training loss; without it divergence is harder to see.
+        lr: Learning rate at the end of the epoch.
+        value: The study's metric, if that is not the validation loss.
+        n_epochs: Epochs of this run, as planned.
+
+    Raises:
+        optuna.TrialPruned: If the pruner says so.
+        ValueError: If neither `val_loss` nor `value` is given, or `n_epochs` is no positive integer.
+    """
+    reported = val_loss if value is None else value
+    if reported is None:
+        raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
+    if n_epochs is not None and (isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1):
+        raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
+    log = EpochLog(epoch, lr, train_loss, val_loss)
+    if epoch == 0 or not _has_run(trial):
+        _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
+    _report(trial, log, float(reported))
+
+
+def _report(trial: BaseTrial, log: EpochLog, value: float) -> None:
+    if isinstance(trial, optuna.Trial):
+        differs = None if value == log.val_loss else value
+        trial_record.write_row(trial.study._storage, trial._trial_id, log, differs)
+    trial.report(float(value), log.epoch)
+    if trial.should_prune():
+        raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
+
+
+def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: int | None) -> None:
+    if isinstance(trial, optuna.Trial):
+        trial_record.write_run(
+            trial.study._storage, trial._trial_id, n_epochs=n_epochs, metric=metric, n_classes=n_classes
+        )
+
+
+def _has_run(trial: BaseTrial) -> bool:
+    return trial_record.RUN_KEY in getattr(trial, "system_attrs", {})
+
+
+def _bounds(
+    name: str, bounds: tuple[float, float] | float, *, zero: bool = False
+) -> tuple[float, float]:
+    low, high = (bounds, bounds) if isinstance(bounds, int | float) else bounds
+    if not (all(math.isfinite(x) for x in (low, high)) and low <= high and (low > 0 or (zero and low == 0))):
+        raise ValueError(f"`{name}` must be one number or (low, high) with 0 < low <= high, but got {bounds!r}.")
+    return float(low), float(high)

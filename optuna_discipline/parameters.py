@@ -1,0 +1,89 @@
+"""Between Optuna's distributions and the rules' roles: recognise, bound, and fit a wish into a distribution."""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.trial import FrozenTrial
+
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.space import ROLES
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+
+
+def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
+    """Return the names of every role: the usual ones and the user's.
+
+    Raises:
+        ValueError: If a role is unknown.
+        TypeError: If `roles` is no mapping of strings.
+    """
+    names: dict[str, Role] = dict(ROLE_NAMES)
+    if roles is None:
+        return names
+    if not isinstance(roles, Mapping) or not all(isinstance(name, str) for name in roles):
+        raise TypeError(f"`roles` must map parameter names to roles, such as {{'alpha': 'weight_decay'}}; got {roles!r}.")
+    for name, role in roles.items():
+        if role not in ROLES:
+            raise ValueError(f"`roles` must give one of {ROLES} to {name!r}, but got {role!r}.")
+        names[name] = role
+    return names
+
+
+def bounds_of(distribution: BaseDistribution) -> Bounds | None:
+    """Return the numbers of a distribution, None where it holds something else (words, booleans, None)."""
+    if isinstance(distribution, FloatDistribution | IntDistribution):
+        return Bounds(float(distribution.low), float(distribution.high))
+    if isinstance(distribution, CategoricalDistribution):
+        numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
+        if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):
+            return Bounds.of_choices(numbers)
+    return None
+
+
+def fit(distribution: BaseDistribution, value: float) -> Any:
+    """Return the value of `distribution` nearest to a number, as a plain Python value."""
+    if isinstance(distribution, CategoricalDistribution):
+        bounds = bounds_of(distribution)
+        nearest = bounds.clip(value) if bounds is not None else None
+        return next((c for c in distribution.choices if c == nearest), distribution.choices[0])
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    inside = min(max(float(value), low), high)
+    if step is not None and not (isinstance(distribution, IntDistribution) and distribution.log):
+        inside = low + step * math.floor((inside - low) / step + 0.5)
+    if isinstance(distribution, IntDistribution):
+        return min(max(round(inside), distribution.low), distribution.high)
+    return min(max(float(inside), low), high)
+
+
+def middle_of(distribution: BaseDistribution) -> Any:
+    """Return the middle of a distribution (in the exponent of a log one); of words the first, as users list them."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.log:
+        return fit(distribution, math.sqrt(distribution.low) * math.sqrt(distribution.high))
+    return fit(distribution, (distribution.low + distribution.high) / 2)
+
+
+def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return every parameter that any trial has had, with its latest distribution."""
+    known: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        known.update(trial.distributions)
+    return known
+
+
+def allows(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether a distribution holds a value; one of the wrong type it does not."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (TypeError, ValueError):
+        return False

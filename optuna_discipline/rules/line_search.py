@@ -1,0 +1,117 @@
+"""Search one number at a time: compare candidates, walk on from an edge, halve the bracket once."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from optuna_discipline.rules.candidates import bisect_exponent
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One number to search, all values on a log scale.
+
+    Attributes:
+        candidates: Values to compare first, in this order; the first is the default. Zero is allowed.
+        low: Smallest value.
+        high: Largest value.
+        factor: Ratio of a step beyond the outermost value; 1 takes no such step.
+        bisect: Whether to try the middle of the bracket, in the exponent, once.
+        max_points: Points at most.
+    """
+
+    candidates: tuple[float, ...]
+    low: float = 0.0
+    high: float = math.inf
+    factor: float = 1.0
+    bisect: bool = False
+    max_points: int = 12
+
+
+def point_key(value: float) -> float:
+    """Return `value` rounded to four figures, so that a point found again is the same point."""
+    return float(f"{value:.4g}")
+
+
+def open_points(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0) -> list[float]:
+    """Return the points that must run next, most wanted first; [] when the search is decided.
+
+    The search is for one valley: candidates first; then, while the best point is the outermost on a side and better
+    than the default by more than the noise, a step beyond it; then once the middle between the best point and its
+    better neighbour.
+
+    Args:
+        axis: What to search.
+        results: Finished points and their losses; inf for a run that diverged.
+        noise: Difference of two losses that means nothing.
+
+    >>> walk = Axis(candidates=(1.0,), factor=3.0)
+    >>> open_points(walk, {})
+    [1.0]
+    >>> open_points(walk, {1.0: 0.5})
+    [3.0, 0.3333]
+    >>> open_points(walk, {1.0: 0.5, 3.0: math.inf, 0.3333: 0.6})
+    []
+    """
+    todo = [point_key(c) for c in axis.candidates if point_key(c) not in results]
+    if todo or not results or len(results) >= axis.max_points:
+        return todo
+    best = best_point(axis, results, noise=noise)
+    stepped = _steps_beyond(axis, results, best, noise)
+    return stepped or _middle(axis, results, best)
+
+
+def best_point(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0) -> float:
+    """Return the point of the smallest loss; the default wins within `noise`. With only inf, the smallest point."""
+    if not any(math.isfinite(loss) for loss in results.values()):
+        return min(results)
+    best = min(results, key=lambda x: (results[x], x))
+    default = point_key(axis.candidates[0])
+    if results.get(default, math.inf) <= results[best] + noise:
+        return default
+    return best
+
+
+def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list[float]:
+    """Return points that may turn out useful, for workers with nothing else to do: the next steps outwards."""
+    start = point_key(axis.candidates[0])
+    points = (point_key(start * axis.factor**power) for step in range(1, count + 1) for power in (-step, step))
+    return [x for x in dict.fromkeys(points) if axis.low <= x <= axis.high and x not in results]
+
+
+def _steps_beyond(axis: Axis, results: Mapping[float, float], best: float, noise: float) -> list[float]:
+    if axis.factor <= 1 or best <= 0:
+        return []
+    default = point_key(axis.candidates[0])
+    walking = len(axis.candidates) == 1
+    if not walking and (best == default or not results[best] < results[default] - noise):
+        return []
+    found = []
+    for step, bound in ((best * axis.factor, axis.high), (best / axis.factor, axis.low)):
+        upward = step > best
+        if any(x > best for x in results) if upward else any(x < best for x in results):
+            continue
+        point = min(step, bound) if upward else max(step, bound)
+        if abs(math.log(point / best)) > 0.4 * math.log(axis.factor):
+            found.append(point_key(point))
+    return found
+
+
+def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[float]:
+    if not axis.bisect or best <= 0 or not math.isfinite(results[best]):
+        return []
+    positive = sorted(x for x in results if x > 0)
+    at = positive.index(best)
+    neighbours = [positive[i] for i in (at - 1, at + 1) if 0 <= i < len(positive)]
+    grid = {point_key(c) for c in axis.candidates}
+    gaps = [abs(math.log(x / best)) for x in neighbours]
+    spacing = math.log(axis.factor) if len(grid) == 1 else _spacing(grid)
+    if not neighbours or min(gaps) < 0.75 * spacing:  # halved already
+        return []
+    better = min(neighbours, key=lambda x: results[x])
+    return [point_key(bisect_exponent(min(best, better), max(best, better)))]
+
+
+def _spacing(grid: set[float]) -> float:
+    ordered = sorted(x for x in grid if x > 0)
+    return min((math.log(b / a) for a, b in zip(ordered, ordered[1:], strict=False)), default=0.0)

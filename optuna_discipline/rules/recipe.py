@@ -1,0 +1,96 @@
+"""The recipe of the discipline: its settings, and what to run next given every run so far.
+
+A pure function of the runs: the same history gives the same proposal on every worker, today or next week.
+"""
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna_discipline.rules.candidates import MOMENTA
+from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.candidates import Complexity
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.run import STAGE_NAMES
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import Stage
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.stages import Search
+
+STAGES: tuple[Stage, ...] = (
+    "lr",
+    "confirm",
+    "replicate",
+    "momentum",
+    "weight_decay",
+    "batch_size",
+    "confirm",
+    "refine",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the sampler follows; the defaults are the discipline.
+
+    Attributes:
+        stages: The stages in order, any of `STAGES`; "refine" must be last, because it never ends.
+        short: Length of the short complete cycles in full trainings, in (0, 1]; 1 runs every stage at full length.
+        complexity: Complexity of data and network (see `complexity_of`), which sets the weight decays; None is unsure.
+        momenta: Momenta to compare, those within the bounds.
+        lr_factor: Ratio between neighbours of the learning-rate ladder, above 1.
+        cyclical_momentum: Whether the objective cycles momentum against the learning rate. If it does, candidates of
+            momentum are compared at one maximal LR; else (None: unless the parameter is a beta1 or max_momentum) at one
+            lr / (1 - momentum), the step that the weights really take.
+
+    Raises:
+        ValueError: If an attribute breaks its rule.
+    """
+
+    stages: tuple[Stage, ...] = STAGES
+    short: float = 0.25
+    complexity: Complexity | None = None
+    momenta: tuple[float, ...] = MOMENTA
+    lr_factor: float = 3.0
+    cyclical_momentum: bool | None = None
+
+    def __post_init__(self) -> None:
+        unknown = set(self.stages) - set(STAGE_NAMES)
+        if unknown or not self.stages or "refine" in self.stages[:-1]:
+            raise ValueError(f"`stages` must be of {STAGE_NAMES} with 'refine' last, but got {self.stages!r}.")
+        if not 0 < self.short <= 1:
+            raise ValueError(f"`short` must be in (0, 1], but got {self.short!r}.")
+        if self.complexity is not None and self.complexity not in WEIGHT_DECAYS:
+            raise ValueError(f"`complexity` must be one of {tuple(WEIGHT_DECAYS)} or None, but got {self.complexity!r}.")
+        if not self.momenta or not all(0 <= m < 1 for m in self.momenta):
+            raise ValueError(f"`momenta` must be numbers in [0, 1), but got {self.momenta!r}.")
+        if not 1 < self.lr_factor < math.inf:
+            raise ValueError(f"`lr_factor` must be above 1, but got {self.lr_factor!r}.")
+
+
+def next_params(
+    recipe: Recipe,
+    runs: Sequence[Run],
+    *,
+    space: Mapping[Role, Bounds] | None = None,
+    choice: LrChoice | None = None,
+    skip: int = 0,
+) -> Proposal:
+    """Return what to run next, given everything that has run or is running.
+
+    Args:
+        recipe: The stages.
+        runs: All runs of the study, in any order.
+        space: Bounds of the roles, as far as any trial has shown them; empty before the first.
+        choice: What the range test says, if there was one.
+        skip: Take a later one of the equally good proposals; used to get out of a rival worker's way.
+    """
+    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice)
+    for index, stage in enumerate(recipe.stages):
+        options = search.plan(stage, index)
+        if options:
+            return options[skip % len(options)]
+    return search.model()

@@ -1,0 +1,115 @@
+"""What the recipe reads and writes: a `Run` for each training so far, a `Proposal` for the next."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+from typing import Literal
+from typing import get_args
+
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.pruning import is_diverged
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import default_of
+
+RunState = Literal["running", "complete", "pruned", "failed"]
+Stage = Literal["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine", "enqueued"]
+STAGE_NAMES: tuple[Stage, ...] = get_args(Stage)[:-1]
+MODEL_SLOT = "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training as the rules see it.
+
+    Attributes:
+        number: Number of the trial.
+        state: A running trial that is long overdue counts as failed.
+        params: Values of the roles that it was given.
+        loss: The objective, turned so that smaller is better; None if there is none.
+        slot: Which candidate of which stage it runs, as its `Proposal` said; None if it was not proposed.
+        curve: Its epochs, if it reported them.
+        seconds: How long it took.
+    """
+
+    number: int
+    state: RunState
+    params: Mapping[Role, float]
+    loss: float | None = None
+    slot: str | None = None
+    curve: LossCurve | None = None
+    seconds: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended with something to learn from it; a divergence is."""
+        return self.state in ("complete", "pruned") or (self.state == "failed" and self.diverged)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its training broke."""
+        return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)
+
+    @property
+    def score(self) -> float:
+        """Its loss for comparisons; inf for a run that did not end well."""
+        if self.state != "complete" or self.loss is None or not math.isfinite(self.loss) or self.diverged:
+            return math.inf
+        return self.loss
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to run next.
+
+    Attributes:
+        stage: Part of the recipe.
+        slot: Which candidate, unique in the study; equal slots are one question.
+        reason: Why, in words.
+        values: Values of roles; a role that is missing takes its default.
+        lr_multiple: Factor on the default learning rate, where `values` has none.
+        fidelity: Length of the run in full trainings.
+        like: Number of the run whose other parameters are held; None for the defaults.
+        box: Bounds of roles for the model, in the slot "model".
+    """
+
+    stage: Stage
+    slot: str
+    reason: str
+    values: Mapping[Role, float] = field(default_factory=dict)
+    lr_multiple: float = 1.0
+    fidelity: float = 1.0
+    like: int | None = None
+    box: Mapping[Role, tuple[float, float]] = field(default_factory=dict)
+
+    def value_of(self, role: Role, bounds: Bounds, choice: LrChoice | None = None) -> float:
+        """Return what a role gets within a trial's own bounds."""
+        if role == "epochs":
+            return bounds.clip(max(1.0, round(self.fidelity * bounds.high)))
+        if role in self.values:
+            return bounds.clip(self.values[role])
+        if role == "lr":
+            return bounds.clip(start_lr(bounds, choice) * self.lr_multiple)
+        return default_of(role, bounds)
+
+
+def start_lr(bounds: Bounds, choice: LrChoice | None) -> float:
+    """Return the first learning rate: the range test's, or two thirds up the bounds."""
+    return default_of("lr", bounds) if choice is None or choice.max_lr is None else bounds.clip(choice.max_lr)
+
+
+def describe(proposal: Proposal) -> dict[str, Any]:
+    """Return the small claim of a proposal: JSON values that a trial keeps."""
+    return {
+        "stage": proposal.stage,
+        "slot": proposal.slot,
+        "reason": proposal.reason,
+        "values": dict(proposal.values),
+        "lr_multiple": proposal.lr_multiple,
+        "fidelity": proposal.fidelity,
+        "like": proposal.like,
+        "box": {role: list(bounds) for role, bounds in proposal.box.items()},
+    }

@@ -1,0 +1,94 @@
+"""What a trial may choose for one role: bounds that a wish is fitted into."""
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+from typing import get_args
+
+from optuna_discipline.rules.candidates import DEFAULT_MOMENTUM
+from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
+
+Role = Literal["lr", "momentum", "weight_decay", "batch_size", "epochs"]
+ROLES: tuple[Role, ...] = get_args(Role)
+ROLE_NAMES: Mapping[str, Role] = {
+    **dict.fromkeys(("lr", "max_lr", "learning_rate", "learning_rate_init"), "lr"),
+    **dict.fromkeys(("momentum", "max_momentum", "beta1", "adam_beta1"), "momentum"),
+    **dict.fromkeys(("weight_decay", "wd", "l2"), "weight_decay"),
+    **dict.fromkeys(("batch_size", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "num_train_epochs"), "epochs"),
+}
+# Without a range test the first learning rate lies two thirds up its bounds in the exponent: 0.1 of [1e-5, 10] for
+# SGD, 2e-3 of [1e-5, 1e-1] for Adam. Users leave more room below a good learning rate than above it.
+START_SHARE = 2 / 3
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers that one parameter may take.
+
+    Attributes:
+        low: Smallest.
+        high: Largest.
+        choices: The only numbers allowed, rising; None if all between are.
+    """
+
+    low: float
+    high: float
+    choices: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"`low` and `high` must be finite with low <= high, but got {self.low=}, {self.high=}.")
+
+    @classmethod
+    def of_choices(cls, choices: Sequence[float]) -> "Bounds":
+        """Return the bounds of a finite set of numbers."""
+        ordered = tuple(sorted(float(choice) for choice in choices))
+        return cls(ordered[0], ordered[-1], ordered)
+
+    @property
+    def single(self) -> bool:
+        """Whether there is nothing to choose."""
+        return self.low == self.high
+
+    def clip(self, value: float) -> float:
+        """Return the allowed number nearest to `value`, by ratio where the numbers are positive; NaN gives `middle`.
+
+        >>> Bounds.of_choices([16, 64, 256]).clip(120)
+        64.0
+        """
+        if math.isnan(value):
+            return self.middle()
+        if self.choices is None:
+            return min(max(value, self.low), self.high)
+        if self.low > 0 and value > 0 and math.isfinite(value):
+            return min(self.choices, key=lambda choice: abs(math.log(choice / value)))
+        inside = min(max(value, self.low), self.high)
+        return min(self.choices, key=lambda choice: abs(choice - inside))
+
+    def at(self, share: float) -> float:
+        """Return the number at `share` of the way up, in the exponent where the numbers are positive."""
+        if self.low > 0:
+            return self.clip(math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low))))
+        return self.clip(self.low + share * (self.high - self.low))
+
+    def middle(self) -> float:
+        """Return the middle, in the exponent where the numbers are positive."""
+        if self.choices is not None:
+            return self.choices[(len(self.choices) - 1) // 2]
+        return self.at(0.5)
+
+
+def default_of(role: Role, bounds: Bounds) -> float:
+    """Return what a role starts from: 0.95, 1e-4, the middle batch size, two thirds up the learning rates."""
+    if role == "lr":
+        return bounds.at(START_SHARE)
+    if role == "momentum":
+        return bounds.clip(DEFAULT_MOMENTUM)
+    if role == "weight_decay":
+        return bounds.clip(DEFAULT_WEIGHT_DECAY)
+    if role == "epochs":
+        return bounds.high
+    return bounds.middle()

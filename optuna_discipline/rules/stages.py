@@ -1,0 +1,385 @@
+"""The stages of the recipe: each reads the runs of its slots and says what is open; their state is never stored."""
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from typing import Literal
+
+from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.line_search import Axis
+from optuna_discipline.rules.line_search import best_point
+from optuna_discipline.rules.line_search import open_points
+from optuna_discipline.rules.line_search import outer_points
+from optuna_discipline.rules.line_search import point_key
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.pruning import has_learned
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import Stage
+from optuna_discipline.rules.run import start_lr
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import default_of
+
+if TYPE_CHECKING:
+    from optuna_discipline.rules.recipe import Recipe
+
+ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
+MAX_FAILURES = 2
+# Two runs are never told apart below this share of the loss, however quiet the replicate was.
+SMALLEST_NOISE = 0.01
+# A larger batch takes a larger learning rate. Between the square root and the linear rule, on small nets of batch
+# 16 to 256 the best one grew as batch ** 0.7; the square root errs to the safe side.
+LR_BY_BATCH = 0.5
+EQUAL_TIME = 1.25
+SHORTEST_TIMED_RUN = 1.0
+# The model searches this far around the best full run; learning rate and weight decay have been walked before.
+LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 30, 30.0)
+
+
+@dataclass(frozen=True)
+class _Incumbent:
+    """The best configuration so far, its loss at the stages' length, and what is not yet known (None)."""
+
+    values: Mapping[Role, float]
+    loss: float | None = None
+    like: int | None = None
+    seconds_per_epoch: float | None = None
+
+
+class Search:
+    """The state of the recipe, rebuilt from the runs at every call."""
+
+    def __init__(
+        self, recipe: "Recipe", runs: Sequence[Run], space: dict[Role, Bounds], choice: LrChoice | None
+    ) -> None:
+        self.recipe, self.space, self.choice = recipe, space, choice
+        self.by_slot: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.slot is not None:
+                self.by_slot.setdefault(run.slot, []).append(run)
+        self.runs = runs
+        self.levels = self._levels()
+        self.level = self.levels[0]
+        self.noise = 0.0
+        earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
+        known = [run for run in runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
+        best = min(known, key=lambda run: run.score, default=None)
+        values: dict[Role, float] = {} if best is None else {role: x for role, x in best.params.items() if role != "epochs"}
+        self.incumbent = _Incumbent(values, like=None if best is None else best.number)
+        self.confirmed: list[tuple[Mapping[Role, float], str]] = []
+
+    def plan(self, stage: Stage, index: int) -> list[Proposal]:
+        """Return the open proposals of a stage; [] moves on to the next stage."""
+        if stage == "lr":
+            return self._lr()
+        if stage == "confirm":
+            return self._confirm(index)
+        if stage == "replicate":
+            return self._replicate()
+        if stage in ("momentum", "weight_decay", "batch_size"):
+            return self._compare(stage)
+        return self._refit_lr()
+
+    def model(self) -> Proposal:
+        """Return the model-based refinement around the best full-length run."""
+        best = self._best_full()
+        around = best.params if best is not None else self.incumbent.values
+        box: dict[Role, tuple[float, float]] = {}
+        sizes: dict[Role, tuple[float, float]] = {"lr": LR_BOX, "weight_decay": WEIGHT_DECAY_BOX}
+        for role, (low, high) in sizes.items():
+            if around.get(role, 0) > 0:
+                box[role] = (around[role] * low, around[role] * high)
+        like = best.number if best is not None else self.incumbent.like
+        return Proposal("refine", MODEL_SLOT, "model-based search around the best full run", around, like=like, box=box)
+
+    # ---- the stages -------------------------------------------------------------------------------------------
+
+    def _lr(self) -> list[Proposal]:
+        if self._fixed("lr"):
+            return []
+        for rank, level in enumerate(self.levels):
+            self.level = level
+            options = self._lr_at(rank, level)
+            if options or self._learned or level == self.levels[-1]:
+                return options
+        return []
+
+    def _lr_at(self, rank: int, level: float) -> list[Proposal]:
+        axis = self._lr_axis()
+        name = f"lr{rank}"
+        slots = {x: runs for slot, runs in self.by_slot.items() if (x := _point(slot, name)) is not None}
+        results = {x: loss for x, runs in slots.items() if (loss := self._loss(runs)) is not None}
+        finished = [run for runs in slots.values() for run in runs if run.finished]
+        self._learned = _any_learned(finished, results)
+        points = [] if self._stuck("lr", finished) else open_points(axis, results)
+        if not points and not self._learned and 3 <= len(results) < 5:
+            points = [x for x in outer_points(axis, results, 2) if x < min(results)]
+        todo = [x for x in points if not self._running(slots.get(x, []))]
+        if not todo and (points or any(self._running(runs) for runs in slots.values())):
+            todo = [x for x in outer_points(axis, results, 3) if not self._running(slots.get(x, []))]
+            if not todo:
+                return [self._repeat(level)]
+        if todo:
+            return [self._lr_proposal(x, rank, results) for x in todo]
+        self._settle_lr(slots, results, axis)
+        return []
+
+    def _lr_axis(self) -> Axis:
+        """Return the ladder as multiples of the start."""
+        low, high = 0.0, math.inf
+        bounds = self.space.get("lr")
+        if bounds is not None:
+            start = self.incumbent.values.get("lr", start_lr(bounds, self.choice))
+            low, high = bounds.low / start, bounds.high / start
+            if self.choice is not None and self.choice.bounds is not None and "lr" not in self.incumbent.values:
+                high = min(high, max(1.0, 2 * self.choice.bounds[1] / start))
+        return Axis((1.0,), low=low, high=high, factor=self.recipe.lr_factor, bisect=True, max_points=10)
+
+    def _lr_proposal(self, x: float, rank: int, results: Mapping[float, float]) -> Proposal:
+        values = dict(self.incumbent.values)
+        if "lr" in values:
+            values["lr"] *= x
+        if not results:
+            reason = "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
+        else:
+            best = min(results, key=lambda key: results[key])
+            reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {results[best]:.4g}"
+        if rank:
+            reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
+        slot = f"lr{rank}:{x:g}"
+        return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=self.incumbent.like)
+
+    def _settle_lr(self, slots: Mapping[float, list[Run]], results: Mapping[float, float], axis: Axis) -> None:
+        if not results:
+            return
+        run = _example(slots[best_point(axis, results)])
+        loss = results[best_point(axis, results)]
+        self._settle(run, loss if math.isfinite(loss) else None)
+
+    def _confirm(self, index: int) -> list[Proposal]:
+        if self.level >= 1 or self.incumbent.like is None or self._same_as_confirmed():
+            return []
+        slot = f"confirm:{sum(stage == 'confirm' for stage in self.recipe.stages[:index]) + 1}"
+        self.confirmed.append((self.incumbent.values, slot))
+        if not self._open(slot):
+            return []
+        reason = "the best configuration of the short cycles, at full length"
+        return [Proposal("confirm", slot, reason, self.incumbent.values, like=self.incumbent.like)]
+
+    def _replicate(self) -> list[Proposal]:
+        """Measure the noise, where a run is cheap: the best configuration once more."""
+        if self.incumbent.loss is None:
+            return []
+        self.noise = SMALLEST_NOISE * abs(self.incumbent.loss)
+        if self.level >= 1:
+            return []
+        runs = [run for run in self._replicates() if math.isfinite(run.score)]
+        if not runs and self._open("replicate:1"):
+            return [self._repeat(self.level)]
+        if not runs and self._running(self.by_slot.get("replicate:1", [])):
+            return [self._repeat(self.level)]
+        losses = [self.incumbent.loss, *(run.score for run in runs)]
+        self.noise = max(self.noise, max(losses) - min(losses)) if len(losses) > 1 else self.noise
+        self.incumbent = replace(self.incumbent, loss=sum(losses) / len(losses))
+        return []
+
+    def _compare(self, role: ComparedRole) -> list[Proposal]:
+        """Compare the candidates of one role, everything else held."""
+        if self._fixed(role):
+            return []
+        axis = self._axis(role)
+        if axis is None:
+            return []
+        default = axis.candidates[0]
+        slots = {x: runs for slot, runs in self.by_slot.items() if (x := _point(slot, role)) is not None}
+        results = {x: loss for x, runs in slots.items() if (loss := self._loss(runs)) is not None}
+        if self.incumbent.loss is not None:
+            results[default] = min(self.incumbent.loss, results.get(default, math.inf))
+        finished = [run for runs in slots.values() for run in runs if run.finished]
+        points = [] if self._stuck(role, finished) else open_points(axis, results, noise=self.noise)
+        todo = [x for x in points if not self._running(slots.get(x, []))]
+        if todo:
+            return [self._comparison(role, x, default) for x in todo]
+        if points or any(self._running(runs) for runs in slots.values()):
+            return [self._repeat(self.level)]
+        if role == "batch_size":
+            results = self._in_equal_time(slots, results, default)
+        best = best_point(axis, results, noise=self.noise)
+        if best in slots and best != default and math.isfinite(results[best]):
+            self._settle(_example(slots[best]), results[best])
+        return []
+
+    def _axis(self, role: ComparedRole) -> Axis | None:
+        """Return the candidates of a role, the present value first; None if there is nothing to compare."""
+        bounds = self.space.get(role)
+        if bounds is None:
+            return None
+        now = self.incumbent.values.get(role, default_of(role, bounds))
+        cheap = self.level < 1
+        if role == "momentum":
+            wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
+            if not cheap:  # each run is a full training: the model looks between the ends
+                wanted = tuple({max(wanted), min(wanted)}) if wanted else ()
+            axis = Axis((), bounds.low, bounds.high)
+        elif role == "weight_decay":
+            wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"] if cheap else (now * 10, now / 10)
+            axis = Axis((), bounds.low, bounds.high, factor=10.0 if cheap else 1.0, bisect=cheap, max_points=7)
+        else:
+            wanted = (now * 2, now / 2)
+            axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6 if cheap else 3)
+        candidates = dict.fromkeys(point_key(bounds.clip(x)) for x in (now, *wanted))
+        return replace(axis, candidates=tuple(candidates)) if len(candidates) > 1 else None
+
+    def _comparison(self, role: ComparedRole, x: float, default: float) -> Proposal:
+        values = {**self.incumbent.values, role: x}
+        lr, momentum = values.get("lr"), self.incumbent.values.get("momentum")
+        note = ""
+        if role == "momentum" and lr is not None and momentum is not None and not self.recipe.cyclical_momentum:
+            values["lr"] = lr * (1 - x) / (1 - momentum)
+            note = " at the same lr / (1 - momentum)"
+        if role == "batch_size" and lr is not None:
+            values["lr"] = lr * (x / default) ** LR_BY_BATCH
+            note = " with the learning rate scaled by its square root"
+        reason = f"{role.replace('_', ' ')} {x:g} against {default:g}{note}"
+        return Proposal(
+            role,
+            f"{role}:{x:g}",
+            reason,
+            values,
+            fidelity=self.level,
+            like=self.incumbent.like,
+        )
+
+    def _in_equal_time(
+        self, slots: Mapping[float, list[Run]], results: Mapping[float, float], default: float
+    ) -> dict[float, float]:
+        """Leave out the batch sizes whose epochs take clearly longer: at equal time they would have had fewer."""
+        pace = self.incumbent.seconds_per_epoch
+        fair = dict(results)
+        for x, runs in slots.items():
+            seconds = _seconds_per_epoch(_example(runs))
+            if x != default and pace is not None and seconds is not None and seconds > EQUAL_TIME * pace:
+                fair[x] = math.inf
+        return fair
+
+    def _refit_lr(self) -> list[Proposal]:
+        """Compare the learning rate again at full length, around what the stages chose."""
+        best = self._best_of_confirmed()
+        if self._fixed("lr") or best is None or "lr" not in best.params:
+            return []
+        options = []
+        for x in (0.5, 2.0):
+            slot = f"refine:lr*{x:g}"
+            wanted = best.params["lr"] * x
+            bounds = self.space.get("lr")
+            if self._open(slot) and (bounds is None or bounds.low <= wanted <= bounds.high):
+                values = {**best.params, "lr": wanted}
+                reason = f"the learning rate again, at full length: {x:g} x {best.params['lr']:.3g}"
+                options.append(Proposal("refine", slot, reason, values, like=best.number))
+        return options
+
+    # ---- what is known ----------------------------------------------------------------------------------------
+
+    def _levels(self) -> tuple[float, ...]:
+        """Return the lengths of the stages' cycles in full trainings, rising, the last one 1."""
+        shares = [self.recipe.short]
+        while shares[-1] * 2 < 1:
+            shares.append(shares[-1] * 2)
+        shares.append(1.0)
+        epochs = self.space.get("epochs")
+        if epochs is None:
+            return tuple(dict.fromkeys(shares)) if not self.space else (1.0,)
+        lengths = dict.fromkeys(epochs.clip(max(1.0, round(share * epochs.high))) for share in shares)
+        return tuple(length / epochs.high for length in lengths)
+
+    def _fixed(self, role: Role) -> bool:
+        """Whether there is nothing to choose: the study has no such parameter, or one value of it."""
+        return bool(self.space) and (role not in self.space or self.space[role].single)
+
+    def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
+        """Whether somebody else sets the role: different candidates ran with one value."""
+        slots = {run.slot for run in finished}
+        values = {run.params.get(role) for run in finished}
+        present = self.incumbent.values.get(role) if role != "lr" else None
+        return (len(slots) > 1 and len(values) == 1) or (bool(slots) and values == {present})
+
+    def _open(self, slot: str) -> bool:
+        runs = self.by_slot.get(slot, [])
+        return not self._running(runs) and self._loss(runs) is None
+
+    def _running(self, runs: Sequence[Run]) -> bool:
+        return any(run.state == "running" for run in runs)
+
+    def _loss(self, runs: Sequence[Run]) -> float | None:
+        """Return what a slot is worth: the mean of its finished runs; inf after too many failures; None if open."""
+        scores = [run.score for run in runs if run.finished]
+        if scores:
+            return sum(scores) / len(scores)
+        return math.inf if sum(run.state == "failed" for run in runs) >= MAX_FAILURES else None
+
+    def _settle(self, run: Run, loss: float | None) -> None:
+        values: dict[Role, float] = {role: x for role, x in run.params.items() if role != "epochs"}
+        pace = _seconds_per_epoch(run)
+        self.incumbent = _Incumbent({**self.incumbent.values, **values}, loss, run.number, pace)
+
+    def _replicates(self) -> list[Run]:
+        return [run for slot, runs in self.by_slot.items() if slot.startswith("replicate:") for run in runs]
+
+    def _repeat(self, level: float) -> Proposal:
+        """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
+        slot = f"replicate:{len({run.slot for run in self._replicates() if run.state != 'failed'}) + 1}"
+        reason = "the best configuration once more, to measure the noise"
+        return Proposal(
+            "replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like
+        )
+
+    def _same_as_confirmed(self) -> bool:
+        return any(values == self.incumbent.values for values, _ in self.confirmed)
+
+    def _best_of_confirmed(self) -> Run | None:
+        runs = [run for _, slot in self.confirmed for run in self.by_slot.get(slot, []) if math.isfinite(run.score)]
+        if self.level >= 1 and self.incumbent.like is not None:
+            runs = [run for run in self.runs if run.number == self.incumbent.like and math.isfinite(run.score)]
+        return min(runs, key=lambda run: run.score, default=None)
+
+    def _best_full(self) -> Run | None:
+        full = self.space["epochs"].high if "epochs" in self.space else None
+        runs = [run for run in self.runs if run.params.get("epochs") == full and math.isfinite(run.score)]
+        return min(runs, key=lambda run: run.score, default=None)
+
+
+def _any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool:
+    """Whether a fidelity carries a signal: some run has left the loss that it started from."""
+    answers = [has_learned(run.curve) for run in finished if run.curve is not None and math.isfinite(run.score)]
+    if any(answers):
+        return True
+    if any(answer is False for answer in answers):
+        return False
+    losses = [loss for loss in results.values() if math.isfinite(loss)]
+    return len(losses) < 3 or max(losses) - min(losses) > SMALLEST_NOISE * max(abs(x) for x in losses)
+
+
+def _seconds_per_epoch(run: Run) -> float | None:
+    if run.seconds is None or run.seconds < SHORTEST_TIMED_RUN:  # too short to be timed
+        return None
+    epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
+    return run.seconds / max(1.0, epochs)
+
+
+def _example(runs: Sequence[Run]) -> Run:
+    return min(runs, key=lambda run: (run.score, run.number))
+
+
+def _point(slot: str, name: str) -> float | None:
+    head, _, tail = slot.partition(":")
+    if head != name:
+        return None
+    try:
+        return float(tail)
+    except ValueError:
+        return None

@@ -1,0 +1,339 @@
+"""The discipline as an Optuna sampler: read the study, ask the recipe, answer in the trial's own bounds."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.samplers import RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import parameters
+from optuna_discipline import refinement
+from optuna_discipline import trial_record
+from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.recipe import next_params
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import describe
+from optuna_discipline.rules.transfer import full_length_losses
+from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import read_choice
+from optuna_discipline.study_reader import read_trials
+
+CLAIM_ATTEMPTS = 8
+ENQUEUED: Final = "enqueued"
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
+
+
+class DisciplinedSampler(BaseSampler):
+    """Leslie Smith's discipline as a sampler (arXiv 1803.09820): one stage after another, each in a few short runs.
+
+    Parameters are recognised by name (`lr`, `momentum`, `weight_decay`, `batch_size`, `epochs` and their usual other
+    names) or by `roles`; any other parameter is held at its best known value during the stages and searched together
+    with them in the refinement. An integer parameter in the role `epochs` lets the stages use short complete cycles;
+    its upper bound is the full length. The study is the only memory: any number of workers may share it, stop and
+    go on, and the same history gives the same next stage.
+
+    The objective finds `stage` and `reason` in `trial.user_attrs`.
+
+    Args:
+        recipe: The stages and their settings.
+        range_test: An LR range test, or a function that runs one (called once, by the worker that holds trial 0, and
+            kept on the study). It gives the ladder its start and its ceiling.
+        roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`.
+        refine_sampler: What models the refinement; GPSampler, or TPESampler without torch.
+        independent_sampler: What samples parameters that only some trials have; RandomSampler.
+        seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If `roles` names an unknown role.
+
+    Example:
+        >>> import optuna
+        >>> from optuna_discipline import DisciplinedSampler
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+        >>> study.optimize(lambda trial: abs(trial.suggest_float("lr", 1e-5, 10, log=True) - 0.3), n_trials=4)
+        >>> study.best_value < 0.25
+        True
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe | None = None,
+        *,
+        range_test: RangeTest | Callable[[], RangeTest] | None = None,
+        roles: Mapping[str, str] | None = None,
+        refine_sampler: BaseSampler | None = None,
+        independent_sampler: BaseSampler | None = None,
+        seed: int | None = None,
+    ) -> None:
+        _check("recipe", recipe, Recipe)
+        _check("refine_sampler", refine_sampler, BaseSampler)
+        _check("independent_sampler", independent_sampler, BaseSampler)
+        if range_test is not None and not isinstance(range_test, RangeTest) and not callable(range_test):
+            raise TypeError(f"`range_test` must be a RangeTest or a function that returns one, but got {range_test!r}.")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"`seed` must be a non-negative integer or None, but got {seed!r}.")
+        self._recipe = recipe or Recipe()
+        self._range_test = range_test
+        self._reader = StudyReader(roles)
+        self._given_roles = dict(roles or {})
+        self._refine_sampler = refine_sampler
+        self._plain_sampler = refine_sampler
+        self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
+        self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+
+    def reseed_rng(self) -> None:
+        """Reseed the samplers that are asked; the discipline itself draws by trial number."""
+        self._independent_sampler.reseed_rng()
+        if self._plain_sampler is not None:
+            self._plain_sampler.reseed_rng()
+
+    # ---- Optuna's hooks, in the order of a trial ----------------------------------------------------------------
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Decide what the trial runs, as far as earlier trials have shown what there is to decide.
+
+        Raises:
+            UnsupportedStudyError: If the study has several objectives; the trial is failed first.
+        """
+        try:
+            self._refuse_objectives(study)
+            claim = trial_record.read_claim(trial)
+            if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
+                return
+            if trial.number == 0:
+                self._check_settings(study)
+                self._store_range_test(study)
+            if self._reader.has_roles(read_trials(study)):
+                self._decide(study, trial)
+        except BaseException:
+            _fail(study, trial)
+            raise
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return {} for a disciplined study: its trials are answered name by name, in their own bounds."""
+        self._refuse_objectives(study)
+        if self._is_plain(study):
+            return self._plain().infer_relative_search_space(study, trial)
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask the refine sampler in a study without any role; {} otherwise."""
+        return self._plain().sample_relative(study, trial, search_space) if search_space else {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return the trial's value of one parameter, from the one decision that was made for it."""
+        role = self._reader.role_of(param_name, param_distribution)
+        claim = trial_record.read_claim(trial)
+        if claim is None and role is not None:
+            claim = self._decide(study, trial)
+        if claim is None:
+            return self._without_claim(study, trial, param_name, param_distribution)
+        if param_name in claim.get("suggested", {}):
+            return _fit_any(param_distribution, claim["suggested"][param_name])
+        if role is not None:
+            bounds = parameters.bounds_of(param_distribution)
+            assert bounds is not None
+            wish = _proposal(claim).value_of(role, bounds, read_choice(study))
+            return parameters.fit(param_distribution, wish)
+        return self._held(study, trial, param_name, param_distribution, claim)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Pass the end of a trial on to the refine sampler of a study without roles."""
+        if self._plain_sampler is not None and self._is_plain(study):
+            self._plain_sampler.after_trial(study, trial, state, values)
+
+    # ---- the decision --------------------------------------------------------------------------------------------
+
+    def _decide(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
+        """Choose, claim, look again: who sees a rival on the same slot gives way, so no slot runs twice."""
+        if "fixed_params" in trial.system_attrs:
+            return self._claim(study, trial, self._enqueued(study))
+        rng = np.random.default_rng([self._seed, trial.number, crc32(b"claim")])
+        proposal = self._propose(study, trial, 0)
+        for _ in range(CLAIM_ATTEMPTS):
+            if proposal.slot == MODEL_SLOT:
+                break
+            self._claim(study, trial, proposal, write_stage=False)
+            if not self._has_rival(study, trial, proposal.slot):
+                break
+            proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
+        suggested = self._model(study, trial, proposal) if proposal.slot == MODEL_SLOT else {}
+        return self._claim(study, trial, proposal, suggested)
+
+    def _propose(self, study: Study, trial: FrozenTrial, skip: int) -> Proposal:
+        trials = read_trials(study)
+        known = parameters.known_distributions(t for t in trials if t.number != trial.number)
+        runs = self._reader.runs(study, trials, except_for=trial.number)
+        return next_params(
+            self._recipe_for(known), runs, space=self._reader.space(known), choice=read_choice(study), skip=skip
+        )
+
+    def _claim(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        proposal: Proposal,
+        suggested: Mapping[str, Any] | None = None,
+        *,
+        write_stage: bool = True,
+    ) -> Mapping[str, Any]:
+        claim = {**describe(proposal), "number": trial.number, "suggested": dict(suggested or {})}
+        trial_record.write_claim(study._storage, trial, claim)
+        if write_stage:
+            trial_record.write_stage(study._storage, trial, proposal.stage, proposal.reason)
+            _logger.info(f"Trial {trial.number}, stage {proposal.stage}: {proposal.reason}.")
+        return claim
+
+    def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
+        for other in read_trials(study):
+            if other.number != trial.number and other.state == TrialState.RUNNING:
+                claim = trial_record.read_claim(other)
+                if claim is not None and claim["slot"] == slot and claim.get("number") == other.number:
+                    return True
+        return False
+
+    def _enqueued(self, study: Study) -> Proposal:
+        """Return the proposal of an enqueued trial: its open parameters take the best known values."""
+        trials = read_trials(study)
+        known = parameters.known_distributions(trials)
+        runs = self._reader.runs(study, trials)
+        wish = next_params(Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=read_choice(study))
+        return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason="enqueued by the user")
+
+    def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> dict[str, Any]:
+        """Return the refinement's suggestion, {} while there is nothing to model."""
+        trials = read_trials(study)
+        space = parameters.known_distributions(t for t in trials if t.number != trial.number)
+        roles = self._reader.roles(space)
+        epochs = next((name for name, role in roles.items() if role == "epochs"), None)
+        full = parameters.bounds_of(space[epochs]) if epochs is not None else None
+        losses = full_length_losses(self._reader.runs(study, trials), None if full is None else full.high)
+        finished = [t for t in trials if t.number in losses]
+        shared = [name for name in space if name != epochs and not space[name].single()]
+        common = [name for name in shared if all(name in t.params for t in finished)]
+        if not common or not finished:
+            return {}
+        points = [refinement.Point(t.params, losses[t.number]) for t in finished]
+        seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
+        return refinement.suggest(
+            self._refine_sampler or refinement.default_refine_sampler(seed),
+            points,
+            {name: space[name] for name in common},
+            roles,
+            proposal.box,
+            coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
+        )
+
+    def _is_plain(self, study: Study) -> bool:
+        """Whether the study has parameters, and none of them has a role."""
+        trials = read_trials(study)
+        return any(trial.distributions for trial in trials) and not self._reader.has_roles(trials)
+
+    def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
+        """Return the recipe with what the parameter's name says about momentum."""
+        if self._recipe.cyclical_momentum is not None:
+            return self._recipe
+        name = next((n for n, d in known.items() if self._reader.role_of(n, d) == "momentum"), "momentum")
+        return dataclasses.replace(self._recipe, cyclical_momentum=name != "momentum")
+
+    # ---- parameters without a role -------------------------------------------------------------------------------
+
+    def _held(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
+    ) -> Any:
+        """Return the value of the run that the stage builds on, else the latest one, else the middle."""
+        if claim["slot"] == MODEL_SLOT:
+            return self._independent_sampler.sample_independent(study, trial, name, distribution)
+        earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
+        like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
+        if like and parameters.allows(distribution, like[0].params[name]):
+            return like[0].params[name]
+        return parameters.middle_of(distribution)
+
+    def _without_claim(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:
+        if self._is_plain(study):
+            return self._plain().sample_independent(study, trial, name, distribution)
+        if trial.number == 0:
+            return parameters.middle_of(distribution)
+        return self._independent_sampler.sample_independent(study, trial, name, distribution)
+
+    def _plain(self) -> BaseSampler:
+        if self._plain_sampler is None:
+            self._plain_sampler = refinement.default_refine_sampler(self._seed)
+        return self._plain_sampler
+
+    # ---- what the study keeps ------------------------------------------------------------------------------------
+
+    def _store_range_test(self, study: Study) -> None:
+        """Run the range test and keep it on the study; a failing one is reported and done without."""
+        stored = study._storage.get_study_user_attrs(study._study_id)
+        if self._range_test is None or trial_record.RANGE_TEST_KEY in stored:
+            return
+        try:
+            test = self._range_test() if callable(self._range_test) else self._range_test
+            encoded = test.to_dict()
+        except Exception as error:
+            warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
+            return
+        study._storage.set_study_user_attr(study._study_id, trial_record.RANGE_TEST_KEY, encoded)
+        _logger.info(f"LR range test: {test.reason}")
+
+    def _check_settings(self, study: Study) -> None:
+        """Keep the settings on the study, because Optuna stores no sampler."""
+        settings = {"recipe": dataclasses.asdict(self._recipe), "roles": self._given_roles}
+        if trial_record.SETTINGS_KEY not in study._storage.get_study_user_attrs(study._study_id):
+            study._storage.set_study_user_attr(study._study_id, trial_record.SETTINGS_KEY, settings)
+
+    def _refuse_objectives(self, study: Study) -> None:
+        if len(study.directions) > 1:
+            raise UnsupportedStudyError(
+                f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
+                "optimise one, or use NSGAIISampler."
+            )
+
+
+def _proposal(claim: Mapping[str, Any]) -> Proposal:
+    fields = {f.name for f in dataclasses.fields(Proposal)}
+    return Proposal(**{key: value for key, value in claim.items() if key in fields})
+
+
+def _fit_any(distribution: BaseDistribution, value: Any) -> Any:
+    if parameters.allows(distribution, value):
+        return value
+    return parameters.fit(distribution, value) if isinstance(value, int | float) else parameters.middle_of(distribution)
+
+
+def _fail(study: Study, trial: FrozenTrial) -> None:
+    """Fail the trial of an exception in `before_trial`; Optuna would leave it running for ever."""
+    if not trial.state.is_finished():
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a {kind.__name__} or None, but got {type(value).__name__}: {value!r}.")

@@ -1,0 +1,133 @@
+"""A study as the rules see it: its trials as runs, its parameters as roles with bounds, its range test."""
+
+import datetime
+import math
+import warnings
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import parameters
+from optuna_discipline import trial_record
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.lr_choice import choose_max_lr
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import RunState
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+
+# A running trial this many times older than the longest finished one is taken for dead.
+STALE_FACTOR, STALE_SECONDS = 5.0, 60.0
+_STATES: Mapping[TrialState, RunState] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+class StudyReader:
+    """Reads studies by one set of role names. Finished trials are read once; the cache is rebuilt when lost.
+
+    Args:
+        roles: Roles of parameters with other names than the usual ones.
+    """
+
+    def __init__(self, roles: Mapping[str, str] | None = None) -> None:
+        self._names = parameters.check_roles(roles)
+        self._finished: dict[tuple[str, int], Run] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_finished": {}}
+
+    def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
+        """Return the role of a parameter, None if it has no role or holds no numbers."""
+        role = self._names.get(name)
+        return role if role is not None and parameters.bounds_of(distribution) is not None else None
+
+    def has_roles(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether any trial has a parameter with a role."""
+        return any(self.role_of(name, d) is not None for trial in trials for name, d in trial.distributions.items())
+
+    def roles(self, known: Mapping[str, BaseDistribution]) -> dict[str, Role]:
+        """Return the roles among known parameters, by name."""
+        return {name: role for name, d in known.items() if (role := self.role_of(name, d)) is not None}
+
+    def space(self, known: Mapping[str, BaseDistribution]) -> dict[Role, Bounds]:
+        """Return the bounds of the roles among known parameters."""
+        space: dict[Role, Bounds] = {}
+        for name, role in self.roles(known).items():
+            bounds = parameters.bounds_of(known[name])
+            if bounds is not None:
+                space.setdefault(role, bounds)
+        return space
+
+    def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
+        """Return every trial that has started as a run, without the trial numbered `except_for`."""
+        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        longest = max((s for trial in trials if (s := _seconds(trial)) is not None), default=None)
+        runs = []
+        for trial in trials:
+            if trial.number == except_for or trial.state not in _STATES:
+                continue
+            key = (study.study_name, trial._trial_id)
+            run = self._finished.get(key)
+            if run is None:
+                run = self._run(trial, sign, longest)
+                if trial.state.is_finished():
+                    self._finished[key] = run
+            runs.append(run)
+        return runs
+
+    def _run(self, trial: FrozenTrial, sign: float, longest: float | None) -> Run:
+        claim = trial_record.read_claim(trial)
+        params: dict[Role, float] = {}
+        for name, role in self.roles(trial.distributions).items():
+            params.setdefault(role, float(trial.params[name]))
+        value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        return Run(
+            number=trial.number,
+            state="failed" if _is_stale(trial, longest) else _STATES[trial.state],
+            params=params,
+            loss=None if value is None else sign * value,
+            slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
+            curve=trial_record.read_curve(trial) if trial.state.is_finished() else None,
+            seconds=_seconds(trial),
+        )
+
+
+def read_trials(study: Study) -> list[FrozenTrial]:
+    """Return the study's trials, fresh and not copied: do not change them."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def read_choice(study: Study) -> LrChoice | None:
+    """Return what the study's range test says, None if there was none; a damaged one is reported and left out."""
+    stored = study._storage.get_study_user_attrs(study._study_id).get(trial_record.RANGE_TEST_KEY)
+    if stored is None:
+        return None
+    try:
+        return choose_max_lr(RangeTest.from_dict(stored))
+    except (KeyError, TypeError, ValueError) as error:
+        warnings.warn(f"The study's range test is damaged and is left out: {error!r}", stacklevel=2)
+        return None
+
+
+def _seconds(trial: FrozenTrial) -> float | None:
+    if trial.datetime_start is None or trial.datetime_complete is None:
+        return None
+    return (trial.datetime_complete - trial.datetime_start).total_seconds()
+
+
+def _is_stale(trial: FrozenTrial, longest: float | None) -> bool:
+    if trial.state != TrialState.RUNNING or trial.datetime_start is None or longest is None:
+        return False
+    age = (datetime.datetime.now() - trial.datetime_start).total_seconds()
+    return math.isfinite(age) and age > max(STALE_SECONDS, STALE_FACTOR * longest)

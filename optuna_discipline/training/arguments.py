@@ -1,0 +1,83 @@
+"""Arguments asked so that NaN, a bool or a string fails with the rule, the value and the cure."""
+
+import math
+from typing import SupportsFloat
+
+
+def as_number(
+    name: str,
+    value: SupportsFloat,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    low_open: bool = False,
+    cure: str = "",
+) -> float:
+    """Return `value` as a float in [low, high); with `low_open` in (low, high).
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What the caller gave: a Python or NumPy number, or a tensor with one element.
+        low: Smallest value allowed.
+        high: The value must stay below it; always finite.
+        low_open: Whether `low` itself is refused.
+        cure: What to do about it, a sentence for the message.
+
+    Raises:
+        ValueError: If the value is no number, NaN, or outside.
+
+    >>> as_number("lr", 1)
+    1.0
+    """
+    number = _to_float(value)
+    inside = number is not None and (low < number if low_open else low <= number) and number < high
+    if number is None or not inside:
+        bracket = "(" if low_open else "["
+        raise ValueError(f"`{name}` must be a number in {bracket}{low:g}, {high:g}), but got {value!r}.{_tail(cure)}")
+    return number
+
+
+def as_count(name: str, value: int, *, low: int = 1, cure: str = "") -> int:
+    """Return `value` as an integer from `low` on.
+
+    Raises:
+        ValueError: If the value is no integer (a bool is none) or lies below `low`.
+
+    >>> as_count("batch_size", 64)
+    64
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
+        raise ValueError(f"`{name}` must be an integer from {low} on, but got {value!r}.{_tail(cure)}")
+    return value.__index__()
+
+
+def as_seed(seed: int | None) -> int | None:
+    """Return `seed` as an integer from 0 on, or None.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    return None if seed is None else as_count("seed", seed, low=0, cure="None draws one from torch's global generator.")
+
+
+def as_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    """Check that `value` is one of `allowed`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, but got {value!r}.")
+
+
+def _to_float(value: object) -> float | None:
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # a tensor or array with several elements, a huge int
+        return None
+
+
+def _tail(cure: str) -> str:
+    return f" {cure}" if cure else ""

@@ -1,0 +1,146 @@
+"""Loss and accuracy on data that is not trained on; the model's modes and buffers come back as they were."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.step import LossFn
+from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import count_correct
+from optuna_discipline.training.step import count_samples
+from optuna_discipline.training.step import default_step
+from optuna_discipline.training.step import run_step
+from optuna_discipline.training.step import to_device
+from optuna_discipline.training.update import Amp
+from optuna_discipline.training.update import autocast
+from optuna_discipline.training.update import widen
+
+_NORM_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class Evaluation(NamedTuple):
+    """Losses of an evaluation.
+
+    Attributes:
+        loss: Mean over the samples; NaN and inf allowed.
+        accuracy: Share classified rightly, in [0, 1]; None where the task is no classification.
+    """
+
+    loss: float
+    accuracy: float | None
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFn,
+    *,
+    device: torch.device,
+    step: Step | None = None,
+    amp: Amp = None,
+    channels_last: bool = False,
+    accuracy: bool | None = None,
+) -> Evaluation:
+    """Evaluate in eval mode and without gradients, with one synchronisation at the end.
+
+    Args:
+        model: Its modules' modes are restored, each its own.
+        batches: Any iterable of batches.
+        loss_fn: Called as `loss_fn(output, target)`.
+        device: Where batches go.
+        step: The forward hook, None for `default_step`.
+        amp: As in `train_epochs`.
+        channels_last: As in `train_epochs`.
+        accuracy: None counts it where the task is a classification; True demands it; False leaves it out.
+
+    Raises:
+        ValueError: If the loss is no single number, or `accuracy=True` where it cannot be counted.
+        DisciplineError: If there is no batch.
+    """
+    with keep_modes(model):
+        model.eval()
+        return _pass_over(model, batches, loss_fn, device, step or default_step, amp, channels_last, accuracy)
+
+
+def evaluate_with_batch_statistics(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFn,
+    *,
+    device: torch.device,
+    step: Step | None = None,
+    amp: Amp = None,
+) -> float:
+    """Return the loss in eval mode, but with normalisation by the batch's own statistics.
+
+    Running averages lag behind a learning rate that rises at every step: they put the edge of networks with
+    BatchNorm 2.8 times lower, with 1.5 to 1.8 times the noise. Layers that were frozen (in eval mode) stay so, a batch
+    of one sample uses the averages, and the averages themselves come back unchanged.
+
+    Raises:
+        ValueError: If the loss is no single number.
+        DisciplineError: If there is no batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _NORM_LAYERS) and module.training]
+    buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
+    hook = step or default_step
+
+    def batch_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> Any:
+        for norm in norms:
+            norm.train(count_samples(batch) > 1)
+        return hook(model, batch, loss_fn)
+
+    with keep_modes(model):
+        model.eval()
+        try:
+            return _pass_over(model, batches, loss_fn, device, batch_step, amp, False, False).loss
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+
+
+@contextmanager
+def keep_modes(model: nn.Module) -> Iterator[None]:
+    """Give every module its train or eval flag back, each its own, also after an exception."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def _pass_over(
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFn,
+    device: torch.device,
+    step: Step,
+    amp: Amp,
+    channels_last: bool,
+    accuracy: bool | None,
+) -> Evaluation:
+    loss_sum, correct, n_samples = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    countable = accuracy is not False
+    for batch in batches:
+        moved, size = to_device(batch, device, channels_last=channels_last), count_samples(batch)
+        with torch.no_grad(), autocast(device, amp):
+            result = run_step(step, model, moved, loss_fn)
+        loss_sum = loss_sum + widen(result.loss) * size
+        n_samples += size
+        right = count_correct(result) if countable else None
+        if right is None and accuracy:
+            raise ValueError("`accuracy=True` needs outputs of shape (n, classes) and integer targets (n,): pass None.")
+        countable = countable and right is not None
+        correct = correct if right is None else correct + right
+    if n_samples == 0:
+        raise DisciplineError("There is no batch to evaluate on.")
+    loss, share = torch.stack([loss_sum, correct.to(loss_sum.dtype)]).div(n_samples).tolist()
+    return Evaluation(loss, share if countable else None)

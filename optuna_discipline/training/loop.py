@@ -1,0 +1,252 @@
+"""The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_seed
+from optuna_discipline.training.batches import Batches
+from optuna_discipline.training.batches import as_batches
+from optuna_discipline.training.batches import check_batch_size_free
+from optuna_discipline.training.batches import check_repeatable
+from optuna_discipline.training.batches import n_batches
+from optuna_discipline.training.evaluation import evaluate
+from optuna_discipline.training.evaluation import keep_modes
+from optuna_discipline.training.optimizers import OptimizerKind
+from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import set_hyperparams
+from optuna_discipline.training.random_state import PrivateRandom
+from optuna_discipline.training.step import LossFn
+from optuna_discipline.training.step import Step
+from optuna_discipline.training.update import Amp
+from optuna_discipline.training.update import Updater
+from optuna_discipline.training.update import resolve_device
+from optuna_discipline.training.update import windows
+
+
+class Schedule(Protocol):
+    """Learning rate and momentum of each update, such as `OneCycle`."""
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run."""
+        ...
+
+    def lr(self, step: int, /) -> float:
+        """Return the learning rate of update `step`, counted from 0."""
+        ...
+
+    def momentum(self, step: int, /) -> float:
+        """Return the momentum of update `step`, counted from 0."""
+        ...
+
+
+def train_epochs(
+    model: nn.Module,
+    loss_fn: LossFn,
+    train: Any,
+    val: Any = None,
+    schedule: Schedule | None = None,
+    *,
+    n_epochs: int | None = None,
+    optimizer: OptimizerKind = "sgd",
+    weight_decay: float | None = None,
+    decay_bias_and_norm: bool = True,
+    nesterov: bool = True,
+    batch_size: int | None = None,
+    amp: Amp = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    channels_last: bool = False,
+    compile: bool = False,
+    device: torch.device | str | None = None,
+    seed: int | None = None,
+    step: Step | None = None,
+    accuracy: bool | None = None,
+) -> Iterator[EpochLog]:
+    """Train, and yield a log after every epoch; what happens between two epochs is the caller's.
+
+    Arguments are checked at the call, training starts at the first `next`. A diverged run is a result: the log of the
+    epoch in which the loss stopped being a number has that loss as `train_loss` (and a NaN `val_loss`, if there is a
+    validation set) and is the last. On a CPU it comes at the very step, on other devices at the epoch's end, since
+    losses are read from the device once an epoch. Closing the generator early leaves the model trained so far.
+
+    Args:
+        model: Any module, trained in place. Modules in eval mode at the call stay in it (a frozen BatchNorm) unless
+            the model as a whole is; all modes are given back at the end.
+        loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module.
+        train: A tuple of tensors, a torch Dataset or an iterable of batches, see `as_batches`.
+        val: Likewise; None leaves the validation columns None.
+        schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
+        n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
+        optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see `build_optimizer`.
+        weight_decay: From 0 on; None is 0, or what a given optimizer has.
+        decay_bias_and_norm: Whether biases and normalisation layers decay too.
+        nesterov: Nesterov's momentum for "sgd".
+        batch_size: Samples of a batch for data that is not batched yet, None for 64. A last batch of a single sample
+            is left out.
+        amp: "bf16" or "fp16" mixed precision. With fp16 an update that overflows is skipped and uses up its step.
+        clip_norm: Largest norm of the gradient, None for no limit.
+        accumulate: Batches of one update; the gradient is the mean over all their samples.
+        channels_last: Whether the model and its images take torch's channels_last layout (the model keeps it).
+        compile: Whether the model is called through `torch.compile`.
+        device: Where the model is moved and trained; None is where it is.
+        seed: Fixes the order of the data, dropout and augmentations that use the global generators, which the caller
+            gets back untouched at every epoch. None uses the global generators. The weights are not drawn here.
+        step: A hook that knows what a batch is, see `default_step`.
+        accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
+
+    Returns:
+        A generator of `EpochLog`; `lr` is that of the epoch's last update, `train_loss` the mean over its samples.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the epochs do not fit into the schedule.
+        DisciplineError: If there is no sample or no trainable parameter.
+
+    >>> from optuna_discipline.rules.schedule import OneCycle
+    >>> x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    >>> data = (x, x.sum(dim=1, keepdim=True))
+    >>> cycle = OneCycle(max_lr=0.1, total_steps=3 * 4)
+    >>> logs = list(train_epochs(nn.Linear(2, 1), nn.MSELoss(), data, data, cycle, batch_size=16, seed=0))
+    >>> [log.epoch for log in logs], logs[-1].val_loss < logs[0].val_loss
+    ([0, 1, 2], True)
+    """
+    if not callable(loss_fn):
+        raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
+    _check_schedule(schedule)
+    assert schedule is not None
+    check_batch_size_free(train, batch_size)
+    seed, accumulate = as_seed(seed), as_count("accumulate", accumulate)
+    target = resolve_device(model, device)
+    batches = as_batches(
+        train, batch_size=batch_size, shuffle=True, seed=seed, device=target, drop_lone=True, name="train"
+    )
+    val_batches = None if val is None else as_batches(val, batch_size=batch_size, device=target, name="val")
+    epochs = _plan_epochs(batches, schedule.total_steps, n_epochs, accumulate)
+    check_repeatable(batches, "train", epochs)
+    if val_batches is not None:
+        check_repeatable(val_batches, "val", epochs)
+    built = build_optimizer(
+        model,
+        optimizer,
+        lr=schedule.lr(0),
+        momentum=schedule.momentum(0),
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        decay_bias_and_norm=decay_bias_and_norm,
+    )
+    called: Any = torch.compile(model) if compile else model
+    updater = Updater(
+        called, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm, channels_last=channels_last
+    )
+    model.to(target)
+    if isinstance(loss_fn, nn.Module):
+        loss_fn.to(target)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    return _run(_Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    model: nn.Module
+    updater: Updater
+    train: Batches
+    val: Batches | None
+    schedule: Schedule
+    n_epochs: int
+    accumulate: int
+    seed: int | None
+    accuracy: bool | None
+
+
+def _run(plan: _Plan) -> Iterator[EpochLog]:
+    random = PrivateRandom(plan.seed, plan.updater.device)
+    done = 0
+    with keep_modes(plan.model):
+        if not plan.model.training:
+            plan.model.train()
+        for epoch in range(plan.n_epochs):
+            with random:
+                train_loss, steps = _train_epoch(plan, done)
+                if steps == 0 and epoch == 0:
+                    raise DisciplineError("`train` is empty: there is no batch to train on.")
+                if steps == 0:
+                    return
+                done += steps
+                log = _log(plan, epoch, train_loss, plan.schedule.lr(done - 1))
+            yield log
+            if not math.isfinite(train_loss) or done >= plan.schedule.total_steps:
+                return
+
+
+def _train_epoch(plan: _Plan, done: int) -> tuple[float, int]:
+    """Train one epoch from update `done` on; return the mean loss and the number of updates."""
+    updater, schedule = plan.updater, plan.schedule
+    loss_sum, n_samples, steps = torch.zeros((), device=updater.device), 0, 0
+    reading_is_free = updater.device.type == "cpu"
+    remaining = schedule.total_steps - done
+    for window in windows(plan.train, plan.accumulate):
+        set_hyperparams(updater.optimizer, lr=schedule.lr(done + steps), momentum=schedule.momentum(done + steps))
+        result = updater.update(window)
+        loss_sum = loss_sum + result.loss_sum
+        n_samples += result.n_samples
+        steps += 1
+        if steps == remaining or (reading_is_free and not bool(torch.isfinite(result.loss_sum))):
+            break
+    return (float(loss_sum.item()) / n_samples if n_samples else math.nan), steps
+
+
+def _log(plan: _Plan, epoch: int, train_loss: float, lr: float) -> EpochLog:
+    if plan.val is None:
+        return EpochLog(epoch, lr, train_loss, None)
+    if not math.isfinite(train_loss):
+        return EpochLog(epoch, lr, train_loss, math.nan)
+    updater = plan.updater
+    val = evaluate(
+        updater.model,
+        plan.val,
+        updater.loss_fn,
+        device=updater.device,
+        step=updater.step,
+        amp=updater.amp,
+        channels_last=updater.channels_last,
+        accuracy=plan.accuracy,
+    )
+    return EpochLog(epoch, lr, train_loss, val.loss, val.accuracy)
+
+
+def _check_schedule(schedule: Schedule | None) -> None:
+    if not all(hasattr(schedule, name) for name in ("lr", "momentum", "total_steps")):
+        raise ValueError(
+            "`schedule` must have lr(step), momentum(step) and total_steps, such as "
+            f"OneCycle(max_lr, total_steps=epochs * len(train)), but got {schedule!r}."
+        )
+
+
+def _plan_epochs(batches: Batches, total_steps: int, n_epochs: int | None, accumulate: int) -> int:
+    length = n_batches(batches)
+    if n_epochs is not None:
+        n_epochs = as_count("n_epochs", n_epochs)
+    if length is None:
+        if n_epochs is None:
+            raise ValueError("`n_epochs` must be given where `train` has no length, but got None.")
+        return n_epochs
+    per_epoch = math.ceil(length / accumulate)
+    if n_epochs is None:
+        return math.ceil(total_steps / per_epoch)
+    if n_epochs * per_epoch > total_steps:
+        raise ValueError(
+            f"`schedule.total_steps` must cover the run, but {n_epochs} epochs of {per_epoch} updates are "
+            f"{n_epochs * per_epoch} and got total_steps={total_steps}: make it "
+            f"OneCycle(max_lr, total_steps=epochs * len(train)){'' if accumulate == 1 else ' // accumulate'}."
+        )
+    return n_epochs

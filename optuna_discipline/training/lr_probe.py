@@ -1,0 +1,235 @@
+"""What `find_lr` runs and pays for: one range test and short complete cycles, each on a model built anew."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.batches import as_batches
+from optuna_discipline.training.batches import n_batches
+from optuna_discipline.training.evaluation import evaluate
+from optuna_discipline.training.loop import train_epochs
+from optuna_discipline.training.lr_range_test import lr_range_test
+from optuna_discipline.training.optimizers import OptimizerKind
+from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import is_adam_like
+from optuna_discipline.training.random_state import PrivateRandom
+from optuna_discipline.training.random_state import RandomStates
+from optuna_discipline.training.step import LossFn
+from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import default_step
+from optuna_discipline.training.update import resolve_device
+
+LEARNED = 0.25  # share of the untrained loss that must be gone before losses may be compared
+_EVALUATION_COST = 1 / 3  # of an update on as many samples: forward only
+_MIN_STEPS = 20  # of a range test or a probe; fewer say nothing
+_MAX_TEST_STEPS = 100
+_MAX_TEST_SHARE = 0.25  # of a full run
+_SGD_START, _ADAM_START = 1e-4, 1e-6  # rates below these do nothing in so few updates
+_SGD_END, _ADAM_END = 10.0, 1.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One short complete cycle.
+
+    Attributes:
+        lr: Its largest learning rate.
+        loss: Final validation loss (training loss without a validation set); inf for a diverged run.
+        train_loss: Mean training loss of its last epoch.
+        learned: Whether it clearly left the untrained loss, so that `loss` may be compared.
+    """
+
+    lr: float
+    loss: float
+    train_loss: float
+    learned: bool
+
+
+@dataclass
+class Prober:
+    """Runs range test and probes, and counts their cost in full runs.
+
+    Attributes:
+        build_model: Makes the model.
+        loss_fn: Called as `loss_fn(output, target)`.
+        train: Training data.
+        val: Validation data or None.
+        epochs: Epochs of a full run.
+        momentum: Largest momentum.
+        weight_decay: Weight decay.
+        optimizer: A name or a callable.
+        batch_size: For data that is not batched yet.
+        device: Where to train, None for where the model is built.
+        seed: Start of all random numbers.
+        step: The forward hook.
+        generators: States of the loaders' generators, put back before every run.
+        cost: Full runs spent so far.
+        untrained_loss: Loss before any update; None before the first run.
+    """
+
+    build_model: Callable[[], nn.Module]
+    loss_fn: LossFn
+    train: Any
+    val: Any
+    epochs: int
+    momentum: float
+    weight_decay: float
+    optimizer: OptimizerKind
+    batch_size: int | None
+    device: torch.device | str | None
+    seed: int
+    step: Step | None
+    generators: RandomStates
+    cost: float = 0.0
+    untrained_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        batches = as_batches(
+            self.train, batch_size=self.batch_size, shuffle=True, seed=self.seed, drop_lone=True, name="train"
+        )
+        steps = n_batches(batches)
+        if steps is None:
+            raise ValueError("`train` must have a length, so that `epochs` can be counted in updates.")
+        self.total_steps = steps * self.epochs
+        self.steps_per_epoch = steps
+        val = None if self.val is None else as_batches(self.val, batch_size=self.batch_size, name="val")
+        self._val_steps = 0.0 if val is None else _EVALUATION_COST * (n_batches(val) or 0)
+
+    @property
+    def test_steps(self) -> int:
+        """Updates of the range test; 0 where the run is too short to pay for one."""
+        steps = min(_MAX_TEST_STEPS, int(_MAX_TEST_SHARE * self.total_steps))
+        return steps if steps >= _MIN_STEPS else 0
+
+    @property
+    def default_ceiling(self) -> float:
+        """Largest rate that a range test tries."""
+        return _ADAM_END if self._is_adam_like() else _SGD_END
+
+    @property
+    def floor(self) -> float:
+        """Smallest rate worth a probe."""
+        return _ADAM_START if self._is_adam_like() else _SGD_START
+
+    def range_test(self) -> RangeTest:
+        """Sweep the training loss over `test_steps` updates."""
+        model = self._build()
+        test = lr_range_test(
+            model,
+            self.loss_fn,
+            self.train,
+            optimizer=self.optimizer,
+            start_lr=self.floor,
+            end_lr=self.default_ceiling,
+            num_steps=self.test_steps,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            step=self.step,
+            device=self.device,
+            seed=self.seed,
+            planned_steps=self.total_steps,
+        )
+        self.cost += len(test.lrs) / self.total_steps
+        self.untrained_loss = test.initial_loss
+        return test
+
+    def probe_steps(self, length: float) -> int:
+        """Return the updates of a probe that is `length` of a full run: at least 20, if the run has as many."""
+        return min(self.total_steps, max(round(length * self.total_steps), _MIN_STEPS))
+
+    def probe_cost(self, length: float) -> float:
+        """Return what a probe costs if it does not end early, in full runs."""
+        return (self.probe_steps(length) + self._val_steps) / self.total_steps
+
+    def probe(self, lr: float, length: float) -> Probe:
+        """Train one complete cycle of `length` full runs up to `lr`."""
+        model, total = self._build(), self.probe_steps(length)
+        cycle = OneCycle(lr, total, max_momentum=self.momentum, base_momentum=min(0.85, self.momentum))
+        done = 0
+        hook = self.step or default_step
+
+        def counting_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> Any:
+            nonlocal done
+            done += 1
+            return hook(model, batch, loss_fn)
+
+        logs = train_epochs(
+            model,
+            self.loss_fn,
+            self.train,
+            None,
+            cycle,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            device=self.device,
+            seed=self.seed,
+            step=counting_step,
+        )
+        train_loss = math.nan
+        with closing(logs):  # type: ignore[type-var]
+            for log in logs:
+                train_loss = math.nan if log.train_loss is None else log.train_loss
+                self.untrained_loss = train_loss if self.untrained_loss is None else self.untrained_loss
+                if not train_loss <= self._divergence_level():
+                    train_loss = math.inf
+                    break
+        self.cost += done / self.total_steps
+        loss = train_loss
+        if math.isfinite(train_loss) and self.val is not None:
+            loss = self._val_loss(model)
+        finite = math.isfinite(loss) and math.isfinite(train_loss)
+        return Probe(lr, loss if finite else math.inf, train_loss, finite and self._has_learned(train_loss))
+
+    def _val_loss(self, model: nn.Module) -> float:
+        device = resolve_device(model, self.device)
+        batches = as_batches(self.val, batch_size=self.batch_size, device=device, name="val")
+        self.cost += self._val_steps / self.total_steps
+        return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss
+
+    def _divergence_level(self) -> float:
+        start = self.untrained_loss
+        return math.inf if start is None or not math.isfinite(start) else start + 0.5 * abs(start)
+
+    def _has_learned(self, train_loss: float) -> bool:
+        start = self.untrained_loss
+        return start is not None and math.isfinite(start) and train_loss <= start - LEARNED * abs(start)
+
+    def _build(self) -> nn.Module:
+        for generator, state in self.generators.generators:
+            generator.set_state(state)
+        device = torch.device("cpu") if self.device is None else torch.device(self.device)
+        with PrivateRandom(self.seed, device):
+            model = self.build_model()
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"`build_model` must return a torch.nn.Module, but returned {type(model).__name__}.")
+        return model
+
+    def _is_adam_like(self) -> bool:
+        if not hasattr(self, "_adam_like"):
+            self._adam_like = is_adam_like(build_optimizer(self._build(), self.optimizer, lr=0.0))
+        return self._adam_like
+
+
+def last_stable_lr(test: RangeTest) -> float:
+    """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
+
+    Raises:
+        DisciplineError: If the very first loss is not a number.
+    """
+    losses = test.train_loss
+    start = test.initial_loss
+    if start is None or not math.isfinite(start):
+        raise DisciplineError("The loss of the untrained model is not a finite number: check the data and the loss.")
+    wild = np.flatnonzero(~(losses <= start + 0.5 * abs(start)))
+    return float(test.lrs[max(int(wild[0]) - 1, 0)]) if len(wild) else float(test.lrs[-1])

@@ -1,0 +1,205 @@
+"""Optimizers by name, and their hyper-parameters set anew at every step without losing the groups' ratios."""
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
+from typing import Literal
+
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.arguments import as_number
+
+OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
+_RATIO, _DECAYS = "lr_ratio", "decays"  # keys that we add to a parameter group; they travel with its state_dict
+_ADAM_BETA2 = 0.999
+
+
+def build_optimizer(
+    model: nn.Module,
+    kind: OptimizerKind = "sgd",
+    *,
+    lr: float,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+    nesterov: bool = True,
+    decay_bias_and_norm: bool = True,
+) -> torch.optim.Optimizer:
+    """Return an optimizer over the model's trainable parameters.
+
+    Args:
+        model: Any module with a parameter that requires a gradient.
+        kind: "sgd", "adamw", "adam"; a callable such as `torch.optim.RMSprop` or
+            `lambda params, lr: RMSprop(params, lr, alpha=0.9)`; or an optimizer that holds the model's parameters,
+            which is set to the given values and returned itself, its groups' learning-rate ratios kept.
+        lr: Learning rate of the first parameter group, from 0 on.
+        momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9, or what a given optimizer has.
+        weight_decay: From 0 on. None is 0, or what a given optimizer has.
+        nesterov: Nesterov's momentum for "sgd"; without momentum plain SGD is used.
+        decay_bias_and_norm: False keeps the weight decay of biases and normalisation layers (parameters with at most
+            one dimension) at 0. A given optimizer keeps its own groups.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+        DisciplineError: If the model has no trainable parameter.
+
+    >>> optimizer = build_optimizer(nn.Linear(2, 1), lr=0.1, weight_decay=1e-4, decay_bias_and_norm=False)
+    >>> [group["weight_decay"] for group in optimizer.param_groups]
+    [0.0001, 0.0]
+    """
+    parameters = trainable_parameters(model)
+    lr = as_number("lr", lr)
+    if isinstance(kind, torch.optim.Optimizer):
+        _check_holds(kind, parameters)
+        set_hyperparams(kind, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        return kind
+    momentum = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
+    weight_decay = 0.0 if weight_decay is None else as_number("weight_decay", weight_decay)
+    groups = _groups(parameters, decay_bias_and_norm)
+    if kind == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
+        )
+    elif kind == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(momentum, _ADAM_BETA2))
+    elif kind == "adam":
+        optimizer = torch.optim.Adam(groups, lr=lr, betas=(momentum, _ADAM_BETA2))
+    else:
+        optimizer = _call(kind, groups, lr)
+    set_hyperparams(optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return optimizer
+
+
+def set_hyperparams(
+    optimizer: torch.optim.Optimizer,
+    *,
+    lr: float | None = None,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
+) -> None:
+    """Set an optimizer's learning rate, momentum and weight decay in place; None leaves a value as it is.
+
+    The ratios of the groups' learning rates are those of the first call (of `initial_lr`, where a scheduler left it),
+    also after a learning rate of 0. `momentum` goes to the key `momentum` or to the first of `betas`, whichever a
+    group has. Groups without weight decay beside others with it stay without.
+
+    Args:
+        optimizer: Any torch optimizer.
+        lr: Learning rate of the first group (the first that is not 0), from 0 on.
+        momentum: In [0, 1).
+        weight_decay: From 0 on.
+
+    Raises:
+        ValueError: If a value breaks its rule.
+    """
+    lr = None if lr is None else as_number("lr", lr)
+    momentum = None if momentum is None else as_number("momentum", momentum, high=1.0)
+    weight_decay = None if weight_decay is None else as_number("weight_decay", weight_decay)
+    _remember_groups(optimizer)
+    for group in optimizer.param_groups:
+        if lr is not None:
+            _set(group, "lr", lr * group[_RATIO])
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        elif momentum is not None and "momentum" in group:
+            group["momentum"] = momentum
+        if weight_decay is not None and "weight_decay" in group:
+            _set(group, "weight_decay", weight_decay if group[_DECAYS] else 0.0)
+
+
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the model's parameters that require a gradient, each once.
+
+    Raises:
+        ValueError: If `model` is no module or has lazy parameters without a shape.
+        DisciplineError: If there is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"`model` must be a torch.nn.Module, but got {type(model).__name__}.")
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
+        raise ValueError("`model` must have its shapes, but has lazy parameters: run one batch through it first.")
+    if not parameters:
+        raise DisciplineError(
+            f"The model ({type(model).__name__}) has no trainable parameter: "
+            "set `requires_grad` of those that shall be trained."
+        )
+    return parameters
+
+
+def is_adam_like(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether the optimizer scales its steps by a running second moment: its good LRs lie decades lower."""
+    adaptive = (torch.optim.RMSprop, torch.optim.Adagrad)
+    return isinstance(optimizer, adaptive) or any("betas" in group for group in optimizer.param_groups)
+
+
+def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return each group's learning rate over that of the first (the first that is not 0)."""
+    _remember_groups(optimizer)
+    return [float(group[_RATIO]) for group in optimizer.param_groups]
+
+
+def _groups(parameters: Sequence[nn.Parameter], decay_bias_and_norm: bool) -> list[dict[str, Any]]:
+    if decay_bias_and_norm:
+        return [{"params": list(parameters), _DECAYS: True}]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [{"params": matrices, _DECAYS: True}, {"params": vectors, _DECAYS: False}]
+    return [group for group in groups if group["params"]]
+
+
+def _call(
+    kind: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], lr: float
+) -> torch.optim.Optimizer:
+    if not callable(kind):
+        raise ValueError(
+            "`optimizer` must be 'sgd', 'adamw', 'adam', a torch optimizer, or a callable that makes one from "
+            f"parameters, but got {kind!r}."
+        )
+    optimizer = kind(groups, lr=lr) if _takes_lr(kind) else kind(groups)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise ValueError(
+            f"`optimizer` must make a torch.optim.Optimizer, but {kind!r} returned {type(optimizer).__name__}."
+        )
+    return optimizer
+
+
+def _takes_lr(kind: Callable[..., object]) -> bool:
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(parameter.name == "lr" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _check_holds(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in parameters):
+        raise ValueError(
+            "`optimizer` must hold the model's parameters, but holds none of those that require a gradient: "
+            "make it from `model.parameters()`."
+        )
+
+
+def _remember_groups(optimizer: torch.optim.Optimizer) -> None:
+    groups = optimizer.param_groups
+    if not all(_RATIO in group for group in groups):
+        key = "initial_lr" if all("initial_lr" in group for group in groups) else "lr"
+        base = [float(group[key]) for group in groups]
+        reference = next((lr for lr in base if lr > 0), None)
+        for group, lr in zip(groups, base, strict=True):
+            group.setdefault(_RATIO, 1.0 if reference is None else lr / reference)
+    if not all(_DECAYS in group for group in groups):
+        any_decay = any(float(group.get("weight_decay", 0.0)) > 0 for group in groups)
+        for group in groups:
+            group.setdefault(_DECAYS, float(group.get("weight_decay", 0.0)) > 0 or not any_decay)
+
+
+def _set(group: dict[str, Any], key: str, value: float) -> None:
+    if isinstance(group[key], torch.Tensor):  # captured or compiled steps read the tensor's place in memory
+        group[key].fill_(value)
+    else:
+        group[key] = value

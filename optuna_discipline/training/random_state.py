@@ -1,0 +1,118 @@
+"""Random generators borrowed and given back: Python's, NumPy's, torch's, CUDA's, and those of a loader."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """The state of every global random generator at one moment.
+
+    Attributes:
+        python: `random.getstate()`.
+        numpy: `numpy.random.get_state()`.
+        torch_cpu: State of torch's default CPU generator.
+        cuda: States of all CUDA generators; None where CUDA was not in use.
+        generators: Other torch generators, such as a loader's, with their states.
+    """
+
+    python: Any
+    numpy: Any
+    torch_cpu: torch.Tensor
+    cuda: list[torch.Tensor] | None
+    generators: tuple[tuple[torch.Generator, torch.Tensor], ...] = ()
+
+    @classmethod
+    def capture(cls, generators: Iterable[torch.Generator] = (), device: torch.device | None = None) -> "RandomStates":
+        """Copy the states now.
+
+        Args:
+            generators: Further generators to keep, such as `generators_of(loader)`.
+            device: A CUDA device is started, if it is not, so that its generator can be kept too.
+        """
+        use_cuda = torch.cuda.is_initialized() or (device is not None and device.type == "cuda")  # type: ignore[no-untyped-call]
+        return cls(
+            python=random.getstate(),
+            numpy=np.random.get_state(),
+            torch_cpu=torch.get_rng_state(),
+            cuda=torch.cuda.get_rng_state_all() if use_cuda else None,
+            generators=tuple((generator, generator.get_state()) for generator in generators),
+        )
+
+    def restore(self) -> None:
+        """Put every generator back to where it was."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch_cpu)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state_all(self.cuda)
+        for generator, state in self.generators:
+            generator.set_state(state)
+
+
+class PrivateRandom:
+    """A random stream of its own: inside `with`, the global generators run on the stream's states, outside on theirs.
+
+    It may be entered again and again and goes on where it stopped, so that a generator function can leave it before
+    each `yield`: the caller's random numbers do not depend on what happened inside.
+
+    Args:
+        seed: Start of the stream; None makes `with` do nothing (the global generators are used and move on).
+        device: Device of the training; a CUDA device's generators are kept too.
+    """
+
+    def __init__(self, seed: int | None, device: torch.device) -> None:
+        self._seed = seed
+        self._device = device
+        self._own: RandomStates | None = None
+        self._callers: RandomStates | None = None
+
+    def __enter__(self) -> None:
+        if self._seed is None:
+            return
+        self._callers = RandomStates.capture(device=self._device)
+        if self._own is None:
+            seed_global(self._seed, self._device)
+        else:
+            self._own.restore()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._callers is not None:
+            self._own = RandomStates.capture(device=self._device)
+            self._callers.restore()
+            self._callers = None
+
+
+def seed_global(seed: int, device: torch.device) -> None:
+    """Seed Python's, NumPy's and torch's global generators; CUDA's only if `device` is one."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed a CUDA that is not in use
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+
+
+def draw_seed() -> int:
+    """Return a seed drawn from torch's global generator, as a DataLoader does."""
+    return int(torch.empty((), dtype=torch.int64).random_().item())
+
+
+def generators_of(*data: object) -> tuple[torch.Generator, ...]:
+    """Return the torch generators on which loaders run (their own and their samplers'), each once."""
+    found: dict[int, torch.Generator] = {}
+    for loader in data:
+        batch_sampler = getattr(loader, "batch_sampler", None)
+        owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+        for owner in owners:
+            generator = getattr(owner, "generator", None)
+            if isinstance(generator, torch.Generator):
+                found[id(generator)] = generator
+    return tuple(found.values())

@@ -1,0 +1,209 @@
+"""Everything that a training changes, copied in memory and given back exactly."""
+
+import copy
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from optuna_discipline.training.random_state import RandomStates
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a training at one moment, in memory only (files of parallel runs have overwritten each other).
+
+    `restore` writes in place, so that parameters, buffers and parameter groups keep their identity, and may be called
+    more than once: nothing that it gives back shares memory with the copy.
+
+    >>> model = nn.Linear(2, 1)
+    >>> snapshot = Snapshot.capture(model)
+    >>> before = model.weight.detach().clone()
+    >>> _ = model.weight.data.zero_()
+    >>> snapshot.restore()
+    >>> torch.equal(model.weight, before)
+    True
+    """
+
+    _modules: tuple["_ModuleState", ...]
+    _optimizer: "_OptimizerState | None"
+    _scaler: tuple[Any, dict[str, Any]] | None
+    _random: RandomStates
+
+    @classmethod
+    def capture(
+        cls,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        scaler: Any = None,
+        loss_fn: object = None,
+        generators: Iterable[torch.Generator] = (),
+        device: torch.device | None = None,
+    ) -> "Snapshot":
+        """Copy now.
+
+        Args:
+            model: Its parameters, their gradients and `requires_grad`, all buffers (also those that a `state_dict`
+                leaves out), and each module's train or eval flag.
+            optimizer: Its state and all values of its parameter groups.
+            scaler: A gradient scaler.
+            loss_fn: Copied like the model if it is a module.
+            generators: Generators of loaders, see `generators_of`; the global ones are always kept.
+            device: A CUDA device on which the training will run although nothing is on CUDA yet.
+        """
+        modules = [model, loss_fn] if isinstance(loss_fn, nn.Module) else [model]
+        return cls(
+            _modules=tuple(_ModuleState.capture(module) for module in modules),
+            _optimizer=None if optimizer is None else _OptimizerState.capture(optimizer),
+            _scaler=None if scaler is None else (scaler, copy.deepcopy(scaler.state_dict())),
+            _random=RandomStates.capture(generators, device),
+        )
+
+    def restore(self) -> None:
+        """Put everything back to what it was."""
+        for module in self._modules:
+            module.restore()
+        if self._optimizer is not None:
+            self._optimizer.restore()
+        if self._scaler is not None:
+            scaler, state = self._scaler
+            scaler.load_state_dict(copy.deepcopy(state))
+        self._random.restore()
+
+
+@contextmanager
+def preserved(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scaler: Any = None,
+    loss_fn: object = None,
+    generators: Iterable[torch.Generator] = (),
+    device: torch.device | None = None,
+) -> Iterator[Snapshot]:
+    """Give everything back at the end of the `with` block, also after an exception; see `Snapshot.capture`."""
+    snapshot = Snapshot.capture(model, optimizer, scaler, loss_fn, generators, device)
+    try:
+        yield snapshot
+    finally:
+        snapshot.restore()
+
+
+@dataclass(frozen=True)
+class _TensorCopy:
+    """A tensor, the memory it stood in, and its content."""
+
+    place: torch.Tensor
+    content: torch.Tensor
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "_TensorCopy":
+        place = tensor.detach()
+        return cls(place, place.clone())
+
+    def restore(self) -> torch.Tensor:
+        with torch.no_grad():
+            self.place.copy_(self.content)
+        return self.place
+
+
+@dataclass(frozen=True)
+class _ParameterState:
+    parameter: nn.Parameter
+    data: _TensorCopy
+    requires_grad: bool
+    grad: torch.Tensor | None
+    grad_copy: torch.Tensor | None
+
+    @classmethod
+    def capture(cls, parameter: nn.Parameter) -> "_ParameterState":
+        grad = parameter.grad
+        content = None if grad is None else grad.detach().clone()
+        return cls(parameter, _TensorCopy.of(parameter), parameter.requires_grad, grad, content)
+
+    def restore(self) -> None:
+        self.parameter.grad = None  # a gradient on another device or of another layout would forbid the next line
+        place = self.data.restore()
+        if self.parameter.data_ptr() != place.data_ptr() or self.parameter.stride() != place.stride():
+            self.parameter.data = place
+        self.parameter.requires_grad_(self.requires_grad)
+        if self.grad is not None and self.grad_copy is not None:
+            with torch.no_grad():
+                self.grad.copy_(self.grad_copy)
+            self.parameter.grad = self.grad
+
+
+@dataclass(frozen=True)
+class _ModuleState:
+    parameters: tuple[_ParameterState, ...]
+    buffers: tuple[tuple[nn.Module, dict[str, tuple[torch.Tensor, _TensorCopy] | None]], ...]
+    training: tuple[tuple[nn.Module, bool], ...]
+
+    @classmethod
+    def capture(cls, root: nn.Module) -> "_ModuleState":
+        modules = list(root.modules())
+        return cls(
+            parameters=tuple(_ParameterState.capture(parameter) for parameter in root.parameters()),
+            buffers=tuple((module, _copy_buffers(module)) for module in modules),
+            training=tuple((module, module.training) for module in modules),
+        )
+
+    def restore(self) -> None:
+        for parameter in self.parameters:
+            parameter.restore()
+        for module, buffers in self.buffers:
+            module._buffers.clear()
+            for name, saved in buffers.items():
+                module._buffers[name] = None
+                if saved is not None:
+                    buffer, content = saved
+                    content.restore()
+                    module._buffers[name] = buffer
+        for module, training in self.training:
+            module.training = training
+
+
+def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCopy] | None]:
+    return {
+        name: None if buffer is None else (buffer, _TensorCopy.of(buffer)) for name, buffer in module._buffers.items()
+    }
+
+
+@dataclass(frozen=True)
+class _OptimizerState:
+    """An optimizer's state, copied without `state_dict`, whose loading aliases tensors and casts their dtype."""
+
+    optimizer: torch.optim.Optimizer
+    state: dict[Any, Any]
+    groups: tuple[tuple[dict[str, Any], dict[str, Any], list[Any]], ...]
+
+    @classmethod
+    def capture(cls, optimizer: torch.optim.Optimizer) -> "_OptimizerState":
+        return cls(
+            optimizer,
+            {parameter: copy.deepcopy(values) for parameter, values in optimizer.state.items()},
+            tuple((group, _copy_values(group), list(group["params"])) for group in optimizer.param_groups),
+        )
+
+    def restore(self) -> None:
+        self.optimizer.state.clear()
+        for parameter, values in self.state.items():
+            self.optimizer.state[parameter] = copy.deepcopy(values)
+        self.optimizer.param_groups[:] = [group for group, _, _ in self.groups]
+        for group, values, parameters in self.groups:
+            tensors = {key: value for key, value in group.items() if isinstance(value, torch.Tensor)}
+            group.clear()
+            group["params"] = list(parameters)
+            for key, value in values.items():
+                # A tensor (a captured learning rate) keeps its place in memory; schedulers and graphs point at it.
+                if key in tensors and isinstance(value, torch.Tensor):
+                    group[key] = tensors[key].copy_(value)
+                else:
+                    group[key] = copy.deepcopy(value)
+
+
+def _copy_values(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}

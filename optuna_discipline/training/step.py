@@ -1,0 +1,136 @@
+"""One forward pass: the `step` hook that knows what a batch is, and the check of what it returns."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+LossFn = Callable[..., torch.Tensor]
+Step = Callable[[nn.Module, Any, LossFn], Any]
+_INPUT_KEYS, _TARGET_KEYS = ("input", "inputs", "x", "image"), ("target", "targets", "y", "label", "labels")
+
+
+class StepResult(NamedTuple):
+    """What one forward pass gives.
+
+    Attributes:
+        loss: One number, shape ().
+        output: The model's output, from which the accuracy is counted; None where there is none to count.
+        target: What it should have been, or None.
+    """
+
+    loss: torch.Tensor
+    output: Any = None
+    target: Any = None
+
+
+def default_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
+    """Run the model on a batch and compare: `loss_fn(model(x), y)`.
+
+    A batch is a pair (x, y); a longer tuple (x1, x2, ..., y), whose last part is the target; a dict with an input
+    ("input", "inputs", "x", "image") and a target ("target", "targets", "y", "label", "labels"); or a lone tensor,
+    which is its own target (an autoencoder). Any other batch needs a `step` of its own, which returns a loss or
+    (loss, output, target):
+
+        def step(model, batch, loss_fn):
+            output = model(batch["tokens"], batch["mask"])
+            return loss_fn(output, batch["next"]), output, batch["next"]
+
+    Raises:
+        ValueError: If the batch has another form.
+    """
+    if isinstance(batch, torch.Tensor):
+        inputs, target = (batch,), batch
+    elif isinstance(batch, (tuple, list)) and batch:
+        inputs, target = (tuple(batch[:-1]), batch[-1]) if len(batch) > 1 else ((batch[0],), batch[0])
+    elif isinstance(batch, Mapping):
+        inputs, target = (_pick(batch, _INPUT_KEYS),), _pick(batch, _TARGET_KEYS)
+    else:
+        raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
+    output = model(*inputs)
+    return StepResult(loss_fn(output, target), output, target)
+
+
+def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
+    """Run a step hook and check what it returns.
+
+    Returns:
+        The result, its loss of shape ().
+
+    Raises:
+        ValueError: If the loss is no tensor with a single number.
+    """
+    returned = step(model, batch, loss_fn)
+    result = returned if isinstance(returned, StepResult) else StepResult(*_as_tuple(returned))
+    loss = result.loss
+    if not isinstance(loss, torch.Tensor):
+        raise ValueError(f"`loss_fn` must return a tensor with one number, but returned {type(loss).__name__}.")
+    if loss.numel() != 1:
+        raise ValueError(
+            f"`loss_fn` must return one number for the batch, but returned a tensor of shape {tuple(loss.shape)}: "
+            "average it, for instance with `.mean()` or reduction='mean'."
+        )
+    return result._replace(loss=loss.reshape(()))
+
+
+def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
+    """Return the batch with every tensor in it on `device`; images (n, c, h, w) in channels_last if asked."""
+    if isinstance(batch, torch.Tensor):
+        moved = batch.to(device, non_blocking=device.type == "cuda")
+        return moved.contiguous(memory_format=torch.channels_last) if channels_last and moved.ndim == 4 else moved
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(part, device, channels_last=channels_last) for part in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(to_device(part, device, channels_last=channels_last) for part in batch)
+    if isinstance(batch, Mapping):
+        return {key: to_device(part, device, channels_last=channels_last) for key, part in batch.items()}
+    return batch.to(device) if hasattr(batch, "to") else batch
+
+
+def count_samples(batch: Any) -> int:
+    """Return the number of samples of a batch: the first dimension of its first tensor, 1 where there is none."""
+    if isinstance(batch, torch.Tensor):
+        return int(batch.shape[0]) if batch.ndim else 1
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    for part in parts:
+        if isinstance(part, (torch.Tensor, tuple, list, Mapping)):
+            return count_samples(part)
+    return 1
+
+
+def count_correct(result: StepResult) -> torch.Tensor | None:
+    """Return how many samples were classified rightly, shape (), None if this is no classification.
+
+    A classification has an output of scores (n, classes) and integer targets (n,).
+    """
+    output, target = result.output, result.target
+    if not (isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)):
+        return None
+    if output.ndim != 2 or output.shape[1] < 2 or target.shape != output.shape[:1] or _is_continuous(target):
+        return None
+    return (output.detach().argmax(dim=1) == target).sum()
+
+
+def _is_continuous(target: torch.Tensor) -> bool:
+    return target.dtype.is_floating_point or target.dtype.is_complex or target.dtype == torch.bool
+
+
+def _as_tuple(returned: Any) -> tuple[Any, ...]:
+    if not isinstance(returned, (tuple, list)):
+        return (returned,)
+    if not 1 <= len(returned) <= 3:
+        raise ValueError(f"`step` must return a loss or (loss, output, target), but returned {len(returned)} parts.")
+    return tuple(returned)
+
+
+def _pick(batch: Mapping[Any, Any], keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if key in batch:
+            return batch[key]
+    raise ValueError(
+        f"A batch with the keys {sorted(map(str, batch))} has none of {list(keys)}: "
+        "pass `step=` to say how the model and the loss take it."
+    )

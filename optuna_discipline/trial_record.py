@@ -1,0 +1,112 @@
+"""What a trial remembers: one row per epoch, and one small claim of what it runs. Verdicts are computed anew.
+
+Rows and the claim are system attributes of the trial (no page of optuna-dashboard shows them, and they survive its
+renaming of a study); `stage`, `reason` and `pruned_because` are user attributes, for people and for the objective.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import LossCurve
+
+PREFIX = "discipline:"
+CLAIM_KEY = PREFIX + "claim"
+RUN_KEY = PREFIX + "run"
+ROW_PREFIX = PREFIX + "epoch:"
+RANGE_TEST_KEY = PREFIX + "range_test"
+SETTINGS_KEY = PREFIX + "settings"
+STAGE_KEY, REASON_KEY, PRUNED_KEY = "stage", "reason", "pruned_because"
+STAGE_KEYS = (STAGE_KEY, REASON_KEY)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch as stored: the log, and the study's metric if that is not the validation loss."""
+
+    log: EpochLog
+    value: float | None
+
+
+def write_run(storage: BaseStorage, trial_id: int, *, n_epochs: int | None, metric: str, n_classes: int | None) -> None:
+    """Write what holds for the whole run: its planned length and what its reports mean."""
+    run = {"n_epochs": n_epochs, "metric": metric, "n_classes": n_classes}
+    storage.set_trial_system_attr(trial_id, RUN_KEY, run)
+
+
+def write_row(storage: BaseStorage, trial_id: int, log: EpochLog, value: float | None) -> None:
+    """Write one epoch; a repeated epoch keeps its first row, as `trial.report` does."""
+    row = [log.lr, log.train_loss, log.val_loss, log.val_accuracy, value]
+    storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [encode(x) for x in row])
+
+
+def read_rows(trial: FrozenTrial) -> list[Row]:
+    """Return the rows of a trial by epoch; damaged ones are left out."""
+    rows = []
+    for key, stored in trial.system_attrs.items():
+        if key.startswith(ROW_PREFIX):
+            try:
+                epoch = int(key[len(ROW_PREFIX) :])
+                lr, train_loss, val_loss, val_accuracy, value = (decode(x) for x in stored)
+            except (TypeError, ValueError):
+                continue
+            rows.append(Row(EpochLog(epoch, lr, train_loss, val_loss, val_accuracy), value))
+    return sorted(rows, key=lambda row: row.log.epoch)
+
+
+def read_run(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return what `write_run` wrote, or {}."""
+    run = trial.system_attrs.get(RUN_KEY)
+    return run if isinstance(run, dict) else {}
+
+
+def read_curve(trial: FrozenTrial) -> LossCurve | None:
+    """Return the curve of a trial that used `TrialReporter` or `report_epoch`, None for any other trial."""
+    rows = read_rows(trial)
+    if not rows:
+        return None
+    run = read_run(trial)
+    n_epochs = run.get("n_epochs") or rows[-1].log.epoch + 1
+    return LossCurve(tuple(row.log for row in rows), n_epochs=n_epochs, n_classes=run.get("n_classes"))
+
+
+def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+    """Write which candidate of which stage a trial runs, and show it to whoever holds this `FrozenTrial`."""
+    stored = json.loads(json.dumps(dict(claim)))
+    storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, stored)
+    trial.system_attrs[CLAIM_KEY] = stored
+
+
+def read_claim(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """Return what `write_claim` wrote, or None."""
+    claim = trial.system_attrs.get(CLAIM_KEY)
+    return claim if isinstance(claim, dict) and "stage" in claim and "slot" in claim else None
+
+
+def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:
+    """Write the stage and its reason where people and the objective see them.
+
+    Twice each: the storage serves everybody else, the dict serves the objective, which reads a cached trial.
+    """
+    for key, text in zip(STAGE_KEYS, (stage, reason), strict=True):
+        storage.set_trial_user_attr(trial._trial_id, key, text)
+        trial.user_attrs[key] = text
+
+
+def encode(value: float | None) -> float | str | None:
+    """Return `value` as strict JSON: NaN and inf become strings, which every storage keeps."""
+    if value is None:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
+
+
+def decode(value: float | str | None) -> float | None:
+    """Return what `encode` was given."""
+    return None if value is None else float(value)
