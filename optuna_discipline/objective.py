@@ -180,9 +180,7 @@ def _has_run(trial: BaseTrial) -> bool:
     return trial_record.RUN_KEY in getattr(trial, "system_attrs", {})
 
 
-def _bounds(
-    name: str, bounds: tuple[float, float] | float, *, zero: bool = False
-) -> tuple[float, float]:
+def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = False) -> tuple[float, float]:
     low, high = (bounds, bounds) if isinstance(bounds, int | float) else bounds
     if not (all(math.isfinite(x) for x in (low, high)) and low <= high and (low > 0 or (zero and low == 0))):
         raise ValueError(f"`{name}` must be one number or (low, high) with 0 < low <= high, but got {bounds!r}.")

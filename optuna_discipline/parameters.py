@@ -28,7 +28,7 @@ def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
     if roles is None:
         return names
     if not isinstance(roles, Mapping) or not all(isinstance(name, str) for name in roles):
-        raise TypeError(f"`roles` must map parameter names to roles, such as {{'alpha': 'weight_decay'}}; got {roles!r}.")
+        raise TypeError(f"`roles` must map names to roles, such as {{'alpha': 'weight_decay'}}, but got {roles!r}.")
     for name, role in roles.items():
         if role not in ROLES:
             raise ValueError(f"`roles` must give one of {ROLES} to {name!r}, but got {role!r}.")

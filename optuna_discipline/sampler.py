@@ -143,6 +143,7 @@ class DisciplinedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Return the trial's value of one parameter, from the one decision that was made for it."""
+        self._refuse_objectives(study)
         role = self._reader.role_of(param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:
@@ -158,9 +159,7 @@ class DisciplinedSampler(BaseSampler):
             return parameters.fit(param_distribution, wish)
         return self._held(study, trial, param_name, param_distribution, claim)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Pass the end of a trial on to the refine sampler of a study without roles."""
         if self._plain_sampler is not None and self._is_plain(study):
             self._plain_sampler.after_trial(study, trial, state, values)
@@ -273,9 +272,7 @@ class DisciplinedSampler(BaseSampler):
             return like[0].params[name]
         return parameters.middle_of(distribution)
 
-    def _without_claim(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution
-    ) -> Any:
+    def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         if self._is_plain(study):
             return self._plain().sample_independent(study, trial, name, distribution)
         if trial.number == 0:

@@ -145,9 +145,7 @@ def epochs_at_equal_time(epochs: int, seconds_per_epoch: float, candidate_second
     return max(1, round(epochs * seconds_per_epoch / candidate_seconds_per_epoch))
 
 
-def _judge(
-    n_parameters: int | None, n_samples: int | None, n_classes: int | None, depth: int | None
-) -> Complexity:
+def _judge(n_parameters: int | None, n_samples: int | None, n_classes: int | None, depth: int | None) -> Complexity:
     for name, value in (
         ("n_parameters", n_parameters),
         ("n_samples", n_samples),
@@ -163,7 +161,9 @@ def _judge(
         size = (
             "shallow"
             if n_parameters <= SHALLOW_PARAMETERS
-            else "complex" if n_parameters >= COMPLEX_PARAMETERS else "moderate"
+            else "complex"
+            if n_parameters >= COMPLEX_PARAMETERS
+            else "moderate"
         )
     else:
         size = "moderate"

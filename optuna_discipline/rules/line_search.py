@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from optuna_discipline.rules.candidates import bisect_exponent
 
@@ -114,4 +115,4 @@ def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[flo
 
 def _spacing(grid: set[float]) -> float:
     ordered = sorted(x for x in grid if x > 0)
-    return min((math.log(b / a) for a, b in zip(ordered, ordered[1:], strict=False)), default=0.0)
+    return min((math.log(b / a) for a, b in pairwise(ordered)), default=0.0)

@@ -76,7 +76,8 @@ class RangeTest:
             array = np.array(value, dtype=np.float64)
             if array.ndim != 1 or len(array) != len(self.lrs):
                 raise ValueError(
-                    f"`{name}` must be one-dimensional and as long as `lrs` ({len(self.lrs)}), but has shape {array.shape}."
+                    f"`{name}` must be one-dimensional and as long as `lrs` ({len(self.lrs)}), "
+                    f"but has shape {array.shape}."
                 )
             array.flags.writeable = False
             object.__setattr__(self, name, array)
@@ -165,11 +166,10 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
     smooth[broken:] = np.inf
     best = int(np.argmin(smooth))
     start = initial if initial is not None and math.isfinite(initial) else float(smooth[0])
-    # Noise where the loss is low: what is decided here is whether it has left that level.
-    error = 1.2533 * noise_sd(losses[: best + 3]) / math.sqrt(5)
+    error = 1.2533 * noise_sd(losses[:broken]) / math.sqrt(5)  # of a median of 5
     gain = start - float(smooth[best])
     scale = max(abs(start), float(np.ptp(smooth[:broken])) * 1e-6)
-    if gain < max(0.02 * scale, 3 * error):
+    if gain < max(0.02 * scale, 4 * error):  # the smallest of some 50 medians lies 3 errors low by chance
         return _no_gain(lrs, smooth, start, error, scale, which)
     edge = _edge(smooth, best, float(smooth[best]) + max(0.10 * gain, 3 * error))
     divisor = _divisor(range_test)
@@ -209,15 +209,13 @@ def _first_broken(test: RangeTest, lrs: FloatArray, losses: FloatArray) -> int:
 
 def _short_curve(lrs: FloatArray, broken: int, total: int) -> LrChoice:
     if broken < total:
-        reason = f"The loss stopped being a number at lr {lrs[broken]:.3g}, after {broken} evaluations: lower `start_lr`."
+        reason = f"The loss stopped being a number at lr {lrs[broken]:.3g}, evaluation {broken}: lower `start_lr`."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
     reason = f"The test has {total} evaluations and needs {MIN_EVALUATIONS} to be read: raise `num_steps`."
     return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False)
 
 
-def _no_gain(
-    lrs: FloatArray, smooth: FloatArray, start: float, error: float, scale: float, which: str
-) -> LrChoice:
+def _no_gain(lrs: FloatArray, smooth: FloatArray, start: float, error: float, scale: float, which: str) -> LrChoice:
     """Read a curve that never got better than the untrained network."""
     above = np.flatnonzero(_sustained(smooth > start + max(0.5 * scale, 3 * error)))
     if not len(above):

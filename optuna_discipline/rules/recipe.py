@@ -64,7 +64,8 @@ class Recipe:
         if not 0 < self.short <= 1:
             raise ValueError(f"`short` must be in (0, 1], but got {self.short!r}.")
         if self.complexity is not None and self.complexity not in WEIGHT_DECAYS:
-            raise ValueError(f"`complexity` must be one of {tuple(WEIGHT_DECAYS)} or None, but got {self.complexity!r}.")
+            words = tuple(WEIGHT_DECAYS)
+            raise ValueError(f"`complexity` must be one of {words} or None, but got {self.complexity!r}.")
         if not self.momenta or not all(0 <= m < 1 for m in self.momenta):
             raise ValueError(f"`momenta` must be numbers in [0, 1), but got {self.momenta!r}.")
         if not 1 < self.lr_factor < math.inf:

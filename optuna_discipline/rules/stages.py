@@ -69,7 +69,9 @@ class Search:
         earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
         known = [run for run in runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
         best = min(known, key=lambda run: run.score, default=None)
-        values: dict[Role, float] = {} if best is None else {role: x for role, x in best.params.items() if role != "epochs"}
+        values: dict[Role, float] = (
+            {} if best is None else {role: x for role, x in best.params.items() if role != "epochs"}
+        )
         self.incumbent = _Incumbent(values, like=None if best is None else best.number)
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
 
@@ -334,9 +336,7 @@ class Search:
         """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
         slot = f"replicate:{len({run.slot for run in self._replicates() if run.state != 'failed'}) + 1}"
         reason = "the best configuration once more, to measure the noise"
-        return Proposal(
-            "replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like
-        )
+        return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
 
     def _same_as_confirmed(self) -> bool:
         return any(values == self.incumbent.values for values, _ in self.confirmed)

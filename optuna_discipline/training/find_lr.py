@@ -150,12 +150,19 @@ def find_lr(
 
 
 def choose_from_probes(
-    probes: Sequence[Probe], *, finished: bool, length: float, floor: float, cost: float
+    probes: Sequence[Probe], *, finished: bool, length: float, ceiling: float, cost: float
 ) -> LrChoice:
     """Return the choice that the probes of one length allow.
 
+    Args:
+        probes: At least one probe.
+        finished: Whether the walk came to its end within the budget.
+        length: Length of the probes, in full runs.
+        ceiling: Largest rate that may be probed.
+        cost: What was spent, in full runs.
+
     >>> probes = [Probe(0.3, 0.5, 0.4, True), Probe(0.1, 0.2, 0.1, True), Probe(0.03, 0.4, 0.3, True)]
-    >>> choice = choose_from_probes(probes, finished=True, length=0.25, floor=1e-4, cost=1.0)
+    >>> choice = choose_from_probes(probes, finished=True, length=0.25, ceiling=1.0, cost=1.0)
     >>> choice.max_lr, choice.bounds, choice.confident
     (0.1, (0.03, 0.3), True)
     """
@@ -163,19 +170,19 @@ def choose_from_probes(
     count = f"{len(probes)} probe{'s' if len(probes) > 1 else ''} of {length:g} of the run"
     best = min(range(len(ordered)), key=lambda i: (_rank(ordered[i]), ordered[i].lr))
     chosen, lr = ordered[best], ordered[best].lr
-    span = f"between lr {ordered[0].lr:.3g} and {ordered[-1].lr:.3g}"
+    span = f"at lr {lr:.3g}" if len(probes) == 1 else f"between lr {ordered[0].lr:.3g} and {ordered[-1].lr:.3g}"
     if not math.isfinite(chosen.loss):
-        reason = f"Every one of {count} {span} diverged: check the data, the loss and the model's initialisation."
+        reason = f"Of {count} {span} none kept a finite loss: check the data, the loss and the model's initialisation."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=cost)
-    low = ordered[best - 1].lr if best > 0 else max(lr / FACTOR, min(floor, lr))
+    low = ordered[best - 1].lr if best > 0 else lr / FACTOR
     high = ordered[best + 1].lr if best + 1 < len(ordered) else lr * FACTOR
     status: LrStatus = "OK"
     care = ""
     if not chosen.learned:
-        status, care = "FLAT", ", but none of them clearly left the untrained loss: train longer or check the model"
+        status, care = "FLAT", ", but none clearly left the untrained loss: train longer or check the model"
     elif not finished and best == 0:
         status, care = "BEST_AT_START", ", but the budget ended before a smaller one was tried"
-    elif not finished and best == len(ordered) - 1:
+    elif not finished and best == len(ordered) - 1 and lr * FACTOR <= ceiling:
         status, care = "CENSORED", ", but the budget ended before a larger one was tried"
     reason = f"Of {count} {span}, {lr:.3g} had the lowest final loss ({chosen.loss:.3g}){care}."
     return LrChoice(lr, lr / 10, (low, high), status, reason, confident=status == "OK", cost=cost)
@@ -183,40 +190,47 @@ def choose_from_probes(
 
 def _search(prober: Prober, max_cost: float) -> LrChoice:
     """Run the range test, then the probes of each length in turn, while the budget lasts."""
-    start, edge, choice = math.sqrt(prober.default_ceiling * prober.floor), prober.default_ceiling, None
+    start, edge, patience = prober.default_start, prober.default_ceiling, 1
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
-        choice, edge = choose_max_lr(test), last_stable_lr(test)
-        start = (edge if choice.bounds is None else choice.bounds[1]) / 2
-        logger.info("range test: probes start at lr %.3g, loss wild from %.3g. %s", start, edge, choice.reason)
+        curve, edge = choose_max_lr(test), last_stable_lr(test)
+        logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
+        start = min(start, edge / 2)
+        if curve.max_lr is not None and curve.bounds is not None and curve.status != "NO_GAIN_THEN_DIVERGED":
+            import os
+            v = os.environ.get("V","a")
+            start = {"a":curve.bounds[1] / 2,"b":.8*edge,"c":min(.8*edge,curve.bounds[1])}[v]
+            patience = 2
+    choice = None
     for length in _LENGTHS:
-        probes, finished = _walk(prober, length, start, edge, max_cost)
+        probes, finished = _walk(prober, length, start, 0.8 * edge, max_cost, patience)
         if not probes:
             break
-        result = choose_from_probes(probes, finished=finished, length=length, floor=prober.floor, cost=prober.cost)
-        logger.info("find_lr: %s", result.reason)
-        choice = result
-        if finished or result.max_lr is None or any(probe.learned for probe in probes):
+        choice = choose_from_probes(probes, finished=finished, length=length, ceiling=0.8 * edge, cost=prober.cost)
+        logger.info("find_lr: %s Cost so far %.2f.", choice.reason, prober.cost)
+        if finished or choice.max_lr is None or any(probe.learned for probe in probes):
             break
-        start = result.max_lr
+        start = choice.max_lr
         edge = min([edge, *(probe.lr for probe in probes if not math.isfinite(probe.loss))])
     if choice is None:
         reason = f"`max_cost` of {max_cost:g} full runs does not pay for one probe: raise it."
         return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False, cost=prober.cost)
-    return replace(choice, cost=prober.cost, confident=choice.confident and bool(probes))
+    return replace(choice, cost=prober.cost)
 
 
-def _walk(prober: Prober, length: float, start: float, edge: float, max_cost: float) -> tuple[list[Probe], bool]:
+def _walk(
+    prober: Prober, length: float, start: float, ceiling: float, max_cost: float, patience: int
+) -> tuple[list[Probe], bool]:
     """Try one learning rate after the other; return the probes and whether the walk came to its end."""
     probes: list[Probe] = []
     while prober.cost + prober.probe_cost(length) <= max_cost + 1e-9:
-        lr = next_probe(probes, start=start, floor=prober.floor, ceiling=0.8 * edge)
+        lr = next_probe(probes, start=start, floor=prober.floor, ceiling=ceiling)
         if lr is None:
             return probes, True
         probes.append(prober.probe(lr, length))
         logger.info("find_lr: %s of %g of the run; cost %.2f so far", probes[-1], length, prober.cost)
         finite = [probe for probe in probes if math.isfinite(probe.loss)]
-        if len(finite) >= _DEAF and not any(probe.learned for probe in finite):
+        if len(finite) >= patience and not any(probe.learned for probe in finite):
             break
     return probes, False
 

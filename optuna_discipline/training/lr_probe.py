@@ -30,10 +30,11 @@ from optuna_discipline.training.update import resolve_device
 
 LEARNED = 0.25  # share of the untrained loss that must be gone before losses may be compared
 _EVALUATION_COST = 1 / 3  # of an update on as many samples: forward only
-_MIN_STEPS = 20  # of a range test or a probe; fewer say nothing
-_MAX_TEST_STEPS = 100
-_MAX_TEST_SHARE = 0.25  # of a full run
+_TEST_STEPS = (20, 100)  # of a range test
+_TEST_SHARE = (0.2, 0.35)  # of a full run: what a range test takes, and what it may take to reach its fewest steps
+_MIN_PROBE_STEPS = 12
 _SGD_START, _ADAM_START = 1e-4, 1e-6  # rates below these do nothing in so few updates
+_SGD_MIDDLE, _ADAM_MIDDLE = 0.1, 3e-3
 _SGD_END, _ADAM_END = 10.0, 1.0
 
 
@@ -107,13 +108,19 @@ class Prober:
     @property
     def test_steps(self) -> int:
         """Updates of the range test; 0 where the run is too short to pay for one."""
-        steps = min(_MAX_TEST_STEPS, int(_MAX_TEST_SHARE * self.total_steps))
-        return steps if steps >= _MIN_STEPS else 0
+        fewest, most = _TEST_STEPS
+        steps = min(most, max(fewest, int(_TEST_SHARE[0] * self.total_steps)))
+        return steps if steps <= _TEST_SHARE[1] * self.total_steps else 0
 
     @property
     def default_ceiling(self) -> float:
         """Largest rate that a range test tries."""
         return _ADAM_END if self._is_adam_like() else _SGD_END
+
+    @property
+    def default_start(self) -> float:
+        """Rate to probe first where no range test says where."""
+        return _ADAM_MIDDLE if self._is_adam_like() else _SGD_MIDDLE
 
     @property
     def floor(self) -> float:
@@ -144,8 +151,8 @@ class Prober:
         return test
 
     def probe_steps(self, length: float) -> int:
-        """Return the updates of a probe that is `length` of a full run: at least 20, if the run has as many."""
-        return min(self.total_steps, max(round(length * self.total_steps), _MIN_STEPS))
+        """Return the updates of a probe that is `length` of a full run: at least 12, if the run has as many."""
+        return min(self.total_steps, max(round(length * self.total_steps), _MIN_PROBE_STEPS))
 
     def probe_cost(self, length: float) -> float:
         """Return what a probe costs if it does not end early, in full runs."""

@@ -1,0 +1,121 @@
+"""Leslie Smith's discipline for learning rate, momentum, weight decay and batch size, in Optuna.
+
+The names below are the whole public interface; those that need torch or plotly load it on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+from typing import Any
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.exceptions import MissingExtraError
+from optuna_discipline.exceptions import RangeTestError
+from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.objective import HyperParams
+from optuna_discipline.objective import TrialReporter
+from optuna_discipline.objective import report_epoch
+from optuna_discipline.objective import suggest_hyperparams
+from optuna_discipline.pruner import DisciplinedPruner
+from optuna_discipline.rules.candidates import bisect_exponent
+from optuna_discipline.rules.candidates import complexity_of
+from optuna_discipline.rules.candidates import epochs_at_equal_time
+from optuna_discipline.rules.candidates import momentum_candidates
+from optuna_discipline.rules.candidates import weight_decay_candidates
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.diagnosis import Diagnosis
+from optuna_discipline.rules.diagnosis import Verdict
+from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.lr_choice import choose_max_lr
+from optuna_discipline.rules.pruning import StopDecision
+from optuna_discipline.rules.pruning import should_stop
+from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.recipe import next_params
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.sampler import DisciplinedSampler
+
+if TYPE_CHECKING:
+    from optuna_discipline.training.find_lr import find_lr
+    from optuna_discipline.training.loop import train_epochs
+    from optuna_discipline.training.lr_range_test import lr_range_test
+    from optuna_discipline.tuning import tune
+    from optuna_discipline.visualization.dashboard import publish
+    from optuna_discipline.visualization.loss_curve import plot_loss_curve
+    from optuna_discipline.visualization.range_test import plot_range_test
+    from optuna_discipline.visualization.recipe import plot_recipe
+    from optuna_discipline.visualization.report import write_report
+    from optuna_discipline.visualization.schedule import plot_schedule
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "find_lr": "training.find_lr",
+    "lr_range_test": "training.lr_range_test",
+    "plot_loss_curve": "visualization.loss_curve",
+    "plot_range_test": "visualization.range_test",
+    "plot_recipe": "visualization.recipe",
+    "plot_schedule": "visualization.schedule",
+    "publish": "visualization.dashboard",
+    "train_epochs": "training.loop",
+    "tune": "tuning",
+    "write_report": "visualization.report",
+}
+
+__all__ = [
+    "Diagnosis",
+    "DisciplineError",
+    "DisciplinedPruner",
+    "DisciplinedSampler",
+    "EpochLog",
+    "HyperParams",
+    "LossCurve",
+    "LrChoice",
+    "MissingExtraError",
+    "OneCycle",
+    "Proposal",
+    "RangeTest",
+    "RangeTestError",
+    "Recipe",
+    "Run",
+    "StopDecision",
+    "TrialReporter",
+    "UnsupportedStudyError",
+    "Verdict",
+    "bisect_exponent",
+    "choose_max_lr",
+    "complexity_of",
+    "diagnose",
+    "epochs_at_equal_time",
+    "find_lr",
+    "lr_range_test",
+    "momentum_candidates",
+    "next_params",
+    "plot_loss_curve",
+    "plot_range_test",
+    "plot_recipe",
+    "plot_schedule",
+    "publish",
+    "report_epoch",
+    "should_stop",
+    "suggest_hyperparams",
+    "train_epochs",
+    "tune",
+    "weight_decay_candidates",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

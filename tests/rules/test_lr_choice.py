@@ -1,0 +1,121 @@
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline import RangeTest
+from optuna_discipline import choose_max_lr
+
+N = 60
+LRS = np.geomspace(1e-4, 10, N)
+EXPONENT = np.log10(LRS)
+
+
+def _test(losses: Any, *, initial: float | None = 2.3, **settings: Any) -> RangeTest:
+    losses = np.asarray(losses, dtype=float)
+    defaults = dict(train_loss=losses, val_loss=None, stop_reason="end of range", initial_loss=initial)
+    return RangeTest(lrs=LRS[: len(losses)], **{**defaults, **settings})
+
+
+def _valley(bottom: float = 0.3, end: float = 5.0) -> Any:
+    """Fall from 2.3 to .5 at 10**-0.5, then rise."""
+    return np.where(EXPONENT < -0.5, 2.3 - 1.8 / (1 + np.exp(-4 * (EXPONENT + 1.5))), 0.5 + 3 * (EXPONENT + 0.5))
+
+
+def test_a_valley_gives_half_the_lr_of_its_minimum_and_a_decade_below_as_bounds() -> None:
+    choice = choose_max_lr(_test(_valley()))
+    best = LRS[np.argmin(_valley())]
+    assert choice.status == "OK"
+    assert choice.confident
+    assert best / 4 < choice.max_lr <= best / 2  # type: ignore[operator]
+    assert choice.bounds == (pytest.approx(choice.max_lr / 5), pytest.approx(choice.max_lr * 2))  # type: ignore[operator]
+    assert choice.base_lr == pytest.approx(choice.max_lr / 10)  # type: ignore[operator]
+    assert "fell from 2.3" in choice.reason
+
+
+def test_a_test_as_long_as_the_training_needs_no_divisor() -> None:
+    short, long = _test(_valley()), _test(_valley(), planned_steps=N)
+    assert choose_max_lr(long).max_lr > choose_max_lr(short).max_lr  # type: ignore[operator]
+
+
+def test_the_validation_loss_is_read_where_there_is_one() -> None:
+    val = np.full(N, math.nan)
+    val[::2] = _valley()[::2]
+    choice = choose_max_lr(_test(np.full(N, 2.3), val_loss=val))
+    assert "validation" in choice.reason
+    assert choice.status == "OK"
+
+
+@pytest.mark.parametrize(
+    ("losses", "status", "number", "confident"),
+    [
+        (np.full(N, 2.3), "FLAT", False, False),
+        (2.3 + 1e-3 * np.sin(np.arange(N)), "FLAT", False, False),
+        (np.linspace(2.3, 0.1, N), "CENSORED", True, False),
+        (np.concatenate([np.linspace(2.3, 0.5, N - 20), np.full(20, 0.5)]), "NO_RISE", True, True),
+        (np.concatenate([[math.nan] * N]), "DIVERGED_AT_START", False, False),
+        (np.concatenate([np.full(5, 2.3), np.full(N - 5, 50.0)]), "DIVERGED_AT_START", False, False),
+        (np.concatenate([np.full(40, 2.3), np.full(N - 40, 50.0)]), "NO_GAIN_THEN_DIVERGED", True, False),
+        (np.linspace(2.3, 1.0, 8), "TOO_FEW_POINTS", False, False),
+        (np.concatenate([[0.5, 0.5, 0.5], np.linspace(0.6, 3, N - 3)]), "BEST_AT_START", True, False),
+    ],
+)
+def test_curves_that_cannot_answer_are_recognised(losses: Any, status: str, number: bool, confident: bool) -> None:
+    choice = choose_max_lr(_test(losses))
+    assert (choice.status, choice.max_lr is not None, choice.confident) == (status, number, confident)
+    assert choice.reason.endswith(".")
+
+
+def test_a_curve_cut_by_nan_is_read_up_to_there() -> None:
+    losses = _valley().copy()
+    losses[np.argmin(losses) + 3 :] = math.nan
+    choice = choose_max_lr(_test(losses, stop_reason="non-finite loss"))
+    assert choice.max_lr is not None
+    assert choice.max_lr < LRS[np.argmin(_valley())]
+
+
+def test_pure_noise_is_not_confident() -> None:
+    rng = np.random.default_rng(1)
+    assert not any(choose_max_lr(_test(2.3 + 0.05 * rng.standard_normal(N))).confident for _ in range(50))
+
+
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=N),
+    st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True, width=32)),
+)
+def test_any_losses_give_a_choice_inside_the_range_or_a_refusal_with_a_reason(losses: Any, initial: Any) -> None:
+    choice = choose_max_lr(_test(losses, initial=initial))
+    assert choice.reason
+    if choice.max_lr is None:
+        assert not choice.confident
+    else:
+        assert LRS[0] <= choice.max_lr <= LRS[-1]
+        low, high = choice.bounds  # type: ignore[misc]
+        assert LRS[0] <= low <= high <= LRS[-1] * (1 + 1e-12)
+
+
+@given(st.sampled_from([2.0**k for k in range(-12, 13)]), st.integers(0, 20))
+def test_scaling_the_losses_does_not_change_the_choice(scale: float, seed: int) -> None:
+    losses = _valley() + 0.02 * np.random.default_rng(seed).standard_normal(N)
+    one, other = choose_max_lr(_test(losses)), choose_max_lr(_test(losses * scale, initial=2.3 * scale))
+    assert (one.max_lr, one.status) == (other.max_lr, other.status)
+
+
+def test_a_record_survives_json_with_its_broken_numbers() -> None:
+    test = _test([1.0, math.inf, math.nan], initial=math.nan, settings={"seed": 1})
+    again = RangeTest.from_dict(json.loads(json.dumps(test.to_dict(), allow_nan=False)))
+    assert again == test
+    assert (again.max_lr, again.base_lr) == (None, None)
+
+
+def test_damaged_records_are_refused() -> None:
+    with pytest.raises(ValueError, match="lacks \\['lrs'"):
+        RangeTest.from_dict({"train_loss": [], "stop_reason": ""})
+    with pytest.raises(ValueError, match="as long as `lrs`"):
+        RangeTest(LRS, np.ones(3), None, "end of range")
+    with pytest.raises(ValueError, match="`lrs` must be finite, positive and rising"):
+        RangeTest(LRS[::-1], np.ones(N), None, "end of range")

@@ -1,0 +1,45 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import default_of
+
+
+def test_the_usual_names_have_roles() -> None:
+    assert {ROLE_NAMES[name] for name in ("lr", "max_lr", "learning_rate", "learning_rate_init")} == {"lr"}
+    assert ROLE_NAMES["adam_beta1"] == "momentum"
+    assert ROLE_NAMES["l2"] == "weight_decay"
+    assert ROLE_NAMES["per_device_train_batch_size"] == "batch_size"
+    assert ROLE_NAMES["num_train_epochs"] == "epochs"
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([(1e-5, 10.0), (0.0, 1.0), (-3.0, 2.0)]))
+def test_any_wish_is_fitted_into_the_bounds(wish: float, limits: tuple[float, float]) -> None:
+    for bounds in (Bounds(*limits), Bounds.of_choices([limits[0], sum(limits) / 2, limits[1]])):
+        fitted = bounds.clip(wish)
+        assert bounds.low <= fitted <= bounds.high
+        assert bounds.choices is None or fitted in bounds.choices
+
+
+def test_choices_are_near_by_ratio() -> None:
+    assert Bounds.of_choices([256, 16, 64]).clip(33) == 64
+    assert Bounds.of_choices([256, 16, 64]).middle() == 64
+
+
+def test_defaults_are_the_papers_within_the_bounds() -> None:
+    assert default_of("momentum", Bounds(0.8, 0.99)) == 0.95
+    assert default_of("momentum", Bounds(0.8, 0.9)) == 0.9
+    assert default_of("weight_decay", Bounds(1e-7, 1e-1)) == 1e-4
+    assert default_of("epochs", Bounds(1, 16)) == 16
+    assert default_of("batch_size", Bounds(16, 256)) == pytest.approx(64)
+    assert default_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.1)
+
+
+def test_bounds_must_be_ordered_numbers() -> None:
+    for low, high in ((2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)):
+        with pytest.raises(ValueError, match="`low` and `high` must be finite"):
+            Bounds(low, high)

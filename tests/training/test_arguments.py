@@ -1,0 +1,45 @@
+import math
+
+import pytest
+import torch
+
+from optuna_discipline.training.arguments import as_choice
+from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_number
+from optuna_discipline.training.arguments import as_seed
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, "0.1", None, True, torch.ones(2)])
+def test_a_bad_number_is_refused_with_its_name_and_value(value: object) -> None:
+    with pytest.raises(ValueError, match=r"`lr` must be a number in \[0, inf\), but got"):
+        as_number("lr", value)  # type: ignore[arg-type]
+
+
+def test_numbers_of_torch_and_int_are_numbers() -> None:
+    assert as_number("lr", torch.tensor(0.5)) == 0.5
+    assert as_number("lr", 1) == 1.0
+
+
+def test_an_open_end_excludes_its_value() -> None:
+    with pytest.raises(ValueError, match=r"in \(0, inf\)"):
+        as_number("lr", 0.0, low_open=True)
+    with pytest.raises(ValueError, match=r"in \[0, 1\)"):
+        as_number("momentum", 1.0, high=1.0)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, math.nan, "3", True, None])
+def test_a_bad_count_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="`num_steps` must be an integer from 1 on"):
+        as_count("num_steps", value)  # type: ignore[arg-type]
+
+
+def test_a_seed_is_none_or_an_integer_from_0() -> None:
+    assert as_seed(None) is None
+    assert as_seed(0) == 0
+    with pytest.raises(ValueError, match="`seed` must be an integer from 0 on"):
+        as_seed(-1)
+
+
+def test_a_choice_outside_the_list_is_refused() -> None:
+    with pytest.raises(ValueError, match="`sweep` must be one of 'exp', 'linear', but got 'log'"):
+        as_choice("sweep", "log", ("exp", "linear"))

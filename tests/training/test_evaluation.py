@@ -1,0 +1,57 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.evaluation import evaluate
+from optuna_discipline.training.evaluation import evaluate_with_batch_statistics
+
+CPU = torch.device("cpu")
+X = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)) * 5 + 2
+Y = (X[:, 0] > 2).long()
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.9), nn.Linear(3, 2))
+
+
+def test_the_loss_is_the_mean_over_samples_not_over_batches(net: nn.Sequential) -> None:
+    whole = evaluate(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU)
+    ragged = evaluate(net, [(X[:7], Y[:7]), (X[7:], Y[7:])], nn.CrossEntropyLoss(), device=CPU)
+    assert whole.loss == pytest.approx(ragged.loss)
+    assert whole.accuracy == ragged.accuracy == pytest.approx((net.eval()(X).argmax(1) == Y).float().mean().item())
+
+
+def test_modes_come_back_each_its_own_also_after_an_exception(net: nn.Sequential) -> None:
+    net[0].eval()
+    evaluate(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU)
+    with pytest.raises(ZeroDivisionError, match="division"):
+        evaluate(net, [(X, Y)], lambda o, t: torch.ones(()) * (1 / 0), device=CPU)
+    assert [module.training for module in net.modules()] == [True, False, True, True]
+
+
+def test_batch_statistics_are_used_and_the_averages_come_back(net: nn.Sequential) -> None:
+    before = copy.deepcopy(net.state_dict())
+    by_batch = evaluate_with_batch_statistics(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU)
+    normalised = (X - X.mean(0)) / (X.var(0, unbiased=False) + net[0].eps).sqrt()
+    expected = nn.functional.cross_entropy(net[2](normalised), Y).item()
+    assert by_batch == pytest.approx(expected, rel=1e-5)
+    assert by_batch != pytest.approx(evaluate(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU).loss, rel=1e-3)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+
+
+def test_a_frozen_norm_and_a_lone_sample_use_the_averages(net: nn.Sequential) -> None:
+    plain = evaluate(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU).loss
+    lone = [(X[i : i + 1], Y[i : i + 1]) for i in range(12)]
+    assert evaluate_with_batch_statistics(net, lone, nn.CrossEntropyLoss(), device=CPU) == pytest.approx(plain)
+    net[0].eval()
+    assert evaluate_with_batch_statistics(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU) == pytest.approx(plain)
+
+
+def test_no_batch_is_an_error(net: nn.Sequential) -> None:
+    with pytest.raises(DisciplineError, match="no batch to evaluate"):
+        evaluate(net, [], nn.CrossEntropyLoss(), device=CPU)

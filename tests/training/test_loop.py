@@ -1,0 +1,354 @@
+import copy
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import IterableDataset
+from torch.utils.data import TensorDataset
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.loop import train_epochs
+
+
+def task(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, 0] > 0).long()
+
+
+def net(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 2))
+
+
+def run(model: nn.Module, **options: Any) -> list[EpochLog]:
+    arguments: dict[str, Any] = {"val": task(), "schedule": OneCycle(0.1, 12), "batch_size": 10, "seed": 0, **options}
+    return list(train_epochs(model, nn.CrossEntropyLoss(), task(), **arguments))
+
+
+class Recorder:
+    total_steps = 6
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def lr(self, step: int) -> float:
+        self.asked.append(step)
+        return 0.01 * (step + 1)
+
+    def momentum(self, step: int) -> float:
+        return 0.9
+
+
+def test_a_log_comes_per_epoch_and_the_loss_falls() -> None:
+    logs = run(net(), schedule=OneCycle(0.1, 40))
+    assert [log.epoch for log in logs] == list(range(10))
+    assert logs[-1].val_loss < 0.5 * logs[0].train_loss  # type: ignore[operator]
+    assert logs[-1].val_accuracy > 0.8  # type: ignore[operator]
+    assert logs[3].lr == OneCycle(0.1, 40).lr(15)
+
+
+def test_every_update_has_the_lr_and_momentum_of_its_step() -> None:
+    model, cycle = net(), OneCycle(0.1, 12)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.1)
+    seen: list[tuple[float, float]] = []
+    optimizer.register_step_pre_hook(
+        lambda o, *_: seen.append((o.param_groups[0]["lr"], o.param_groups[0]["momentum"]))
+    )
+    run(model, optimizer=optimizer, schedule=cycle)
+    assert seen == [(cycle.lr(i), cycle.momentum(i)) for i in range(12)]
+
+
+def test_the_same_seed_gives_the_same_run_whatever_the_callers_random_state() -> None:
+    results = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        results.append(run(net(dropout=0.3)))
+    assert results[0] == results[1]
+    assert run(net(dropout=0.3), seed=1) != results[0]
+
+
+def test_the_callers_random_numbers_are_given_back_at_every_epoch() -> None:
+    def draw() -> tuple[float, ...]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    def seeded() -> None:
+        random.seed(5)
+        np.random.seed(5)
+        torch.manual_seed(5)
+
+    model = net(dropout=0.3)
+    seeded()
+    expected = [draw() for _ in range(3)]
+    seeded()
+    got = [draw() for _ in train_epochs(model, nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 3), seed=0)]
+    assert got == expected
+
+
+def test_drawing_between_epochs_does_not_change_a_seeded_run() -> None:
+    logs = []
+    for log in train_epochs(
+        net(dropout=0.3), nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 12), batch_size=10, seed=0
+    ):
+        torch.rand(100)
+        logs.append(log)
+    assert logs == run(net(dropout=0.3))
+
+
+def test_accumulation_equals_one_big_batch_also_with_a_ragged_rest() -> None:
+    data = [(x, y) for x, y in zip(task(35)[0].split(10), task(35)[1].split(10), strict=True)]
+    small, big = nn.Linear(4, 2), nn.Linear(4, 2)
+    big.load_state_dict(small.state_dict())
+    one = list(train_epochs(small, nn.CrossEntropyLoss(), data, None, OneCycle(0.1, 3), accumulate=4))
+    two = list(train_epochs(big, nn.CrossEntropyLoss(), [task(35)], None, OneCycle(0.1, 3)))
+    assert len(one) == len(two) == 3
+    assert torch.allclose(small.weight, big.weight, atol=1e-6)
+    assert one[-1].train_loss == pytest.approx(two[-1].train_loss)
+
+
+def test_a_loss_that_turns_nan_at_step_20_ends_the_run_with_a_log() -> None:
+    calls = 0
+
+    def loss_fn(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = nn.functional.cross_entropy(output, target)
+        return loss * math.nan if calls == 20 else loss
+
+    logs = list(train_epochs(net(), loss_fn, task(), None, OneCycle(0.1, 40), batch_size=10, seed=0))
+    assert [log.epoch for log in logs] == [0, 1, 2, 3, 4]
+    assert math.isnan(logs[-1].train_loss)  # type: ignore[arg-type]
+    assert calls == 20
+
+
+def test_a_diverged_epoch_has_a_nan_validation_loss_where_there_is_validation() -> None:
+    logs = list(
+        train_epochs(net(), lambda o, t: (o * math.inf).sum(), task(), task(), OneCycle(0.1, 4), batch_size=10)
+    )
+    assert len(logs) == 1
+    assert math.isnan(logs[0].val_loss)  # type: ignore[arg-type]
+
+
+def test_modes_come_back_and_a_frozen_norm_stays_frozen() -> None:
+    model = net()
+    model[1].eval()
+    before = copy.deepcopy(model[1].running_mean)
+    modes: list[list[bool]] = []
+    model[0].register_forward_pre_hook(lambda *_: modes.append([m.training for m in model.modules()]))
+    run(model)
+    assert [m.training for m in model.modules()] == [True, True, False, True, True, True]
+    assert torch.equal(model[1].running_mean, before)
+    assert modes[0] == [True, True, False, True, True, True]
+    assert modes[-1] == [False] * 6
+
+
+def test_a_model_in_eval_mode_is_trained_in_train_mode_and_given_back_in_eval_mode() -> None:
+    model = net().eval()
+    modes: list[bool] = []
+    model[0].register_forward_pre_hook(lambda *_: modes.append(model.training))
+    run(model, val=None)
+    assert all(modes)
+    assert not any(m.training for m in model.modules())
+
+
+def test_leaving_the_loop_early_restores_the_modes() -> None:
+    model = net().eval()
+    logs = train_epochs(model, nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 12), batch_size=10)
+    next(logs)
+    logs.close()  # type: ignore[attr-defined]
+    assert not any(m.training for m in model.modules())
+
+
+def test_an_exception_in_the_loss_restores_modes_and_random_state() -> None:
+    model = net().eval()
+
+    def broken(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("broken loss")
+
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="broken loss"):
+        list(train_epochs(model, broken, task(), None, OneCycle(0.1, 4), seed=3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not model.training
+
+
+def test_the_epochs_must_fit_into_the_schedule_before_anything_runs() -> None:
+    with pytest.raises(ValueError, match=r"4 epochs of 4 updates are 16 and got total_steps=12: .*epochs \* len"):
+        run(net(), n_epochs=4)
+    assert len(run(net(), n_epochs=2)) == 2
+
+
+def test_a_schedule_that_ends_within_an_epoch_ends_the_run() -> None:
+    logs = run(net(), schedule=OneCycle(0.1, 6))
+    assert len(logs) == 2
+    assert logs[-1].lr == OneCycle(0.1, 6).lr(5)
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(zip(*task(), strict=True))
+
+
+def test_a_stream_needs_n_epochs_and_ends_with_the_schedule() -> None:
+    loader = DataLoader(Stream(), batch_size=10)
+    with pytest.raises(ValueError, match="`n_epochs` must be given where `train` has no length"):
+        train_epochs(net(), nn.CrossEntropyLoss(), loader, None, OneCycle(0.1, 6))
+    logs = list(train_epochs(net(), nn.CrossEntropyLoss(), loader, None, OneCycle(0.1, 6), n_epochs=9))
+    assert [log.epoch for log in logs] == [0, 1]
+
+
+def test_any_object_with_three_names_is_a_schedule() -> None:
+    schedule = Recorder()
+    run(net(), schedule=schedule)
+    assert sorted(set(schedule.asked)) == list(range(6))
+
+
+def test_regression_and_autoencoders_have_no_accuracy() -> None:
+    x = task()[0]
+    for data in ((x, x.sum(1, keepdim=True)), x):
+        model = nn.Linear(4, 1 if isinstance(data, tuple) else 4)
+        logs = list(train_epochs(model, nn.MSELoss(), data, data, OneCycle(0.01, 20), batch_size=10, seed=0))
+        assert logs[-1].val_accuracy is None
+        assert logs[-1].val_loss < logs[0].train_loss  # type: ignore[operator]
+    with pytest.raises(ValueError, match="`accuracy=True` needs outputs"):
+        list(train_epochs(nn.Linear(4, 4), nn.MSELoss(), x, x, OneCycle(0.01, 1), accuracy=True))
+
+
+def test_dicts_of_any_keys_come_through_the_step_hook() -> None:
+    x, y = task()
+    data = [{"tokens": x, "next": y}]
+
+    def step(model: nn.Module, batch: Any, loss_fn: Any) -> Any:
+        output = model(batch["tokens"])
+        return loss_fn(output, batch["next"]), output, batch["next"]
+
+    logs = list(train_epochs(net(), nn.CrossEntropyLoss(), data, data, OneCycle(0.1, 2), step=step))
+    assert logs[-1].val_accuracy is not None
+    with pytest.raises(ValueError, match="pass `step=`"):
+        list(train_epochs(net(), nn.CrossEntropyLoss(), data, None, OneCycle(0.1, 2)))
+
+
+@pytest.mark.parametrize("options", [{"amp": "bf16"}, {"clip_norm": 0.1}, {"optimizer": "adamw"}, {"nesterov": False}])
+def test_options_train_too(options: dict[str, Any]) -> None:
+    logs = run(net(), schedule=OneCycle(0.05, 40), **options)
+    assert logs[-1].val_loss < logs[0].train_loss  # type: ignore[operator]
+
+
+def test_bf16_runs_the_forward_pass_in_bf16_and_keeps_float32_weights() -> None:
+    model, dtypes = net(), set()
+    model[0].register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    run(model, amp="bf16")
+    assert dtypes == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_fp16_skips_an_update_that_overflows_and_goes_on() -> None:
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("torch 2.2 scales gradients on CUDA only")
+    model = nn.Linear(4, 2)
+    before = model.weight.detach().clone()
+    bad = [(torch.full((4, 4), 6e4), torch.zeros(4, dtype=torch.long))]
+    logs = list(
+        train_epochs(model, lambda o, t: (o.float() * 1e2).sum(), bad, None, OneCycle(0.1, 1), amp="fp16")
+    )
+    assert len(logs) == 1
+    assert torch.equal(model.weight, before)
+    assert len(run(net(), amp="fp16")) == 3
+
+
+def test_channels_last_changes_layout_and_not_the_result() -> None:
+    x = torch.randn(20, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = (x, (x.mean((1, 2, 3)) > 0).long())
+    results, strides = [], []
+    for flag in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+        logs = list(
+            train_epochs(model, nn.CrossEntropyLoss(), data, data, OneCycle(0.05, 4), channels_last=flag, seed=0)
+        )
+        results.append(logs[-1].val_loss)
+        strides.append(model[0].weight.is_contiguous(memory_format=torch.channels_last))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+    assert strides == [False, True]
+
+
+def test_compile_trains_the_model_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+
+    def fake_compile(model: nn.Module) -> nn.Module:
+        compiled.append(model)
+        return nn.Sequential(model)
+
+    monkeypatch.setattr(torch, "compile", fake_compile)
+    model = net()
+    assert run(model, compile=True) == run(net())
+    assert compiled == [model]
+
+
+def test_a_users_loader_is_not_changed() -> None:
+    loader = DataLoader(TensorDataset(*task()), batch_size=10, shuffle=True)
+    logs = [list(train_epochs(net(), nn.CrossEntropyLoss(), loader, loader, OneCycle(0.1, 8), seed=4)) for _ in "ab"]
+    assert logs[0] == logs[1]
+    assert loader.generator is None
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_tiny_data_trains(n: int) -> None:
+    data = task(n)
+    logs = list(train_epochs(nn.Linear(4, 2), nn.CrossEntropyLoss(), data, data, OneCycle(0.1, 3), batch_size=64))
+    assert len(logs) == 3
+
+
+def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
+    assert len(list(train_epochs(net(), nn.CrossEntropyLoss(), task(21), None, OneCycle(0.1, 4), batch_size=10))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"schedule": None}, "`schedule` must have lr"),
+        ({"n_epochs": 0}, "`n_epochs` must be an integer"),
+        ({"accumulate": 0}, "`accumulate` must be an integer"),
+        ({"clip_norm": 0.0}, "`clip_norm` must be a number"),
+        ({"clip_norm": math.nan}, "`clip_norm` must be a number"),
+        ({"amp": "fp8"}, "`amp` must be one of"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
+        ({"batch_size": 0}, "`batch_size` must be an integer"),
+        ({"seed": -1}, "`seed` must be an integer"),
+        ({"device": "abacus"}, "`device` must be a device of this machine"),
+        ({"optimizer": "lion"}, "`optimizer` must be"),
+        ({"train": iter([task()])}, "must be iterable 12 times"),
+        ({"val": iter([task()])}, "must be iterable 3 times"),
+        ({"loss_fn": None}, "`loss_fn` must be callable"),
+    ],
+)
+def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], match: str) -> None:
+    arguments: dict[str, Any] = {
+        "loss_fn": nn.CrossEntropyLoss(), "train": task(), "schedule": OneCycle(0.1, 12), "batch_size": 10, **options
+    }
+    if "train" in options:
+        arguments["batch_size"], arguments["n_epochs"] = None, 12
+    with pytest.raises(ValueError, match=match):
+        train_epochs(net(), **arguments)
+
+
+def test_bad_data_and_losses_are_refused() -> None:
+    with pytest.raises(DisciplineError, match="`train` is empty"):
+        train_epochs(net(), nn.CrossEntropyLoss(), [], None, OneCycle(0.1, 12))
+    with pytest.raises(DisciplineError, match="`train` is empty"):
+        list(train_epochs(net(), nn.CrossEntropyLoss(), iter([]), None, OneCycle(0.1, 12), n_epochs=1))
+    with pytest.raises(ValueError, match="average it"):
+        list(train_epochs(net(), nn.CrossEntropyLoss(reduction="none"), task(), None, OneCycle(0.1, 12)))
+    with pytest.raises(ValueError, match="depends on no parameter"):
+        list(train_epochs(net(), lambda o, t: torch.ones(()), task(), None, OneCycle(0.1, 12)))
+    with pytest.raises(DisciplineError, match="no trainable parameter"):
+        train_epochs(nn.Flatten(), nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 12))

@@ -1,0 +1,113 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import is_adam_like
+from optuna_discipline.training.optimizers import lr_ratios
+from optuna_discipline.training.optimizers import set_hyperparams
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def test_sgd_takes_nesterov_and_falls_back_to_plain_without_momentum(model: nn.Module) -> None:
+    assert build_optimizer(model, lr=0.1, momentum=0.9).param_groups[0]["nesterov"] is True
+    assert build_optimizer(model, lr=0.1, momentum=0.9, nesterov=False).param_groups[0]["nesterov"] is False
+    assert build_optimizer(model, lr=0.1, momentum=0.0).param_groups[0]["nesterov"] is False
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_momentum_means_beta1_for_adam(model: nn.Module, kind: str, type_: type) -> None:
+    optimizer = build_optimizer(model, kind, lr=1e-3, momentum=0.95, weight_decay=1e-2)  # type: ignore[arg-type]
+    assert type(optimizer) is type_
+    assert optimizer.param_groups[0]["betas"] == (0.95, 0.999)
+    assert optimizer.param_groups[0]["weight_decay"] == 1e-2
+    set_hyperparams(optimizer, momentum=0.85)
+    assert optimizer.param_groups[0]["betas"] == (0.85, 0.999)
+    assert is_adam_like(optimizer)
+
+
+def test_biases_and_norms_stay_without_weight_decay_if_asked(model: nn.Module) -> None:
+    optimizer = build_optimizer(model, lr=0.1, weight_decay=1e-3, decay_bias_and_norm=False)
+    set_hyperparams(optimizer, weight_decay=5e-4)
+    decay = {p.ndim > 1: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert decay == {True: 5e-4, False: 0.0}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_groups_keep_their_lr_ratios_also_after_a_lr_of_0(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[2].parameters(), "lr": 0.01}], lr=1.0
+    )
+    for lr in (1.0, 0.0, 0.5):
+        set_hyperparams(optimizer, lr=lr)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.5, 0.05])
+    assert lr_ratios(optimizer) == pytest.approx([1.0, 0.1])
+
+
+def test_the_ratios_are_those_of_the_initial_lr_where_a_scheduler_left_it(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(
+        [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[2].parameters(), "lr": 0.01}], lr=1.0
+    )
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    set_hyperparams(optimizer, lr=1.0)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([1.0, 0.1])
+
+
+def test_a_tensor_lr_is_written_in_place(model: nn.Module) -> None:
+    lr = torch.tensor(0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, capturable=False, foreach=False)
+    set_hyperparams(optimizer, lr=0.25)
+    assert optimizer.param_groups[0]["lr"].item() == 0.25
+
+
+def test_a_given_optimizer_is_returned_itself_and_keeps_what_is_not_given(model: nn.Module) -> None:
+    given = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.5, weight_decay=5e-4)
+    built = build_optimizer(model, given, lr=0.1)
+    assert built is given
+    group = given.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.5, 5e-4)
+
+
+def test_a_callable_may_take_the_lr_or_not(model: nn.Module) -> None:
+    by_class = build_optimizer(model, torch.optim.RMSprop, lr=0.1, momentum=0.7, weight_decay=1e-3)
+    group = by_class.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.7, 1e-3)
+    by_lambda = build_optimizer(model, lambda params: torch.optim.SGD(params, lr=9.0), lr=0.1)
+    assert by_lambda.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("lr", math.nan), ("lr", -1.0), ("lr", "0.1"), ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", math.inf)],
+)
+def test_bad_numbers_are_refused(model: nn.Module, argument: str, value: object) -> None:
+    arguments = {"lr": 0.1, argument: value}
+    with pytest.raises(ValueError, match=f"`{argument}` must be a number in"):
+        build_optimizer(model, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_wrong_kind_is_refused(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match="`optimizer` must be 'sgd', 'adamw'"):
+        build_optimizer(model, "lion", lr=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"must make a torch\.optim\.Optimizer"):
+        build_optimizer(model, lambda params: 3, lr=0.1)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match="holds none of those"):
+        build_optimizer(model, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0), lr=0.1)
+
+
+def test_a_model_without_trainable_parameters_is_refused() -> None:
+    with pytest.raises(DisciplineError, match="no trainable parameter"):
+        build_optimizer(nn.Flatten(), lr=0.1)
+    with pytest.raises(DisciplineError, match="no trainable parameter"):
+        build_optimizer(nn.Linear(2, 2).requires_grad_(False), lr=0.1)
+    with pytest.raises(ValueError, match=r"must be a torch\.nn\.Module"):
+        build_optimizer("model", lr=0.1)  # type: ignore[arg-type]

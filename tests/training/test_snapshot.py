@@ -1,0 +1,170 @@
+import copy
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from optuna_discipline.training.snapshot import Snapshot
+from optuna_discipline.training.snapshot import preserved
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, 2)
+        self.head.bias.requires_grad_(False)
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+        self.register_buffer("empty", None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.head(self.norm(self.linear(x)))  # type: ignore[no-any-return]
+
+
+def facts(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+    """Everything that must come back, as plain copies."""
+    return copy.deepcopy(
+        {
+            "parameters": [(p.data, p.grad, p.requires_grad) for p in model.parameters()],
+            "buffers": dict(model.named_buffers()),
+            "modes": [m.training for m in model.modules()],
+            "optimizer": optimizer.state_dict(),
+            "rng": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+        }
+    )
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 3) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(5, 3)).square().mean().backward()
+        optimizer.step()
+
+
+def spoil(model: Net, optimizer: torch.optim.Optimizer) -> None:
+    train(model, optimizer)
+    model.norm.eval()
+    model.head.bias.requires_grad_(True)
+    model.empty = torch.ones(2)
+    model.register_buffer("late", torch.ones(1))
+    optimizer.param_groups[0]["lr"] = 9.0
+    optimizer.param_groups[0]["weight_decay"] = 9.0
+    optimizer.param_groups[0]["extra"] = 1
+    random.random(), np.random.rand(), torch.rand(3)
+
+
+@pytest.fixture(params=["sgd", "adamw"])
+def trained(request: pytest.FixtureRequest) -> tuple[Net, torch.optim.Optimizer]:
+    model = Net()
+    parameters = [{"params": model.linear.parameters(), "lr": 0.1}, {"params": model.head.parameters()}]
+    if request.param == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+    else:
+        optimizer = torch.optim.AdamW(parameters, lr=torch.tensor(0.01), foreach=False)
+    train(model, optimizer)
+    return model, optimizer
+
+
+def test_everything_comes_back_exactly_and_more_than_once(trained: tuple[Net, torch.optim.Optimizer]) -> None:
+    model, optimizer = trained
+    before = facts(model, optimizer)
+    snapshot = Snapshot.capture(model, optimizer)
+    for _ in range(2):
+        spoil(model, optimizer)
+        assert not same(facts(model, optimizer), before)
+        snapshot.restore()
+        assert same(facts(model, optimizer), before)
+
+
+def test_training_on_from_a_restart_repeats_itself(trained: tuple[Net, torch.optim.Optimizer]) -> None:
+    model, optimizer = trained
+    snapshot = Snapshot.capture(model, optimizer)
+    train(model, optimizer)
+    first = facts(model, optimizer)
+    snapshot.restore()
+    train(model, optimizer)
+    assert same(facts(model, optimizer), first)
+
+
+def test_identities_are_kept(trained: tuple[Net, torch.optim.Optimizer]) -> None:
+    model, optimizer = trained
+    things = [*model.parameters(), *model.buffers(), *optimizer.param_groups]
+    places = [p.data_ptr() for p in model.parameters()]
+    snapshot = Snapshot.capture(model, optimizer)
+    spoil(model, optimizer)
+    snapshot.restore()
+    after = [*model.parameters(), *model.buffers(), *optimizer.param_groups]
+    assert all(a is b for a, b in zip(things, after, strict=True))
+    assert [p.data_ptr() for p in model.parameters()] == places
+
+
+def test_a_gradient_that_was_none_is_none_again() -> None:
+    model = Net()
+    snapshot = Snapshot.capture(model)
+    model(torch.randn(4, 3)).sum().backward()
+    snapshot.restore()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_model_that_changed_its_dtype_comes_back_in_place() -> None:
+    model = Net()
+    weight, mean = model.linear.weight, model.norm.running_mean
+    before = weight.detach().clone()
+    snapshot = Snapshot.capture(model)
+    model.double()
+    snapshot.restore()
+    assert model.linear.weight is weight
+    assert model.norm.running_mean is mean
+    assert torch.equal(weight, before)
+    assert weight.dtype == torch.float32
+
+
+def test_an_exception_still_gives_everything_back(trained: tuple[Net, torch.optim.Optimizer]) -> None:
+    model, optimizer = trained
+    before = facts(model, optimizer)
+
+    def fail() -> None:
+        with preserved(model, optimizer):
+            spoil(model, optimizer)
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fail()
+    assert same(facts(model, optimizer), before)
+
+
+def test_the_loss_module_and_the_loaders_generators_come_back() -> None:
+    loss_fn, generator = nn.BatchNorm1d(2), torch.Generator().manual_seed(1)
+    state = generator.get_state()
+    with preserved(nn.Linear(1, 1), loss_fn=loss_fn, generators=[generator]):
+        loss_fn(torch.randn(4, 2))
+        torch.rand(3, generator=generator)
+    assert torch.equal(loss_fn.running_mean, torch.zeros(2))  # type: ignore[arg-type]
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_the_scaler_comes_back() -> None:
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("torch 2.2 scales gradients on CUDA only")
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale(torch.ones(()))
+    with preserved(nn.Linear(1, 1), scaler=scaler):
+        scaler.update(2.0)
+    assert scaler.get_scale() == 8.0

@@ -1,0 +1,83 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from optuna_discipline.training.step import count_correct
+from optuna_discipline.training.step import count_samples
+from optuna_discipline.training.step import default_step
+from optuna_discipline.training.step import run_step
+from optuna_discipline.training.step import to_device
+
+X, Y = torch.ones(4, 3), torch.zeros(4, dtype=torch.long)
+
+
+class Sum(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+@pytest.mark.parametrize("batch", [(X, Y), [X, Y], {"x": X, "y": Y}, {"input": X, "labels": Y}])
+def test_pairs_and_dicts_are_read(batch: Any) -> None:
+    result = default_step(nn.Linear(3, 2), batch, nn.CrossEntropyLoss())
+    assert result.target is Y
+    assert result.loss.ndim == 0
+
+
+@pytest.mark.parametrize("batch", [X, (X,)])
+def test_a_lone_tensor_is_its_own_target(batch: Any) -> None:
+    assert default_step(nn.Identity(), batch, nn.MSELoss()).loss.item() == 0.0
+
+
+def test_the_last_of_a_longer_tuple_is_the_target() -> None:
+    assert default_step(Sum(), (X, X, 2 * X), nn.MSELoss()).loss.item() == 0.0
+
+
+def test_a_batch_that_cannot_be_read_asks_for_a_step() -> None:
+    with pytest.raises(ValueError, match=r"keys \['tokens'\] has none of .* pass `step=`"):
+        default_step(nn.Identity(), {"tokens": X}, nn.MSELoss())
+    with pytest.raises(ValueError, match="type str cannot be read: pass `step=`"):
+        default_step(nn.Identity(), "batch", nn.MSELoss())
+
+
+def test_a_loss_of_several_numbers_is_refused_with_the_cure() -> None:
+    with pytest.raises(ValueError, match=r"shape \(4,\).*`\.mean\(\)`"):
+        run_step(default_step, nn.Linear(3, 2), (X, Y), nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(ValueError, match="returned float"):
+        run_step(default_step, nn.Linear(3, 2), (X, Y), lambda output, target: 1.0)  # type: ignore[arg-type, return-value]
+
+
+def test_a_hook_may_return_a_loss_alone() -> None:
+    result = run_step(lambda model, batch, loss_fn: torch.ones(1), nn.Identity(), X, nn.MSELoss())
+    assert result.loss.shape == ()
+    assert result.output is None
+    with pytest.raises(ValueError, match="returned 4 parts"):
+        run_step(lambda model, batch, loss_fn: (1, 2, 3, 4), nn.Identity(), X, nn.MSELoss())
+
+
+def test_samples_are_counted_in_nested_batches() -> None:
+    assert count_samples((X, Y)) == 4
+    assert count_samples({"name": "a", "x": [X]}) == 4
+    assert count_samples(torch.tensor(1.0)) == 1
+
+
+def test_moving_keeps_the_form_of_a_batch() -> None:
+    moved = to_device({"a": (X, [Y]), "n": 3}, torch.device("cpu"))
+    assert moved["n"] == 3
+    assert torch.equal(moved["a"][1][0], Y)
+    image = to_device(torch.ones(2, 3, 4, 4), torch.device("cpu"), channels_last=True)
+    assert image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_classifications_have_an_accuracy() -> None:
+    scores = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+
+    def result(output: Any, target: Any) -> Any:
+        return count_correct(run_step(lambda *_: (torch.ones(()), output, target), nn.Identity(), X, nn.MSELoss()))
+
+    assert result(scores, torch.tensor([1, 1])).item() == 1
+    assert result(scores, torch.tensor([1.0, 1.0])) is None
+    assert result(scores, scores) is None
+    assert result(scores[:, :1], torch.tensor([0, 0])) is None
+    assert result(None, None) is None
