@@ -197,10 +197,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start = min(start, edge / 2)
         if curve.max_lr is not None and curve.bounds is not None and curve.status != "NO_GAIN_THEN_DIVERGED":
-            import os
-            v = os.environ.get("V","a")
-            start = {"a":curve.bounds[1] / 2,"b":.8*edge,"c":min(.8*edge,curve.bounds[1])}[v]
-            patience = 2
+            start, patience = curve.bounds[1] / 2, 2
     choice = None
     for length in _LENGTHS:
         probes, finished = _walk(prober, length, start, 0.8 * edge, max_cost, patience)
@@ -230,7 +227,8 @@ def _walk(
         probes.append(prober.probe(lr, length))
         logger.info("find_lr: %s of %g of the run; cost %.2f so far", probes[-1], length, prober.cost)
         finite = [probe for probe in probes if math.isfinite(probe.loss)]
-        if len(finite) >= patience and not any(probe.learned for probe in finite):
+        deaf = len(finite) >= patience and not any(probe.learned for probe in finite)
+        if deaf and any(prober.cost + prober.probe_cost(n) <= max_cost for n in _LENGTHS if n > length):
             break
     return probes, False
 

@@ -1,0 +1,330 @@
+import math
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import Trial
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import RangeTest
+from optuna_discipline import Recipe
+from optuna_discipline import UnsupportedStudyError
+from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.trial_record import read_claim
+
+STAGES = ["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine"]
+
+
+def _loss(
+    lr: float, momentum: float = 0.95, weight_decay: float = 1e-4, batch_size: float = 64, share: float = 1
+) -> float:
+    step = math.log10(lr / (1 - momentum) / 4)
+    bowl = 0.2 * step**2 + 0.05 * (math.log10(weight_decay) + 3.5) ** 2 + 0.02 * math.log2(batch_size / 64) ** 2
+    return 2.3 if step > 0.9 else min(2.3, 0.2 + bowl + 0.3 * (1 - share))
+
+
+def _objective(trial: Trial) -> float:
+    lr = trial.suggest_float("lr", 1e-5, 10, log=True)
+    momentum = trial.suggest_float("momentum", 0.8, 0.99)
+    weight_decay = trial.suggest_float("weight_decay", 1e-7, 1e-1, log=True)
+    batch_size = trial.suggest_categorical("batch_size", [16, 32, 64, 128, 256])
+    epochs = trial.suggest_int("epochs", 1, 16)
+    return _loss(lr, momentum, weight_decay, batch_size, epochs / 16)
+
+
+def _study(sampler: DisciplinedSampler | None = None, **settings: Any) -> optuna.Study:
+    return optuna.create_study(sampler=sampler or DisciplinedSampler(seed=0), pruner=DisciplinedPruner(), **settings)
+
+
+def _stages(study: optuna.Study) -> list[str]:
+    return list(dict.fromkeys(trial.user_attrs["stage"] for trial in study.trials))
+
+
+def _model_quickly() -> DisciplinedSampler:
+    """Return a sampler whose refinement costs nothing, for tests of everything else."""
+    return DisciplinedSampler(seed=0, refine_sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def test_a_plain_objective_goes_through_all_stages_and_ends_near_the_optimum() -> None:
+    study = _study(_model_quickly())
+    study.optimize(_objective, n_trials=22)
+    assert _stages(study) == STAGES
+    best = min(t.value for t in study.trials if t.params["epochs"] == 16)  # type: ignore[type-var]
+    assert best < 0.23  # the optimum is .20, a default configuration .25
+
+
+def test_the_gaussian_process_refines_what_the_stages_found() -> None:
+    study = _study()
+    study.optimize(_objective, n_trials=24)
+    modelled = [t for t in study.trials if "model" in t.user_attrs["reason"]]
+    assert len(modelled) >= 4
+    assert all(t.params["epochs"] == 16 for t in modelled)
+    assert min(t.value for t in modelled) <= min(  # type: ignore[type-var]
+        t.value for t in study.trials if t not in modelled and t.params["epochs"] == 16
+    )
+
+
+def test_the_objective_reads_its_stage_and_reason() -> None:
+    seen = []
+
+    def objective(trial: Trial) -> float:
+        value = _objective(trial)
+        seen.append((trial.user_attrs["stage"], trial.user_attrs["reason"]))
+        return value
+
+    study = _study()
+    study.optimize(objective, n_trials=3)
+    assert seen == [(t.user_attrs["stage"], t.user_attrs["reason"]) for t in study.trials]
+    assert seen[1] == ("lr", "learning-rate ladder: 3 x the start; best so far 1 x with 0.4766")
+
+
+@pytest.mark.parametrize(
+    ("suggest", "name"),
+    [
+        (lambda t, n: t.suggest_float(n, 1e-4, 1.0, log=True), "max_lr"),
+        (lambda t, n: t.suggest_float(n, 0.001, 0.5), "learning_rate"),
+        (lambda t, n: t.suggest_float(n, 0.01, 0.5, step=0.01), "lr"),
+        (lambda t, n: t.suggest_categorical(n, [0.001, 0.1, 0.01, 1.0]), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9, log=True), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9, step=2), "lr"),
+    ],
+)
+def test_a_role_may_have_any_distribution(suggest: Callable[[Trial, str], float], name: str) -> None:
+    study = _study(_model_quickly())
+    study.optimize(lambda t: (math.log10(suggest(t, name)) + 1) ** 2, n_trials=12)
+    assert study.trials[0].user_attrs["stage"] == "lr"
+    assert len({t.params[name] for t in study.trials}) >= 3
+    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+
+
+def test_roles_may_be_given_other_names() -> None:
+    study = _study(DisciplinedSampler(roles={"alpha": "weight_decay", "eta": "lr"}, seed=0))
+
+    def objective(trial: Trial) -> float:
+        return _loss(trial.suggest_float("eta", 1e-4, 1, log=True), weight_decay=trial.suggest_float("alpha", 0, 0.1))
+
+    with pytest.raises(ValueError, match="math domain error"):  # weight decay 0 is a value like any other
+        study.optimize(lambda t: objective(t) + math.log(0 * t.params["alpha"]), n_trials=1)
+    study.optimize(lambda t: t.suggest_float("eta", 1e-4, 1, log=True) + t.suggest_float("alpha", 0, 0.1), n_trials=8)
+    assert {"lr", "weight_decay"} <= set(_stages(study))
+
+
+def test_bounds_narrower_than_the_recipe_hold() -> None:
+    study = _study(_model_quickly())
+
+    def objective(trial: Trial) -> float:
+        return _loss(trial.suggest_float("lr", 1e-3, 2e-3), trial.suggest_float("momentum", 0.91, 0.93))
+
+    study.optimize(objective, n_trials=15)
+    assert all(0.91 <= t.params["momentum"] <= 0.93 and 1e-3 <= t.params["lr"] <= 2e-3 for t in study.trials)
+
+
+def test_bounds_that_change_between_trials_are_those_of_the_trial() -> None:
+    study = _study(_model_quickly())
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1.0, log=True), n_trials=3)
+    study.optimize(lambda t: t.suggest_float("lr", 1e-7, 1e-5, log=True), n_trials=5)
+    assert all(t.params["lr"] <= 1e-5 for t in study.trials[3:])
+
+
+def test_conditional_parameters_are_sampled_where_they_exist() -> None:
+    def objective(trial: Trial) -> float:
+        deep = trial.suggest_categorical("deep", [True, False])
+        width = trial.suggest_int("width", 8, 64, log=True) if deep else trial.suggest_float("slope", 0, 1)
+        return _loss(trial.suggest_float("lr", 1e-4, 1, log=True)) + width / 1000
+
+    study = _study(_model_quickly())
+    study.optimize(objective, n_trials=20)
+    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+
+
+def test_other_parameters_are_held_during_the_stages_and_searched_after() -> None:
+    study = _study(_model_quickly())
+    study.optimize(lambda t: _objective(t) + 0.1 * (t.suggest_float("dropout", 0, 0.8) - 0.1) ** 2, n_trials=24)
+    held = {t.params["dropout"] for t in study.trials if "model" not in t.user_attrs["reason"]}
+    assert held == {0.4}
+    assert len({t.params["dropout"] for t in study.trials}) > 3
+
+
+def test_enqueued_values_are_used_and_the_rest_is_filled_in() -> None:
+    study = _study(_model_quickly())
+    study.enqueue_trial({"lr": 0.07})
+    study.optimize(_objective, n_trials=3)
+    assert study.trials[0].params["lr"] == 0.07
+    assert study.trials[0].user_attrs["stage"] == "enqueued"
+    assert study.trials[0].params["momentum"] == 0.95
+    assert study.trials[1].params["lr"] == pytest.approx(0.07)  # the ladder starts at what the user knows
+
+
+def test_fixed_parameters_of_a_wrapper_are_not_searched() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.PartialFixedSampler({"lr": 0.05}, _model_quickly())
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(_objective, n_trials=12)
+    assert {t.params["lr"] for t in study.trials} == {0.05}
+    assert sum(t.user_attrs["stage"] == "lr" for t in study.trials) == 2
+
+
+def test_a_reloaded_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    straight = _study(_model_quickly())
+    straight.optimize(_objective, n_trials=12)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    for count in (1, 4, 7):
+        _study(_model_quickly(), storage=url, study_name="s", load_if_exists=True).optimize(_objective, n_trials=count)
+    resumed = optuna.load_study(study_name="s", storage=url)
+    assert [t.params for t in resumed.trials] == [t.params for t in straight.trials]
+
+
+def test_a_sampler_may_be_pickled_between_trials() -> None:
+    straight, pickled = _study(_model_quickly()), _study(_model_quickly())
+    straight.optimize(_objective, n_trials=6)
+    for _ in range(6):
+        pickled.sampler = pickle.loads(pickle.dumps(pickled.sampler))
+        pickled.optimize(_objective, n_trials=1)
+    assert [t.params for t in pickled.trials] == [t.params for t in straight.trials]
+
+
+def test_threads_share_the_stages_without_running_a_candidate_twice() -> None:
+    study = _study(_model_quickly())
+    study.optimize(_objective, n_trials=40, n_jobs=4)
+    slots = [claim["slot"] for t in study.trials if (claim := read_claim(t)) is not None]
+    single = [slot for slot in slots if slot != "model"]
+    assert len(single) == len(set(single))
+    assert set(_stages(study)) == set(STAGES)
+
+
+def test_the_same_seed_repeats_the_study_and_another_refines_elsewhere() -> None:
+    def run(seed: int) -> list[dict[str, Any]]:
+        study = _study(DisciplinedSampler(Recipe(stages=("lr", "refine")), seed=seed))
+        study.optimize(_objective, n_trials=9)
+        return [t.params for t in study.trials]
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_maximising_is_minimising_the_negative(direction: str) -> None:
+    sign = -1 if direction == "maximize" else 1
+    study = _study(_model_quickly(), direction=direction)
+    study.optimize(lambda t: sign * _objective(t), n_trials=16)
+    assert _stages(study)[:4] == STAGES[:4]
+    assert abs(study.best_value) < 0.3
+
+
+def test_a_study_without_roles_is_the_refine_samplers() -> None:
+    def run(sampler: optuna.samplers.BaseSampler) -> list[dict[str, Any]]:
+        study = optuna.create_study(sampler=sampler)
+        study.add_trial(optuna.create_trial(params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)}, value=1.0))
+        study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=5)
+        assert all("stage" not in t.user_attrs for t in study.trials)
+        return [t.params for t in study.trials]
+
+    tpe = optuna.samplers.TPESampler
+    assert run(DisciplinedSampler(refine_sampler=tpe(seed=3), seed=0)) == run(tpe(seed=3))
+
+
+def test_several_objectives_are_refused_and_leave_no_running_trial() -> None:
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=DisciplinedSampler())
+    with pytest.raises(UnsupportedStudyError, match="ranks runs by one objective, but the study has 2"):
+        study.optimize(lambda t: (t.suggest_float("lr", 0, 1), 1.0), n_trials=1)
+    assert [t.state for t in study.trials] == [TrialState.FAIL]
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_losses_that_are_no_numbers_do_not_stop_the_study(loss: float) -> None:
+    study = _study(_model_quickly())
+    study.optimize(lambda t: loss if t.number % 2 else _objective(t), n_trials=20)
+    assert len(study.trials) == 20
+
+
+def test_trials_that_raise_do_not_stop_the_study() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.number % 3 == 1:
+            raise RuntimeError("out of luck")
+        return _objective(trial)
+
+    study = _study(_model_quickly())
+    study.optimize(objective, n_trials=30, catch=RuntimeError)
+    assert study.trials[-1].user_attrs["stage"] == "refine"
+
+
+def test_any_pruner_may_stand_beside_it() -> None:
+    def objective(trial: Trial) -> float:
+        value = _objective(trial)
+        for epoch in range(trial.params["epochs"]):
+            trial.report(value + 1 / (epoch + 1), epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    for pruner in (optuna.pruners.HyperbandPruner(1, 16), optuna.pruners.MedianPruner(1)):
+        study = optuna.create_study(sampler=_model_quickly(), pruner=pruner)
+        study.optimize(objective, n_trials=20)
+        assert len(study.trials) == 20
+
+
+def _range_test() -> RangeTest:
+    lrs = np.geomspace(1e-4, 1, 60)
+    losses = np.where(lrs < 0.1, 2.3 - np.linspace(0, 3, 60), 5.0)
+    return RangeTest(lrs, losses, None, "end of range", initial_loss=2.3)
+
+
+def test_a_range_test_runs_once_and_is_kept_on_the_study() -> None:
+    calls = []
+
+    def run() -> RangeTest:
+        calls.append(1)
+        return _range_test()
+
+    study = _study(DisciplinedSampler(range_test=run, seed=0))
+    study.optimize(_objective, n_trials=3)
+    assert calls == [1]
+    assert RangeTest.from_dict(study.user_attrs[RANGE_TEST_KEY]) == _range_test()
+    assert study.trials[0].params["lr"] == pytest.approx(_range_test().max_lr)
+
+
+def test_a_range_test_that_fails_is_reported_and_done_without() -> None:
+    def run() -> RangeTest:
+        raise RuntimeError("no data")
+
+    study = _study(DisciplinedSampler(range_test=run))
+    with pytest.warns(UserWarning, match="range test failed and is left out: RuntimeError\\('no data'\\)"):
+        study.optimize(_objective, n_trials=1)
+    assert study.trials[0].params["lr"] == pytest.approx(0.1)
+
+
+def test_before_trial_may_be_called_again_on_a_live_trial() -> None:
+    study = _study()
+    study.optimize(_objective, n_trials=2)
+    trial = study.ask()
+    trial.suggest_float("lr", 1e-5, 10, log=True)
+    before = read_claim(study.trials[-1])
+    optuna.Trial(study, trial._trial_id)
+    assert read_claim(study.trials[-1]) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"recipe": "fast"}, TypeError, "`recipe` must be a Recipe or None"),
+        ({"roles": {"alpha": "colour"}}, ValueError, "`roles` must give one of"),
+        ({"roles": ["alpha"]}, TypeError, "`roles` must map names to roles"),
+        ({"range_test": 0.1}, TypeError, "`range_test` must be a RangeTest or a function"),
+        ({"refine_sampler": "tpe"}, TypeError, "`refine_sampler` must be a BaseSampler"),
+        ({"independent_sampler": 1}, TypeError, "`independent_sampler` must be a BaseSampler"),
+        ({"seed": -1}, ValueError, "`seed` must be a non-negative integer"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        DisciplinedSampler(**arguments)
