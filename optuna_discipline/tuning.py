@@ -196,9 +196,7 @@ class _Task:
         """Return the task with its defaults filled in, after one look at model, data and search space."""
         torch = require("torch", extra="torch")
         if not callable(self.build_model):
-            raise ValueError(
-                f"`build_model` must be a function that returns a torch module, but got {self.build_model!r}."
-            )
+            raise ValueError(f"`build_model` must be a function that returns a module, but got {self.build_model!r}.")
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):
@@ -210,10 +208,9 @@ class _Task:
         task = _replace(self, device=device)
         target = task._first_target()
         if self.loss_fn is None:
-            integer = not target.is_floating_point() and not target.is_complex()
-            task = _replace(
-                task, loss_fn=torch.nn.functional.cross_entropy if integer else torch.nn.functional.mse_loss
-            )
+            functional = torch.nn.functional
+            default = functional.mse_loss if target.is_floating_point() else functional.cross_entropy
+            task = _replace(task, loss_fn=default)
         return task
 
     @property

@@ -69,10 +69,7 @@ class Search:
         earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
         known = [run for run in runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
         best = min(known, key=lambda run: run.score, default=None)
-        values: dict[Role, float] = (
-            {} if best is None else {role: x for role, x in best.params.items() if role != "epochs"}
-        )
-        self.incumbent = _Incumbent(values, like=None if best is None else best.number)
+        self.incumbent = _Incumbent({}) if best is None else _Incumbent(_without_epochs(best), like=best.number)
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
@@ -325,9 +322,8 @@ class Search:
         return math.inf if sum(run.state == "failed" for run in runs) >= MAX_FAILURES else None
 
     def _settle(self, run: Run, loss: float | None) -> None:
-        values: dict[Role, float] = {role: x for role, x in run.params.items() if role != "epochs"}
-        pace = _seconds_per_epoch(run)
-        self.incumbent = _Incumbent({**self.incumbent.values, **values}, loss, run.number, pace)
+        values = {**self.incumbent.values, **_without_epochs(run)}
+        self.incumbent = _Incumbent(values, loss, run.number, _seconds_per_epoch(run))
 
     def _replicates(self) -> list[Run]:
         return [run for slot, runs in self.by_slot.items() if slot.startswith("replicate:") for run in runs]
@@ -369,6 +365,10 @@ def _seconds_per_epoch(run: Run) -> float | None:
         return None
     epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
     return run.seconds / max(1.0, epochs)
+
+
+def _without_epochs(run: Run) -> dict[Role, float]:
+    return {role: value for role, value in run.params.items() if role != "epochs"}
 
 
 def _example(runs: Sequence[Run]) -> Run:

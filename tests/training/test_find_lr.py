@@ -1,0 +1,171 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import TensorDataset
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.find_lr import choose_from_probes
+from optuna_discipline.training.find_lr import find_lr
+from optuna_discipline.training.find_lr import next_probe
+from optuna_discipline.training.loop import train_epochs
+from optuna_discipline.training.lr_probe import Probe
+
+INF = math.inf
+
+
+def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    x, y = load_digits(return_X_y=True)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    inputs, targets = torch.tensor(x / 16, dtype=torch.float32)[order], torch.tensor(y)[order]
+    return (inputs[:1000], targets[:1000]), (inputs[1000:1400], targets[1000:1400])
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+def walk(loss_of: Any, start: float, ceiling: float, floor: float = 1e-4) -> list[float]:
+    probes: list[Probe] = []
+    while (lr := next_probe(probes, start=start, floor=floor, ceiling=ceiling)) is not None:
+        loss = loss_of(lr)
+        probes.append(Probe(lr, loss, loss, math.isfinite(loss)))
+        assert len(probes) < 20
+    return [probe.lr for probe in probes]
+
+
+def valley(best: float) -> Any:
+    return lambda lr: abs(math.log(lr / best)) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("loss_of", "ceiling", "expected"),
+    [
+        (valley(0.3), 0.5, [0.3, 0.1, math.sqrt(0.3 * 0.1)]),
+        (valley(0.1), 0.5, [0.3, 0.1, 0.1 / 3, math.sqrt(0.3 * 0.1)]),
+        (valley(1.0), 5.0, [0.3, 0.1, 0.9, 2.7, math.sqrt(2.7 * 0.9)]),
+        (lambda lr: INF if lr > 0.04 else valley(0.03)(lr), 0.5, [0.3, 0.1, 0.1 / 3, 0.1 / 9, math.sqrt(0.1 / 3 * 0.1 / 9)]),
+    ],
+)
+def test_the_walk_goes_down_while_it_is_better_up_below_the_ceiling_and_narrows_once(
+    loss_of: Any, ceiling: float, expected: list[float]
+) -> None:
+    got = walk(loss_of, 0.3, ceiling)
+    assert sorted(got)[:3] == pytest.approx(sorted(expected)[:3], rel=0.02)
+    assert len(got) == len(expected)
+
+
+def test_a_walk_that_only_diverges_ends_at_the_floor() -> None:
+    rates = walk(lambda lr: INF, 0.3, 1.0, floor=0.01)
+    assert rates == pytest.approx([0.3, 0.1, 0.1 / 3, 0.1 / 9])
+
+
+def test_probes_that_did_not_learn_never_win_over_one_that_did() -> None:
+    probes = [Probe(0.3, 2.0, 1.9, True), Probe(0.1, 1.5, 2.3, False)]
+    assert choose_from_probes(probes, finished=True, length=0.25, ceiling=1.0, cost=1.0).max_lr == 0.3
+
+
+@pytest.mark.parametrize(
+    ("probes", "finished", "status", "confident"),
+    [
+        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.3, 0.3, True)], True, "OK", True),
+        ([Probe(0.3, 0.2, 0.2, True)], False, "BEST_AT_START", False),
+        ([Probe(0.1, 0.3, 0.3, True), Probe(0.3, 0.2, 0.2, True)], False, "CENSORED", False),
+        ([Probe(0.3, 2.3, 2.3, False)], False, "FLAT", False),
+        ([Probe(0.3, INF, INF, False)], True, "DIVERGED_AT_START", False),
+    ],
+)
+def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, status: str, confident: bool) -> None:
+    choice = choose_from_probes(probes, finished=finished, length=0.25, ceiling=1.0, cost=0.5)
+    assert (choice.status, choice.confident, choice.cost) == (status, confident, 0.5)
+    assert (choice.max_lr is None) == (status == "DIVERGED_AT_START")
+
+
+def test_digits_trained_at_the_found_lr_are_read_well_within_the_budget() -> None:
+    train, val = digits()
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), train, val, epochs=12, seed=0)
+    assert choice.confident
+    assert choice.cost <= 1.5
+    assert choice.bounds is not None
+    assert choice.bounds[0] < choice.max_lr < choice.bounds[1]  # type: ignore[operator]
+    assert choice.base_lr == choice.max_lr / 10  # type: ignore[operator]
+    torch.manual_seed(0)
+    cycle = OneCycle(choice.max_lr, total_steps=12 * 16)  # type: ignore[arg-type]
+    logs = list(train_epochs(mlp(), nn.CrossEntropyLoss(), train, val, cycle, weight_decay=1e-4, seed=0))
+    assert logs[-1].val_accuracy > 0.94  # type: ignore[operator]
+
+
+def test_the_same_seed_gives_the_same_answer_and_no_random_state_moves() -> None:
+    train, val = digits()
+    loader = DataLoader(TensorDataset(*train), 64, shuffle=True, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(5)
+    states = torch.get_rng_state(), loader.generator.get_state()
+    choices = [find_lr(mlp, nn.CrossEntropyLoss(), loader, val, epochs=4, seed=3) for _ in range(2)]
+    assert choices[0] == choices[1]
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert torch.equal(loader.generator.get_state(), states[1])
+
+
+def test_adam_is_given_smaller_rates_without_help() -> None:
+    train, val = digits()
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), train, val, epochs=8, optimizer="adamw", momentum=0.9, seed=0)
+    assert 1e-3 < choice.max_lr < 0.2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("max_cost", [0.05, 0.3, 0.6, 1.0, 1.5])
+def test_the_budget_is_never_exceeded(max_cost: float) -> None:
+    train, val = digits()
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), train, val, epochs=6, max_cost=max_cost, seed=0)
+    assert choice.cost <= max_cost + 1e-6
+    if max_cost == 0.05:
+        assert choice.max_lr is None
+        assert "does not pay for one probe" in choice.reason
+
+
+def test_a_net_that_learns_nothing_is_said_to() -> None:
+    noise = (torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), torch.arange(200) % 2)
+    choice = find_lr(lambda: nn.Linear(3, 2), nn.CrossEntropyLoss(), noise, noise, epochs=8, seed=0)
+    assert choice.status == "FLAT"
+    assert not choice.confident
+    assert "none clearly left the untrained loss" in choice.reason
+
+
+def test_a_loss_that_is_always_nan_is_refused_clearly() -> None:
+    data = (torch.ones(64, 3), torch.zeros(64, dtype=torch.long))
+    with pytest.raises(DisciplineError, match="untrained model is not a finite number"):
+        find_lr(lambda: nn.Linear(3, 2), lambda o, t: o.sum() * math.nan, data, data, epochs=64, seed=0)
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_tiny_data_gives_an_answer(n: int) -> None:
+    data = (torch.ones(n, 3), torch.zeros(n, dtype=torch.long))
+    choice = find_lr(lambda: nn.Linear(3, 2), nn.CrossEntropyLoss(), data, None, epochs=2, seed=0)
+    assert choice.cost <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"build_model": nn.Linear(1, 1)}, "`build_model` must be a function"),
+        ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)}, "must be a name or a callable"),
+        ({"epochs": 0}, "`epochs` must be an integer"),
+        ({"momentum": 1.0}, "`momentum` must be a number"),
+        ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
+        ({"max_cost": math.nan}, "`max_cost` must be a number"),
+        ({"seed": -3}, "`seed` must be an integer"),
+        ({"train": iter([1])}, "must be iterable 2 times"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], match: str) -> None:
+    data = (torch.ones(8, 3), torch.zeros(8, dtype=torch.long))
+    arguments = {
+        "build_model": lambda: nn.Linear(3, 2), "loss_fn": nn.CrossEntropyLoss(), "train": data, "val": data,
+        "epochs": 2, "seed": 0, **options,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=match):
+        find_lr(**arguments)
