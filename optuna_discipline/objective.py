@@ -177,7 +177,9 @@ def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: i
 
 
 def _has_run(trial: BaseTrial) -> bool:
-    return trial_record.RUN_KEY in getattr(trial, "system_attrs", {})
+    if not isinstance(trial, optuna.Trial):
+        return True
+    return trial_record.RUN_KEY in trial.study._storage.get_trial(trial._trial_id).system_attrs
 
 
 def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = False) -> tuple[float, float]:

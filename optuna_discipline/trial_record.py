@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.space import ROLE_NAMES
 
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
@@ -97,6 +103,56 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
     for key, text in zip(STAGE_KEYS, (stage, reason), strict=True):
         storage.set_trial_user_attr(trial._trial_id, key, text)
         trial.user_attrs[key] = text
+
+
+def best_run(study: Study) -> FrozenTrial | None:
+    """Return the best finished full-length trial; of a study without any, the best finished one; None without one.
+
+    Short cycles answer the stages' questions; their losses are not what a full training reaches.
+    """
+    trials = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if trial.value is not None and math.isfinite(trial.value)
+    ]
+    longest = max((epochs_of(trial) for trial in trials), default=0)
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    full = [trial for trial in trials if epochs_of(trial) == longest]
+    return min(full, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+def cost_in_full_trainings(study: Study) -> float:
+    """Return what the study has cost in full trainings: epochs done over epochs of the longest run planned.
+
+    Every started trial counts by the epochs it reported, pruned and failed ones too; one that reported none counts
+    whole if it is finished. The range test counts by its updates where it knows those of a full training.
+    """
+    trials = study.get_trials(deepcopy=False)
+    full = max((_full_epochs(trial) for trial in trials), default=0.0)
+    cost = 0.0
+    for trial in trials:
+        done = len(trial.intermediate_values) or len(read_rows(trial))
+        if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            cost += (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
+    test = study.user_attrs.get(RANGE_TEST_KEY)
+    if isinstance(test, dict) and test.get("planned_steps"):
+        cost += len(test.get("lrs", ())) / test["planned_steps"]
+    return cost
+
+
+def epochs_of(trial: FrozenTrial) -> float:
+    """Return the epochs that a trial was to run, 0 if it does not say."""
+    for name, value in trial.params.items():
+        if ROLE_NAMES.get(name) == "epochs" and isinstance(value, int | float):
+            return float(value)
+    return float(read_run(trial).get("n_epochs") or 0)
+
+
+def _full_epochs(trial: FrozenTrial) -> float:
+    for name, distribution in trial.distributions.items():
+        if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
+            return float(distribution.high)
+    return epochs_of(trial)
 
 
 def encode(value: float | None) -> float | str | None:

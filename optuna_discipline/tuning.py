@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from typing import Literal
 
 import numpy as np
 import optuna
@@ -31,6 +32,7 @@ from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.trial_record import cost_in_full_trainings
 
+OptimizerName = Literal["sgd", "adamw", "adam"]
 RANGE_TEST_STEPS = 100
 RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
 BASE_MOMENTUM = 0.85
@@ -47,7 +49,7 @@ def tune(
     budget: float | None = None,
     loss_fn: Callable[[Any, Any], Any] | None = None,
     metric: Metric = "val_loss",
-    optimizer: str = "sgd",
+    optimizer: OptimizerName = "sgd",
     epochs: int = 16,
     lr: tuple[float, float] | None = None,
     momentum: tuple[float, float] = (0.8, 0.99),
@@ -185,7 +187,7 @@ class _Task:
     val: Any
     loss_fn: Callable[[Any, Any], Any] | None
     metric: Metric
-    optimizer: str
+    optimizer: OptimizerName
     epochs: int
     device: Any
     seed: int | None
@@ -256,7 +258,7 @@ class _Task:
         value = math.nan
         for log in train_epochs(
             model,
-            self.loss_fn,
+            self.loss_fn,  # type: ignore[arg-type]
             batches,
             self._batches(self.val, VALIDATION_BATCH),
             schedule,

@@ -177,4 +177,4 @@ def _median(window: FloatArray) -> float:
     middle = len(ordered) // 2
     if len(ordered) % 2:
         return float(ordered[middle])
-    return float(ordered[middle - 1] + ordered[middle]) / 2.0
+    return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2

@@ -111,7 +111,7 @@ def find_lr(
     Returns:
         The choice: the best probe's rate, a tenth of it, the interval between its neighbours, and its cost. Not
         `confident` where no probe learned, or the budget ended before both sides of the best were seen. `max_lr` is
-        None where every probe diverged.
+        None, with the reason, where every probe diverged or the budget pays for none.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -194,6 +194,9 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
         curve, edge = choose_max_lr(test), last_stable_lr(test)
+        if test.initial_loss is None or not math.isfinite(test.initial_loss):
+            reason = "The loss of the untrained model is not a finite number: check the data and the loss."
+            return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start = min(start, edge / 2)
         if curve.max_lr is not None and curve.bounds is not None and curve.status != "NO_GAIN_THEN_DIVERGED":

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.batches import as_batches
@@ -215,8 +214,7 @@ class Prober:
     def _build(self) -> nn.Module:
         for generator, state in self.generators.generators:
             generator.set_state(state)
-        device = torch.device("cpu") if self.device is None else torch.device(self.device)
-        with PrivateRandom(self.seed, device):
+        with PrivateRandom(self.seed, resolve_device(nn.Identity(), self.device)):
             model = self.build_model()
         if not isinstance(model, nn.Module):
             raise ValueError(f"`build_model` must return a torch.nn.Module, but returned {type(model).__name__}.")
@@ -231,12 +229,10 @@ class Prober:
 def last_stable_lr(test: RangeTest) -> float:
     """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
 
-    Raises:
-        DisciplineError: If the very first loss is not a number.
+    >>> test = RangeTest(np.array([0.1, 1.0, 10.0]), np.array([2.0, 1.0, 9.0]), None, "diverged", initial_loss=2.0)
+    >>> last_stable_lr(test)
+    1.0
     """
-    losses = test.train_loss
-    start = test.initial_loss
-    if start is None or not math.isfinite(start):
-        raise DisciplineError("The loss of the untrained model is not a finite number: check the data and the loss.")
-    wild = np.flatnonzero(~(losses <= start + 0.5 * abs(start)))
+    start = math.nan if test.initial_loss is None else test.initial_loss
+    wild = np.flatnonzero(~(test.train_loss <= start + 0.5 * abs(start)))
     return float(test.lrs[max(int(wild[0]) - 1, 0)]) if len(wild) else float(test.lrs[-1])

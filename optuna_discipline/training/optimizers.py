@@ -84,7 +84,8 @@ def set_hyperparams(
 
     The ratios of the groups' learning rates are those of the first call (of `initial_lr`, where a scheduler left it),
     also after a learning rate of 0. `momentum` goes to the key `momentum` or to the first of `betas`, whichever a
-    group has. Groups without weight decay beside others with it stay without.
+    group has. Groups without weight decay beside others with it stay without. Two keys are added to each group to
+    remember this, `lr_ratio` and `decays`; they travel with the optimizer's state_dict.
 
     Args:
         optimizer: Any torch optimizer.

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from typing import Any
 from typing import Literal
 from typing import NamedTuple
@@ -129,8 +130,9 @@ class Updater:
 
 def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[Any]:
     """Return torch's autocast for the device; without `amp` one that does nothing."""
-    dtype = torch.float16 if amp == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=amp is not None)
+    if amp is None:
+        return nullcontext()  # autocast does not know every device, not even when it is off
+    return torch.autocast(device.type, dtype=torch.float16 if amp == "fp16" else torch.bfloat16)
 
 
 def windows(batches: Iterable[Any], accumulate: int) -> Iterator[list[Any]]:

@@ -1,0 +1,77 @@
+"""The discipline as an Optuna pruner: divergence at once, comparison only among like."""
+
+import math
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import trial_record
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.pruning import should_stop
+
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
+
+
+class DisciplinedPruner(BasePruner):
+    """Stops diverged runs as soon as it is certain, and leaves the best runs of 1cycle alone.
+
+    It reads the rows of `TrialReporter` or `report_epoch`; with plain `trial.report` it knows less and stops only runs
+    whose reports are no numbers. The reason of a stop is the user attribute `pruned_because` of the trial.
+
+    Args:
+        slack: How much worse than the middle comparable run a run at constant learning rate may be, as a share of
+            that run's validation loss.
+
+    Raises:
+        ValueError: If `slack` is not a finite number from 0 on.
+
+    Example:
+        >>> import optuna
+        >>> from optuna_discipline import DisciplinedPruner
+        >>> study = optuna.create_study(pruner=DisciplinedPruner())
+    """
+
+    def __init__(self, *, slack: float = 0.1) -> None:
+        if isinstance(slack, bool) or not isinstance(slack, int | float) or not 0 <= slack < math.inf:
+            raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
+        self._slack = slack
+        self._peers: dict[tuple[str, int], LossCurve | None] = {}  # a cache of finished trials, rebuilt when lost
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_peers": {}}
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial should stop, and leave the reason on it if so."""
+        curve = trial_record.read_curve(trial) or _reported(trial)
+        if curve is None:
+            return False
+        decision = should_stop(curve, self._read_peers(study, trial), slack=self._slack)
+        if decision.stop:
+            study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, decision.reason)
+            trial.user_attrs[trial_record.PRUNED_KEY] = decision.reason
+            _logger.info(f"Trial {trial.number} pruned: {decision.reason}.")
+        return decision.stop
+
+    def _read_peers(self, study: Study, trial: FrozenTrial) -> list[LossCurve]:
+        peers = []
+        for other in study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)):
+            key = (study.study_name, other._trial_id)
+            if key not in self._peers:
+                self._peers[key] = trial_record.read_curve(other)
+            curve = self._peers[key]
+            if curve is not None and other.number != trial.number:
+                peers.append(curve)
+        return peers
+
+
+def _reported(trial: FrozenTrial) -> LossCurve | None:
+    """Return plain reports as a curve of which only NaN and inf say anything: what they measure is not known."""
+    if not trial.intermediate_values:
+        return None
+    logs = tuple(EpochLog(step, None, None, value) for step, value in sorted(trial.intermediate_values.items()))
+    return LossCurve(logs, n_epochs=logs[-1].epoch + 1)

@@ -1,0 +1,152 @@
+"""When a run may be stopped: for certain when it diverged, and otherwise late and seldom.
+
+Inside a 1cycle run the early validation loss ranks wrongly (the best ImageNet run of the author has the worse test
+loss for 83-94 % of its length), so under a rising or cycling learning rate nothing but divergence stops a run here.
+Runs at a constant or falling learning rate can be compared from a quarter of their length on.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.curve import noise_sd
+from optuna_discipline.rules.curve import tail_median
+
+FIRST_COMPARISON = 0.25
+MIN_PEERS = 4
+# The end of a short cycle must lie this far below its start to say anything about a learning rate.
+LEARNED = 0.8
+BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
+LEFT_START, BACK_AT_START = 0.9, 0.98
+
+
+@dataclass(frozen=True)
+class StopDecision:
+    """Whether to stop a run.
+
+    Attributes:
+        stop: The decision.
+        reason: Why, in one sentence with its numbers.
+    """
+
+    stop: bool
+    reason: str
+
+
+def should_stop(curve: LossCurve, peers: Sequence[LossCurve] = (), *, slack: float = 0.1) -> StopDecision:
+    """Decide whether a run may be stopped now (Smith 2018, section 3, as far as measurements bear it out).
+
+    Args:
+        curve: The run so far.
+        peers: Other runs. Those of another length, those that diverged and those that never learned do not count.
+        slack: How much worse than the middle peer a run at constant learning rate may be, as a share of that loss.
+
+    Raises:
+        ValueError: If `slack` is not a finite number from 0 on.
+    """
+    if not 0 <= slack < math.inf:
+        raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
+    broken = why_diverged(curve)
+    if broken is not None:
+        return StopDecision(True, broken)
+    if curve.fraction < FIRST_COMPARISON:
+        return StopDecision(False, f"only {curve.fraction:.0%} of the run is done")
+    if not has_falling_lr(curve):
+        return StopDecision(False, "the learning rate cycles or is not known: early losses rank wrongly")
+    levels = [level for peer in peers if (level := _level_beside(curve, peer)) is not None]
+    if len(levels) < MIN_PEERS:
+        return StopDecision(False, f"{len(levels)} comparable runs are too few")
+    own, middle = tail_median(curve.val_loss), float(np.median(levels))
+    limit = middle + slack * abs(middle) + 3 * noise_sd(curve.val_loss)
+    if own > limit:
+        reason = f"validation loss {own:.4g} at {curve.fraction:.0%} of the run, {len(levels)} others had {middle:.4g}"
+        return StopDecision(True, reason)
+    return StopDecision(False, f"validation loss {own:.4g} is within {limit:.4g}")
+
+
+def is_diverged(curve: LossCurve) -> bool:
+    """Return whether the training broke for good, judged on the training loss; see `why_diverged`."""
+    return why_diverged(curve) is not None
+
+
+def why_diverged(curve: LossCurve) -> str | None:
+    """Return why a run counts as diverged, None if it does not.
+
+    A loss that is no number; a training loss half above its start (chance, where the classes are known, else the first
+    epoch) in two epochs running; or one that is back at its start for three epochs and a tenth of the run after having
+    left it. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
+    densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    """
+    if not len(curve):
+        return None
+    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
+    measured = [getattr(log, "train_loss" if curve.has_train_loss else "val_loss") is not None for log in curve.logs]
+    losses = losses[np.array(measured)]
+    if not len(losses):
+        return None
+    if not math.isfinite(losses[-1]):
+        return f"the {name} loss is {losses[-1]} at epoch {curve.logs[-1].epoch}"
+    if not curve.has_train_loss:
+        return None
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    start, word = _start(curve, losses)
+    if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
+        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
+    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, BLOWN_UP)):
+        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP:g} times that of {word} ({start:.3g})"
+    stretch = max(3, math.ceil(0.1 * curve.n_epochs))
+    if len(losses) > stretch:
+        lowest = float(losses[:-stretch].min())
+        if lowest <= start - (1 - LEFT_START) * abs(start) and np.all(
+            losses[-stretch:] >= start - (1 - BACK_AT_START) * abs(start)
+        ):
+            return f"the training loss fell to {lowest:.3g} and is back at {losses[-1]:.3g}, that of {word}"
+    return None
+
+
+def has_learned(curve: LossCurve) -> bool | None:
+    """Return whether a complete run left the loss that it started from; None where the curve cannot tell.
+
+    A cycle too short for a slow starter ends at the loss of chance at any learning rate (a 6-layer MLP: 2.30 = ln 10),
+    and ranking such runs picks at random. Where the classes are known the start is chance; else it is the first epoch,
+    whose mean is below the start already, so that only a clear fall is an answer.
+    """
+    if is_diverged(curve):
+        return False
+    if not curve.has_train_loss or not len(curve):
+        return None
+    losses = curve.train_loss[np.isfinite(curve.train_loss)]
+    start, _ = _start(curve, losses)
+    learned = bool(losses[-1] <= start - (1 - LEARNED) * abs(start))
+    return learned if learned or curve.n_classes is not None else None
+
+
+def has_falling_lr(curve: LossCurve) -> bool:
+    """Return whether the learning rate is known and has never risen by more than a tenth."""
+    lr = curve.lr[np.isfinite(curve.lr)]
+    return len(lr) > 0 and bool(np.all(lr[1:] <= 1.1 * np.minimum.accumulate(lr)[:-1]))
+
+
+def _level_beside(curve: LossCurve, peer: LossCurve) -> float | None:
+    """Return the peer's loss at the share of the run that `curve` has reached, None if the two do not compare."""
+    if peer.n_epochs != curve.n_epochs or not has_falling_lr(peer) or is_diverged(peer) or has_learned(peer) is False:
+        return None
+    until = peer.val_loss[peer.epochs <= curve.epochs[-1]]
+    if not len(until) or peer.epochs[-1] < curve.epochs[-1]:
+        return None
+    level = tail_median(until)
+    return level if math.isfinite(level) else None
+
+
+def _start(curve: LossCurve, losses: FloatArray) -> tuple[float, str]:
+    if curve.n_classes is not None:
+        return math.log(curve.n_classes), "chance"
+    return float(losses[0]), "the first epoch"
+
+
+def _times(loss: float, factor: float) -> float:
+    return loss + (factor - 1) * abs(loss)
