@@ -38,7 +38,7 @@ LR_BY_BATCH = 0.5
 EQUAL_TIME = 1.25
 SHORTEST_TIMED_RUN = 1.0
 # The model searches this far around the best full run; learning rate and weight decay have been walked before.
-LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 30, 30.0)
+LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 10, 10.0)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 from typing import Protocol
@@ -71,7 +71,7 @@ def train_epochs(
     seed: int | None = None,
     step: Step | None = None,
     accuracy: bool | None = None,
-) -> Iterator[EpochLog]:
+) -> Generator[EpochLog, None, None]:
     """Train, and yield a log after every epoch; what happens between two epochs is the caller's.
 
     Arguments are checked at the call, training starts at the first `next`. A diverged run is a result: the log of the
@@ -168,7 +168,7 @@ class _Plan:
     accuracy: bool | None
 
 
-def _run(plan: _Plan) -> Iterator[EpochLog]:
+def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
     random = PrivateRandom(plan.seed, plan.updater.device)
     done = 0
     with keep_modes(plan.model):

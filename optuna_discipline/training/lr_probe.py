@@ -183,7 +183,7 @@ class Prober:
             step=counting_step,
         )
         train_loss = math.nan
-        with closing(logs):  # type: ignore[type-var]
+        with closing(logs):
             for log in logs:
                 train_loss = math.nan if log.train_loss is None else log.train_loss
                 self.untrained_loss = train_loss if self.untrained_loss is None else self.untrained_loss

@@ -172,9 +172,7 @@ def lr_range_test(
         raise RangeTestError(str(error)) from error
 
 
-def _rates(
-    start: float | None, end: float | None, n: int, sweep: str, default: tuple[float, float]
-) -> FloatArray:
+def _rates(start: float | None, end: float | None, n: int, sweep: str, default: tuple[float, float]) -> FloatArray:
     low = default[0] if start is None else as_number("start_lr", start, low_open=True)
     high = default[1] if end is None else as_number("end_lr", end, low_open=True)
     if not low < high:

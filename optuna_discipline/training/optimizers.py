@@ -152,9 +152,7 @@ def _groups(parameters: Sequence[nn.Parameter], decay_bias_and_norm: bool) -> li
     return [group for group in groups if group["params"]]
 
 
-def _call(
-    kind: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], lr: float
-) -> torch.optim.Optimizer:
+def _call(kind: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     if not callable(kind):
         raise ValueError(
             "`optimizer` must be 'sgd', 'adamw', 'adam', a torch optimizer, or a callable that makes one from "

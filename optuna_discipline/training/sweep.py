@@ -82,9 +82,7 @@ class Sweep:
             index += 1
         return "end of range"
 
-    def record(
-        self, stop_reason: str, n_steps: int, planned_steps: int | None, settings: dict[str, Any]
-    ) -> RangeTest:
+    def record(self, stop_reason: str, n_steps: int, planned_steps: int | None, settings: dict[str, Any]) -> RangeTest:
         """Return what was recorded as a frozen record."""
         done = len(self.train_loss)
         return RangeTest(

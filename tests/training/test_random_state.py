@@ -2,9 +2,13 @@ import random
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import RandomSampler
 
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import generators_of
@@ -14,6 +18,17 @@ CPU = torch.device("cpu")
 
 def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def task(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, 0] > 0).long()
+
+
+def net() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 2))
 
 
 def test_states_come_back() -> None:
@@ -54,3 +69,22 @@ def test_generators_of_loaders_and_samplers_are_found_once() -> None:
     loader = DataLoader(data, sampler=RandomSampler(data, generator=b), generator=a)
     assert generators_of(loader, loader, None, [1]) == (a, b)
     assert generators_of(DataLoader(data)) == ()
+
+
+def test_the_callers_random_numbers_are_given_back_at_every_epoch_of_a_training() -> None:
+    model, states = net(), RandomStates.capture()
+    expected = [draw() for _ in range(3)]
+    states.restore()
+    logs = train_epochs(model, nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 3), seed=0)
+    assert [draw() for _ in logs] == expected
+
+
+def test_drawing_between_epochs_does_not_change_a_seeded_training() -> None:
+    def run(n: int) -> list[EpochLog]:
+        logs = []
+        for log in train_epochs(net(), nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 3), seed=0):
+            torch.rand(n)
+            logs.append(log)
+        return logs
+
+    assert run(0) == run(100)

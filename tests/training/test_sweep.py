@@ -1,19 +1,29 @@
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import IterableDataset
+from torch.utils.data import TensorDataset
 
 from optuna_discipline.exceptions import RangeTestError
+from optuna_discipline.training.lr_range_test import lr_range_test
 from optuna_discipline.training.sweep import Sweep
 from optuna_discipline.training.sweep import endless
 from optuna_discipline.training.sweep import fixed_subset
 from optuna_discipline.training.update import UpdateResult
 
 CPU = torch.device("cpu")
+
+
+def task(n: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, 0] > 0).long()
 
 
 class FakeUpdater:
@@ -88,3 +98,43 @@ def test_a_list_is_passed_over_for_ever_and_an_iterator_once() -> None:
     assert [w[0] for w in itertools.islice(endless([1, 2], 1), 5)] == [1, 2, 1, 2, 1]
     assert list(endless(iter([1, 2, 3]), 2)) == [[1, 2], [3]]
     assert list(endless([], 1)) == []
+
+
+def test_a_divergence_ends_the_sweep() -> None:
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    data = (x, x.sum(1, keepdim=True))
+    for val in (None, data):
+        test = lr_range_test(nn.Linear(2, 1), nn.MSELoss(), data, val, num_steps=100, seed=0)
+        assert test.stop_reason == "diverged"
+        assert len(test.lrs) < 100
+        assert 0.01 < test.choice.max_lr < 2.0  # type: ignore[operator]
+
+
+def test_a_negative_loss_does_not_end_the_sweep() -> None:
+    test = lr_range_test(
+        nn.Linear(4, 2), lambda o, t: nn.functional.cross_entropy(o, t) - 5.0, task(), num_steps=30, end_lr=0.1, seed=0
+    )
+    assert test.stop_reason == "end of range"
+
+
+def test_a_loader_shorter_than_the_sweep_is_passed_over_again() -> None:
+    loader = DataLoader(TensorDataset(*task()), 20)
+    assert len(lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), loader, num_steps=25, end_lr=0.1).lrs) == 25
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        return iter(zip(*task(), strict=True))
+
+
+def test_streams_are_passed_over_again_and_iterators_end() -> None:
+    stream = Stream()
+    test = lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), DataLoader(stream, 20), num_steps=7, end_lr=0.1)
+    assert (test.stop_reason, stream.passes) == ("end of range", 3)
+    once = iter([task()] * 7)
+    test = lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), once, num_steps=20, end_lr=0.1)
+    assert (test.stop_reason, len(test.lrs), test.n_steps) == ("no more data", 7, 20)

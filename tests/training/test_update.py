@@ -2,12 +2,19 @@ import pytest
 import torch
 from torch import nn
 
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.update import Updater
 from optuna_discipline.training.update import resolve_device
 from optuna_discipline.training.update import windows
 
 CPU = torch.device("cpu")
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+
+def task(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return x, (x[:, 0] > 0).long()
 
 
 def test_clipping_limits_the_norm_of_the_whole_gradient() -> None:
@@ -36,3 +43,36 @@ def test_the_device_is_the_models_own_by_default() -> None:
     assert resolve_device(nn.Flatten(), None) == CPU
     with pytest.raises(ValueError, match="`device` must be a device of this machine"):
         resolve_device(nn.Flatten(), 3.5)  # type: ignore[arg-type]
+
+
+def test_accumulation_equals_one_big_batch_also_with_a_ragged_rest() -> None:
+    data = [(x, y) for x, y in zip(task(35)[0].split(10), task(35)[1].split(10), strict=True)]
+    small, big = nn.Linear(4, 2), nn.Linear(4, 2)
+    big.load_state_dict(small.state_dict())
+    one = list(train_epochs(small, nn.CrossEntropyLoss(), data, None, OneCycle(0.1, 3), accumulate=4))
+    two = list(train_epochs(big, nn.CrossEntropyLoss(), [task(35)], None, OneCycle(0.1, 3)))
+    assert len(one) == len(two) == 3
+    assert torch.allclose(small.weight, big.weight, atol=1e-6)
+    assert one[-1].train_loss == pytest.approx(two[-1].train_loss)
+
+
+def test_bf16_runs_the_forward_pass_in_bf16_and_keeps_float32_weights() -> None:
+    model, dtypes = nn.Linear(4, 2), set()
+    model.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    list(train_epochs(model, nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 4), batch_size=10, amp="bf16"))
+    assert dtypes == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_fp16_skips_an_update_that_overflows_and_goes_on() -> None:
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("torch 2.2 scales gradients on CUDA only")
+    model = nn.Linear(4, 2)
+    before = model.weight.detach().clone()
+    bad = [(torch.full((4, 4), 6e4), torch.zeros(4, dtype=torch.long))]
+    logs = list(train_epochs(model, lambda o, t: (o.float() * 1e2).sum(), bad, None, OneCycle(0.1, 1), amp="fp16"))
+    assert len(logs) == 1
+    assert torch.equal(model.weight, before)
+    logs = list(train_epochs(model, nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 12), batch_size=10, amp="fp16"))
+    assert len(logs) == 3
+    assert not torch.equal(model.weight, before)

@@ -1,0 +1,138 @@
+"""Real data and small networks to begin with: scikit-learn's digits and Fashion-MNIST."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import Literal
+
+import numpy as np
+
+from optuna_discipline._imports import require
+from optuna_discipline.exceptions import DisciplineError
+
+DATA_ROOT_VARIABLE = "OPTUNA_DISCIPLINE_DATA"
+FASHION_MNIST_SAMPLES = 6000
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data in three parts and a network for it.
+
+    Attributes:
+        name: What it is.
+        train: Inputs (n, 1, height, width) float32 with mean 0 and sd 1, targets (n,) int64.
+        val: Likewise; choices are made on it.
+        test: Likewise; read once at the end.
+        n_classes: Number of classes.
+        build_model: Returns a fresh network.
+    """
+
+    name: str
+    train: tuple[Any, Any]
+    val: tuple[Any, Any]
+    test: tuple[Any, Any]
+    n_classes: int
+    build_model: Callable[[], Any]
+
+
+def load_digits_task(*, seed: int = 0) -> Task:
+    """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, and a small convolutional network.
+
+    60 % train, 20 % validation and 20 % test, drawn by the seed.
+    """
+    _check_seed(seed)
+    data = require("sklearn.datasets", extra="cli").load_digits()
+    order = np.random.default_rng(seed).permutation(len(data.target))
+    images, labels = data.images[order], data.target[order]
+    n_test = n_val = round(VALIDATION_SHARE * len(labels))
+    parts = np.split(np.arange(len(labels)), [len(labels) - n_val - n_test, len(labels) - n_test])
+    return _task("scikit-learn's digits", [(images[part], labels[part]) for part in parts], side=8)
+
+
+def load_fashion_mnist_task(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    samples: int | Literal["all"] = FASHION_MNIST_SAMPLES,
+    seed: int = 0,
+) -> Task:
+    """Return torchvision's Fashion-MNIST of 28 x 28 pixels, and a small convolutional network.
+
+    Args:
+        root: Folder that holds `FashionMNIST/raw`, or into which it is downloaded; None is the folder of the variable
+            OPTUNA_DISCIPLINE_DATA, else `~/.cache/optuna-discipline`.
+        samples: Images to train and validate on (a fifth of them to validate), drawn by the seed; "all" is 60,000.
+        seed: Fixes the draw.
+
+    Raises:
+        MissingExtraError: If torchvision is absent or broken.
+        DisciplineError: If the data is neither there nor to be downloaded.
+        ValueError: If `samples` is not "all" or a number from 100 to 60,000.
+    """
+    _check_seed(seed)
+    if samples != "all" and (isinstance(samples, bool) or not isinstance(samples, int) or not 100 <= samples <= 60_000):
+        raise ValueError(f"`samples` must be 'all' or an integer from 100 to 60000, but got {samples!r}.")
+    train, test = (_fashion_mnist(_root(root), train=part) for part in (True, False))
+    order = np.random.default_rng(seed).permutation(len(train[1]))
+    order = order if samples == "all" else order[:samples]
+    n_val = round(VALIDATION_SHARE * len(order))
+    parts = [(train[0][part], train[1][part]) for part in (order[n_val:], order[:n_val])]
+    return _task("Fashion-MNIST", [*parts, test], side=28)
+
+
+def _root(root: str | os.PathLike[str] | None) -> Path:
+    if root is not None:
+        return Path(root).expanduser()
+    return Path(os.environ.get(DATA_ROOT_VARIABLE) or Path.home() / ".cache" / "optuna-discipline")
+
+
+def _fashion_mnist(root: Path, *, train: bool) -> tuple[Any, Any]:
+    datasets = require("torchvision.datasets", extra="vision")
+    try:
+        data = datasets.FashionMNIST(root, train=train, download=False)
+    except RuntimeError:
+        try:
+            data = datasets.FashionMNIST(root, train=train, download=True)
+        except Exception as error:
+            raise DisciplineError(
+                f"Fashion-MNIST is not in {str(root)!r} and could not be downloaded ({error}). Name a folder that holds "
+                f"FashionMNIST/raw with its four files by --data-root or {DATA_ROOT_VARIABLE}."
+            ) from error
+    return data.data.numpy(), data.targets.numpy()
+
+
+def _task(name: str, parts: list[tuple[Any, Any]], *, side: int) -> Task:
+    torch = require("torch", extra="torch")
+    mean, sd = float(parts[0][0].mean()), float(parts[0][0].std())
+
+    def tensors(part: tuple[Any, Any]) -> tuple[Any, Any]:
+        images = torch.as_tensor((np.asarray(part[0], dtype=np.float32) - mean) / sd)[:, None]
+        return images, torch.as_tensor(np.asarray(part[1]), dtype=torch.int64)
+
+    train, val, test = (tensors(part) for part in parts)
+    return Task(name, train, val, test, 10, lambda: _small_cnn(side))
+
+
+def _small_cnn(side: int) -> Any:
+    """Return two convolutions and two linear layers: about 40 thousand weights for digits."""
+    nn = require("torch", extra="torch").nn
+    stride = 1 if side < 16 else 2
+    flat = 32 * (-(-side // stride) // 2) ** 2
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=stride, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(flat, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"`seed` must be a non-negative integer, but got {seed!r}.")

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optuna_discipline import DisciplineError
+from optuna_discipline import MissingExtraError
+from optuna_discipline import _imports
+from optuna_discipline import examples
+
+torch = pytest.importorskip("torch")
+
+
+def test_digits_are_three_disjoint_parts_and_the_network_fits_them() -> None:
+    task = examples.load_digits_task(seed=1)
+    sizes = [len(y) for _, y in (task.train, task.val, task.test)]
+    assert sizes == [1079, 359, 359]
+    images, labels = task.train
+    assert images.shape == (1079, 1, 8, 8)
+    assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+    assert abs(float(images.mean())) < 1e-5
+    assert task.build_model()(images[:2]).shape == (2, 10)
+
+
+def test_the_seed_draws_the_parts() -> None:
+    first, again, other = (examples.load_digits_task(seed=seed).test[1] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_fashion_mnist_is_read_from_a_folder() -> None:
+    root = os.environ.get(examples.DATA_ROOT_VARIABLE)
+    if root is None or not (Path(root) / "FashionMNIST" / "raw").is_dir():
+        pytest.skip("set OPTUNA_DISCIPLINE_DATA to the folder that holds FashionMNIST/raw")
+    task = examples.load_fashion_mnist_task(root, samples=500)
+    assert [len(y) for _, y in (task.train, task.val, task.test)] == [400, 100, 10_000]
+    assert task.build_model()(task.train[0][:2]).shape == (2, 10)
+
+
+def test_a_broken_torchvision_names_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(name: str) -> Any:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(_imports.importlib, "import_module", broken)
+    with pytest.raises(MissingExtraError, match=r"nms does not exist.*pip install 'optuna-discipline\[vision\]'"):
+        examples.load_fashion_mnist_task(tmp_path)
+
+
+def test_absent_data_that_cannot_be_downloaded_names_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("torchvision.datasets")
+
+    def absent(root: Path, *, train: bool, download: bool) -> Any:
+        raise RuntimeError("no connection" if download else "not found")
+
+    monkeypatch.setattr(datasets, "FashionMNIST", absent)
+    with pytest.raises(DisciplineError, match="no connection.*--data-root or OPTUNA_DISCIPLINE_DATA"):
+        examples.load_fashion_mnist_task(tmp_path)
+
+
+@pytest.mark.parametrize("samples", [0, 99, 60_001, 1.5, "some", True])
+def test_bad_sample_counts_are_refused(samples: Any) -> None:
+    with pytest.raises(ValueError, match="`samples` must be 'all' or an integer"):
+        examples.load_fashion_mnist_task(samples=samples)
+
+
+def test_bad_seeds_are_refused() -> None:
+    with pytest.raises(ValueError, match="`seed` must be a non-negative integer"):
+        examples.load_digits_task(seed=-1)
