@@ -174,13 +174,19 @@ def choose_from_probes(
     if not math.isfinite(chosen.loss):
         reason = f"Of {count} {span} none kept a finite loss: check the data, the loss and the model's initialisation."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=cost)
+    if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
+        lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
+        reason = (
+            f"Of {count} {span} none clearly left the untrained loss, so {lr:.3g} is only the first guess: "
+            "train longer or check the model."
+        )
+        bounds = (lr / FACTOR, lr * FACTOR)
+        return LrChoice(lr, lr / 10, bounds, "FLAT", reason, confident=False, cost=cost)
     low = ordered[best - 1].lr if best > 0 else lr / FACTOR
     high = ordered[best + 1].lr if best + 1 < len(ordered) else lr * FACTOR
     status: LrStatus = "OK"
     care = ""
-    if not chosen.learned:
-        status, care = "FLAT", ", but none clearly left the untrained loss: train longer or check the model"
-    elif not finished and best == 0:
+    if not finished and best == 0:
         status, care = "BEST_AT_START", ", but the budget ended before a smaller one was tried"
     elif not finished and best == len(ordered) - 1 and lr * FACTOR <= ceiling:
         status, care = "CENSORED", ", but the budget ended before a larger one was tried"

@@ -72,6 +72,11 @@ def test_probes_that_did_not_learn_never_win_over_one_that_did() -> None:
     assert choose_from_probes(probes, finished=True, length=0.25, ceiling=1.0, cost=1.0).max_lr == 0.3
 
 
+def test_probes_of_which_none_learned_are_not_ranked() -> None:
+    probes = [Probe(0.1, 2.31, 2.31, False), Probe(0.03, 2.30, 2.30, False)]
+    assert choose_from_probes(probes, finished=False, length=0.5, ceiling=1.0, cost=1.0).max_lr == 0.1
+
+
 @pytest.mark.parametrize(
     ("probes", "finished", "status", "confident"),
     [

@@ -1,0 +1,355 @@
+"""The command line: `optuna-discipline tune | range-test | report | diagnose | dashboard`."""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import comparison
+from optuna_discipline import examples
+from optuna_discipline import trial_record
+from optuna_discipline._imports import require
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.lr_choice import RangeTest
+
+USER_ERROR, INTERRUPTED = 2, 130
+COMPARISON_SEEDS = 3
+EXAMPLES = """examples:
+  optuna-discipline tune --data digits --storage sqlite:///study.db --out results
+  optuna-discipline tune --data fashion-mnist --data-root ~/data --samples all --device cuda --budget 20
+  optuna-discipline tune --task my_module:my_task --trials 30
+  optuna-discipline report --storage sqlite:///study.db --study-name discipline --out report.html
+  optuna-discipline dashboard --storage sqlite:///study.db
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code (0 done, 2 a user's mistake, 130 interrupted)."""
+    arguments = _parser().parse_args(argv)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (DisciplineError, ValueError, TypeError, OSError, KeyError) as error:
+        print(f"optuna-discipline: error: {_one_line(error)}", file=sys.stderr)
+        return USER_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="optuna-discipline",
+        description="Tune learning rate, momentum, weight decay and batch size by Leslie Smith's discipline.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    tune = commands.add_parser("tune", help="tune a network and compare it with an untuned default")
+    _add_task(tune)
+    limit = tune.add_mutually_exclusive_group()
+    limit.add_argument("--trials", type=int, help="trials of the whole study (default 20)")
+    limit.add_argument("--budget", type=float, help="cost of the whole study in full trainings")
+    tune.add_argument("--epochs", type=int, default=16, help="epochs of a full training (default 16)")
+    tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
+    tune.add_argument("--storage", help="Optuna storage, such as sqlite:///study.db; without it nothing is kept")
+    tune.add_argument("--study-name", default="discipline", help="an existing study goes on (default discipline)")
+    tune.add_argument("--out", type=Path, help="folder for report.html")
+    tune.add_argument("--no-compare", action="store_true", help="leave the comparison with the default out")
+    tune.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    tune.set_defaults(run=_tune)
+
+    range_test = commands.add_parser("range-test", help="run one LR range test")
+    _add_task(range_test)
+    range_test.add_argument("--steps", type=int, default=100, help="optimizer updates of the sweep (default 100)")
+    range_test.add_argument("--batch-size", type=int, default=64)
+    range_test.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
+    range_test.add_argument("--json", action="store_true", help="print the curves and the choice as JSON")
+    range_test.set_defaults(run=_range_test)
+
+    for name, run, text in (
+        ("report", _report, "write a study's report as one HTML file"),
+        ("diagnose", _diagnose, "say what the curves of a study show"),
+        ("dashboard", _dashboard, "publish a study's pictures and open optuna-dashboard"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--storage", required=True, help="Optuna storage, such as sqlite:///study.db")
+        command.add_argument("--study-name", help="needed where the storage holds several studies")
+        command.set_defaults(run=run)
+        if name == "report":
+            command.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
+        if name == "diagnose":
+            command.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+        if name == "dashboard":
+            command.add_argument("--port", type=int, default=8080)
+    return parser
+
+
+def _add_task(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits", help="(default digits)")
+    command.add_argument("--task", metavar="MODULE:FUNCTION", help="your own: returns build_model, train, val")
+    command.add_argument("--data-root", help="folder that holds FashionMNIST/raw, or to download it into")
+    command.add_argument("--samples", default=str(examples.FASHION_MNIST_SAMPLES), help="Fashion-MNIST images, or all")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto: the GPU if there is one)")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _load_task(arguments: argparse.Namespace) -> examples.Task:
+    if arguments.task is not None:
+        return _user_task(arguments.task)
+    if arguments.data == "digits":
+        return examples.load_digits_task(seed=arguments.seed)
+    samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
+    return examples.load_fashion_mnist_task(arguments.data_root, samples=samples, seed=arguments.seed)
+
+
+def _user_task(target: str) -> examples.Task:
+    module_name, _, function_name = target.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(module_name), function_name)()
+        build_model, train, val = made
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--task must be MODULE:FUNCTION, and the function return (build_model, train, val); "
+            f"{target!r} failed: {type(error).__name__}: {error}"
+        ) from error
+    return examples.Task(target, train, val, None, 0, build_model)  # type: ignore[arg-type]
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from optuna_discipline.tuning import tune
+
+    task, device = _load_task(arguments), _device(arguments.device)
+    n_trials = arguments.trials or (20 if arguments.budget is None else None)
+    if not arguments.json:
+        limit = f"{n_trials} trials" if n_trials else f"a budget of {arguments.budget:g} full trainings"
+        print(f"Tuning a network on {task.name}: {limit}, {arguments.epochs} epochs a full training, on {device}.\n")
+    with _Progress(n_trials, quiet=arguments.json) as progress:
+        study = tune(
+            task.build_model,
+            task.train,
+            task.val,
+            n_trials=n_trials,
+            budget=arguments.budget,
+            optimizer=arguments.optimizer,
+            epochs=arguments.epochs,
+            storage=arguments.storage,
+            study_name=arguments.study_name if arguments.storage else None,
+            device=device,
+            seed=arguments.seed,
+            callbacks=[progress],
+        )
+    best = trial_record.best_run(study)
+    if best is None:
+        raise DisciplineError("no trial has finished: nothing to report")
+    scores = {}
+    if task.test is not None and not arguments.no_compare:
+        seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
+        settings: dict[str, Any] = {"epochs": arguments.epochs, "seeds": seeds, "device": device}
+        scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
+        scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
+    report = _write_report(study, arguments.out)
+    if arguments.json:
+        print(json.dumps(_result(study, best, scores, report)))
+    else:
+        _print_result(study, best, scores, report, arguments)
+    return 0
+
+
+def _range_test(arguments: argparse.Namespace) -> int:
+    from optuna_discipline.training.lr_range_test import lr_range_test
+
+    task, device = _load_task(arguments), _device(arguments.device)
+    torch = require("torch", extra="torch")
+    torch.manual_seed(arguments.seed)
+    test = lr_range_test(
+        task.build_model().to(device),
+        torch.nn.functional.cross_entropy,
+        task.train,
+        task.val,
+        optimizer=arguments.optimizer,
+        num_steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    choice = test.choice
+    if arguments.json:
+        print(json.dumps({**test.to_dict(), "max_lr": choice.max_lr, "status": choice.status, "reason": choice.reason}))
+    else:
+        print(f"max_lr  {'none' if choice.max_lr is None else f'{choice.max_lr:.3g}'}   ({choice.status})")
+        if choice.bounds is not None:
+            print(f"search  {choice.bounds[0]:.3g} to {choice.bounds[1]:.3g}")
+        print(choice.reason)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from optuna_discipline.visualization.report import write_report
+
+    print(write_report(_load_study(arguments), arguments.out))
+    return 0
+
+
+def _diagnose(arguments: argparse.Namespace) -> int:
+    verdicts = []
+    for trial in _load_study(arguments).trials:
+        curve = trial_record.read_curve(trial)
+        try:
+            found = diagnose(curve) if curve is not None else None
+        except DisciplineError:
+            found = None
+        verdict = "too little to read" if found is None else str(found.verdict)
+        advice = "" if found is None else found.advice
+        verdicts.append({"trial": trial.number, "verdict": verdict, "advice": advice})
+    if arguments.json:
+        print(json.dumps(verdicts))
+    for line in [] if arguments.json else verdicts:
+        print(f"{line['trial']:>5}  {line['verdict']:<19} {line['advice']}")
+    return 0
+
+
+def _dashboard(arguments: argparse.Namespace) -> int:
+    from optuna_discipline.visualization.dashboard import publish
+
+    publish(_load_study(arguments))
+    print(f"Open http://127.0.0.1:{arguments.port}/dashboard (stop with Ctrl-C)")
+    require("optuna_dashboard", extra="dashboard").run_server(arguments.storage, port=arguments.port)
+    return 0
+
+
+class _Progress:
+    """One line a trial, under a progress bar where there is a terminal."""
+
+    def __init__(self, n_trials: int | None, *, quiet: bool) -> None:
+        self._quiet = quiet
+        hidden = quiet or not sys.stderr.isatty()
+        self._bar = require("tqdm", extra="cli").tqdm(total=n_trials, unit="trial", disable=hidden, leave=False)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        self._bar.update()
+        if not self._quiet:
+            self._bar.write(_trial_line(trial), file=sys.stdout)
+
+
+def _trial_line(trial: FrozenTrial) -> str:
+    p, attrs = trial.params, trial.user_attrs
+    ended = f"loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "stopped"
+    why = attrs.get(trial_record.PRUNED_KEY) or attrs.get(trial_record.REASON_KEY, "")
+    return (
+        f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, ''):<12} {p.get('epochs', ''):>3} epochs  "
+        f"lr {p.get('lr', math.nan):<8.3g} momentum {p.get('momentum', math.nan):<6.3g} "
+        f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', ''):<4} {ended:<12} {why}"
+    )
+
+
+def _print_result(
+    study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
+) -> None:
+    print("\nWhat was decided")
+    stored = study.user_attrs.get(trial_record.RANGE_TEST_KEY)
+    if stored is not None:
+        print(f"  range test    {RangeTest.from_dict(stored).reason}")
+    stages: dict[str, list[FrozenTrial]] = {}
+    for trial in study.trials:
+        stages.setdefault(trial.user_attrs.get(trial_record.STAGE_KEY, "other"), []).append(trial)
+    for stage, trials in stages.items():
+        done = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
+        if done:
+            first = min(done, key=lambda t: t.value or 0.0)
+            print(f"  {stage:<13} {len(trials):>2} trials, best loss {first.value:.4f}: {_params(first)}")
+    cost = trial_record.cost_in_full_trainings(study)
+    print(f"\nBest configuration (trial {best.number}, validation loss {best.value:.4f})\n  {_params(best)}")
+    print(f"  The search cost {cost:.1f} full trainings in {len(study.trials)} trials.")
+    if scores:
+        print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {arguments.epochs} epochs a training")
+        print(f"  tuned, 1cycle                     {scores['tuned'].summary()}")
+        print(f"  untuned default, constant lr 0.01 {scores['default'].summary()}")
+    print("\nWhere it lies")
+    if arguments.storage:
+        print(f"  study   {arguments.storage}, name {study.study_name!r}")
+    if report is not None:
+        print(f"  report  {report}")
+    if arguments.storage:
+        print(f"  look    optuna-discipline dashboard --storage {arguments.storage} --study-name {study.study_name}")
+
+
+def _params(trial: FrozenTrial) -> str:
+    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
+
+
+def _result(study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None) -> dict[str, Any]:
+    return {
+        "study_name": study.study_name,
+        "n_trials": len(study.trials),
+        "cost_in_full_trainings": trial_record.cost_in_full_trainings(study),
+        "best_trial": best.number,
+        "best_value": best.value,
+        "best_params": best.params,
+        "scores": {name: vars(score) for name, score in scores.items()},
+        "report": None if report is None else str(report),
+    }
+
+
+def _write_report(study: Study, out: Path | None) -> Path | None:
+    if out is None:
+        return None
+    from optuna_discipline.visualization.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    return write_report(study, out / "report.html")
+
+
+def _load_study(arguments: argparse.Namespace) -> Study:
+    url = arguments.storage
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        raise DisciplineError(f"--storage {url}: there is no such file")
+    try:
+        names = optuna.get_all_study_names(url)
+    except Exception as error:
+        raise DisciplineError(f"--storage {url} cannot be opened: {_one_line(error)}") from error
+    name = arguments.study_name or (names[0] if len(names) == 1 else None)
+    if name not in names:
+        wanted = "--study-name is needed" if name is None else f"--study-name {name!r} is unknown"
+        raise DisciplineError(f"{wanted}; the storage holds: {', '.join(names) or 'no study'}")
+    return optuna.load_study(study_name=name, storage=url)
+
+
+def _device(name: str) -> str:
+    torch = require("torch", extra="torch")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _integer(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a number or 'all', but got {text!r}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
