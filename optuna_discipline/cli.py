@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,15 +12,14 @@ from typing import Any
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
 from optuna_discipline import comparison
 from optuna_discipline import examples
+from optuna_discipline import summary
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.diagnosis import diagnose
-from optuna_discipline.rules.lr_choice import RangeTest
 
 USER_ERROR, INTERRUPTED = 2, 130
 COMPARISON_SEEDS = 3
@@ -163,7 +161,7 @@ def _tune(arguments: argparse.Namespace) -> int:
         scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
     report = _write_report(study, arguments.out)
     if arguments.json:
-        print(json.dumps(_result(study, best, scores, report)))
+        print(json.dumps(summary.as_json(study, best, scores, report)))
     else:
         _print_result(study, best, scores, report, arguments)
     return 0
@@ -247,66 +245,31 @@ class _Progress:
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         self._bar.update()
         if not self._quiet:
-            self._bar.write(_trial_line(trial), file=sys.stdout)
-
-
-def _trial_line(trial: FrozenTrial) -> str:
-    p, attrs = trial.params, trial.user_attrs
-    ended = f"loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "stopped"
-    why = attrs.get(trial_record.PRUNED_KEY) or attrs.get(trial_record.REASON_KEY, "")
-    return (
-        f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, ''):<12} {p.get('epochs', ''):>3} epochs  "
-        f"lr {p.get('lr', math.nan):<8.3g} momentum {p.get('momentum', math.nan):<6.3g} "
-        f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', ''):<4} {ended:<12} {why}"
-    )
+            self._bar.write(summary.trial_line(trial), file=sys.stdout)
 
 
 def _print_result(
     study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
 ) -> None:
     print("\nWhat was decided")
-    stored = study.user_attrs.get(trial_record.RANGE_TEST_KEY)
-    if stored is not None:
-        print(f"  range test    {RangeTest.from_dict(stored).reason}")
-    stages: dict[str, list[FrozenTrial]] = {}
-    for trial in study.trials:
-        stages.setdefault(trial.user_attrs.get(trial_record.STAGE_KEY, "other"), []).append(trial)
-    for stage, trials in stages.items():
-        done = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
-        if done:
-            first = min(done, key=lambda t: t.value or 0.0)
-            print(f"  {stage:<13} {len(trials):>2} trials, best loss {first.value:.4f}: {_params(first)}")
+    for line in summary.decision_lines(study):
+        print(f"  {line}")
     cost = trial_record.cost_in_full_trainings(study)
-    print(f"\nBest configuration (trial {best.number}, validation loss {best.value:.4f})\n  {_params(best)}")
-    print(f"  The search cost {cost:.1f} full trainings in {len(study.trials)} trials.")
+    print(f"\nBest configuration (trial {best.number}, validation loss {best.value:.4f})")
+    print(f"  {summary.params_text(best)}")
+    print(f"  The search cost {cost:.1f} full trainings in {len(study.trials)} trials; the default below cost none.")
     if scores:
         print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {arguments.epochs} epochs a training")
-        print(f"  tuned, 1cycle                     {scores['tuned'].summary()}")
-        print(f"  untuned default, constant lr 0.01 {scores['default'].summary()}")
-    print("\nWhere it lies")
+        print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
+        print(f"  untuned default, constant lr 0.01  {scores['default'].summary()}")
+    if arguments.storage or report is not None:
+        print("\nWhere it lies")
     if arguments.storage:
         print(f"  study   {arguments.storage}, name {study.study_name!r}")
     if report is not None:
         print(f"  report  {report}")
     if arguments.storage:
         print(f"  look    optuna-discipline dashboard --storage {arguments.storage} --study-name {study.study_name}")
-
-
-def _params(trial: FrozenTrial) -> str:
-    return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
-
-
-def _result(study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None) -> dict[str, Any]:
-    return {
-        "study_name": study.study_name,
-        "n_trials": len(study.trials),
-        "cost_in_full_trainings": trial_record.cost_in_full_trainings(study),
-        "best_trial": best.number,
-        "best_value": best.value,
-        "best_params": best.params,
-        "scores": {name: vars(score) for name, score in scores.items()},
-        "report": None if report is None else str(report),
-    }
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:

@@ -54,7 +54,7 @@ def test_absent_data_that_cannot_be_downloaded_names_the_cure(monkeypatch: pytes
         raise RuntimeError("no connection" if download else "not found")
 
     monkeypatch.setattr(datasets, "FashionMNIST", absent)
-    with pytest.raises(DisciplineError, match="no connection.*--data-root or OPTUNA_DISCIPLINE_DATA"):
+    with pytest.raises(DisciplineError, match=r"no connection.*--data-root or OPTUNA_DISCIPLINE_DATA"):
         examples.load_fashion_mnist_task(tmp_path)
 
 

@@ -1,0 +1,156 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from optuna_discipline import cli
+from optuna_discipline import report_epoch
+
+pytest.importorskip("torch")
+pytest.importorskip("plotly")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('cli') / 'study.db'}"
+
+
+@pytest.fixture(scope="module")
+def tuned(stored: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Run the demo in small and return what it printed."""
+    command = [sys.executable, "-m", "optuna_discipline.cli", "tune", "--trials", "5", "--epochs", "4"]
+    out = tmp_path_factory.mktemp("out")
+    run = subprocess.run(
+        [*command, "--storage", stored, "--out", str(out)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert (out / "report.html").stat().st_size > 10_000
+    return run.stdout
+
+
+def test_tune_prints_a_line_a_trial_the_decisions_and_where_things_lie(tuned: str, stored: str) -> None:
+    lines = tuned.splitlines()
+    assert sum("epochs  lr" in line for line in lines) == 5
+    for words in ("What was decided", "range test", "Best configuration", "untuned default, constant lr 0.01"):
+        assert words in tuned
+    assert f"optuna-discipline dashboard --storage {stored} --study-name discipline" in tuned
+
+
+def test_tune_goes_on_and_speaks_json(tuned: str, stored: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["tune", "--trials", "6", "--epochs", "4", "--storage", stored, "--no-compare", "--json"]
+    assert cli.main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["n_trials"] == 6
+    assert set(result["best_params"]) == {"lr", "momentum", "weight_decay", "batch_size", "epochs"}
+
+
+def test_report_is_written(tuned: str, stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--storage", stored, "--out", str(tmp_path / "r.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
+    assert "<html" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_diagnose_reads_every_trial(tuned: str, stored: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diagnose", "--storage", stored, "--json"]) == 0
+    verdicts = json.loads(capsys.readouterr().out)
+    assert len(verdicts) >= 5
+    assert cli.main(["diagnose", "--storage", stored]) == 0
+
+
+def test_range_test_prints_its_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["range-test", "--steps", "60"]) == 0
+    assert capsys.readouterr().out.startswith("max_lr")
+    assert cli.main(["range-test", "--steps", "60", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["lrs"]) <= 60
+
+
+def test_dashboard_publishes_and_serves(
+    tuned: str, stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[Any] = []
+    dashboard = pytest.importorskip("optuna_dashboard")
+    monkeypatch.setattr(dashboard, "run_server", lambda storage, port: served.append((storage, port)))
+    assert cli.main(["dashboard", "--storage", stored, "--port", "8123"]) == 0
+    assert served == [(stored, 8123)]
+    assert "http://127.0.0.1:8123/dashboard" in capsys.readouterr().out
+
+
+def test_a_users_own_task_is_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_task.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    x = torch.randn(64, 3)\n"
+        "    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert cli.main(["tune", "--task", "own_task:make", "--trials", "2", "--epochs", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_trials"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "--trials", "0"], "`n_trials` must be a positive integer"),
+        (["tune", "--trials", "-3"], "`n_trials` must be a positive integer"),
+        (["tune", "--budget", "nan"], "`budget` must be a positive number"),
+        (["tune", "--epochs", "0"], "`epochs` must be a positive integer"),
+        (["tune", "--seed", "-1"], "`seed` must be a non-negative integer"),
+        (["tune", "--task", "nothing:here"], "--task must be MODULE:FUNCTION"),
+        (["tune", "--data", "fashion-mnist", "--samples", "many"], "--samples must be a number or 'all'"),
+        (["tune", "--device", "abacus", "--trials", "1"], "abacus"),
+        (["report", "--storage", "sqlite:///no/such.db"], "there is no such file"),
+        (["report", "--storage", "nonsense://"], "cannot be opened"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == cli.USER_ERROR
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("optuna-discipline: error:")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_an_unknown_study_is_answered_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'two.db'}"
+    for name in ("first", "second"):
+        optuna.create_study(storage=url, study_name=name)
+    assert cli.main(["report", "--storage", url, "--study-name", "third"]) == cli.USER_ERROR
+    assert "--study-name 'third' is unknown; the storage holds: first, second" in capsys.readouterr().err
+    assert cli.main(["report", "--storage", url]) == cli.USER_ERROR
+    assert "--study-name is needed" in capsys.readouterr().err
+
+
+def test_too_little_to_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+
+    def objective(trial: optuna.Trial) -> float:
+        report_epoch(trial, 0, val_loss=1.0, train_loss=1.0, n_epochs=1)
+        return 1.0
+
+    optuna.create_study(storage=url).optimize(objective, n_trials=1)
+    assert cli.main(["diagnose", "--storage", url]) == 0
+    assert "too little to read" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_range_test", interrupted)
+    assert cli.main(["range-test"]) == cli.INTERRUPTED
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "optuna-discipline tune --data digits" in capsys.readouterr().out

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+
+from optuna_discipline import comparison
+from optuna_discipline import examples
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def task() -> examples.Task:
+    return examples.load_digits_task(seed=0)
+
+
+def test_one_cycle_at_a_fair_rate_beats_the_untuned_default(task: examples.Task) -> None:
+    params = {"lr": 0.1, "momentum": 0.95, "weight_decay": 1e-4, "batch_size": 64}
+    settings = {"epochs": 4, "seeds": (0, 1)}
+    tuned = comparison.score(task, params, cycle=True, **settings)  # type: ignore[arg-type]
+    default = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)  # type: ignore[arg-type]
+    assert min(tuned.test_accuracy) > max(default.test_accuracy)
+
+
+def test_a_training_that_breaks_scores_nan(task: examples.Task) -> None:
+    params = {"lr": 1e6, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64}
+    assert math.isnan(comparison.score(task, params, epochs=2, seeds=(0,), cycle=False).test_accuracy[0])
+
+
+def test_scores_are_repeatable_and_leave_the_callers_random_state(task: examples.Task) -> None:
+    before = torch.get_rng_state()
+    first, again = (comparison.score(task, comparison.DEFAULT, epochs=1, seeds=(3,), cycle=False) for _ in range(2))
+    assert first == again
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_summary_gives_mean_and_sd_in_per_cent() -> None:
+    score = comparison.Score((0.98, 0.99, 1.0), (0.5,))
+    assert score.summary() == "validation 99.00 % (sd 1.00), test 50.00 % (sd 0.00)"
+
+
+def test_the_constant_schedule_is_constant() -> None:
+    schedule = comparison.Constant(0.01, 10, 0.9)
+    assert {(schedule.lr(step), schedule.momentum(step)) for step in range(10)} == {(0.01, 0.9)}

@@ -1,0 +1,98 @@
+"""The house keeps its own rules: who imports whom, the public names, the README, the mirror of the tests."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import optuna_discipline
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "optuna_discipline"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# room -> what it may never import; the first that fits a module's path counts
+FORBIDDEN = {
+    "rules/": {"optuna", "torch", "plotly", "pathlib", "os", "time", "datetime"},
+    "training/": {"optuna", "plotly", "optuna_discipline.sampler", "optuna_discipline.trial_record"},
+    "visualization/": {"torch", "optuna_discipline.training", "optuna_discipline.sampler"},
+    "sampler.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.pruner"},
+    "pruner.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.sampler"},
+    "objective.py": {"torch", "plotly", "optuna_discipline.training"},
+    "trial_record.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
+    "study_reader.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
+    "parameters.py": {"torch", "plotly", "optuna_discipline.sampler"},
+}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_room_imports_only_what_it_may(path: Path) -> None:
+    name = str(path.relative_to(PACKAGE))
+    room = next((room for room in FORBIDDEN if name.startswith(room)), None)
+    never = FORBIDDEN.get(room or "", set())
+    for module in _imports(path):
+        assert not any(module == bad or module.startswith(f"{bad}.") for bad in never), f"{name} imports {module}"
+        if room == "rules/" and module.startswith("optuna_discipline"):
+            assert module.startswith(("optuna_discipline.rules", "optuna_discipline.exceptions")), module
+
+
+def test_every_public_name_is_there_documented_and_sorted() -> None:
+    assert optuna_discipline.__all__ == sorted(optuna_discipline.__all__)
+    for name in optuna_discipline.__all__:
+        assert getattr(optuna_discipline, name).__doc__, name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = optuna_discipline.nothing
+
+
+def test_the_import_is_light() -> None:
+    code = (
+        "import sys, optuna_discipline; print([m for m in ('torch', 'plotly', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_every_code_block_of_the_readme_runs(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(blocks) >= 5
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(blocks), encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "learning-rate ladder" in run.stdout
+
+
+def test_the_readme_shows_code_on_its_first_screen_and_links_to_what_exists() -> None:
+    lines = README.splitlines()
+    assert any(line.startswith("```python") for line in lines[:20])
+    assert any("DisciplinedSampler" in line for line in lines[:20])
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for script in re.findall(r"^(scripts/\w+)", README, flags=re.MULTILINE):
+        assert (ROOT / script).stat().st_mode & 0o111, script
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.name != "__init__.py"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_every_module_has_its_tests(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    mirror = ROOT / "tests" / relative.parent / f"test_{relative.stem.lstrip('_')}.py"
+    assert mirror.is_file(), f"{mirror.relative_to(ROOT)} is missing"

@@ -1,0 +1,177 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplineError
+from optuna_discipline import Recipe
+from optuna_discipline import tune
+from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.trial_record import cost_in_full_trainings
+from optuna_discipline.trial_record import read_curve
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+SHORT = Recipe(stages=("lr", "confirm", "momentum"), cyclical_momentum=True)
+
+
+def _data(n: int, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=generator)
+    return x, (x[:, 0] + x[:, 1] ** 2 > 0.5).long()
+
+
+TRAIN, VAL = _data(200, 0), _data(100, 1)
+
+
+def _model() -> Any:
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def _tune(**settings: Any) -> optuna.Study:
+    defaults: dict[str, Any] = {"n_trials": 5, "epochs": 4, "seed": 0, "device": "cpu", "batch_size": (16, 32)}
+    if "budget" in settings:
+        del defaults["n_trials"]
+    return tune(
+        settings.pop("build_model", _model),
+        settings.pop("train", TRAIN),
+        settings.pop("val", VAL),
+        **{**defaults, **settings},
+    )
+
+
+def test_a_tuned_network_learns_and_every_epoch_is_kept() -> None:
+    study = _tune(n_trials=8)
+    assert study.best_value < 0.5 < math.log(2)
+    assert RANGE_TEST_KEY in study.user_attrs
+    for trial in study.trials:
+        curve = read_curve(trial)
+        assert curve is not None
+        assert curve.n_classes == 2
+        assert trial.state == TrialState.PRUNED or len(curve) == trial.params["epochs"]
+
+
+def test_the_seed_fixes_the_study_and_leaves_the_callers_random_state() -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    first, again = _tune(), _tune()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [t.value for t in first.trials] == [t.value for t in again.trials]
+
+
+def test_a_stored_study_goes_on_to_the_number_of_trials(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    _tune(n_trials=2, storage=url)
+    study = _tune(n_trials=4, storage=url)
+    assert len(study.trials) == 4
+    assert [t.value for t in study.trials] == [t.value for t in _tune(n_trials=4).trials]
+    assert len(_tune(n_trials=4, storage=url).trials) == 4
+
+
+def test_a_budget_is_counted_in_full_trainings() -> None:
+    study = _tune(budget=2.0)
+    cost = cost_in_full_trainings(study)
+    assert 2.0 <= cost <= 3.0
+
+
+def test_ctrl_c_returns_the_study_with_no_running_trial() -> None:
+    def interrupt(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if trial.number == 2:
+            raise KeyboardInterrupt
+
+    study = _tune(n_trials=9, callbacks=[interrupt])
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
+
+
+def test_a_model_may_suggest_its_own_parameters() -> None:
+    def build(trial: optuna.Trial) -> Any:
+        width = trial.suggest_int("width", 4, 32, log=True)
+        return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))
+
+    study = _tune(build_model=build, recipe=SHORT)
+    assert {t.params["width"] for t in study.trials} == {11}
+    assert RANGE_TEST_KEY not in study.user_attrs
+
+
+def test_a_regression_takes_the_squared_error() -> None:
+    (x, _), (vx, _) = TRAIN, VAL
+    study = _tune(train=(x, x[:, :1]), val=(vx, vx[:, :1]), build_model=lambda: nn.Linear(4, 1))
+    assert study.best_value < 0.2
+    assert read_curve(study.trials[0]).n_classes is None  # type: ignore[union-attr]
+
+
+def test_accuracy_is_maximised() -> None:
+    study = _tune(metric="val_accuracy")
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert study.best_value > 0.7
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_adam_type_optimizers_get_their_own_bounds(optimizer: Any) -> None:
+    study = _tune(optimizer=optimizer)
+    assert study.trials[0].distributions["lr"].high == 1.0  # type: ignore[attr-defined]
+    assert study.best_value < 0.6
+
+
+def test_datasets_and_arrays_are_data_too() -> None:
+    dataset = torch.utils.data.TensorDataset(*TRAIN)
+    arrays = tuple(part.numpy() for part in VAL)
+    assert [t.value for t in _tune(train=dataset, val=arrays, n_trials=2).trials] == [
+        t.value for t in _tune(n_trials=2).trials
+    ]
+
+
+def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
+    calls = []
+
+    def loss(output: Any, target: Any) -> Any:
+        calls.append(1)
+        return nn.functional.cross_entropy(output, target) * (math.nan if len(calls) > 400 else 1.0)
+
+    study = _tune(loss_fn=loss, n_trials=3, range_test=False)
+    assert len(study.trials) >= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"n_trials": None}, ValueError, "give one of `n_trials` and `budget`"),
+        ({"n_trials": 0}, ValueError, "`n_trials` must be a positive integer"),
+        ({"budget": math.nan}, ValueError, "`budget` must be a positive number"),
+        ({"budget": -1}, ValueError, "`budget` must be a positive number"),
+        ({"metric": "f1"}, ValueError, "`metric` must be one of"),
+        ({"optimizer": "lion"}, ValueError, "`optimizer` must be 'sgd'"),
+        ({"epochs": 0}, ValueError, "`epochs`"),
+        ({"epochs": 2.5}, ValueError, "`epochs`"),
+        ({"lr": (0.0, 1.0)}, ValueError, "`lr`"),
+        ({"lr": (1.0, math.nan)}, ValueError, "`lr`"),
+        ({"momentum": (0.9, 1.0)}, ValueError, "`momentum` must be below 1"),
+        ({"weight_decay": (-1.0, 0.1)}, ValueError, "`weight_decay`"),
+        ({"batch_size": ()}, ValueError, "`batch_size`"),
+        ({"batch_size": (0, 16)}, ValueError, "`batch_size`"),
+        ({"build_model": None}, ValueError, "`build_model` must be a function"),
+        ({"build_model": lambda: 3}, ValueError, "`build_model` must return a torch module"),
+        ({"train": (TRAIN[0][:0], TRAIN[1][:0])}, (ValueError, DisciplineError), "sample"),
+        ({"train": (TRAIN[0], TRAIN[1][:3])}, ValueError, "train|length|samples"),
+        ({"device": "cuda:99"}, ValueError, "no GPU|cuda"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_is_stored(
+    settings: Any, error: Any, message: str, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(error, match=message):
+        _tune(storage=url, **settings)
+    assert not (tmp_path / "study.db").exists()
+
+
+def test_one_sample_one_class_and_a_batch_larger_than_the_data_train() -> None:
+    one = (TRAIN[0][:1], torch.zeros(1, dtype=torch.int64))
+    study = _tune(train=one, val=one, n_trials=2, batch_size=64)
+    assert len(study.trials) == 2
+    assert np.isfinite(study.best_value)
