@@ -278,7 +278,8 @@ def _write_report(study: Study, out: Path | None) -> Path | None:
     from optuna_discipline.visualization.report import write_report
 
     out.mkdir(parents=True, exist_ok=True)
-    return write_report(study, out / "report.html")
+    report: Path = write_report(study, out / "report.html")
+    return report
 
 
 def _load_study(arguments: argparse.Namespace) -> Study:

@@ -8,8 +8,8 @@ from typing import Any
 
 from optuna_discipline._imports import require
 from optuna_discipline.rules.schedule import OneCycle
-from optuna_discipline.tuning import BASE_MOMENTUM
-from optuna_discipline.tuning import OptimizerName
+from optuna_discipline.trainer import BASE_MOMENTUM
+from optuna_discipline.trainer import OptimizerName
 
 DEFAULT = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 64}
 EVALUATION_BATCH = 1024

@@ -97,8 +97,8 @@ def _fashion_mnist(root: Path, *, train: bool) -> tuple[Any, Any]:
             data = datasets.FashionMNIST(root, train=train, download=True)
         except Exception as error:
             raise DisciplineError(
-                f"Fashion-MNIST is not in {str(root)!r} and could not be downloaded ({error}). Name a folder that holds "
-                f"FashionMNIST/raw with its four files by --data-root or {DATA_ROOT_VARIABLE}."
+                f"Fashion-MNIST is not in {str(root)!r} and could not be downloaded ({error}). Name a folder that "
+                f"holds FashionMNIST/raw with its four files by --data-root or {DATA_ROOT_VARIABLE}."
             ) from error
     return data.data.numpy(), data.targets.numpy()
 

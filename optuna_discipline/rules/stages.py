@@ -15,12 +15,19 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.pruning import has_learned
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.run import start_lr
+from optuna_discipline.rules.slots import SMALLEST_NOISE
+from optuna_discipline.rules.slots import Slots
+from optuna_discipline.rules.slots import any_learned
+from optuna_discipline.rules.slots import example_of
+from optuna_discipline.rules.slots import is_running
+from optuna_discipline.rules.slots import loss_of
+from optuna_discipline.rules.slots import seconds_per_epoch
+from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
@@ -29,14 +36,10 @@ if TYPE_CHECKING:
     from optuna_discipline.rules.recipe import Recipe
 
 ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
-MAX_FAILURES = 2
-# Two runs are never told apart below this share of the loss, however quiet the replicate was.
-SMALLEST_NOISE = 0.01
 # A larger batch takes a larger learning rate. Between the square root and the linear rule, on small nets of batch
 # 16 to 256 the best one grew as batch ** 0.7; the square root errs to the safe side.
 LR_BY_BATCH = 0.5
 EQUAL_TIME = 1.25
-SHORTEST_TIMED_RUN = 1.0
 # The model searches this far around the best full run; learning rate and weight decay have been walked before.
 LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 10, 10.0)
 
@@ -58,10 +61,7 @@ class Search:
         self, recipe: "Recipe", runs: Sequence[Run], space: dict[Role, Bounds], choice: LrChoice | None
     ) -> None:
         self.recipe, self.space, self.choice = recipe, space, choice
-        self.by_slot: dict[str, list[Run]] = {}
-        for run in runs:
-            if run.slot is not None:
-                self.by_slot.setdefault(run.slot, []).append(run)
+        self.slots = Slots(runs)
         self.runs = runs
         self.levels = self._levels()
         self.level = self.levels[0]
@@ -69,7 +69,7 @@ class Search:
         earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
         known = [run for run in runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
         best = min(known, key=lambda run: run.score, default=None)
-        self.incumbent = _Incumbent({}) if best is None else _Incumbent(_without_epochs(best), like=best.number)
+        self.incumbent = _Incumbent({}) if best is None else _Incumbent(without_epochs(best), like=best.number)
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
@@ -111,16 +111,16 @@ class Search:
     def _lr_at(self, rank: int, level: float) -> list[Proposal]:
         axis = self._lr_axis()
         name = f"lr{rank}"
-        slots = {x: runs for slot, runs in self.by_slot.items() if (x := _point(slot, name)) is not None}
-        results = {x: loss for x, runs in slots.items() if (loss := self._loss(runs)) is not None}
+        slots = self.slots.points(name)
+        results = {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
         finished = [run for runs in slots.values() for run in runs if run.finished]
-        self._learned = _any_learned(finished, results)
+        self._learned = any_learned(finished, results)
         points = [] if self._stuck("lr", finished) else open_points(axis, results)
         if not points and not self._learned and 3 <= len(results) < 5:
             points = [x for x in outer_points(axis, results, 2) if x < min(results)]
-        todo = [x for x in points if not self._running(slots.get(x, []))]
-        if not todo and (points or any(self._running(runs) for runs in slots.values())):
-            todo = [x for x in outer_points(axis, results, 3) if not self._running(slots.get(x, []))]
+        todo = [x for x in points if not is_running(slots.get(x, []))]
+        if not todo and (points or any(is_running(runs) for runs in slots.values())):
+            todo = [x for x in outer_points(axis, results, 3) if not is_running(slots.get(x, []))]
             if not todo:
                 return [self._repeat(level)]
         if todo:
@@ -156,7 +156,7 @@ class Search:
     def _settle_lr(self, slots: Mapping[float, list[Run]], results: Mapping[float, float], axis: Axis) -> None:
         if not results:
             return
-        run = _example(slots[best_point(axis, results)])
+        run = example_of(slots[best_point(axis, results)])
         loss = results[best_point(axis, results)]
         self._settle(run, loss if math.isfinite(loss) else None)
 
@@ -165,7 +165,7 @@ class Search:
             return []
         slot = f"confirm:{sum(stage == 'confirm' for stage in self.recipe.stages[:index]) + 1}"
         self.confirmed.append((self.incumbent.values, slot))
-        if not self._open(slot):
+        if not self.slots.is_open(slot):
             return []
         reason = "the best configuration of the short cycles, at full length"
         return [Proposal("confirm", slot, reason, self.incumbent.values, like=self.incumbent.like)]
@@ -177,10 +177,10 @@ class Search:
         self.noise = SMALLEST_NOISE * abs(self.incumbent.loss)
         if self.level >= 1:
             return []
-        runs = [run for run in self._replicates() if math.isfinite(run.score)]
-        if not runs and self._open("replicate:1"):
+        runs = [run for run in self.slots.replicates() if math.isfinite(run.score)]
+        if not runs and self.slots.is_open("replicate:1"):
             return [self._repeat(self.level)]
-        if not runs and self._running(self.by_slot.get("replicate:1", [])):
+        if not runs and is_running(self.slots.of("replicate:1")):
             return [self._repeat(self.level)]
         losses = [self.incumbent.loss, *(run.score for run in runs)]
         self.noise = max(self.noise, max(losses) - min(losses)) if len(losses) > 1 else self.noise
@@ -195,22 +195,22 @@ class Search:
         if axis is None:
             return []
         default = axis.candidates[0]
-        slots = {x: runs for slot, runs in self.by_slot.items() if (x := _point(slot, role)) is not None}
-        results = {x: loss for x, runs in slots.items() if (loss := self._loss(runs)) is not None}
+        slots = self.slots.points(role)
+        results = {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
         if self.incumbent.loss is not None:
             results[default] = min(self.incumbent.loss, results.get(default, math.inf))
         finished = [run for runs in slots.values() for run in runs if run.finished]
         points = [] if self._stuck(role, finished) else open_points(axis, results, noise=self.noise)
-        todo = [x for x in points if not self._running(slots.get(x, []))]
+        todo = [x for x in points if not is_running(slots.get(x, []))]
         if todo:
             return [self._comparison(role, x, default) for x in todo]
-        if points or any(self._running(runs) for runs in slots.values()):
+        if points or any(is_running(runs) for runs in slots.values()):
             return [self._repeat(self.level)]
         if role == "batch_size":
             results = self._in_equal_time(slots, results, default)
         best = best_point(axis, results, noise=self.noise)
         if best in slots and best != default and math.isfinite(results[best]):
-            self._settle(_example(slots[best]), results[best])
+            self._settle(example_of(slots[best]), results[best])
         return []
 
     def _axis(self, role: ComparedRole) -> Axis | None:
@@ -261,7 +261,7 @@ class Search:
         pace = self.incumbent.seconds_per_epoch
         fair = dict(results)
         for x, runs in slots.items():
-            seconds = _seconds_per_epoch(_example(runs))
+            seconds = seconds_per_epoch(example_of(runs))
             if x != default and pace is not None and seconds is not None and seconds > EQUAL_TIME * pace:
                 fair[x] = math.inf
         return fair
@@ -276,7 +276,7 @@ class Search:
             slot = f"refine:lr*{x:g}"
             wanted = best.params["lr"] * x
             bounds = self.space.get("lr")
-            if self._open(slot) and (bounds is None or bounds.low <= wanted <= bounds.high):
+            if self.slots.is_open(slot) and (bounds is None or bounds.low <= wanted <= bounds.high):
                 values = {**best.params, "lr": wanted}
                 reason = f"the learning rate again, at full length: {x:g} x {best.params['lr']:.3g}"
                 options.append(Proposal("refine", slot, reason, values, like=best.number))
@@ -307,30 +307,13 @@ class Search:
         present = self.incumbent.values.get(role) if role != "lr" else None
         return (len(slots) > 1 and len(values) == 1) or (bool(slots) and values == {present})
 
-    def _open(self, slot: str) -> bool:
-        runs = self.by_slot.get(slot, [])
-        return not self._running(runs) and self._loss(runs) is None
-
-    def _running(self, runs: Sequence[Run]) -> bool:
-        return any(run.state == "running" for run in runs)
-
-    def _loss(self, runs: Sequence[Run]) -> float | None:
-        """Return what a slot is worth: the mean of its finished runs; inf after too many failures; None if open."""
-        scores = [run.score for run in runs if run.finished]
-        if scores:
-            return sum(scores) / len(scores)
-        return math.inf if sum(run.state == "failed" for run in runs) >= MAX_FAILURES else None
-
     def _settle(self, run: Run, loss: float | None) -> None:
-        values = {**self.incumbent.values, **_without_epochs(run)}
-        self.incumbent = _Incumbent(values, loss, run.number, _seconds_per_epoch(run))
-
-    def _replicates(self) -> list[Run]:
-        return [run for slot, runs in self.by_slot.items() if slot.startswith("replicate:") for run in runs]
+        values = {**self.incumbent.values, **without_epochs(run)}
+        self.incumbent = _Incumbent(values, loss, run.number, seconds_per_epoch(run))
 
     def _repeat(self, level: float) -> Proposal:
         """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
-        slot = f"replicate:{len({run.slot for run in self._replicates() if run.state != 'failed'}) + 1}"
+        slot = f"replicate:{len({run.slot for run in self.slots.replicates() if run.state != 'failed'}) + 1}"
         reason = "the best configuration once more, to measure the noise"
         return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
 
@@ -338,7 +321,7 @@ class Search:
         return any(values == self.incumbent.values for values, _ in self.confirmed)
 
     def _best_of_confirmed(self) -> Run | None:
-        runs = [run for _, slot in self.confirmed for run in self.by_slot.get(slot, []) if math.isfinite(run.score)]
+        runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
         if self.level >= 1 and self.incumbent.like is not None:
             runs = [run for run in self.runs if run.number == self.incumbent.like and math.isfinite(run.score)]
         return min(runs, key=lambda run: run.score, default=None)
@@ -347,39 +330,3 @@ class Search:
         full = self.space["epochs"].high if "epochs" in self.space else None
         runs = [run for run in self.runs if run.params.get("epochs") == full and math.isfinite(run.score)]
         return min(runs, key=lambda run: run.score, default=None)
-
-
-def _any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool:
-    """Whether a fidelity carries a signal: some run has left the loss that it started from."""
-    answers = [has_learned(run.curve) for run in finished if run.curve is not None and math.isfinite(run.score)]
-    if any(answers):
-        return True
-    if any(answer is False for answer in answers):
-        return False
-    losses = [loss for loss in results.values() if math.isfinite(loss)]
-    return len(losses) < 3 or max(losses) - min(losses) > SMALLEST_NOISE * max(abs(x) for x in losses)
-
-
-def _seconds_per_epoch(run: Run) -> float | None:
-    if run.seconds is None or run.seconds < SHORTEST_TIMED_RUN:  # too short to be timed
-        return None
-    epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
-    return run.seconds / max(1.0, epochs)
-
-
-def _without_epochs(run: Run) -> dict[Role, float]:
-    return {role: value for role, value in run.params.items() if role != "epochs"}
-
-
-def _example(runs: Sequence[Run]) -> Run:
-    return min(runs, key=lambda run: (run.score, run.number))
-
-
-def _point(slot: str, name: str) -> float | None:
-    head, _, tail = slot.partition(":")
-    if head != name:
-        return None
-    try:
-        return float(tail)
-    except ValueError:
-        return None

@@ -1,0 +1,98 @@
+"""The slots of a study: which candidate of which stage has run, how often, and what came of it."""
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+from optuna_discipline.rules.pruning import has_learned
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.space import Role
+
+MAX_FAILURES = 2
+# Two runs are never told apart below this share of the loss, however quiet the replicate was.
+SMALLEST_NOISE = 0.01
+SHORTEST_TIMED_RUN = 1.0
+
+
+class Slots:
+    """The runs of a study by slot.
+
+    Args:
+        runs: Every run, by number.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.slot is not None:
+                self._runs.setdefault(run.slot, []).append(run)
+
+    def of(self, slot: str) -> list[Run]:
+        """Return the runs of one slot."""
+        return self._runs.get(slot, [])
+
+    def points(self, name: str) -> dict[float, list[Run]]:
+        """Return the runs of the slots `name:x`, by x."""
+        found = {}
+        for slot, runs in self._runs.items():
+            head, _, tail = slot.partition(":")
+            if head == name and (x := _number(tail)) is not None:
+                found[x] = runs
+        return found
+
+    def is_open(self, slot: str) -> bool:
+        """Whether nobody runs or has run a slot to its end."""
+        return not is_running(self.of(slot)) and loss_of(self.of(slot)) is None
+
+    def replicates(self) -> list[Run]:
+        """Return the runs that measured the noise."""
+        return [run for slot, runs in self._runs.items() if slot.startswith("replicate:") for run in runs]
+
+
+def is_running(runs: Sequence[Run]) -> bool:
+    """Whether any of the runs is under way."""
+    return any(run.state == "running" for run in runs)
+
+
+def loss_of(runs: Sequence[Run]) -> float | None:
+    """Return what a slot is worth: the mean of its finished runs; inf after too many failures; None if open."""
+    scores = [run.score for run in runs if run.finished]
+    if scores:
+        return sum(scores) / len(scores)
+    return math.inf if sum(run.state == "failed" for run in runs) >= MAX_FAILURES else None
+
+
+def any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool:
+    """Whether a fidelity carries a signal: some run has left the loss that it started from."""
+    answers = [has_learned(run.curve) for run in finished if run.curve is not None and math.isfinite(run.score)]
+    if any(answers):
+        return True
+    if any(answer is False for answer in answers):
+        return False
+    losses = [loss for loss in results.values() if math.isfinite(loss)]
+    return len(losses) < 3 or max(losses) - min(losses) > SMALLEST_NOISE * max(abs(x) for x in losses)
+
+
+def seconds_per_epoch(run: Run) -> float | None:
+    """Return the pace of a run, None for one too short to be timed."""
+    if run.seconds is None or run.seconds < SHORTEST_TIMED_RUN:
+        return None
+    epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
+    return run.seconds / max(1.0, epochs)
+
+
+def without_epochs(run: Run) -> dict[Role, float]:
+    """Return what a run was given, but for its length."""
+    return {role: value for role, value in run.params.items() if role != "epochs"}
+
+
+def example_of(runs: Sequence[Run]) -> Run:
+    """Return the best of several runs, the first of equals."""
+    return min(runs, key=lambda run: (run.score, run.number))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # a slot that this version did not write
+        return None

@@ -1,0 +1,212 @@
+"""What `tune` trains, and how one trial trains it."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from typing import Literal
+
+import numpy as np
+import optuna
+from optuna.trial import Trial
+
+from optuna_discipline._imports import require
+from optuna_discipline.objective import Metric
+from optuna_discipline.objective import TrialReporter
+from optuna_discipline.objective import suggest_hyperparams
+from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
+from optuna_discipline.rules.candidates import complexity_of
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.schedule import OneCycle
+
+OptimizerName = Literal["sgd", "adamw", "adam"]
+RANGE_TEST_STEPS = 100
+RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
+BASE_MOMENTUM = 0.85
+VALIDATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """What is trained, and how one trial trains it; made ready by `checked`.
+
+    Attributes:
+        build_model: Called without arguments or with the trial; returns a fresh module.
+        train: Data that is not cut into batches yet.
+        val: Likewise.
+        loss_fn: Called as `loss_fn(output, target)`; None is chosen by the targets.
+        metric: What a trial returns.
+        optimizer: Its name.
+        epochs: Length of a full training.
+        device: Where to train; None is the GPU if there is one.
+        seed: Fixes weights and orders, anew for each trial; None does not.
+        options: Further arguments of `train_epochs`.
+        space: Arguments of `suggest_hyperparams`.
+        n_classes: Number of classes, None for a regression; found by `checked`.
+    """
+
+    build_model: Callable[..., Any]
+    train: Any
+    val: Any
+    loss_fn: Callable[[Any, Any], Any] | None
+    metric: Metric
+    optimizer: OptimizerName
+    epochs: int
+    device: Any
+    seed: int | None
+    options: dict[str, Any]
+    space: dict[str, Any]
+    n_classes: int | None = None
+
+    def checked(self) -> "Trainer":
+        """Return the trainer with its defaults filled in, after one look at data and search space.
+
+        Raises:
+            ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
+        """
+        torch = require("torch", extra="torch")
+        if not callable(self.build_model):
+            raise ValueError(f"`build_model` must be a function that returns a module, but got {self.build_model!r}.")
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+            raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
+        if self.optimizer not in ("sgd", "adamw", "adam"):
+            raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"`device` is {str(self.device)!r}, but torch sees no GPU here: use device='cpu'.")
+        suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
+        ready = dataclasses.replace(self, device=device)
+        target = ready._first_target()
+        functional = torch.nn.functional
+        default = functional.mse_loss if target.is_floating_point() else functional.cross_entropy
+        return dataclasses.replace(ready, loss_fn=self.loss_fn or default, n_classes=ready._count_classes(target))
+
+    @property
+    def takes_trial(self) -> bool:
+        """Whether `build_model` wants the trial."""
+        try:
+            needed = inspect.signature(self.build_model).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
+
+    def recipe(self) -> Recipe:
+        """Return the recipe for the complexity of model and data; our loop cycles the momentum."""
+        if self.takes_trial:
+            return Recipe(cyclical_momentum=True)
+        complexity = complexity_of(self._model(None, 0), max(1, self._n_samples()), self.n_classes)
+        return Recipe(complexity=complexity, cyclical_momentum=True)
+
+    def objective(self, trial: Trial) -> float:
+        """Train once as the trial says, report every epoch, return the metric."""
+        from optuna_discipline.training.loop import train_epochs
+
+        params = suggest_hyperparams(trial, **self.space)
+        seed = None if self.seed is None else self._seed_of(trial.number)
+        model = self._model(trial, seed)
+        batches = self._batches(self.train, params.batch_size, shuffle=True, seed=seed)
+        schedule = OneCycle(
+            params.max_lr,
+            total_steps=params.epochs * self._updates(batches),
+            max_momentum=params.momentum,
+            base_momentum=min(BASE_MOMENTUM, params.momentum),
+        )
+        reporter = TrialReporter(trial, n_epochs=params.epochs, metric=self.metric, n_classes=self.n_classes)
+        value = math.nan
+        for log in train_epochs(
+            model,
+            self.loss_fn,  # type: ignore[arg-type]
+            batches,
+            self._batches(self.val, VALIDATION_BATCH),
+            schedule,
+            optimizer=self.optimizer,
+            weight_decay=params.weight_decay,
+            device=self.device,
+            seed=seed,
+            **self.options,
+        ):
+            reporter.report(log)
+            value = getattr(log, self.metric)
+        return value
+
+    def range_test(self) -> RangeTest:
+        """Run the LR range test of the study."""
+        from optuna_discipline.training.lr_range_test import lr_range_test
+
+        sizes = self.space["batch_size"]
+        size = sizes if isinstance(sizes, int) else sorted(sizes)[(len(sizes) - 1) // 2]
+        batches = self._batches(self.train, size, shuffle=True, seed=self.seed)
+        names = ("amp", "clip_norm", "accumulate", "step")
+        return lr_range_test(
+            self._model(None, self.seed),
+            self.loss_fn,  # type: ignore[arg-type]
+            batches,
+            self._batches(self.val, VALIDATION_BATCH),
+            optimizer=self.optimizer,
+            num_steps=RANGE_TEST_STEPS,
+            momentum=RANGE_TEST_MOMENTUM,
+            weight_decay=DEFAULT_WEIGHT_DECAY,
+            device=self.device,
+            seed=self.seed,
+            planned_steps=self.epochs * self._updates(batches),
+            **{name: self.options[name] for name in names if name in self.options},
+        )
+
+    def _model(self, trial: Trial | None, seed: int | None) -> Any:
+        """Return a fresh model whose weights the seed fixes; the caller's random state stays."""
+        torch = require("torch", extra="torch")
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            model = self.build_model(trial) if self.takes_trial else self.build_model()
+        if not isinstance(model, torch.nn.Module):
+            raise ValueError(f"`build_model` must return a torch module, but returned {type(model).__name__}.")
+        return model
+
+    def _batches(self, data: Any, batch_size: int, *, shuffle: bool = False, seed: int | None = None) -> Any:
+        from optuna_discipline.training.batches import as_batches
+
+        return as_batches(
+            data, batch_size=batch_size, shuffle=shuffle, seed=seed, device=self.device, drop_lone=shuffle
+        )
+
+    def _updates(self, batches: Any) -> int:
+        """Return the optimizer updates of one epoch."""
+        return math.ceil(len(batches) / int(self.options.get("accumulate", 1)))
+
+    def _first_target(self) -> Any:
+        """Return the targets of two validation samples, after a look at both data sets."""
+        from optuna_discipline.training.batches import is_batched
+
+        for name, data in (("train", self.train), ("val", self.val)):
+            if is_batched(data):
+                raise ValueError(
+                    f"`{name}` must be a tuple of tensors or a torch Dataset, because the batch size is chosen here, "
+                    f"but got {type(data).__name__}: pass a loader's `dataset`."
+                )
+            batch = next(iter(self._batches(data, 2)), None)
+            if not (isinstance(batch, tuple | list) and len(batch) == 2):
+                raise ValueError(f"`{name}` must yield (input, target) pairs, but yields {type(batch).__name__}.")
+        return batch[1]  # type: ignore[index]
+
+    def _count_classes(self, target: Any) -> int | None:
+        """Return the number of classes where targets are indices; one class alone is no classification."""
+        if target.is_floating_point() or target.is_complex() or target.ndim != 1:
+            return None
+        highest = max(int(batch[1].max()) for batch in self._batches(self.val, VALIDATION_BATCH))
+        return highest + 1 if highest >= 1 else None
+
+    def _n_samples(self) -> int:
+        return len(self.train[0]) if isinstance(self.train, tuple) else len(self.train)
+
+    def _seed_of(self, number: int) -> int:
+        return int(np.random.default_rng([self.seed or 0, number]).integers(2**31))
+
+    def _lowest(self) -> dict[str, Any]:
+        def first(bounds: Any) -> Any:
+            return bounds[0] if isinstance(bounds, list | tuple) and bounds else bounds
+
+        return {name: first(bounds) for name, bounds in self.space.items()}

@@ -1,0 +1,75 @@
+from typing import Any
+
+import optuna
+import pytest
+
+from optuna_discipline.trainer import Trainer
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+X = torch.randn(65, 3, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+SPACE = {
+    "lr": (1e-3, 1.0),
+    "momentum": (0.8, 0.99),
+    "weight_decay": (1e-6, 1e-2),
+    "batch_size": (16, 32),
+    "epochs": (1, 2),
+}
+CHOICE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 16, "epochs": 2}
+
+
+def _trainer(**changes: Any) -> Trainer:
+    settings: dict[str, Any] = {
+        "build_model": lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)),
+        "train": (X, Y),
+        "val": (X, Y),
+        "loss_fn": None,
+        "metric": "val_loss",
+        "optimizer": "sgd",
+        "epochs": 2,
+        "device": "cpu",
+        "seed": 0,
+        "options": {},
+        "space": SPACE,
+    }
+    return Trainer(**{**settings, **changes}).checked()
+
+
+def test_the_loss_and_the_classes_follow_the_targets() -> None:
+    assert (_trainer().loss_fn, _trainer().n_classes) == (nn.functional.cross_entropy, 2)
+    regression = _trainer(train=(X, X[:, :1]), val=(X, X[:, :1]))
+    assert (regression.loss_fn, regression.n_classes) == (nn.functional.mse_loss, None)
+
+
+def test_a_last_batch_of_one_sample_does_not_break_batch_norm() -> None:
+    assert _trainer().objective(optuna.trial.FixedTrial(CHOICE)) < 0.7  # 65 samples in batches of 16
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 3}, {"clip_norm": 1.0}, {"amp": "bf16"}])
+def test_options_reach_the_loop(options: Any) -> None:
+    assert _trainer(options=options).objective(optuna.trial.FixedTrial(CHOICE)) < 1.0
+
+
+def test_the_range_test_is_as_long_as_planned_and_repeatable() -> None:
+    first, again = _trainer().range_test(), _trainer().range_test()
+    assert first == again
+    assert first.planned_steps == 2 * 4  # 65 samples in batches of 16, the lone last one left out
+    assert len(first.lrs) <= 100
+
+
+def test_data_in_batches_is_refused_because_the_batch_size_is_chosen() -> None:
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y))
+    with pytest.raises(ValueError, match="`train` must be a tuple of tensors or a torch Dataset.*pass a loader's"):
+        _trainer(train=loader)
+
+
+def test_data_without_targets_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`val` must yield \(input, target\) pairs"):
+        _trainer(val=(X,))
+
+
+def test_a_model_that_takes_the_trial_is_seen() -> None:
+    assert _trainer(build_model=lambda trial: None).takes_trial
+    assert not _trainer(build_model=lambda width=3: None).takes_trial
