@@ -22,11 +22,14 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial
 
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
+from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.transfer import full_length_losses
 
 SMALLEST_WEIGHT_DECAY = 1e-9
 
@@ -47,6 +50,39 @@ def default_refine_sampler(seed: int | None) -> BaseSampler:
     except Exception:
         return TPESampler(seed=seed)
     return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
+
+
+def refine(
+    sampler: BaseSampler,
+    trials: Sequence[FrozenTrial],
+    runs: Sequence[Run],
+    space: Mapping[str, BaseDistribution],
+    roles: Mapping[str, Role],
+    box: Mapping[Role, tuple[float, float]],
+    *,
+    coupled: float | None,
+) -> dict[str, Any]:
+    """Return the model's next full-length parameters for a study, {} while there is nothing to model.
+
+    Args:
+        sampler: What models the shadow study.
+        trials: The study's trials.
+        runs: The same as runs.
+        space: Every known parameter; those that all finished trials share are searched, but for the epochs.
+        roles: Roles of those names that have one.
+        box: Narrower bounds of roles, in their own units.
+        coupled: As in `suggest`.
+    """
+    epochs = next((name for name, role in roles.items() if role == "epochs"), None)
+    full = bounds_of(space[epochs]) if epochs is not None else None
+    losses = full_length_losses(runs, None if full is None else full.high)
+    finished = [trial for trial in trials if trial.number in losses]
+    shared = {name: d for name, d in space.items() if name != epochs and not d.single()}
+    common = {name: d for name, d in shared.items() if all(name in trial.params for trial in finished)}
+    if not common or not finished:
+        return {}
+    points = [Point(trial.params, losses[trial.number]) for trial in finished]
+    return suggest(sampler, points, common, roles, box, coupled=coupled)
 
 
 def suggest(

@@ -1,7 +1,6 @@
 """The discipline as an Optuna sampler: read the study, ask the recipe, answer in the trial's own bounds."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import refinement
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.lr_choice import RangeTest
@@ -28,9 +28,7 @@ from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import describe
-from optuna_discipline.rules.transfer import full_length_losses
 from optuna_discipline.study_reader import StudyReader
-from optuna_discipline.study_reader import read_choice
 from optuna_discipline.study_reader import read_trials
 
 CLAIM_ATTEMPTS = 8
@@ -92,7 +90,8 @@ class DisciplinedSampler(BaseSampler):
         self._recipe = recipe or Recipe()
         self._range_test = range_test
         self._reader = StudyReader(roles)
-        self._given_roles = dict(roles or {})
+        self._roles = dict(roles or {})
+        self._known_studies: set[str] = set()  # whose settings have been compared
         self._refine_sampler = refine_sampler
         self._plain_sampler = refine_sampler
         self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
@@ -117,9 +116,11 @@ class DisciplinedSampler(BaseSampler):
             claim = trial_record.read_claim(trial)
             if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
                 return
-            if trial.number == 0:
-                self._check_settings(study)
-                self._store_range_test(study)
+            if study.study_name not in self._known_studies:
+                study_record.keep_settings(study, {"recipe": dataclasses.asdict(self._recipe), "roles": self._roles})
+                self._known_studies.add(study.study_name)
+            if trial.number == 0 and self._range_test is not None:
+                study_record.keep_range_test(study, self._range_test)
             if self._reader.has_roles(read_trials(study)):
                 self._decide(study, trial)
         except BaseException:
@@ -155,7 +156,7 @@ class DisciplinedSampler(BaseSampler):
         if role is not None:
             bounds = parameters.bounds_of(param_distribution)
             assert bounds is not None
-            wish = _proposal(claim).value_of(role, bounds, read_choice(study))
+            wish = _proposal(claim).value_of(role, bounds, study_record.read_choice(study))
             return parameters.fit(param_distribution, wish)
         return self._held(study, trial, param_name, param_distribution, claim)
 
@@ -187,7 +188,11 @@ class DisciplinedSampler(BaseSampler):
         known = parameters.known_distributions(t for t in trials if t.number != trial.number)
         runs = self._reader.runs(study, trials, except_for=trial.number)
         return next_params(
-            self._recipe_for(known), runs, space=self._reader.space(known), choice=read_choice(study), skip=skip
+            self._recipe_for(known),
+            runs,
+            space=self._reader.space(known),
+            choice=study_record.read_choice(study),
+            skip=skip,
         )
 
     def _claim(
@@ -219,29 +224,22 @@ class DisciplinedSampler(BaseSampler):
         trials = read_trials(study)
         known = parameters.known_distributions(trials)
         runs = self._reader.runs(study, trials)
-        wish = next_params(Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=read_choice(study))
+        wish = next_params(
+            Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=study_record.read_choice(study)
+        )
         return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason="enqueued by the user")
 
     def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> dict[str, Any]:
         """Return the refinement's suggestion, {} while there is nothing to model."""
         trials = read_trials(study)
         space = parameters.known_distributions(t for t in trials if t.number != trial.number)
-        roles = self._reader.roles(space)
-        epochs = next((name for name, role in roles.items() if role == "epochs"), None)
-        full = parameters.bounds_of(space[epochs]) if epochs is not None else None
-        losses = full_length_losses(self._reader.runs(study, trials), None if full is None else full.high)
-        finished = [t for t in trials if t.number in losses]
-        shared = [name for name in space if name != epochs and not space[name].single()]
-        common = [name for name in shared if all(name in t.params for t in finished)]
-        if not common or not finished:
-            return {}
-        points = [refinement.Point(t.params, losses[t.number]) for t in finished]
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
-        return refinement.suggest(
+        return refinement.refine(
             self._refine_sampler or refinement.default_refine_sampler(seed),
-            points,
-            {name: space[name] for name in common},
-            roles,
+            trials,
+            self._reader.runs(study, trials),
+            space,
+            self._reader.roles(space),
             proposal.box,
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
         )
@@ -283,28 +281,6 @@ class DisciplinedSampler(BaseSampler):
         if self._plain_sampler is None:
             self._plain_sampler = refinement.default_refine_sampler(self._seed)
         return self._plain_sampler
-
-    # ---- what the study keeps ------------------------------------------------------------------------------------
-
-    def _store_range_test(self, study: Study) -> None:
-        """Run the range test and keep it on the study; a failing one is reported and done without."""
-        stored = study._storage.get_study_user_attrs(study._study_id)
-        if self._range_test is None or trial_record.RANGE_TEST_KEY in stored:
-            return
-        try:
-            test = self._range_test() if callable(self._range_test) else self._range_test
-            encoded = test.to_dict()
-        except Exception as error:
-            warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
-            return
-        study._storage.set_study_user_attr(study._study_id, trial_record.RANGE_TEST_KEY, encoded)
-        _logger.info(f"LR range test: {test.reason}")
-
-    def _check_settings(self, study: Study) -> None:
-        """Keep the settings on the study, because Optuna stores no sampler."""
-        settings = {"recipe": dataclasses.asdict(self._recipe), "roles": self._given_roles}
-        if trial_record.SETTINGS_KEY not in study._storage.get_study_user_attrs(study._study_id):
-            study._storage.set_study_user_attr(study._study_id, trial_record.SETTINGS_KEY, settings)
 
     def _refuse_objectives(self, study: Study) -> None:
         if len(study.directions) > 1:

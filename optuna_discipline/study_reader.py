@@ -1,8 +1,7 @@
-"""A study as the rules see it: its trials as runs, its parameters as roles with bounds, its range test."""
+"""A study as the rules see it: its trials as runs, its parameters as roles with bounds."""
 
 import datetime
 import math
-import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +14,6 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
-from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_choice import RangeTest
-from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -106,18 +102,6 @@ class StudyReader:
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return the study's trials, fresh and not copied: do not change them."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
-
-
-def read_choice(study: Study) -> LrChoice | None:
-    """Return what the study's range test says, None if there was none; a damaged one is reported and left out."""
-    stored = study._storage.get_study_user_attrs(study._study_id).get(trial_record.RANGE_TEST_KEY)
-    if stored is None:
-        return None
-    try:
-        return choose_max_lr(RangeTest.from_dict(stored))
-    except (KeyError, TypeError, ValueError) as error:
-        warnings.warn(f"The study's range test is damaged and is left out: {error!r}", stacklevel=2)
-        return None
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

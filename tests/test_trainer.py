@@ -61,7 +61,7 @@ def test_the_range_test_is_as_long_as_planned_and_repeatable() -> None:
 
 def test_data_in_batches_is_refused_because_the_batch_size_is_chosen() -> None:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y))
-    with pytest.raises(ValueError, match="`train` must be a tuple of tensors or a torch Dataset.*pass a loader's"):
+    with pytest.raises(ValueError, match=r"`train` must be a tuple of tensors or a torch Dataset.*pass a loader's"):
         _trainer(train=loader)
 
 

@@ -1,0 +1,62 @@
+"""What a study remembers beside its trials, in its user attributes: the range test and the sampler's settings."""
+
+import json
+import warnings
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.study import Study
+
+from optuna_discipline import trial_record
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.lr_choice import choose_max_lr
+
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
+
+
+def keep_range_test(study: Study, range_test: RangeTest | Callable[[], RangeTest]) -> None:
+    """Run the range test, if the study has none, and keep it; a failing one is reported and done without."""
+    if trial_record.RANGE_TEST_KEY in _attributes(study):
+        return
+    try:
+        test = range_test() if callable(range_test) else range_test
+        encoded = test.to_dict()
+    except Exception as error:
+        warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
+        return
+    study._storage.set_study_user_attr(study._study_id, trial_record.RANGE_TEST_KEY, encoded)
+    _logger.info(f"LR range test: {test.reason}")
+
+
+def read_choice(study: Study) -> LrChoice | None:
+    """Return what the study's range test says, None if there was none; a damaged one is reported and left out."""
+    stored = _attributes(study).get(trial_record.RANGE_TEST_KEY)
+    if stored is None:
+        return None
+    try:
+        return choose_max_lr(RangeTest.from_dict(stored))
+    except (KeyError, TypeError, ValueError) as error:
+        warnings.warn(f"The study's range test is damaged and is left out: {error!r}", stacklevel=2)
+        return None
+
+
+def keep_settings(study: Study, settings: Mapping[str, Any]) -> None:
+    """Keep the sampler's settings, because Optuna stores no sampler; warn where they are not those of before."""
+    now = json.loads(json.dumps(settings))
+    before = _attributes(study).get(trial_record.SETTINGS_KEY)
+    if before is None:
+        study._storage.set_study_user_attr(study._study_id, trial_record.SETTINGS_KEY, now)
+    elif before != now:
+        warnings.warn(
+            f"The study {study.study_name!r} was begun with other settings of DisciplinedSampler ({before}); "
+            f"it goes on with {now}, and stages that are decided may be asked again.",
+            stacklevel=2,
+        )
+
+
+def _attributes(study: Study) -> Mapping[str, Any]:
+    attributes: Mapping[str, Any] = study._storage.get_study_user_attrs(study._study_id)
+    return attributes

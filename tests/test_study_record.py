@@ -1,0 +1,46 @@
+import warnings
+
+import numpy as np
+import optuna
+import pytest
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import RangeTest
+from optuna_discipline import Recipe
+from optuna_discipline import study_record
+from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.trial_record import SETTINGS_KEY
+
+LRS = np.geomspace(1e-4, 1, 40)
+TEST = RangeTest(LRS, np.linspace(2.3, 0.1, 40), None, "end of range", initial_loss=2.3)
+
+
+def test_a_range_test_is_kept_once_and_read_back_as_a_choice() -> None:
+    study = optuna.create_study()
+    assert study_record.read_choice(study) is None
+    study_record.keep_range_test(study, TEST)
+    study_record.keep_range_test(study, lambda: pytest.fail("it has one already"))
+    choice = study_record.read_choice(study)
+    assert choice is not None
+    assert choice.max_lr == TEST.max_lr
+
+
+@pytest.mark.parametrize("damaged", [{}, {"lrs": "x"}, {"lrs": [1], "train_loss": [], "stop_reason": ""}, 3, "text"])
+def test_a_damaged_range_test_is_reported_and_left_out(damaged: object) -> None:
+    study = optuna.create_study()
+    study.set_user_attr(RANGE_TEST_KEY, damaged)
+    with pytest.warns(UserWarning, match="range test is damaged and is left out"):
+        assert study_record.read_choice(study) is None
+
+
+def test_other_settings_are_reported_and_the_same_are_not() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler())
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=1)
+    assert study.user_attrs[SETTINGS_KEY]["recipe"]["short"] == 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        study.sampler = DisciplinedSampler(seed=3)
+        study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=1)
+    study.sampler = DisciplinedSampler(Recipe(short=0.5))
+    with pytest.warns(UserWarning, match="was begun with other settings of DisciplinedSampler"):
+        study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
