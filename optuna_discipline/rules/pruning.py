@@ -18,6 +18,7 @@ from optuna_discipline.rules.curve import tail_median
 
 FIRST_COMPARISON = 0.25
 MIN_PEERS = 4
+MIN_EPOCHS, MIN_RATES = 8, 3
 # The end of a short cycle must lie this far below its start to say anything about a learning rate.
 LEARNED = 0.8
 BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
@@ -126,9 +127,16 @@ def has_learned(curve: LossCurve) -> bool | None:
 
 
 def has_falling_lr(curve: LossCurve) -> bool:
-    """Return whether the learning rate is known and has never risen by more than a tenth."""
+    """Return whether the learning rate is known and has never risen by more than a tenth.
+
+    The rise of a cycle is seen at the ends of epochs only if it lasts a few: short runs give no answer, hence False.
+    """
     lr = curve.lr[np.isfinite(curve.lr)]
-    return len(lr) > 0 and bool(np.all(lr[1:] <= 1.1 * np.minimum.accumulate(lr)[:-1]))
+    return (
+        curve.n_epochs >= MIN_EPOCHS
+        and len(lr) >= MIN_RATES
+        and bool(np.all(lr[1:] <= 1.1 * np.minimum.accumulate(lr)[:-1]))
+    )
 
 
 def _level_beside(curve: LossCurve, peer: LossCurve) -> float | None:

@@ -1,0 +1,102 @@
+"""Plot an LR range test: the loss while the learning rate rises, the bounds, the choice and its reason."""
+
+import math
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.study import Study
+
+from optuna_discipline._imports import require
+from optuna_discipline.rules.curve import running_median
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.visualization import style
+
+
+@dataclass(frozen=True)
+class RangeTestPlot:
+    """What the plot shows.
+
+    Attributes:
+        lrs: Learning rates, shape (n,).
+        raw: Losses as measured, None where they are no numbers.
+        smooth: Their running median of 5.
+        kind: "validation" or "training".
+        choice: What the curve says.
+    """
+
+    lrs: tuple[float, ...]
+    raw: tuple[float | None, ...]
+    smooth: tuple[float | None, ...]
+    kind: str
+    choice: LrChoice
+
+
+def plot_range_test(source: RangeTest | Study) -> Any:
+    """Plot a range test, or that of a study, as a plotly figure.
+
+    Raises:
+        TypeError: If `source` is neither.
+        MissingExtraError: If plotly is absent.
+    """
+    return draw(collect(source))
+
+
+def collect(source: RangeTest | Study) -> RangeTestPlot | None:
+    """Return what there is to show, None for a study without a range test."""
+    if isinstance(source, Study):
+        stored = source.user_attrs.get(RANGE_TEST_KEY)
+        if stored is None:
+            return None
+        source = RangeTest.from_dict(stored)
+    if not isinstance(source, RangeTest):
+        raise TypeError(f"`source` must be a RangeTest or a study, but got {type(source).__name__}.")
+    lrs, losses, kind = source.lrs, source.train_loss, "training"
+    if source.val_loss is not None and np.any(~np.isnan(source.val_loss)):
+        seen = ~np.isnan(source.val_loss)
+        lrs, losses, kind = lrs[seen], source.val_loss[seen], "validation"
+    smooth = running_median(losses)
+    keep = style.thinned(lrs.tolist())
+    return RangeTestPlot(
+        tuple(float(f"{lrs[i]:.5g}") for i in keep),
+        tuple(style.finite(losses[i]) for i in keep),
+        tuple(style.finite(smooth[i]) for i in keep),
+        kind,
+        source.choice,
+    )
+
+
+def draw(plot: RangeTestPlot | None) -> Any:
+    """Draw what `collect` returned."""
+    y = f"{plot.kind} loss" if plot is not None else "loss"
+    made = style.figure("LR range test", x="learning rate", y=y, log_x=True)
+    if plot is None:
+        return style.note(made, "This study has no LR range test.")
+    go = require("plotly.graph_objects", extra="plots")
+    made.add_trace(
+        go.Scatter(
+            x=plot.lrs, y=plot.raw, mode="markers", name="measured", marker={"color": style.GAP_COLOR, "size": 4}
+        )
+    )
+    made.add_trace(
+        go.Scatter(x=plot.lrs, y=plot.smooth, mode="lines", name="smoothed", line={"color": style.VAL_COLOR})
+    )
+    shown = [value for value in plot.smooth if value is not None]
+    if shown:
+        low, high = min(shown), min(max(shown), 2 * abs(shown[0]) + shown[0])
+        room = 0.08 * (high - low) + 1e-9
+        made.update_yaxes(range=[low - room, high + room])
+    if plot.choice.bounds is not None:
+        made.add_vrect(*plot.choice.bounds, fillcolor="#009E73", opacity=0.15, line_width=0)
+    if plot.choice.max_lr is not None:
+        made.add_vline(plot.choice.max_lr, line={"color": "#009E73", "dash": "dash"})
+        made.add_annotation(
+            x=math.log10(plot.choice.max_lr), y=1, yref="paper", text=f"max_lr {plot.choice.max_lr:.3g}",
+            showarrow=False, xanchor="right", xshift=-4,
+        )  # fmt: skip
+    reason = "<br>".join(textwrap.wrap(plot.choice.reason, 95))
+    made.update_layout(title={"text": f"LR range test: {plot.choice.status}<br><sup>{reason}</sup>"}, margin={"t": 85})
+    return made

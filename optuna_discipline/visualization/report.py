@@ -1,0 +1,147 @@
+"""Write a study's report: one HTML file that opens offline, verdict first."""
+
+import html
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+
+from optuna_discipline import trial_record
+from optuna_discipline._imports import require
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.visualization import loss_curve
+from optuna_discipline.visualization import range_test
+from optuna_discipline.visualization import recipe
+from optuna_discipline.visualization import story
+from optuna_discipline.visualization.story import Story
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --page: #fff; --line: #ccc; --soft: #f3f3f3; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --page: #161616; --line: #444; --soft: #222; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
+  max-width: 960px; padding: 1rem 1.5rem 4rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+.verdict { font-size: 1.15rem; padding: .8rem 1rem; background: var(--soft); border-left: 4px solid #009E73; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+pre { background: var(--soft); padding: .8rem 1rem; overflow-x: auto; }
+@media print { body { max-width: none; } h2, .figure, table { break-inside: avoid; } }
+"""
+
+
+def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
+    """Write the report of a study as one HTML file of about 5 MB (plotly is inside); return its path.
+
+    The file is written beside its place and renamed, so a former report stays whole until the new one is.
+
+    Raises:
+        TypeError: If `study` is no study.
+        FileNotFoundError: If the folder of `path` does not exist.
+        ValueError: If `path` is a folder.
+        MissingExtraError: If plotly is absent.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"`path` must be a file such as report.html, but {str(target)!r} is a folder.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(target.parent)!r} does not exist.")
+    page = as_html(study)
+    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+        os.chmod(beside, 0o644)
+        os.replace(beside, target)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def as_html(study: Study) -> str:
+    """Return the page of a report."""
+    told = story.collect(study)
+    best = trial_record.best_run(study)
+    figures = [recipe.plot_recipe(study), range_test.plot_range_test(study)]
+    figures.append(loss_curve.plot_loss_curve([] if best is None else best))
+    title = f"Report of the study {study.study_name}"
+    parts = [
+        f"<h1>{_text(title)}</h1>",
+        f'<p class="verdict">{_text(told.headline)}</p>',
+        *_list("Mind", told.warnings),
+        *_best(told),
+        "<h2>LR range test</h2>",
+        f"<p>{_text(told.range_test or 'There was none.')}</p>",
+        _figure(figures[1]),
+        "<h2>Stages</h2>",
+        _stages(told),
+        _figure(figures[0]),
+        "<h2>The best run</h2>",
+        _figure(figures[2]),
+        "<h2>Cost</h2>",
+        f"<p>{told.cost:.1f} full trainings: the epochs of all trials and the range test, stopped ones included.</p>",
+        *_list("What to try next", told.next_steps),
+    ]
+    script = require("plotly.offline", extra="plots").get_plotlyjs()
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><style>{STYLE}</style><script>{script}</script></head>\n'
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _best(told: Story) -> list[str]:
+    if not told.best_params:
+        return []
+    rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(story.show(v))}</td></tr>" for n, v in told.best_params.items())
+    table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
+    code = _code(told.best_params)
+    return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
+
+
+def _code(params: dict[str, Any]) -> str:
+    """Return torch code for the configuration, "" where it has no learning rate."""
+    by_role = {ROLE_NAMES[name]: value for name, value in params.items() if name in ROLE_NAMES}
+    if "lr" not in by_role:
+        return ""
+    epochs, batch = by_role.get("epochs", "EPOCHS"), by_role.get("batch_size", 64)
+    momentum, decay = by_role.get("momentum", 0.95), by_role.get("weight_decay", 1e-4)
+    return (
+        "from optuna_discipline import OneCycle, train_epochs\n\n"
+        f"steps_per_epoch = -(-len(train_data) // {batch})\n"
+        f"schedule = OneCycle({by_role['lr']:.4g}, total_steps={epochs} * steps_per_epoch,\n"
+        f"                    max_momentum={momentum:.4g}, base_momentum={min(0.85, momentum):.4g})\n"
+        f"for log in train_epochs(model, loss_fn, train_data, val_data, schedule,\n"
+        f"                        weight_decay={decay:.4g}, batch_size={batch}):\n"
+        "    print(log)\n"
+    )
+
+
+def _stages(told: Story) -> str:
+    head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "best", "in trial"))
+    rows = []
+    for row in told.stages:
+        best = "" if row.best_value is None else story.show(row.best_value)
+        where = "" if row.best_trial is None else str(row.best_trial)
+        cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, best, where)
+        rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _list(title: str, entries: tuple[str, ...]) -> list[str]:
+    if not entries:
+        return []
+    return [f"<h2>{title}</h2>", "<ul>", *(f"<li>{_text(entry)}</li>" for entry in entries), "</ul>"]
+
+
+def _figure(figure: Any) -> str:
+    inner = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
+    return f'<div class="figure">{inner}</div>'
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)
