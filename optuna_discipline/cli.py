@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -269,7 +270,7 @@ def _print_result(
     if report is not None:
         print(f"  report  {report}")
     if arguments.storage:
-        print(f"  look    optuna-discipline dashboard --storage {arguments.storage} --study-name {study.study_name}")
+        print(f"  look    {_program()} dashboard --storage {arguments.storage} --study-name {study.study_name}")
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:
@@ -295,6 +296,14 @@ def _load_study(arguments: argparse.Namespace) -> Study:
         wanted = "--study-name is needed" if name is None else f"--study-name {name!r} is unknown"
         raise DisciplineError(f"{wanted}; the storage holds: {', '.join(names) or 'no study'}")
     return optuna.load_study(study_name=name, storage=url)
+
+
+def _program() -> str:
+    """Return how to call this program again: by name if it is on the path, else by where it lies."""
+    if shutil.which("optuna-discipline") is not None:
+        return "optuna-discipline"
+    beside = Path(sys.executable).with_name("optuna-discipline")
+    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m optuna_discipline.cli"
 
 
 def _device(name: str) -> str:

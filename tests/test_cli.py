@@ -37,7 +37,7 @@ def test_tune_prints_a_line_a_trial_the_decisions_and_where_things_lie(tuned: st
     assert sum("epochs  lr" in line for line in lines) == 5
     for words in ("What was decided", "range test", "Best configuration", "untuned default, constant lr 0.01"):
         assert words in tuned
-    assert f"optuna-discipline dashboard --storage {stored} --study-name discipline" in tuned
+    assert f"dashboard --storage {stored} --study-name discipline" in tuned
 
 
 def test_tune_goes_on_and_speaks_json(tuned: str, stored: str, capsys: pytest.CaptureFixture[str]) -> None:

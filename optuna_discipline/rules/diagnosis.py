@@ -90,7 +90,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     val = curve.val_loss[usable]
     evidence = {
         "val_change": _change(val),
-        "val_noise": noise_sd(val) / _scale(val),
+        "val_noise": noise_sd(val[len(val) // 2 :]) / _scale(val),
         "rise_from_minimum": _rise(val),
         "share_done": curve.fraction,
     }

@@ -1,0 +1,39 @@
+import math
+
+import optuna
+import pytest
+
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline import plot_loss_curve
+from optuna_discipline.visualization import loss_curve
+
+
+def test_a_trial_shows_its_losses_gap_and_verdict(study: optuna.Study) -> None:
+    trial = next(t for t in study.trials if t.params["epochs"] == 8 and t.value is not None)
+    (plot,) = loss_curve.collect(trial)
+    assert plot.epochs == tuple(range(8))
+    assert plot.gap == pytest.approx([0.1] * 8, abs=1e-5)
+    assert plot.verdict == "underfitting"
+    assert [trace.name for trace in plot_loss_curve(trial).data] == ["training", "validation", "gap"]
+
+
+def test_broken_numbers_leave_gaps_in_the_line() -> None:
+    logs = (EpochLog(0, 0.1, 1.0, 1.0), EpochLog(1, 0.1, math.nan, math.inf))
+    (plot,) = loss_curve.collect(LossCurve(logs, n_epochs=4))
+    assert plot.train_loss == (1.0, None)
+    assert plot.verdict == "diverged"
+
+
+def test_several_runs_are_told_apart_and_trials_without_epochs_left_out(study: optuna.Study) -> None:
+    bare = optuna.create_study()
+    bare.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
+    curve = LossCurve((EpochLog(0, 0.1, 1.0, 1.0),), n_epochs=1)
+    plots = loss_curve.collect([study.trials[0], curve, bare.trials[0]])
+    assert [plot.name for plot in plots] == ["trial 0", "run 1"]
+
+
+def test_nothing_to_show_is_said_and_something_else_refused() -> None:
+    assert "No epochs were reported" in plot_loss_curve([]).layout.annotations[0].text
+    with pytest.raises(TypeError, match="`source` must hold LossCurves or trials"):
+        plot_loss_curve("curve")  # type: ignore[arg-type]

@@ -1,0 +1,38 @@
+import math
+
+import numpy as np
+import optuna
+import pytest
+
+from optuna_discipline import RangeTest
+from optuna_discipline import plot_range_test
+from optuna_discipline.visualization import range_test
+
+
+def test_the_plot_holds_curve_smoothing_and_choice(study: optuna.Study) -> None:
+    plot = range_test.collect(study)
+    assert plot is not None
+    assert len(plot.lrs) == len(plot.raw) == len(plot.smooth) == 50
+    assert plot.kind == "training"
+    figure = plot_range_test(study)
+    assert plot.choice.max_lr is not None
+    labels = [a for a in figure.layout.annotations if "max_lr" in a.text]
+    assert labels[0].x == pytest.approx(math.log10(plot.choice.max_lr))
+
+
+def test_the_validation_loss_is_shown_where_there_is_one() -> None:
+    val = np.full(40, np.nan)
+    val[::4] = 1.0
+    plot = range_test.collect(RangeTest(np.geomspace(1e-3, 1, 40), np.full(40, np.nan), val, "end of range"))
+    assert plot is not None
+    assert (plot.kind, len(plot.lrs)) == ("validation", 10)
+
+
+def test_a_study_without_a_range_test_says_so(empty: optuna.Study) -> None:
+    assert range_test.collect(empty) is None
+    assert "no LR range test" in plot_range_test(empty).layout.annotations[0].text
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="`source` must be a RangeTest or a study"):
+        plot_range_test([1, 2])  # type: ignore[arg-type]

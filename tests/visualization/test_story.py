@@ -1,0 +1,34 @@
+import optuna
+import pytest
+
+from optuna_discipline.visualization import story
+
+
+def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) -> None:
+    told = story.collect(study)
+    assert told.headline.startswith(f"The lowest val loss of a full training is {told.stages[0].best_value and ''}")
+    assert [row.stage for row in told.stages][:4] == ["lr", "confirm", "replicate", "momentum"]
+    assert told.stages[3].tried == "0.9, 0.97, 0.99"
+    assert told.best_params == study.trials[told.best_trial or 0].params
+    assert told.range_test is not None
+    assert 2 < told.cost < 17
+    assert told.next_steps
+
+
+def test_warnings_name_failures_and_parameters_on_their_bound() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"lr": 1.0})
+    study.optimize(lambda t: t.suggest_float("lr", 0.1, 1.0), n_trials=1)
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    assert story.collect(study).warnings == (
+        "1 of 2 trials failed.",
+        "The best lr, 1, lies on its bound: widen the bounds.",
+    )
+
+
+def test_empty_studies_say_so(empty: optuna.Study) -> None:
+    told = story.collect(empty)
+    assert told.headline == "No training has finished yet; 0 trials have been started."
+    assert (told.best_trial, told.stages, told.cost) == (None, (), 0.0)
+    with pytest.raises(TypeError, match="`study` must be an Optuna study"):
+        story.collect("study")  # type: ignore[arg-type]

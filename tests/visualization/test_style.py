@@ -1,0 +1,25 @@
+import math
+
+from optuna_discipline.visualization import style
+
+
+def test_long_series_are_thinned_and_keep_both_ends() -> None:
+    kept = style.thinned(range(10_000))
+    assert len(kept) <= style.MAX_POINTS
+    assert (kept[0], kept[-1]) == (0, 9999)
+    assert style.thinned([1, 2, 3]) == [0, 1, 2]
+
+
+def test_what_a_figure_cannot_show_is_left_out() -> None:
+    assert [style.finite(x) for x in (math.nan, math.inf, None, 1.23456789)] == [None, None, None, 1.23457]
+
+
+def test_figures_are_transparent_small_and_have_titled_axes() -> None:
+    made = style.figure("title", x="step", y="loss", log_x=True)
+    assert made.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert (made.layout.xaxis.title.text, made.layout.xaxis.type) == ("step", "log")
+    assert len(style.note(made, "nothing").to_json()) < 2_000
+
+
+def test_stages_differ_in_color() -> None:
+    assert len(set(style.STAGE_COLORS.values())) == len(style.STAGE_COLORS)
