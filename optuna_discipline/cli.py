@@ -21,6 +21,7 @@ from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.trainer import as_device
 
 USER_ERROR, INTERRUPTED = 2, 130
 COMPARISON_SEEDS = 3
@@ -131,10 +132,10 @@ def _user_task(target: str) -> examples.Task:
 def _tune(arguments: argparse.Namespace) -> int:
     from optuna_discipline.tuning import tune
 
-    task, device = _load_task(arguments), _device(arguments.device)
-    n_trials = arguments.trials or (20 if arguments.budget is None else None)
+    task, device = _load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
+    n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
     if not arguments.json:
-        limit = f"{n_trials} trials" if n_trials else f"a budget of {arguments.budget:g} full trainings"
+        limit = f"{n_trials} trials" if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
         print(f"Tuning a network on {task.name}: {limit}, {arguments.epochs} epochs a full training, on {device}.\n")
     with _Progress(n_trials, quiet=arguments.json) as progress:
         study = tune(
@@ -171,7 +172,7 @@ def _tune(arguments: argparse.Namespace) -> int:
 def _range_test(arguments: argparse.Namespace) -> int:
     from optuna_discipline.training.lr_range_test import lr_range_test
 
-    task, device = _load_task(arguments), _device(arguments.device)
+    task, device = _load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     torch = require("torch", extra="torch")
     torch.manual_seed(arguments.seed)
     test = lr_range_test(
@@ -304,13 +305,6 @@ def _program() -> str:
         return "optuna-discipline"
     beside = Path(sys.executable).with_name("optuna-discipline")
     return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m optuna_discipline.cli"
-
-
-def _device(name: str) -> str:
-    torch = require("torch", extra="torch")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def _integer(option: str, text: str) -> int:

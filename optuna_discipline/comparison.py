@@ -1,5 +1,6 @@
 """The tuned configuration against an untuned default, on fresh seeds and data that no choice has seen."""
 
+import math
 import statistics
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -54,8 +55,12 @@ class Score:
         """Return mean and standard deviation over the seeds, in per cent."""
 
         def spread(values: Sequence[float]) -> str:
-            sd = statistics.stdev(values) if len(values) > 1 else 0.0
-            return f"{100 * statistics.mean(values):.2f} % (sd {100 * sd:.2f})"
+            whole = [value for value in values if math.isfinite(value)]
+            if not whole:
+                return "none, every training broke"
+            sd = statistics.stdev(whole) if len(whole) > 1 else 0.0
+            broken = f", {len(values) - len(whole)} of {len(values)} broke" if len(whole) < len(values) else ""
+            return f"{100 * statistics.mean(whole):.2f} % (sd {100 * sd:.2f}{broken})"
 
         return f"validation {spread(self.val_accuracy)}, test {spread(self.test_accuracy)}"
 

@@ -29,6 +29,22 @@ BASE_MOMENTUM = 0.85
 VALIDATION_BATCH = 1024
 
 
+def as_device(device: Any) -> Any:
+    """Return a torch device; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device here.
+    """
+    torch = require("torch", extra="torch")
+    try:
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"`device` must be a torch device such as 'cpu' or 'cuda', but got {device!r}.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {str(device)!r}, but torch sees no GPU here: use 'cpu'.")
+    return found
+
+
 @dataclass(frozen=True)
 class Trainer:
     """What is trained, and how one trial trains it; made ready by `checked`.
@@ -74,9 +90,7 @@ class Trainer:
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):
             raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")
-        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"`device` is {str(self.device)!r}, but torch sees no GPU here: use device='cpu'.")
+        device = as_device(self.device)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
         ready = dataclasses.replace(self, device=device)
         target = ready._first_target()

@@ -38,6 +38,11 @@ def test_a_summary_gives_mean_and_sd_in_per_cent() -> None:
     assert score.summary() == "validation 99.00 % (sd 1.00), test 50.00 % (sd 0.00)"
 
 
+def test_trainings_that_broke_are_counted_not_averaged() -> None:
+    score = comparison.Score((0.98, math.nan, 1.0), (math.nan,))
+    assert score.summary() == "validation 99.00 % (sd 1.41, 1 of 3 broke), test none, every training broke"
+
+
 def test_the_constant_schedule_is_constant() -> None:
     schedule = comparison.Constant(0.01, 10, 0.9)
     assert {(schedule.lr(step), schedule.momentum(step)) for step in range(10)} == {(0.01, 0.9)}
