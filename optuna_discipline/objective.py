@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import Literal
 
 import optuna
@@ -60,9 +61,11 @@ def suggest_hyperparams(
     low_m, high_m = _bounds("momentum", momentum, zero=True)
     low_wd, high_wd = _bounds("weight_decay", weight_decay, zero=isinstance(weight_decay, int | float))
     low_epochs, high_epochs = _bounds("epochs", epochs)
+    if low_epochs != int(low_epochs) or high_epochs != int(high_epochs):
+        raise ValueError(f"`epochs` must be whole numbers, but got {epochs!r}.")
     if high_m >= 1:
         raise ValueError(f"`momentum` must be below 1, but got {momentum!r}.")
-    sizes = [batch_size] if isinstance(batch_size, int) else list(batch_size)
+    sizes: list[Any] = list(batch_size) if isinstance(batch_size, list | tuple | range) else [batch_size]
     for size in sizes or [0]:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
@@ -163,7 +166,7 @@ def report_epoch(
 def _report(trial: BaseTrial, log: EpochLog, value: float) -> None:
     if isinstance(trial, optuna.Trial):
         differs = None if value == log.val_loss else value
-        trial_record.write_row(trial.study._storage, trial._trial_id, log, differs)
+        trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
     trial.report(float(value), log.epoch)
     if trial.should_prune():
         raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
@@ -183,7 +186,12 @@ def _has_run(trial: BaseTrial) -> bool:
 
 
 def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = False) -> tuple[float, float]:
-    low, high = (bounds, bounds) if isinstance(bounds, int | float) else bounds
-    if not (all(math.isfinite(x) for x in (low, high)) and low <= high and (low > 0 or (zero and low == 0))):
+    pair = (bounds, bounds) if isinstance(bounds, int | float) else bounds
+    try:
+        low, high = pair
+        numbers = not any(isinstance(x, bool | str) for x in (low, high)) and math.isfinite(low) and math.isfinite(high)
+    except (TypeError, ValueError):
+        numbers = False
+    if not numbers or not low <= high or not (low > 0 or (zero and low == 0)):
         raise ValueError(f"`{name}` must be one number or (low, high) with 0 < low <= high, but got {bounds!r}.")
     return float(low), float(high)

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import should_stop
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
@@ -50,7 +51,8 @@ class DisciplinedPruner(BasePruner):
         curve = trial_record.read_curve(trial) or _reported(trial)
         if curve is None:
             return False
-        decision = should_stop(curve, self._read_peers(study, trial), slack=self._slack)
+        peers = self._read_peers(study, trial) if compares_with_peers(curve) else []
+        decision = should_stop(curve, peers, slack=self._slack)
         if decision.stop:
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, decision.reason)
             trial.user_attrs[trial_record.PRUNED_KEY] = decision.reason

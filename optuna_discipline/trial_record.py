@@ -28,6 +28,7 @@ RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 RANGE_TEST_KEY = PREFIX + "range_test"
 SETTINGS_KEY = PREFIX + "settings"
+RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
 STAGE_KEY, REASON_KEY, PRUNED_KEY = "stage", "reason", "pruned_because"
 STAGE_KEYS = (STAGE_KEY, REASON_KEY)
 
@@ -46,23 +47,26 @@ def write_run(storage: BaseStorage, trial_id: int, *, n_epochs: int | None, metr
     storage.set_trial_system_attr(trial_id, RUN_KEY, run)
 
 
-def write_row(storage: BaseStorage, trial_id: int, log: EpochLog, value: float | None) -> None:
-    """Write one epoch; a repeated epoch keeps its first row, as `trial.report` does."""
+def write_row(storage: BaseStorage, trial_id: int, number: int, log: EpochLog, value: float | None) -> None:
+    """Write one epoch, with the trial's number: a retried trial inherits the rows of its former self."""
     row = [log.lr, log.train_loss, log.val_loss, log.val_accuracy, value]
-    storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [encode(x) for x in row])
+    storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [*(encode(x) for x in row), number])
 
 
 def read_rows(trial: FrozenTrial) -> list[Row]:
-    """Return the rows of a trial by epoch; damaged ones are left out."""
+    """Return the rows of a trial by epoch; damaged ones, and those of the trial that it retries, are left out."""
     rows = []
+    retried = RETRY_MARK in trial.system_attrs
     for key, stored in trial.system_attrs.items():
         if key.startswith(ROW_PREFIX):
             try:
-                epoch = int(key[len(ROW_PREFIX) :])
-                lr, train_loss, val_loss, val_accuracy, value = (decode(x) for x in stored)
+                *numbers, number = stored
+                lr, train_loss, val_loss, val_accuracy, value = (decode(x) for x in numbers)
+                log = EpochLog(int(key[len(ROW_PREFIX) :]), lr, train_loss, val_loss, val_accuracy)
             except (TypeError, ValueError):
                 continue
-            rows.append(Row(EpochLog(epoch, lr, train_loss, val_loss, val_accuracy), value))
+            if not retried or number == trial.number:
+                rows.append(Row(log, value))
     return sorted(rows, key=lambda row: row.log.epoch)
 
 

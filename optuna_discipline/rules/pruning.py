@@ -22,6 +22,8 @@ MIN_EPOCHS, MIN_RATES = 8, 3
 # The end of a short cycle must lie this far below its start to say anything about a learning rate.
 LEARNED = 0.8
 BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
+# A first epoch has learned something already, so a loss may stand higher above it and still come down.
+BLOWN_UP_FROM_FIRST_EPOCH = 3.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
 
 
@@ -56,7 +58,7 @@ def should_stop(curve: LossCurve, peers: Sequence[LossCurve] = (), *, slack: flo
         return StopDecision(True, broken)
     if curve.fraction < FIRST_COMPARISON:
         return StopDecision(False, f"only {curve.fraction:.0%} of the run is done")
-    if not has_falling_lr(curve):
+    if not compares_with_peers(curve):
         return StopDecision(False, "the learning rate cycles or is not known: early losses rank wrongly")
     levels = [level for peer in peers if (level := _level_beside(curve, peer)) is not None]
     if len(levels) < MIN_PEERS:
@@ -69,6 +71,11 @@ def should_stop(curve: LossCurve, peers: Sequence[LossCurve] = (), *, slack: flo
     return StopDecision(False, f"validation loss {own:.4g} is within {limit:.4g}")
 
 
+def compares_with_peers(curve: LossCurve) -> bool:
+    """Return whether peers can stop a run now: a quarter of it is done at a learning rate that only falls."""
+    return curve.fraction >= FIRST_COMPARISON and has_falling_lr(curve)
+
+
 def is_diverged(curve: LossCurve) -> bool:
     """Return whether the training broke for good, judged on the training loss; see `why_diverged`."""
     return why_diverged(curve) is not None
@@ -77,8 +84,8 @@ def is_diverged(curve: LossCurve) -> bool:
 def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
-    A loss that is no number; a training loss half above its start (chance, where the classes are known, else the first
-    epoch) in two epochs running; or one that is back at its start for three epochs and a tenth of the run after having
+    A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
+    classes are known, else three times the first epoch); or one that is back at its start for three epochs and a tenth of the run after having
     left it. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
     densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
@@ -97,8 +104,9 @@ def why_diverged(curve: LossCurve) -> str | None:
     start, word = _start(curve, losses)
     if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
         return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
-    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, BLOWN_UP)):
-        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP:g} times that of {word} ({start:.3g})"
+    factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
+    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
+        return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
     stretch = max(3, math.ceil(0.1 * curve.n_epochs))
     if len(losses) > stretch:
         lowest = float(losses[:-stretch].min())

@@ -1,0 +1,56 @@
+import json
+import math
+
+import pytest
+
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline import Proposal
+from optuna_discipline import Run
+from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.run import describe
+from optuna_discipline.rules.run import start_lr
+from optuna_discipline.rules.space import Bounds
+
+BROKEN = LossCurve((EpochLog(0, 0.1, math.nan, 1.0),), n_epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("run", "score", "finished"),
+    [
+        (Run(0, "complete", {}, 0.5), 0.5, True),
+        (Run(0, "complete", {}, math.nan), math.inf, True),
+        (Run(0, "complete", {}, -math.inf), math.inf, True),
+        (Run(0, "complete", {}, 0.5, curve=BROKEN), math.inf, True),
+        (Run(0, "pruned", {}, 0.5), math.inf, True),
+        (Run(0, "running", {}), math.inf, False),
+        (Run(0, "failed", {}), math.inf, False),
+        (Run(0, "failed", {}, curve=BROKEN), math.inf, True),
+    ],
+)
+def test_a_run_scores_its_loss_only_if_it_ended_well(run: Run, score: float, finished: bool) -> None:
+    assert (run.score, run.finished) == (score, finished)
+
+
+def test_a_proposal_is_fitted_into_the_trials_own_bounds() -> None:
+    proposal = Proposal("lr", "lr0:3", "", {"momentum": 0.99}, lr_multiple=3.0, fidelity=0.25)
+    assert proposal.value_of("momentum", Bounds(0.8, 0.9)) == 0.9
+    assert proposal.value_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.3)
+    assert proposal.value_of("lr", Bounds(0.01, 0.1)) == pytest.approx(0.1)
+    assert [proposal.value_of("epochs", Bounds(1, high)) for high in (1, 3, 16)] == [1, 1, 4]
+    assert proposal.value_of("weight_decay", Bounds(0, 1)) == 1e-4
+
+
+def test_the_ladder_starts_at_the_range_tests_choice() -> None:
+    choice = LrChoice(0.02, 0.002, (0.004, 0.04), "OK", "", confident=True)
+    assert start_lr(Bounds(1e-5, 10), choice) == 0.02
+    assert start_lr(Bounds(0.1, 10), choice) == 0.1
+    refused = LrChoice(None, None, None, "FLAT", "", confident=False)
+    assert start_lr(Bounds(1e-5, 10), refused) == pytest.approx(0.1)
+
+
+def test_a_claim_is_strict_json() -> None:
+    proposal = Proposal("refine", "model", "why", {"lr": 0.1}, box={"lr": (0.01, 1.0)})
+    claim = json.loads(json.dumps(describe(proposal), allow_nan=False))
+    assert claim["slot"] == "model"
+    assert claim["box"] == {"lr": [0.01, 1.0]}

@@ -1,0 +1,49 @@
+import math
+
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline import Run
+from optuna_discipline.rules.slots import Slots
+from optuna_discipline.rules.slots import any_learned
+from optuna_discipline.rules.slots import example_of
+from optuna_discipline.rules.slots import loss_of
+from optuna_discipline.rules.slots import seconds_per_epoch
+
+
+def _run(number: int, slot: str | None, loss: float | None = None, state: str = "complete") -> Run:
+    return Run(number, state, {}, loss, slot)  # type: ignore[arg-type]
+
+
+def test_slots_are_found_by_stage_and_foreign_ones_passed_over() -> None:
+    slots = Slots([_run(0, "momentum:0.9", 1.0), _run(1, "momentum:nonsense", 1.0), _run(2, None), _run(3, "lr0:3")])
+    assert set(slots.points("momentum")) == {0.9}
+    assert set(slots.points("lr0")) == {3.0}
+
+
+def test_a_slot_is_worth_the_mean_of_its_runs() -> None:
+    assert loss_of([_run(0, "s", 1.0), _run(1, "s", 3.0)]) == 2.0
+    assert loss_of([_run(0, "s", state="running")]) is None
+    assert loss_of([_run(0, "s", state="failed")]) is None
+    assert loss_of([_run(0, "s", state="failed"), _run(1, "s", state="failed")]) == math.inf
+
+
+def test_a_slot_is_open_until_somebody_runs_it() -> None:
+    slots = Slots([_run(0, "a", state="running"), _run(1, "b", 1.0), _run(2, "c", state="failed")])
+    assert [slots.is_open(slot) for slot in ("a", "b", "c", "d")] == [False, False, True, True]
+
+
+def test_nothing_has_learned_when_all_losses_are_one() -> None:
+    assert not any_learned([], {1.0: 2.302, 3.0: 2.303, 0.3: 2.301})
+    assert any_learned([], {1.0: 2.302, 3.0: 2.303, 0.3: 1.5})
+    assert any_learned([], {1.0: 2.302})  # too few to say so
+    curve = LossCurve((EpochLog(0, 0.1, 2.30, 2.3), EpochLog(1, 0.1, 2.2, 2.2)), n_epochs=2, n_classes=10)
+    assert not any_learned([Run(0, "complete", {}, 2.2, curve=curve)], {1.0: 2.2, 3.0: 1.0, 0.3: 0.5})
+
+
+def test_the_pace_of_a_short_run_is_not_known() -> None:
+    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=0.5)) is None
+    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=8.0)) == 2.0
+
+
+def test_the_example_is_the_best_and_the_first_of_equals() -> None:
+    assert example_of([_run(2, "s", 1.0), _run(1, "s", 1.0), _run(0, "s", 2.0)]).number == 1

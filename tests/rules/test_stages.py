@@ -1,0 +1,85 @@
+import pytest
+
+from optuna_discipline import Recipe
+from optuna_discipline import Run
+from optuna_discipline import next_params
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.stages import Search
+
+SPACE: dict[Role, Bounds] = {
+    "lr": Bounds(1e-5, 10.0),
+    "momentum": Bounds(0.8, 0.99),
+    "weight_decay": Bounds(0.0, 1e-1),
+    "epochs": Bounds(1, 16),
+}
+START: dict[Role, float] = {"lr": 0.1, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 4}
+
+
+def _lr_stage(best: float = 0.5) -> list[Run]:
+    """Return a decided ladder with its best at the start."""
+    losses = {"lr0:1": best, "lr0:3": best + 0.1, "lr0:0.3333": best + 0.1, "lr0:0.5773": best + 0.05}
+    multiples = {slot: float(slot.split(":")[1]) for slot in losses}
+    return [
+        Run(i, "complete", {**START, "lr": 0.1 * multiples[slot]}, loss, slot)
+        for i, (slot, loss) in enumerate(losses.items())
+    ]
+
+
+def _next(runs: list[Run], recipe: Recipe | None = None, skip: int = 0) -> tuple[str, dict[Role, float]]:
+    proposal = next_params(recipe or Recipe(), runs, space=SPACE, skip=skip)
+    return proposal.slot, dict(proposal.values)
+
+
+def test_levels_are_the_short_cycle_doubled_until_full() -> None:
+    assert Search(Recipe(), [], SPACE, None).levels == (0.25, 0.5, 1.0)
+    assert Search(Recipe(), [], {**SPACE, "epochs": Bounds(1, 3)}, None).levels == (1 / 3, 2 / 3, 1.0)
+    assert Search(Recipe(short=1.0), [], SPACE, None).levels == (1.0,)
+    assert Search(Recipe(), [], {"lr": SPACE["lr"]}, None).levels == (1.0,)
+
+
+def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_blocks_nobody() -> None:
+    runs = _lr_stage()
+    assert _next(runs)[0] == "confirm:1"
+    runs.append(Run(4, "running", {}, slot="confirm:1"))
+    assert _next(runs)[0] == "replicate:1"
+
+
+def test_momentum_is_compared_at_one_effective_rate_unless_it_cycles() -> None:
+    runs = _lr_stage()
+    runs += [
+        Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
+        Run(5, "complete", START, 0.5, "replicate:1"),
+    ]
+    slot, values = _next(runs)
+    assert slot == "momentum:0.99"
+    assert values["lr"] == pytest.approx(0.1 * 0.01 / 0.05)
+    assert _next(runs, Recipe(cyclical_momentum=True))[1]["lr"] == pytest.approx(0.1)
+
+
+def test_complex_nets_try_no_weight_decay_at_all() -> None:
+    recipe = Recipe(stages=("lr", "weight_decay"), complexity="complex")
+    slots = [_next(_lr_stage(), recipe, skip)[0] for skip in range(3)]
+    assert slots == ["weight_decay:1e-05", "weight_decay:1e-06", "weight_decay:0"]
+
+
+def test_workers_take_different_open_candidates() -> None:
+    recipe = Recipe(stages=("lr", "momentum"))
+    assert len({_next(_lr_stage(), recipe, skip)[0] for skip in range(3)}) == 3
+
+
+def test_the_rate_is_refitted_at_full_length_around_the_better_confirmation() -> None:
+    recipe = Recipe(stages=("lr", "confirm", "refine"))
+    runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
+    slots = [_next(runs, recipe, skip) for skip in (0, 1)]
+    assert [slot for slot, _ in slots] == ["refine:lr*0.5", "refine:lr*2"]
+    assert [values["lr"] for _, values in slots] == pytest.approx([0.05, 0.2])
+
+
+def test_the_models_box_lies_around_the_best_full_run() -> None:
+    runs = [Run(0, "complete", {**START, "lr": 0.2, "epochs": 16}, 0.3), Run(1, "complete", START, 0.1)]
+    proposal = next_params(Recipe(stages=("refine",)), runs, space=SPACE)
+    assert proposal.slot == "model"
+    low, high = proposal.box["lr"]
+    assert low < 0.2 < high
+    assert proposal.like == 0

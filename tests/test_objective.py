@@ -1,0 +1,158 @@
+import math
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedPruner
+from optuna_discipline import EpochLog
+from optuna_discipline import TrialReporter
+from optuna_discipline import report_epoch
+from optuna_discipline import suggest_hyperparams
+from optuna_discipline.trial_record import read_curve
+from optuna_discipline.trial_record import read_rows
+
+LOG = EpochLog(0, 0.1, 0.9, 1.0, 0.7)
+
+
+class _Counting(InMemoryStorage):
+    writes = 0
+
+    def set_trial_system_attr(self, *args: Any) -> None:
+        type(self).writes += 1
+        super().set_trial_system_attr(*args)
+
+    def set_trial_user_attr(self, *args: Any) -> None:
+        type(self).writes += 1
+        super().set_trial_user_attr(*args)
+
+    def set_trial_intermediate_value(self, *args: Any) -> None:
+        type(self).writes += 1
+        super().set_trial_intermediate_value(*args)
+
+
+@pytest.mark.parametrize("how", ["reporter", "one line"])
+def test_an_epoch_costs_two_storage_writes(how: str) -> None:
+    trial = optuna.create_study(storage=_Counting(), pruner=DisciplinedPruner()).ask()
+    reporter = TrialReporter(trial, n_epochs=9)
+    report_epoch(trial, 0, val_loss=1.0, train_loss=0.9, n_epochs=9)
+    before = _Counting.writes
+    for epoch in range(1, 5):
+        if how == "reporter":
+            reporter.report(EpochLog(epoch, 0.1, 0.9, 1.0))
+        else:
+            report_epoch(trial, epoch, val_loss=1.0, train_loss=0.9, lr=0.1, n_epochs=9)
+    assert _Counting.writes - before == 2 * 4
+
+
+def test_the_row_is_there_when_the_pruner_is_asked() -> None:
+    seen = []
+
+    class Looking(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            seen.append((len(read_rows(trial)), dict(trial.intermediate_values)))
+            return True
+
+    study = optuna.create_study(pruner=Looking())
+    with pytest.raises(optuna.TrialPruned, match="Pruned at epoch 0"):
+        TrialReporter(study.ask(), n_epochs=1).report(LOG)
+    assert seen == [(1, {0: 1.0})]
+
+
+def test_the_metric_is_what_is_reported() -> None:
+    study = optuna.create_study(direction="maximize")
+    TrialReporter(study.ask(), n_epochs=1, metric="val_accuracy").report(LOG)
+    assert study.trials[0].intermediate_values == {0: 0.7}
+    assert read_rows(study.trials[0])[0].value == 0.7
+
+
+def test_the_one_line_form_takes_another_metric_and_starts_anywhere() -> None:
+    study = optuna.create_study()
+    report_epoch(study.ask(), 3, val_loss=1.0, value=0.2, n_epochs=5)
+    assert study.trials[0].intermediate_values == {3: 0.2}
+    curve = read_curve(study.trials[0])
+    assert curve is not None
+    assert (curve.n_epochs, curve.val_loss.tolist()) == (5, [1.0])
+
+
+def test_a_diverged_run_is_pruned_in_the_users_loop() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for epoch in range(9):
+            report_epoch(trial, epoch, val_loss=1.0, train_loss=math.nan if epoch == 2 else 0.5, n_epochs=9)
+        return 1.0
+
+    study = optuna.create_study(pruner=DisciplinedPruner())
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state == TrialState.PRUNED
+    assert study.trials[0].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
+
+
+def test_fixed_trials_are_reported_into_nothing() -> None:
+    trial = optuna.trial.FixedTrial({"lr": 0.1})
+    TrialReporter(trial, n_epochs=1).report(LOG)
+    report_epoch(trial, 0, val_loss=1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_epochs": 0}, "`n_epochs`"),
+        ({"n_epochs": 1.5}, "`n_epochs`"),
+        ({"n_epochs": True}, "`n_epochs`"),
+        ({"n_epochs": 3, "metric": "loss"}, "`metric` must be one of"),
+    ],
+)
+def test_bad_reporters_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrialReporter(optuna.create_study().ask(), **arguments)
+
+
+def test_reports_without_their_number_are_refused() -> None:
+    trial = optuna.create_study().ask()
+    with pytest.raises(ValueError, match="must hold the reporter's metric 'val_accuracy'"):
+        TrialReporter(trial, n_epochs=1, metric="val_accuracy").report(EpochLog(0, 0.1, 1.0, 1.0))
+    with pytest.raises(ValueError, match="`val_loss` or `value` must be given"):
+        report_epoch(trial, 0, train_loss=1.0)
+    with pytest.raises(ValueError, match="`n_epochs` must be a positive integer or None"):
+        report_epoch(trial, 0, val_loss=1.0, n_epochs=0)
+    with pytest.raises(ValueError, match="`epoch` must be an integer from 0 on"):
+        report_epoch(trial, -1, val_loss=1.0)
+
+
+def test_hyperparameters_are_suggested_within_their_bounds_or_fixed() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    params = suggest_hyperparams(study.ask(), lr=(1e-3, 1e-2), weight_decay=0.0, batch_size=[16, 32], epochs=(2, 4))
+    assert 1e-3 <= params.max_lr <= 1e-2
+    assert params.weight_decay == 0.0
+    assert params.batch_size in (16, 32)
+    assert 2 <= params.epochs <= 4
+
+
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "epochs"])
+@pytest.mark.parametrize(
+    "bounds", [(-1.0, 0.5), (0.5, 0.1), (0.1, math.nan), (0.1,), "ab", None, ("a", "b"), (0.1, math.inf)]
+)
+def test_bad_bounds_are_named(name: str, bounds: Any) -> None:
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        suggest_hyperparams(optuna.create_study().ask(), **{name: bounds})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lr": 0.0}, "`lr`"),
+        ({"lr": (0.0, 1.0)}, "`lr`"),
+        ({"momentum": 1.0}, "`momentum` must be below 1"),
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"batch_size": []}, "`batch_size`"),
+        ({"batch_size": "64"}, "`batch_size`"),
+        ({"batch_size": [True]}, "`batch_size`"),
+        ({"batch_size": None}, "`batch_size`"),
+        ({"epochs": (1, 2.5)}, "`epochs` must be whole numbers"),
+    ],
+)
+def test_bad_hyperparameters_are_named(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        suggest_hyperparams(optuna.create_study().ask(), **arguments)

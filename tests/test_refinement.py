@@ -1,0 +1,88 @@
+import math
+import sys
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.samplers import RandomSampler
+from optuna.samplers import TPESampler
+
+from optuna_discipline import refinement
+from optuna_discipline.rules.space import Role
+
+SPACE: dict[str, Any] = {
+    "momentum": FloatDistribution(0.8, 0.99),
+    "lr": FloatDistribution(1e-5, 10, log=True),
+    "weight_decay": FloatDistribution(0.0, 0.1),
+    "batch_size": CategoricalDistribution([64, 16, 256]),
+    "width": IntDistribution(8, 64, log=True),
+    "kind": CategoricalDistribution(["a", "b"]),
+}
+ROLES: dict[str, Role] = {
+    "momentum": "momentum",
+    "lr": "lr",
+    "weight_decay": "weight_decay",
+    "batch_size": "batch_size",
+}
+BEST = {"momentum": 0.95, "lr": 0.1, "weight_decay": 1e-4, "batch_size": 64, "width": 32, "kind": "a"}
+BOX: dict[Role, tuple[float, float]] = {"lr": (0.025, 0.3), "weight_decay": (1e-5, 1e-3)}
+POINTS = [
+    refinement.Point(BEST, 0.3),
+    refinement.Point({**BEST, "lr": 0.05}, 0.4),
+    refinement.Point({**BEST, "lr": 0.2}, math.inf),
+]
+
+
+@pytest.mark.parametrize("coupled", [0.95, None])
+def test_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
+    for seed in range(20):
+        params = refinement.suggest(RandomSampler(seed=seed), POINTS, SPACE, ROLES, BOX, coupled=coupled)
+        assert set(params) == set(SPACE)
+        for name, distribution in SPACE.items():
+            assert distribution._contains(distribution.to_internal_repr(params[name])), name
+        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
+        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
+        scale = 1 - 0.95 if coupled else 1.0
+        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
+
+
+@pytest.mark.parametrize("coupled", [0.95, None])
+def test_coordinates_go_there_and_back(coupled: float | None) -> None:
+    coordinates = refinement._Coordinates(SPACE, ROLES, BOX, coupled)
+    encoded = coordinates.encode(BEST)
+    assert encoded is not None
+    assert coordinates.decode(encoded) == pytest.approx(BEST)
+
+
+def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
+    coordinates = refinement._Coordinates(SPACE, ROLES, BOX, None)
+    assert coordinates.encode({**BEST, "lr": 5.0}) is None
+    assert coordinates.encode({name: value for name, value in BEST.items() if name != "width"}) is None
+    assert coordinates.encode({**BEST, "kind": "unknown"}) is None
+
+
+def test_a_diverged_run_is_bad_but_not_how_bad() -> None:
+    assert refinement._tame([0.3, 0.4, 55.0, math.inf]) == [
+        0.3,
+        0.4,
+        pytest.approx(0.7 + 27.0 - 0.4 + 0.0, abs=60),
+        pytest.approx(83.0, abs=90),
+    ]
+    assert max(refinement._tame([0.3, 0.35, 0.4, 55.0, math.inf])) < 1.0
+    assert refinement._tame([math.inf]) == [0.0]
+
+
+def test_the_default_model_is_a_gaussian_process_or_tpe_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    assert isinstance(refinement.default_refine_sampler(0), optuna.samplers.GPSampler)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert isinstance(refinement.default_refine_sampler(0), TPESampler)
+
+
+def test_the_shadow_study_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    refinement.suggest(RandomSampler(seed=0), POINTS, SPACE, ROLES, BOX, coupled=None)
+    assert "A new study" not in capfd.readouterr().err

@@ -1,0 +1,73 @@
+import datetime
+import pickle
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import read_trials
+
+FLOAT = FloatDistribution(1e-3, 1)
+
+
+def _ended(seconds: float) -> optuna.trial.FrozenTrial:
+    start = datetime.datetime.now() - datetime.timedelta(hours=5)
+    trial = optuna.create_trial(params={"lr": 0.1}, distributions={"lr": FLOAT}, value=1.0)
+    trial.datetime_start, trial.datetime_complete = start, start + datetime.timedelta(seconds=seconds)
+    return trial
+
+
+def test_trials_become_runs_with_roles_losses_and_times() -> None:
+    study = optuna.create_study(direction="maximize", sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("max_lr", 1e-3, 1, log=True) + t.suggest_float("x", 0, 1), n_trials=2)
+    runs = StudyReader().runs(study, read_trials(study))
+    assert [run.slot for run in runs] == ["lr0:1", "lr0:3"]
+    assert set(runs[0].params) == {"lr"}
+    assert runs[0].loss == -study.trials[0].value  # type: ignore[operator]
+    assert runs[0].seconds is not None
+
+
+def test_waiting_and_excepted_trials_are_no_runs() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"lr": 0.1})
+    study.add_trial(_ended(1))
+    study.add_trial(_ended(1))
+    assert [run.number for run in StudyReader().runs(study, read_trials(study), except_for=2)] == [1]
+
+
+def test_a_running_trial_that_is_long_overdue_counts_as_failed() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(seconds=20))
+    study.ask()
+    trials = read_trials(study)
+    reader = StudyReader()
+    assert reader.runs(study, trials)[1].state == "running"
+    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=90)
+    assert reader.runs(study, trials)[1].state == "running"  # the shortest patience is 5 x 20 s
+    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=110)
+    assert reader.runs(study, trials)[1].state == "failed"
+
+
+def test_finished_trials_are_read_once_and_the_cache_is_not_pickled() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(1))
+    reader = StudyReader()
+    first = reader.runs(study, read_trials(study))
+    assert reader.runs(study, read_trials(study))[0] is first[0]
+    copy = pickle.loads(pickle.dumps(reader))
+    assert copy.runs(study, read_trials(study))[0] is not first[0]
+
+
+def test_states_are_those_of_the_rules() -> None:
+    study = optuna.create_study()
+    for state in (TrialState.PRUNED, TrialState.FAIL):
+        study.tell(study.ask(), state=state)
+    assert [run.state for run in StudyReader().runs(study, read_trials(study))] == ["pruned", "failed"]
+
+
+def test_the_space_holds_roles_with_numbers_only() -> None:
+    reader = StudyReader({"eta": "lr"})
+    known = {"eta": FLOAT, "batch_size": optuna.distributions.CategoricalDistribution(["small", "large"])}
+    assert set(reader.space(known)) == {"lr"}

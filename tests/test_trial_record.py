@@ -1,0 +1,103 @@
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from optuna_discipline import EpochLog
+from optuna_discipline import TrialReporter
+from optuna_discipline import trial_record
+from optuna_discipline.trial_record import best_run
+from optuna_discipline.trial_record import cost_in_full_trainings
+
+
+def _run(study: optuna.Study, epochs: int, value: float, *, done: int | None = None) -> None:
+    """Run a trial of `epochs` epochs out of 8 that ends at `value`, or is pruned after `done` epochs."""
+    trial = study.ask()
+    trial.study.sampler = optuna.samplers.RandomSampler(seed=0)
+    study.enqueue_trial({"epochs": epochs})
+    study.tell(trial, state=TrialState.FAIL)
+    trial = study.ask()
+    trial.suggest_int("epochs", 1, 8)
+    for epoch in range(epochs if done is None else done):
+        trial.report(value, epoch)
+    study.tell(trial, value if done is None else None, state=None if done is None else TrialState.PRUNED)
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_rows_survive_every_storage_with_their_broken_numbers(storage: str | None, tmp_path: Path) -> None:
+    url = None if storage is None else f"sqlite:///{tmp_path / 's.db'}"
+    study = optuna.create_study(storage=url)
+    trial = study.ask()
+    reporter = TrialReporter(trial, n_epochs=3, n_classes=10)
+    logs = (EpochLog(0, 0.1, 1.0, 2.0, 0.5), EpochLog(1, None, math.nan, math.inf), EpochLog(2, 0.1, None, -1.0))
+    for log in logs:
+        reporter.report(log)
+    curve = trial_record.read_curve(study.trials[0])
+    assert curve is not None
+    assert (curve.n_epochs, curve.n_classes) == (3, 10)
+    assert curve.logs[0] == logs[0]
+    assert math.isnan(curve.logs[1].train_loss or 0)
+    assert curve.logs[1].val_loss == math.inf
+    assert curve.logs[2] == logs[2]
+
+
+def test_trials_of_others_and_damaged_rows_have_no_curve() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.report(1.0, 0)
+    study._storage.set_trial_system_attr(trial._trial_id, f"{trial_record.ROW_PREFIX}0", ["x", 1])
+    study._storage.set_trial_system_attr(trial._trial_id, f"{trial_record.ROW_PREFIX}x", [1, 1, 1, 1, 1, 0])
+    study._storage.set_trial_system_attr(trial._trial_id, trial_record.CLAIM_KEY, "nonsense")
+    study._storage.set_trial_system_attr(trial._trial_id, trial_record.RUN_KEY, 3)
+    assert trial_record.read_curve(study.trials[0]) is None
+    assert trial_record.read_claim(study.trials[0]) is None
+    assert trial_record.read_run(study.trials[0]) == {}
+
+
+def test_a_retried_trial_does_not_inherit_the_rows_of_its_former_self() -> None:
+    study = optuna.create_study()
+    first = study.ask()
+    TrialReporter(first, n_epochs=4).report(EpochLog(0, 0.1, math.nan, math.nan))
+    study.tell(first, state=TrialState.FAIL)
+    attributes = {**study.trials[0].system_attrs, "failed_trial": 0}
+    study.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs=attributes))
+    again = study.ask()
+    TrialReporter(again, n_epochs=4).report(EpochLog(1, 0.1, 0.5, 0.5))
+    assert [row.log.epoch for row in trial_record.read_rows(study.trials[1])] == [1]
+
+
+def test_the_best_run_is_a_full_training_where_there_is_one() -> None:
+    study = optuna.create_study()
+    assert best_run(study) is None
+    _run(study, 2, 0.1)
+    assert best_run(study).value == 0.1  # type: ignore[union-attr]
+    _run(study, 8, 0.4)
+    _run(study, 8, 0.3)
+    _run(study, 8, 0.0, done=3)
+    assert best_run(study).value == 0.3  # type: ignore[union-attr]
+
+
+def test_the_best_run_follows_the_direction() -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in (0.4, 0.6, 0.5):
+        _run(study, 8, value)
+    assert best_run(study).value == 0.6  # type: ignore[union-attr]
+
+
+def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
+    study = optuna.create_study()
+    assert cost_in_full_trainings(study) == 0
+    _run(study, 2, 0.1)
+    _run(study, 8, 0.4)
+    _run(study, 8, 0.4, done=4)
+    assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1 + 0.5)
+    study.set_user_attr(trial_record.RANGE_TEST_KEY, {"lrs": [0.1] * 50, "planned_steps": 100})
+    assert cost_in_full_trainings(study) == pytest.approx(2.25)
+
+
+@pytest.mark.parametrize("value", [None, 0.5, math.inf, -math.inf])
+def test_numbers_are_encoded_and_decoded(value: float | None) -> None:
+    assert trial_record.decode(trial_record.encode(value)) == value
+    assert trial_record.encode(math.nan) == "nan"
