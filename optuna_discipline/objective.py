@@ -13,6 +13,8 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
+# A loss this many times that of chance, or of the first epoch, is reported as that much; the row keeps the number.
+CLIP = 10.0
 METRICS = ("val_loss", "val_accuracy", "train_loss")
 
 
@@ -112,10 +114,14 @@ class TrialReporter:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
         self._trial = trial
         self._metric = metric
+        self._limit = CLIP * math.log(n_classes) if n_classes is not None and metric != "val_accuracy" else None
         _write_run(trial, n_epochs, metric, n_classes)
 
     def report(self, log: EpochLog) -> None:
         """Write the epoch's row, report its metric, ask the pruner: two storage writes.
+
+        A loss over ten times that of chance (of the first epoch, where `n_classes` is not known) is reported as ten
+        times that, so that one diverged run does not flatten every plot; the row keeps the number.
 
         Raises:
             optuna.TrialPruned: If the pruner says so.
@@ -124,7 +130,9 @@ class TrialReporter:
         value = getattr(log, self._metric)
         if value is None:
             raise ValueError(f"`log` must hold the reporter's metric {self._metric!r}, but it is None in {log!r}.")
-        _report(self._trial, log, value)
+        if self._limit is None and math.isfinite(value):
+            self._limit = CLIP * abs(value)
+        _report(self._trial, log, value, limit=self._limit)
 
 
 def report_epoch(
@@ -163,11 +171,12 @@ def report_epoch(
     _report(trial, log, float(reported))
 
 
-def _report(trial: BaseTrial, log: EpochLog, value: float) -> None:
+def _report(trial: BaseTrial, log: EpochLog, value: float, *, limit: float | None = None) -> None:
+    """Write the row as it is; report a value beyond the limit as the limit, or one run would flatten every plot."""
     if isinstance(trial, optuna.Trial):
         differs = None if value == log.val_loss else value
         trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
-    trial.report(float(value), log.epoch)
+    trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
     if trial.should_prune():
         raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
 

@@ -68,6 +68,18 @@ def test_the_metric_is_what_is_reported() -> None:
     assert read_rows(study.trials[0])[0].value == 0.7
 
 
+def test_an_exploded_loss_is_clipped_in_the_report_and_kept_in_the_row() -> None:
+    study = optuna.create_study()
+    reporter = TrialReporter(study.ask(), n_epochs=4)
+    for epoch, loss in enumerate((2.0, 1e20, math.inf, 1.0)):
+        reporter.report(EpochLog(epoch, 0.1, 1.0, loss))
+    assert study.trials[0].intermediate_values == {0: 2.0, 1: 20.0, 2: 20.0, 3: 1.0}
+    assert [row.log.val_loss for row in read_rows(study.trials[0])] == [2.0, 1e20, math.inf, 1.0]
+    known = TrialReporter(study.ask(), n_epochs=1, n_classes=10)
+    known.report(EpochLog(0, 0.1, 1e9, 1e9))
+    assert study.trials[1].intermediate_values[0] == pytest.approx(23.0, abs=0.1)
+
+
 def test_the_one_line_form_takes_another_metric_and_starts_anywhere() -> None:
     study = optuna.create_study()
     report_epoch(study.ask(), 3, val_loss=1.0, value=0.2, n_epochs=5)

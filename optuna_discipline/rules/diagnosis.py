@@ -70,7 +70,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         DisciplineError: If it holds too little to say anything.
 
     >>> from optuna_discipline.rules.curve import EpochLog
-    >>> logs = tuple(EpochLog(i, 0.1, 1 / (i + 1), 1 / (i + 1) + 0.1) for i in range(8))
+    >>> logs = tuple(EpochLog(i, 0.1, 1 - i / 10, 1.1 - i / 10) for i in range(8))
     >>> diagnose(LossCurve(logs, n_epochs=8)).verdict.name
     'UNDERFITTING'
     """

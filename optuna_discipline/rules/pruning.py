@@ -85,9 +85,9 @@ def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
     A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
-    classes are known, else three times the first epoch); or one that is back at its start for three epochs and a tenth of the run after having
-    left it. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
-    densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    classes are known, else three times the first epoch); or one that is back at its start for three epochs and a tenth
+    of the run after having left it. A validation loss is asked only where there is no training loss, and only for NaN
+    and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
     if not len(curve):
         return None
@@ -143,7 +143,7 @@ def has_falling_lr(curve: LossCurve) -> bool:
     return (
         curve.n_epochs >= MIN_EPOCHS
         and len(lr) >= MIN_RATES
-        and bool(np.all(lr[1:] <= 1.1 * np.minimum.accumulate(lr)[:-1]))
+        and bool(np.all(lr[1:] / 1.1 <= np.minimum.accumulate(lr)[:-1]))
     )
 
 

@@ -64,6 +64,8 @@ def _figures(study: Study) -> dict[str, Any]:
     figures = {RECIPE_ID: recipe.plot_recipe(study), RANGE_TEST_ID: range_test.plot_range_test(study)}
     best = trial_record.best_run(study)
     figures[CURVE_ID] = loss_curve.plot_loss_curve([] if best is None else best)
+    for number, figure in enumerate(figures.values(), start=1):  # the page shows them in any order
+        figure.update_layout(title_text=f"{number}. {figure.layout.title.text}")
     return figures
 
 
