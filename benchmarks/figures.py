@@ -32,21 +32,14 @@ def main() -> int:
     figure = plot_recipe(study)
     figure.update_layout(paper_bgcolor="white", width=WIDTH, height=HEIGHT, font={"color": "#333"})
     FIGURES.mkdir(exist_ok=True)
+    target = FIGURES / "digits_study.png"
+    body = figure.to_html(full_html=False, config={"displayModeBar": False})
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "figure.html"
-        page.write_text(
-            f"<body style='margin:0'>{figure.to_html(full_html=False, config={'displayModeBar': False})}</body>",
-            encoding="utf-8",
-        )
-        target = FIGURES / "digits_study.png"
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        command += [
-            f"--window-size={WIDTH},{HEIGHT}",
-            "--virtual-time-budget=5000",
-            f"--screenshot={target}",
-            page.as_uri(),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        page.write_text(f"<body style='margin:0'>{body}</body>", encoding="utf-8")
+        place = [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={target}", page.as_uri()]
+        subprocess.run([browser, *flags, *place], check=True, capture_output=True)
     print(target)
     return 0
 

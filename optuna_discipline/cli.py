@@ -158,7 +158,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     scores = {}
     if task.test is not None and not arguments.no_compare:
         seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
-        settings: dict[str, Any] = {"epochs": arguments.epochs, "seeds": seeds, "device": device}
+        epochs = int(best.params["epochs"])
+        settings: dict[str, Any] = {"epochs": epochs, "seeds": seeds, "device": device}
         scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
         scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
     report = _write_report(study, arguments.out)
@@ -261,7 +262,7 @@ def _print_result(
     print(f"  {summary.params_text(best)}")
     print(f"  The search cost {cost:.1f} full trainings in {len(study.trials)} trials; the default below cost none.")
     if scores:
-        print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {arguments.epochs} epochs a training")
+        print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {best.params['epochs']} epochs a training")
         print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
         print(f"  untuned default, constant lr 0.01  {scores['default'].summary()}")
     if arguments.storage or report is not None:

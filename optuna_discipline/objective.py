@@ -10,6 +10,9 @@ import optuna
 from optuna.trial import BaseTrial
 
 from optuna_discipline import trial_record
+from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import EpochLog
 
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
@@ -59,6 +62,7 @@ def suggest_hyperparams(
     Raises:
         ValueError: If a bound is not a positive finite number, or low exceeds high.
     """
+    check_type("trial", trial, BaseTrial)
     low_lr, high_lr = _bounds("lr", lr)
     low_m, high_m = _bounds("momentum", momentum, zero=True)
     low_wd, high_wd = _bounds("weight_decay", weight_decay, zero=isinstance(weight_decay, int | float))
@@ -69,7 +73,7 @@ def suggest_hyperparams(
         raise ValueError(f"`momentum` must be below 1, but got {momentum!r}.")
     sizes: list[Any] = list(batch_size) if isinstance(batch_size, list | tuple | range) else [batch_size]
     for size in sizes or [0]:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if not is_count(size):
             raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
     return HyperParams(
         max_lr=trial.suggest_float("lr", low_lr, high_lr, log=True),
@@ -108,8 +112,9 @@ class TrialReporter:
     def __init__(
         self, trial: BaseTrial, *, n_epochs: int, metric: Metric = "val_loss", n_classes: int | None = None
     ) -> None:
-        if isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1:
+        if not is_count(n_epochs):
             raise ValueError(f"`n_epochs` must be a positive integer, but got {n_epochs!r}.")
+        check_type("trial", trial, BaseTrial)
         if metric not in METRICS:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
         self._trial = trial
@@ -127,6 +132,7 @@ class TrialReporter:
             optuna.TrialPruned: If the pruner says so.
             ValueError: If the log lacks the metric.
         """
+        check_type("log", log, EpochLog)
         value = getattr(log, self._metric)
         if value is None:
             raise ValueError(f"`log` must hold the reporter's metric {self._metric!r}, but it is None in {log!r}.")
@@ -161,9 +167,12 @@ def report_epoch(
         ValueError: If neither `val_loss` nor `value` is given, or `n_epochs` is no positive integer.
     """
     reported = val_loss if value is None else value
+    check_type("trial", trial, BaseTrial)
+    if value is not None and not is_number(value):
+        raise ValueError(f"`value` must be a number or None, but got {value!r}.")
     if reported is None:
         raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
-    if n_epochs is not None and (isinstance(n_epochs, bool) or not isinstance(n_epochs, int) or n_epochs < 1):
+    if n_epochs is not None and not is_count(n_epochs):
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
     log = EpochLog(epoch, lr, train_loss, val_loss)
     if epoch == 0 or not _has_run(trial):

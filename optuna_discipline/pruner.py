@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.pruning import compares_with_peers
@@ -38,7 +39,7 @@ class DisciplinedPruner(BasePruner):
     """
 
     def __init__(self, *, slack: float = 0.1) -> None:
-        if isinstance(slack, bool) or not isinstance(slack, int | float) or not 0 <= slack < math.inf:
+        if not (is_number(slack) and 0 <= slack < math.inf):
             raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
         self._slack = slack
         self._peers: dict[tuple[str, int], LossCurve | None] = {}  # a cache of finished trials, rebuilt when lost

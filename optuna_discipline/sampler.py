@@ -22,6 +22,7 @@ from optuna_discipline import refinement
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
@@ -80,9 +81,13 @@ class DisciplinedSampler(BaseSampler):
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,
     ) -> None:
-        _check("recipe", recipe, Recipe)
-        _check("refine_sampler", refine_sampler, BaseSampler)
-        _check("independent_sampler", independent_sampler, BaseSampler)
+        for name, value, kind in (
+            ("recipe", recipe, Recipe),
+            ("refine_sampler", refine_sampler, BaseSampler),
+            ("independent_sampler", independent_sampler, BaseSampler),
+        ):
+            if value is not None:
+                check_type(name, value, kind)
         if range_test is not None and not isinstance(range_test, RangeTest) and not callable(range_test):
             raise TypeError(f"`range_test` must be a RangeTest or a function that returns one, but got {range_test!r}.")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
@@ -305,8 +310,3 @@ def _fail(study: Study, trial: FrozenTrial) -> None:
     """Fail the trial of an exception in `before_trial`; Optuna would leave it running for ever."""
     if not trial.state.is_finished():
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _check(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"`{name}` must be a {kind.__name__} or None, but got {type(value).__name__}: {value!r}.")

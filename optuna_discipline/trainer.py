@@ -16,6 +16,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import TrialReporter
 from optuna_discipline.objective import suggest_hyperparams
+from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 from optuna_discipline.rules.candidates import complexity_of
 from optuna_discipline.rules.lr_choice import RangeTest
@@ -86,7 +87,7 @@ class Trainer:
         torch = require("torch", extra="torch")
         if not callable(self.build_model):
             raise ValueError(f"`build_model` must be a function that returns a module, but got {self.build_model!r}.")
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
+        if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):
             raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")

@@ -110,19 +110,15 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
 
 
 def best_run(study: Study) -> FrozenTrial | None:
-    """Return the best finished full-length trial; of a study without any, the best finished one; None without one.
+    """Return the best finished trial, the first of equals; None without one that ended at a number.
 
-    Short cycles answer the stages' questions; their losses are not what a full training reaches.
+    A short cycle is a complete training, and its epochs are part of its configuration: where full trainings overfit,
+    a short one is best, and says so.
     """
-    trials = [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if trial.value is not None and math.isfinite(trial.value)
-    ]
-    longest = max((epochs_of(trial) for trial in trials), default=0)
     sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-    full = [trial for trial in trials if epochs_of(trial) == longest]
-    return min(full, key=lambda trial: sign * (trial.value or 0.0), default=None)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
+    return min(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 def cost_in_full_trainings(study: Study) -> float:

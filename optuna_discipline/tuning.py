@@ -17,6 +17,8 @@ from optuna.trial import TrialState
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
 from optuna_discipline.pruner import DisciplinedPruner
+from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.trainer import OptimizerName
@@ -56,8 +58,8 @@ def tune(
     """Tune learning rate, momentum, weight decay and batch size of a network by the discipline.
 
     One LR range test, then short complete 1cycle trainings stage by stage, full-length ones to confirm, then a
-    model-based refinement for as long as you let it. The best configuration is in `study.best_trial.params`; the runs
-    at full length are those whose `epochs` is the largest.
+    model-based refinement for as long as you let it. The best configuration is in `study.best_trial.params`, its
+    `epochs` among them: where full trainings overfit, a short one may be best.
 
     Args:
         build_model: Called without arguments, or with the trial if it takes one argument (to suggest its own
@@ -95,9 +97,9 @@ def tune(
     """
     if (n_trials is None) == (budget is None):
         raise ValueError(f"give one of `n_trials` and `budget`, but got {n_trials=}, {budget=}.")
-    if n_trials is not None and (isinstance(n_trials, bool) or not isinstance(n_trials, int) or n_trials < 1):
+    if n_trials is not None and not is_count(n_trials):
         raise ValueError(f"`n_trials` must be a positive integer, but got {n_trials!r}.")
-    if budget is not None and not 0 < budget < math.inf:
+    if budget is not None and not (is_number(budget) and 0 < budget < math.inf):
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")

@@ -312,7 +312,7 @@ def test_before_trial_may_be_called_again_on_a_live_trial() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"recipe": "fast"}, TypeError, "`recipe` must be a Recipe or None"),
+        ({"recipe": "fast"}, TypeError, "`recipe` must be a Recipe, but got str"),
         ({"roles": {"alpha": "colour"}}, ValueError, "`roles` must give one of"),
         ({"roles": ["alpha"]}, TypeError, "`roles` must map names to roles"),
         ({"range_test": 0.1}, TypeError, "`range_test` must be a RangeTest or a function"),

@@ -68,15 +68,14 @@ def test_a_retried_trial_does_not_inherit_the_rows_of_its_former_self() -> None:
     assert [row.log.epoch for row in trial_record.read_rows(study.trials[1])] == [1]
 
 
-def test_the_best_run_is_a_full_training_where_there_is_one() -> None:
+def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
     study = optuna.create_study()
     assert best_run(study) is None
-    _run(study, 2, 0.1)
-    assert best_run(study).value == 0.1  # type: ignore[union-attr]
-    _run(study, 8, 0.4)
-    _run(study, 8, 0.3)
+    for epochs, value in ((8, 0.4), (2, 0.3), (8, 0.35)):
+        _run(study, epochs, value)
     _run(study, 8, 0.0, done=3)
-    assert best_run(study).value == 0.3  # type: ignore[union-attr]
+    study.tell(study.ask(), float("-inf"))
+    assert best_run(study).params == {"epochs": 2}  # type: ignore[union-attr]
 
 
 def test_the_best_run_follows_the_direction() -> None:

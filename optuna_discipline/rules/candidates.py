@@ -6,6 +6,8 @@ from typing import Any
 from typing import Literal
 from typing import Protocol
 
+from optuna_discipline.rules.arguments import is_number
+
 Complexity = Literal["shallow", "moderate", "complex"]
 
 DEFAULT_MOMENTUM = 0.95
@@ -44,7 +46,7 @@ def momentum_candidates(low: float = 0.0, high: float = 1.0) -> tuple[float, ...
     >>> momentum_candidates(0.92, 0.98)
     (0.97, 0.95)
     """
-    if not 0 <= low <= high <= 1:
+    if not (is_number(low) and is_number(high) and 0 <= low <= high <= 1):
         raise ValueError(f"`low` and `high` must satisfy 0 <= low <= high <= 1, but got {low=}, {high=}.")
     return tuple(m for m in MOMENTA if low <= m <= high)
 
@@ -119,7 +121,7 @@ def bisect_exponent(low: float, high: float) -> float:
     0.000316
     """
     for name, value in (("low", low), ("high", high)):
-        if not 0 < value < math.inf:
+        if not (is_number(value) and 0 < value < math.inf):
             raise ValueError(f"`{name}` must be a positive finite number, but got {value!r}.")
     return math.sqrt(low) * math.sqrt(high)
 
@@ -140,7 +142,7 @@ def epochs_at_equal_time(epochs: int, seconds_per_epoch: float, candidate_second
         ("seconds_per_epoch", seconds_per_epoch),
         ("candidate_seconds_per_epoch", candidate_seconds_per_epoch),
     ):
-        if not 0 < value < math.inf:
+        if not (is_number(value) and 0 < value < math.inf):
             raise ValueError(f"`{name}` must be a positive finite number, but got {value!r}.")
     return max(1, round(epochs * seconds_per_epoch / candidate_seconds_per_epoch))
 
@@ -152,7 +154,7 @@ def _judge(n_parameters: int | None, n_samples: int | None, n_classes: int | Non
         ("n_classes", n_classes),
         ("depth", depth),
     ):
-        if value is not None and not 1 <= value < math.inf:
+        if value is not None and not (is_number(value) and 1 <= value < math.inf):
             raise ValueError(f"`{name}` must be a number from 1 on or None, but got {value!r}.")
     large_data = (n_samples or 0) >= COMPLEX_SAMPLES or (n_classes or 0) >= 500
     if depth is not None:

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
+from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.arguments import is_number
+
 FloatArray = NDArray[np.float64]
 
 
@@ -35,6 +39,10 @@ class EpochLog:
     def __post_init__(self) -> None:
         if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
             raise ValueError(f"`epoch` must be an integer from 0 on, but got {self.epoch!r}.")
+        for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
+            value = getattr(self, name)
+            if value is not None and not is_number(value):
+                raise ValueError(f"`{name}` must be a number (NaN and inf are) or None, but got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,12 @@ class LossCurve:
     def __post_init__(self) -> None:
         first: dict[int, EpochLog] = {}
         for log in self.logs:
+            check_type("logs", log, EpochLog)
             first.setdefault(log.epoch, log)
         logs = tuple(first[epoch] for epoch in sorted(first))
-        if isinstance(self.n_epochs, bool) or not isinstance(self.n_epochs, int) or self.n_epochs < 1:
+        if not is_count(self.n_epochs):
             raise ValueError(f"`n_epochs` must be a positive integer, but got {self.n_epochs!r}.")
-        if self.n_classes is not None and not self.n_classes >= 2:
+        if self.n_classes is not None and not (is_count(self.n_classes) and self.n_classes >= 2):
             raise ValueError(f"`n_classes` must be at least 2 or None, but got {self.n_classes!r}.")
         object.__setattr__(self, "logs", logs)
         if logs:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
@@ -74,8 +75,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     >>> diagnose(LossCurve(logs, n_epochs=8)).verdict.name
     'UNDERFITTING'
     """
-    if not isinstance(curve, LossCurve):
-        raise TypeError(f"`curve` must be a LossCurve, but got {type(curve).__name__}: {curve!r}.")
+    check_type("curve", curve, LossCurve)
     broken = why_diverged(curve)
     if broken is not None:
         last = curve.train_loss[-1] if curve.has_train_loss else curve.val_loss[-1]

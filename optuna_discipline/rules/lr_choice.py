@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
@@ -129,6 +130,7 @@ class RangeTest:
         Raises:
             ValueError: If a required key is missing.
         """
+        check_type("data", data, Mapping)
         missing = {"lrs", "train_loss", "stop_reason"} - set(data)
         if missing:
             raise ValueError(f"`data` must be a dict written by `RangeTest.to_dict`, but lacks {sorted(missing)}.")
@@ -157,6 +159,7 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
     Returns:
         A choice inside the tested range, or a refusal (`max_lr=None`) whose reason says what to do; never an exception.
     """
+    check_type("range_test", range_test, RangeTest)
     lrs, losses, initial, which = _read(range_test)
     broken = _first_broken(range_test, lrs, losses)
     if broken < MIN_EVALUATIONS:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
@@ -51,7 +53,8 @@ def should_stop(curve: LossCurve, peers: Sequence[LossCurve] = (), *, slack: flo
     Raises:
         ValueError: If `slack` is not a finite number from 0 on.
     """
-    if not 0 <= slack < math.inf:
+    check_type("curve", curve, LossCurve)
+    if not (is_number(slack) and 0 <= slack < math.inf):
         raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
     broken = why_diverged(curve)
     if broken is not None:

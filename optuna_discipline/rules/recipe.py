@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.candidates import MOMENTA
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.candidates import Complexity
@@ -61,14 +63,14 @@ class Recipe:
         unknown = set(self.stages) - set(STAGE_NAMES)
         if unknown or not self.stages or "refine" in self.stages[:-1]:
             raise ValueError(f"`stages` must be of {STAGE_NAMES} with 'refine' last, but got {self.stages!r}.")
-        if not 0 < self.short <= 1:
+        if not (is_number(self.short) and 0 < self.short <= 1):
             raise ValueError(f"`short` must be in (0, 1], but got {self.short!r}.")
         if self.complexity is not None and self.complexity not in WEIGHT_DECAYS:
             words = tuple(WEIGHT_DECAYS)
             raise ValueError(f"`complexity` must be one of {words} or None, but got {self.complexity!r}.")
-        if not self.momenta or not all(0 <= m < 1 for m in self.momenta):
+        if not self.momenta or not all(is_number(m) and 0 <= m < 1 for m in self.momenta):
             raise ValueError(f"`momenta` must be numbers in [0, 1), but got {self.momenta!r}.")
-        if not 1 < self.lr_factor < math.inf:
+        if not (is_number(self.lr_factor) and 1 < self.lr_factor < math.inf):
             raise ValueError(f"`lr_factor` must be above 1, but got {self.lr_factor!r}.")
 
 
@@ -89,6 +91,7 @@ def next_params(
         choice: What the range test says, if there was one.
         skip: Take a later one of the equally good proposals; used to get out of a rival worker's way.
     """
+    check_type("recipe", recipe, Recipe)
     search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice)
     for index, stage in enumerate(recipe.stages):
         options = search.plan(stage, index)

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from optuna_discipline.rules.arguments import is_number
+
 Tail = Literal["author", "paper"]
 Anneal = Literal["linear", "cos"]
 
@@ -53,26 +55,26 @@ class OneCycle:
     anneal: Anneal = "linear"
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.max_lr) and 0 < self.max_lr < math.inf):
+        if not (is_number(self.max_lr) and 0 < self.max_lr < math.inf):
             raise ValueError(f"`max_lr` must be a finite number above 0, but got {self.max_lr!r}.")
         if isinstance(self.total_steps, bool) or not _is_integer(self.total_steps) or self.total_steps < 1:
             raise ValueError(
                 f"`total_steps` must be an integer from 1 on (epochs * steps per epoch), but got {self.total_steps!r}."
             )
-        if not (_is_number(self.div_factor) and 1 < self.div_factor < math.inf):
+        if not (is_number(self.div_factor) and 1 < self.div_factor < math.inf):
             raise ValueError(f"`div_factor` = max_lr / base_lr must be above 1, but got {self.div_factor!r}.")
-        if not (_is_number(self.final_div_factor) and 1 <= self.final_div_factor < math.inf):
+        if not (is_number(self.final_div_factor) and 1 <= self.final_div_factor < math.inf):
             raise ValueError(f"`final_div_factor` must be at least 1, but got {self.final_div_factor!r}.")
         if self.step_size is not None and not (
-            _is_number(self.step_size) and 0 < self.step_size <= self.total_steps / 2
+            is_number(self.step_size) and 0 < self.step_size <= self.total_steps / 2
         ):
             raise ValueError(
                 f"`step_size` is half a cycle and must be in (0, total_steps / 2], "
                 f"but got {self.step_size!r} with total_steps={self.total_steps}."
             )
-        if not (_is_number(self.max_momentum) and 0 <= self.max_momentum < 1):
+        if not (is_number(self.max_momentum) and 0 <= self.max_momentum < 1):
             raise ValueError(f"`max_momentum` must be in [0, 1), but got {self.max_momentum!r}.")
-        if not (_is_number(self.base_momentum) and 0 <= self.base_momentum <= self.max_momentum):
+        if not (is_number(self.base_momentum) and 0 <= self.base_momentum <= self.max_momentum):
             raise ValueError(
                 f"`base_momentum` must be in [0, max_momentum], "
                 f"but got base_momentum={self.base_momentum!r}, max_momentum={self.max_momentum!r}."
@@ -140,10 +142,6 @@ class OneCycle:
         if self.anneal == "cos":
             fraction = (1 - math.cos(math.pi * fraction)) / 2
         return start + (end - start) * fraction
-
-
-def _is_number(value: object) -> bool:
-    return hasattr(value, "__float__") and not isinstance(value, bool)
 
 
 def _is_integer(value: object) -> bool:

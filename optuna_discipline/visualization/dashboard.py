@@ -53,7 +53,7 @@ def as_markdown(told: Story) -> str:
             where = "" if row.best_trial is None else str(row.best_trial)
             cells = (f"{row.stage}: {row.purpose}", row.n_trials, row.tried, best, where)
             lines.append("| " + " | ".join(_text(str(cell)) for cell in cells) + " |")
-        lines += ["", "Short cycles answer a stage's question; only full trainings count for the best.", ""]
+        lines += ["", "Short cycles answer a stage's question; their epochs are part of the configuration.", ""]
     for title, entries in (("Mind", told.warnings), ("Next", told.next_steps)):
         if entries:
             lines += [f"## {title}", "", *(f"- {_text(entry)}" for entry in entries), ""]

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.visualization import style
 
 HOVER_TRIALS = 200
@@ -35,7 +36,7 @@ class RecipePlot:
 
     Attributes:
         points: Trials that have ended, the latest `MAX_TRIALS`.
-        best: Number of the best full-length trial, None without one.
+        best: Number of the best finished trial, None without one.
         ceiling: Values above it stand at it; None if all are shown.
         left_out: Trials that the plot does not show: running, failed without a value, or too old.
     """
@@ -58,8 +59,7 @@ def plot_recipe(study: Study) -> Any:
 
 def collect(study: Study) -> RecipePlot:
     """Return the ended trials by stage."""
-    if not isinstance(study, Study):
-        raise TypeError(f"`study` must be an Optuna study, but got {type(study).__name__}.")
+    check_type("study", study, Study)
     trials = study.get_trials(deepcopy=False)
     full = max((trial_record.epochs_of(trial) for trial in trials), default=0.0)
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.values is not None]
@@ -103,7 +103,7 @@ def draw(plot: RecipePlot) -> Any:
     if best is not None:
         made.add_trace(
             go.Scatter(
-                x=[best.number], y=[_shown(best.value, plot.ceiling)], mode="markers", name="best full training",
+                x=[best.number], y=[_shown(best.value, plot.ceiling)], mode="markers", name="best",
                 hoverinfo="skip", marker={"symbol": "circle-open", "size": 20, "color": style.INK},
             )
         )  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna_discipline._imports import require
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.visualization import style
 
@@ -29,8 +30,7 @@ def plot_schedule(schedule: OneCycle) -> Any:
 
 def collect(schedule: OneCycle) -> SchedulePlot:
     """Return the schedule at a few hundred steps, the corners of the cycle among them."""
-    if not isinstance(schedule, OneCycle):
-        raise TypeError(f"`schedule` must be a OneCycle, but got {type(schedule).__name__}.")
+    check_type("schedule", schedule, OneCycle)
     corners = {round(schedule.half), round(2 * schedule.half)}
     steps = sorted({*style.thinned(range(schedule.total_steps)), *corners} & set(range(schedule.total_steps)))
     return SchedulePlot(

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.space import ROLE_NAMES
@@ -48,7 +49,7 @@ class Story:
 
     Attributes:
         headline: One sentence: what came out.
-        best_params: Parameters of the best full training, by name.
+        best_params: Parameters of the best training, by name.
         best_trial: Its number.
         range_test: The reason of the range test's choice, None without one.
         stages: One row a stage, in the order in which they began.
@@ -69,8 +70,7 @@ class Story:
 
 def collect(study: Study) -> Story:
     """Return what a study says; one without trials or stages says so."""
-    if not isinstance(study, Study):
-        raise TypeError(f"`study` must be an Optuna study, but got {type(study).__name__}.")
+    check_type("study", study, Study)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
     cost = trial_record.cost_in_full_trainings(study)
@@ -97,8 +97,9 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         return f"No training has finished yet; {len(trials)} trials have been started."
     metric = trial_record.read_run(best).get("metric") or "objective"
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
+    length = f", a training of {trial_record.epochs_of(best):g} epochs," if trial_record.epochs_of(best) else ","
     return (
-        f"The {word} {metric.replace('_', ' ')} of a full training is {show(best.value)}, in trial {best.number}, "
+        f"The {word} {metric.replace('_', ' ')} is {show(best.value)}, in trial {best.number}{length} "
         f"after {len(trials)} trials that cost {cost:.1f} full trainings."
     )
 
@@ -134,6 +135,9 @@ def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None) -> list[str]:
         found.append(f"{failed} of {len(trials)} trials failed.")
     if best is None:
         return found
+    longest = max(trial_record.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+    if 0 < trial_record.epochs_of(best) < longest:
+        found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
         if ROLE_NAMES.get(name) in (None, "epochs"):
             continue

@@ -6,7 +6,7 @@ from optuna_discipline.visualization import story
 
 def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) -> None:
     told = story.collect(study)
-    assert told.headline.startswith(f"The lowest val loss of a full training is {told.stages[0].best_value and ''}")
+    assert told.headline.startswith(f"The lowest val loss is {story.show(study.best_value)}, in trial")
     assert [row.stage for row in told.stages][:4] == ["lr", "confirm", "replicate", "momentum"]
     assert told.stages[3].tried == "0.9, 0.97, 0.99"
     assert told.best_params == study.trials[told.best_trial or 0].params
@@ -26,9 +26,17 @@ def test_warnings_name_failures_and_parameters_on_their_bound() -> None:
     )
 
 
+def test_a_short_training_that_beats_the_full_ones_is_a_warning() -> None:
+    study = optuna.create_study()
+    for epochs, value in ((2, 0.1), (8, 0.4)):
+        study.enqueue_trial({"epochs": epochs})
+        study.optimize(lambda t, value=value: value + 0 * t.suggest_int("epochs", 1, 8), n_trials=1)
+    assert "A short training is better than every full one" in story.collect(study).warnings[0]
+
+
 def test_empty_studies_say_so(empty: optuna.Study) -> None:
     told = story.collect(empty)
     assert told.headline == "No training has finished yet; 0 trials have been started."
     assert (told.best_trial, told.stages, told.cost) == (None, (), 0.0)
-    with pytest.raises(TypeError, match="`study` must be an Optuna study"):
+    with pytest.raises(TypeError, match="`study` must be a Study"):
         story.collect("study")  # type: ignore[arg-type]
