@@ -1,18 +1,23 @@
 """The command line: `optuna-discipline tune | range-test | report | diagnose | dashboard`."""
 
 import argparse
-import importlib
+import contextlib
 import json
 import os
+import shlex
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline import comparison
 from optuna_discipline import examples
@@ -20,8 +25,10 @@ from optuna_discipline import summary
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.exceptions import MissingExtraError
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.trainer import as_device
+from optuna_discipline.visualization import terminal
 
 USER_ERROR, INTERRUPTED = 2, 130
 COMPARISON_SEEDS = 3
@@ -43,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
-    except (DisciplineError, ValueError, TypeError, OSError, KeyError) as error:
+    except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError) as error:
         print(f"optuna-discipline: error: {_one_line(error)}", file=sys.stderr)
         return USER_ERROR
 
@@ -93,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "diagnose":
             command.add_argument("--json", action="store_true", help="print the verdicts as JSON")
         if name == "dashboard":
-            command.add_argument("--port", type=int, default=8080)
+            command.add_argument("--port", type=_port, default=8080, help="(default 8080)")
     return parser
 
 
@@ -108,25 +115,13 @@ def _add_task(command: argparse.ArgumentParser) -> None:
 
 def _load_task(arguments: argparse.Namespace) -> examples.Task:
     if arguments.task is not None:
-        return _user_task(arguments.task)
+        return examples.load_own_task(arguments.task)
     if arguments.data == "digits":
+        # So small a net gains little from a second thread, and waits for it long when another program has the core.
+        require("torch", extra="torch").set_num_threads(1)
         return examples.load_digits_task(seed=arguments.seed)
     samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
     return examples.load_fashion_mnist_task(arguments.data_root, samples=samples, seed=arguments.seed)
-
-
-def _user_task(target: str) -> examples.Task:
-    module_name, _, function_name = target.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        made = getattr(importlib.import_module(module_name), function_name)()
-        build_model, train, val = made
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"--task must be MODULE:FUNCTION, and the function return (build_model, train, val); "
-            f"{target!r} failed: {type(error).__name__}: {error}"
-        ) from error
-    return examples.Task(target, train, val, None, 0, build_model)  # type: ignore[arg-type]
 
 
 def _tune(arguments: argparse.Namespace) -> int:
@@ -134,10 +129,17 @@ def _tune(arguments: argparse.Namespace) -> int:
 
     task, device = _load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
+    _check_out(arguments.out)
     if not arguments.json:
-        limit = f"{n_trials} trials" if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
+        limit = (
+            terminal.counted(n_trials) if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
+        )
         print(f"Tuning a network on {task.name}: {limit}, {arguments.epochs} epochs a full training, on {device}.\n")
-    with _Progress(n_trials, quiet=arguments.json) as progress:
+    with (
+        _storage_errors(arguments.storage),
+        _noting_interruption() as interrupted,
+        _Progress(n_trials, quiet=arguments.json) as progress,
+    ):
         study = tune(
             task.build_model,
             task.train,
@@ -154,20 +156,31 @@ def _tune(arguments: argparse.Namespace) -> int:
         )
     best = trial_record.best_run(study)
     if best is None:
+        if interrupted:
+            return _interrupted(study, arguments)
         raise DisciplineError("no trial has finished: nothing to report")
     scores = {}
-    if task.test is not None and not arguments.no_compare:
+    if task.test is not None and not arguments.no_compare and not interrupted:
         seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
-        epochs = int(best.params["epochs"])
-        settings: dict[str, Any] = {"epochs": epochs, "seeds": seeds, "device": device}
+        settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
         scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
         scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
     report = _write_report(study, arguments.out)
+    if arguments.storage:
+        _publish(study)
     if arguments.json:
         print(json.dumps(summary.as_json(study, best, scores, report)))
     else:
         _print_result(study, best, scores, report, arguments)
-    return 0
+    return _interrupted(study, arguments) if interrupted else 0
+
+
+def _interrupted(study: Study, arguments: argparse.Namespace) -> int:
+    kept = (
+        "the study is kept, and the same command goes on" if arguments.storage else "without --storage nothing is kept"
+    )
+    print(f"\ninterrupted after {terminal.counted(len(study.trials))}: {kept}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _range_test(arguments: argparse.Namespace) -> int:
@@ -226,9 +239,38 @@ def _dashboard(arguments: argparse.Namespace) -> int:
     from optuna_discipline.visualization.dashboard import publish
 
     publish(_load_study(arguments))
-    print(f"Open http://127.0.0.1:{arguments.port}/dashboard (stop with Ctrl-C)")
-    require("optuna_dashboard", extra="dashboard").run_server(arguments.storage, port=arguments.port)
+    print(f"Open http://127.0.0.1:{arguments.port}/dashboard (stop with Ctrl-C)", flush=True)
+    try:
+        require("optuna_dashboard", extra="dashboard").run_server(arguments.storage, port=arguments.port)
+    except OSError as error:
+        raise DisciplineError(f"--port {arguments.port} cannot be served, choose another: {error}") from error
     return 0
+
+
+@contextlib.contextmanager
+def _noting_interruption() -> Iterator[list[bool]]:
+    """Note a Ctrl-C, which `tune` answers by returning the study as it stands."""
+    seen: list[bool] = []
+
+    def note(*_: object) -> None:
+        seen.append(True)
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+@contextlib.contextmanager
+def _storage_errors(url: str | None) -> Iterator[None]:
+    """Say in one line which storage does not work, and how a working one is written."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        found = _one_line(error.__cause__ or error)
+        raise DisciplineError(f"--storage {url} does not work, one such as sqlite:///study.db does: {found}") from error
 
 
 class _Progress:
@@ -255,12 +297,9 @@ def _print_result(
     study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
 ) -> None:
     print("\nWhat was decided")
-    for line in summary.decision_lines(study):
+    for line in terminal.decision_lines(study):
         print(f"  {line}")
-    cost = trial_record.cost_in_full_trainings(study)
-    print(f"\nBest configuration (trial {best.number}, validation loss {best.value:.4f})")
-    print(f"  {summary.params_text(best)}")
-    print(f"  The search cost {cost:.1f} full trainings in {len(study.trials)} trials; the default below cost none.")
+    print("", *terminal.best_lines(study, best), sep="\n")
     if scores:
         print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {best.params['epochs']} epochs a training")
         print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
@@ -272,7 +311,16 @@ def _print_result(
     if report is not None:
         print(f"  report  {report}")
     if arguments.storage:
-        print(f"  look    {_program()} dashboard --storage {arguments.storage} --study-name {study.study_name}")
+        words = [_program(), "dashboard", "--storage", arguments.storage, "--study-name", study.study_name]
+        print(f"  look    {shlex.join(words)}")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse now what would lose the report at the end of a long search."""
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out must be a folder for report.html, but {str(out)!r} is a file")
+        require("plotly.graph_objects", extra="plots")
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:
@@ -285,14 +333,20 @@ def _write_report(study: Study, out: Path | None) -> Path | None:
     return report
 
 
+def _publish(study: Study) -> None:
+    """Put note and pictures into the storage, so that any optuna-dashboard shows them; without it, do without."""
+    from optuna_discipline.visualization.dashboard import publish
+
+    with contextlib.suppress(MissingExtraError):
+        publish(study)
+
+
 def _load_study(arguments: argparse.Namespace) -> Study:
     url = arguments.storage
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
         raise DisciplineError(f"--storage {url}: there is no such file")
-    try:
+    with _storage_errors(url):
         names = optuna.get_all_study_names(url)
-    except Exception as error:
-        raise DisciplineError(f"--storage {url} cannot be opened: {_one_line(error)}") from error
     name = arguments.study_name or (names[0] if len(names) == 1 else None)
     if name not in names:
         wanted = "--study-name is needed" if name is None else f"--study-name {name!r} is unknown"
@@ -305,7 +359,7 @@ def _program() -> str:
     if shutil.which("optuna-discipline") is not None:
         return "optuna-discipline"
     beside = Path(sys.executable).with_name("optuna-discipline")
-    return os.path.relpath(beside) if beside.exists() else f"{sys.executable} -m optuna_discipline.cli"
+    return min(os.path.relpath(beside), str(beside), key=len)
 
 
 def _integer(option: str, text: str) -> int:
@@ -315,8 +369,16 @@ def _integer(option: str, text: str) -> int:
         raise ValueError(f"{option} must be a number or 'all', but got {text!r}") from None
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, but got {port}")
+    return port
+
+
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error).partition("\n[SQL")[0].partition("\n(Background")[0]
+    return " ".join(text.split()) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Real data and small networks to begin with: scikit-learn's digits and Fashion-MNIST."""
 
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ class Task:
         name: What it is.
         train: Inputs (n, 1, height, width) float32 with mean 0 and sd 1, targets (n,) int64.
         val: Likewise; choices are made on it.
-        test: Likewise; read once at the end.
+        test: Likewise; read once at the end. None where there is none.
         n_classes: Number of classes.
         build_model: Returns a fresh network.
     """
@@ -33,7 +35,7 @@ class Task:
     name: str
     train: tuple[Any, Any]
     val: tuple[Any, Any]
-    test: tuple[Any, Any]
+    test: tuple[Any, Any] | None
     n_classes: int
     build_model: Callable[[], Any]
 
@@ -80,6 +82,28 @@ def load_fashion_mnist_task(
     n_val = round(VALIDATION_SHARE * len(order))
     parts = [(train[0][part], train[1][part]) for part in (order[n_val:], order[:n_val])]
     return _task("Fashion-MNIST", [*parts, test], side=28)
+
+
+def load_own_task(target: str) -> Task:
+    """Return the task of a function of the user's: it returns (build_model, train, val), and there is no test part.
+
+    Args:
+        target: "module:function"; the module may lie in the current folder.
+
+    Raises:
+        ValueError: If there is no such function, or it returns something else.
+    """
+    module_name, _, function_name = target.partition(":")
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        build_model, train, val = getattr(importlib.import_module(module_name), function_name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"--task must be MODULE:FUNCTION, and the function return (build_model, train, val); "
+            f"{target!r} failed: {type(error).__name__}: {error}"
+        ) from error
+    return Task(target, train, val, None, 0, build_model)
 
 
 def _root(root: str | os.PathLike[str] | None) -> Path:

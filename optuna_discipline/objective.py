@@ -1,6 +1,7 @@
 """What an objective calls: suggest the four numbers, report an epoch, be pruned in its own loop."""
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -175,14 +176,17 @@ def report_epoch(
     if n_epochs is not None and not is_count(n_epochs):
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
     log = EpochLog(epoch, lr, train_loss, val_loss)
-    if epoch == 0 or not _has_run(trial):
+    if epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
         _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
     _report(trial, log, float(reported))
 
 
 def _report(trial: BaseTrial, log: EpochLog, value: float, *, limit: float | None = None) -> None:
-    """Write the row as it is; report a value beyond the limit as the limit, or one run would flatten every plot."""
-    if isinstance(trial, optuna.Trial):
+    """Write the row as it is; report a value beyond the limit as the limit, or one run would flatten every plot.
+
+    Of a repeated epoch the first row stays, as the first report does in Optuna (which warns).
+    """
+    if isinstance(trial, optuna.Trial) and not trial_record.has_row(_stored(trial), trial.number, log.epoch):
         differs = None if value == log.val_loss else value
         trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
     trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
@@ -197,10 +201,9 @@ def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: i
         )
 
 
-def _has_run(trial: BaseTrial) -> bool:
-    if not isinstance(trial, optuna.Trial):
-        return True
-    return trial_record.RUN_KEY in trial.study._storage.get_trial(trial._trial_id).system_attrs
+def _stored(trial: BaseTrial) -> Mapping[str, Any]:
+    """Return what the storage holds on a live trial, {} for one that has no storage."""
+    return trial.study._storage.get_trial_system_attrs(trial._trial_id) if isinstance(trial, optuna.Trial) else {}
 
 
 def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = False) -> tuple[float, float]:
@@ -208,8 +211,9 @@ def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = Fals
     try:
         low, high = pair
         numbers = not any(isinstance(x, bool | str) for x in (low, high)) and math.isfinite(low) and math.isfinite(high)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = False
     if not numbers or not low <= high or not (low > 0 or (zero and low == 0)):
-        raise ValueError(f"`{name}` must be one number or (low, high) with 0 < low <= high, but got {bounds!r}.")
+        rule = f"0 {'<=' if zero else '<'} low <= high"
+        raise ValueError(f"`{name}` must be one number or (low, high) with {rule}, but got {bounds!r}.")
     return float(low), float(high)

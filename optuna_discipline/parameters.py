@@ -48,14 +48,14 @@ def bounds_of(distribution: BaseDistribution) -> Bounds | None:
 
 
 def fit(distribution: BaseDistribution, value: float) -> Any:
-    """Return the value of `distribution` nearest to a number, as a plain Python value."""
+    """Return the value of `distribution` nearest to a number, as a plain Python value; nearest to NaN is the lowest."""
     if isinstance(distribution, CategoricalDistribution):
         bounds = bounds_of(distribution)
         nearest = bounds.clip(value) if bounds is not None else None
         return next((c for c in distribution.choices if c == nearest), distribution.choices[0])
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
-    inside = min(max(float(value), low), high)
+    inside = min(max(low, float(value)), high)  # in this order NaN gives low
     if step is not None and not (isinstance(distribution, IntDistribution) and distribution.log):
         inside = low + step * math.floor((inside - low) / step + 0.5)
     if isinstance(distribution, IntDistribution):

@@ -13,6 +13,8 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.pruning import Peer
+from optuna_discipline.rules.pruning import as_peer
 from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import should_stop
 
@@ -42,7 +44,7 @@ class DisciplinedPruner(BasePruner):
         if not (is_number(slack) and 0 <= slack < math.inf):
             raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
         self._slack = slack
-        self._peers: dict[tuple[str, int], LossCurve | None] = {}  # a cache of finished trials, rebuilt when lost
+        self._peers: dict[str, dict[int, Peer | None]] = {}  # finished trials by study and id, rebuilt when lost
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_peers": {}}
@@ -60,16 +62,15 @@ class DisciplinedPruner(BasePruner):
             _logger.info(f"Trial {trial.number} pruned: {decision.reason}.")
         return decision.stop
 
-    def _read_peers(self, study: Study, trial: FrozenTrial) -> list[LossCurve]:
-        peers = []
-        for other in study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,)):
-            key = (study.study_name, other._trial_id)
-            if key not in self._peers:
-                self._peers[key] = trial_record.read_curve(other)
-            curve = self._peers[key]
-            if curve is not None and other.number != trial.number:
-                peers.append(curve)
-        return peers
+    def _read_peers(self, study: Study, trial: FrozenTrial) -> list[Peer]:
+        others = study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,))
+        known = self._peers.setdefault(study.study_name, {})
+        for other in others:
+            if other._trial_id not in known:
+                curve = trial_record.read_curve(other)
+                known[other._trial_id] = None if curve is None else as_peer(curve)
+        own = trial._trial_id
+        return [peer for other in others if (peer := known[other._trial_id]) is not None and other._trial_id != own]
 
 
 def _reported(trial: FrozenTrial) -> LossCurve | None:

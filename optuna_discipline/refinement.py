@@ -126,7 +126,9 @@ class _Coordinates:
         coupled: float | None,
     ) -> None:
         self._original = dict(space)
-        self._roles = {name: roles[name] for name in space if name in roles}
+        bounds_by_name = {name: bounds_of(distribution) for name, distribution in space.items()}
+        # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
+        self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
         self._momentum = next((n for n, role in self._roles.items() if role == "momentum"), None)
         if coupled is None:
             self._momentum = None
@@ -134,13 +136,14 @@ class _Coordinates:
         self.space: dict[str, BaseDistribution] = {}
         for name, distribution in space.items():
             role = self._roles.get(name)
-            bounds = bounds_of(distribution)
+            bounds = bounds_by_name[name]
             if role is None or bounds is None:
                 self.space[name] = distribution
             elif isinstance(distribution, CategoricalDistribution):
                 self.space[name] = IntDistribution(0, len(distribution.choices) - 1)
             elif role == "momentum":
-                self.space[name] = FloatDistribution(math.log(1 - min(bounds.high, 0.999)), math.log(1 - bounds.low))
+                most = bounds.high if bounds.high < 1 else 0.999
+                self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - min(bounds.low, most)))
             else:
                 low, high = box.get(role, (bounds.low, bounds.high))
                 low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)

@@ -53,6 +53,12 @@ def write_row(storage: BaseStorage, trial_id: int, number: int, log: EpochLog, v
     storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [*(encode(x) for x in row), number])
 
 
+def has_row(system_attrs: Mapping[str, Any], number: int, epoch: int) -> bool:
+    """Return whether a trial has written an epoch itself; a row that it inherited from a former attempt is not its."""
+    stored = system_attrs.get(f"{ROW_PREFIX}{epoch}")
+    return isinstance(stored, list | tuple) and stored[-1:] == [number]
+
+
 def read_rows(trial: FrozenTrial) -> list[Row]:
     """Return the rows of a trial by epoch; damaged ones, and those of the trial that it retries, are left out."""
     rows = []
@@ -131,13 +137,20 @@ def cost_in_full_trainings(study: Study) -> float:
     full = max((_full_epochs(trial) for trial in trials), default=0.0)
     cost = 0.0
     for trial in trials:
-        done = len(trial.intermediate_values) or len(read_rows(trial))
+        done = _epochs_done(trial)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             cost += (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
     test = study.user_attrs.get(RANGE_TEST_KEY)
     if isinstance(test, dict) and test.get("planned_steps"):
         cost += len(test.get("lrs", ())) / test["planned_steps"]
     return cost
+
+
+def _epochs_done(trial: FrozenTrial) -> float:
+    """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned."""
+    reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
+    done = max(reported, default=-1) + 1
+    return min(done, epochs_of(trial) or done)
 
 
 def epochs_of(trial: FrozenTrial) -> float:

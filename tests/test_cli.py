@@ -1,4 +1,6 @@
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +108,9 @@ def test_a_users_own_task_is_tuned(
         (["tune", "--data", "fashion-mnist", "--samples", "many"], "--samples must be a number or 'all'"),
         (["tune", "--device", "abacus", "--trials", "1"], "abacus"),
         (["report", "--storage", "sqlite:///no/such.db"], "there is no such file"),
-        (["report", "--storage", "nonsense://"], "cannot be opened"),
+        (["report", "--storage", "nonsense://"], "--storage nonsense:// does not work"),
+        (["tune", "--storage", "study.db"], "--storage study.db does not work, one such as sqlite:///study.db does"),
+        (["tune", "--storage", "sqlite:////no/such/folder/study.db"], "unable to open database file"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
@@ -148,6 +152,73 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(cli, "_range_test", interrupted)
     assert cli.main(["range-test"]) == cli.INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    command = [
+        sys.executable,
+        "-m",
+        "optuna_discipline.cli",
+        "tune",
+        "--epochs",
+        "4",
+        "--trials",
+        "500",
+        "--storage",
+        url,
+    ]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout is not None
+        while "epochs  lr" not in (line := run.stdout.readline()):
+            assert line, "tune ended before its first trial"
+        run.send_signal(signal.SIGINT)
+        out, error = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == cli.INTERRUPTED
+    assert "Best configuration" in out
+    assert "Trained anew" not in out
+    assert "the study is kept, and the same command goes on" in error
+    assert optuna.load_study(study_name="discipline", storage=url).best_trial.number == 0
+
+
+def test_the_decisions_are_those_with_which_the_study_went_on(tuned: str) -> None:
+    decided = tuned[tuned.index("What was decided") : tuned.index("Best configuration")]
+    assert "lr            " in decided
+    assert ": 0." in decided or "still open" in decided
+
+
+def test_tune_publishes_where_there_is_a_storage(tuned: str, stored: str) -> None:
+    pytest.importorskip("optuna_dashboard")
+    study = optuna.load_study(study_name="discipline", storage=stored)
+    assert "What was decided" in json.dumps(study._storage.get_study_system_attrs(study._study_id))
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_the_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["tune", "--out", str(tmp_path / "file"), "--json"]) == cli.USER_ERROR
+    assert "--out must be a folder" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said(stored: str, tuned: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna_dashboard")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["dashboard", "--storage", stored, "--port", str(port)]) == cli.USER_ERROR
+    assert f"--port {port} cannot be served, choose another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "x"])
+def test_a_port_that_cannot_be_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["dashboard", "--storage", "sqlite:///study.db", "--port", port])
+    assert "--port" in capsys.readouterr().err
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

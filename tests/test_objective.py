@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -144,7 +145,20 @@ def test_hyperparameters_are_suggested_within_their_bounds_or_fixed() -> None:
 
 @pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "epochs"])
 @pytest.mark.parametrize(
-    "bounds", [(-1.0, 0.5), (0.5, 0.1), (0.1, math.nan), (0.1,), "ab", None, ("a", "b"), (0.1, math.inf)]
+    "bounds",
+    [
+        (-1.0, 0.5),
+        (0.5, 0.1),
+        (0.1, math.nan),
+        (0.1,),
+        "ab",
+        None,
+        ("a", "b"),
+        (0.1, math.inf),
+        True,
+        (True, 1),
+        10**400,
+    ],
 )
 def test_bad_bounds_are_named(name: str, bounds: Any) -> None:
     with pytest.raises(ValueError, match=f"`{name}`"):
@@ -168,3 +182,50 @@ def test_bad_bounds_are_named(name: str, bounds: Any) -> None:
 def test_bad_hyperparameters_are_named(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         suggest_hyperparams(optuna.create_study().ask(), **arguments)
+
+
+@pytest.mark.parametrize("how", ["reporter", "one line"])
+def test_of_a_repeated_epoch_the_first_row_and_report_stay(how: str) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    reporter = TrialReporter(trial, n_epochs=9)
+    report_epoch(trial, 0, val_loss=1.0, train_loss=0.9, n_epochs=9)
+    with pytest.warns(UserWarning, match="`step=0` is already reported"):
+        if how == "reporter":
+            reporter.report(EpochLog(0, 0.1, 5.0, 5.0))
+        else:
+            report_epoch(trial, 0, val_loss=5.0, train_loss=5.0, n_epochs=9)
+    assert study.trials[0].intermediate_values == {0: 1.0}
+    assert [row.log.train_loss for row in read_rows(study.trials[0])] == [0.9]
+
+
+def test_a_users_own_report_of_the_epoch_does_not_keep_the_row_out() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.report(1.0, 0)
+    with pytest.warns(UserWarning, match="already reported"):
+        report_epoch(trial, 0, val_loss=1.0, train_loss=0.9)
+    assert len(read_rows(study.trials[0])) == 1
+
+
+def test_broken_numbers_are_reported_on_disk_too(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 's.db'}")
+    for value in (math.nan, math.inf, -math.inf):
+        trial = study.ask()
+        TrialReporter(trial, n_epochs=1, metric="train_loss").report(EpochLog(0, 0.1, value, value))
+        stored = study.trials[trial.number].intermediate_values[0]
+        assert stored == value or (math.isnan(stored) and math.isnan(value))
+
+
+@pytest.mark.parametrize("trial", [None, "trial", 3])
+def test_what_is_no_trial_is_refused(trial: Any) -> None:
+    for call in (suggest_hyperparams, lambda t: TrialReporter(t, n_epochs=1), lambda t: report_epoch(t, 0, val_loss=1)):
+        with pytest.raises(TypeError, match="`trial` must be a BaseTrial"):
+            call(trial)
+
+
+def test_fixed_numbers_need_no_search_and_raise_no_warning() -> None:
+    params = suggest_hyperparams(
+        optuna.create_study().ask(), lr=0.1, momentum=0, weight_decay=0, batch_size=range(8, 10), epochs=(3, 3)
+    )
+    assert (params.max_lr, params.momentum, params.weight_decay, params.epochs) == (0.1, 0.0, 0.0, 3)

@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +72,46 @@ def test_roles_are_checked() -> None:
         parameters.check_roles({"alpha": "shine"})
     with pytest.raises(TypeError, match="`roles` must map names to roles"):
         parameters.check_roles({1: "lr"})  # type: ignore[dict-item]
+
+
+FINITE = st.floats(-1e9, 1e9)
+POSITIVE = st.floats(1e-12, 1e9)
+BOUNDS = st.tuples(FINITE, FINITE).map(sorted)
+LOG_BOUNDS = st.tuples(POSITIVE, POSITIVE).map(sorted)
+INT_BOUNDS = st.tuples(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9)).map(sorted)
+ANY_DISTRIBUTION = st.one_of(
+    BOUNDS.map(lambda b: FloatDistribution(*b)),
+    LOG_BOUNDS.map(lambda b: FloatDistribution(*b, log=True)),
+    st.builds(
+        lambda low, step, count: FloatDistribution(low, round(low + step * count, 6), step=step),
+        st.integers(-100, 100).map(lambda k: k / 100),
+        st.sampled_from([0.01, 0.05, 0.1, 0.25, 1.0]),
+        st.integers(1, 50),
+    ),
+    INT_BOUNDS.map(lambda b: IntDistribution(*b)),
+    st.builds(
+        lambda low, step, count: IntDistribution(low, low + step * count, step=step),
+        st.integers(-100, 100),
+        st.integers(1, 9),
+        st.integers(1, 99),
+    ),
+    st.builds(lambda low, more: IntDistribution(low, low + more, log=True), st.integers(1, 99), st.integers(1, 10**6)),
+    st.lists(st.one_of(st.integers(1, 512), POSITIVE), min_size=1, max_size=6).map(CategoricalDistribution),
+    st.just(CategoricalDistribution(["small", None, True])),
+)
+
+
+@given(ANY_DISTRIBUTION, st.floats(allow_nan=True, allow_infinity=True))
+def test_whatever_is_wished_the_fitted_value_and_the_middle_are_allowed(d: BaseDistribution, wish: float) -> None:
+    assert parameters.allows(d, parameters.fit(d, wish))
+    assert parameters.allows(d, parameters.middle_of(d))
+    bounds = parameters.bounds_of(d)
+    assert bounds is None or bounds.low <= parameters.fit(d, wish) <= bounds.high
+
+
+def test_the_latest_distribution_of_a_parameter_is_known() -> None:
+    trials = [
+        optuna.create_trial(params={"lr": 0.5}, distributions={"lr": FloatDistribution(0.1, high)}, value=1.0)
+        for high in (1.0, 2.0)
+    ]
+    assert parameters.known_distributions(trials) == {"lr": FloatDistribution(0.1, 2.0)}

@@ -11,6 +11,7 @@ from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
 
 from optuna_discipline import refinement
+from optuna_discipline.parameters import allows
 from optuna_discipline.rules.space import Role
 
 SPACE: dict[str, Any] = {
@@ -86,3 +87,47 @@ def test_the_shadow_study_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     optuna.logging.set_verbosity(optuna.logging.INFO)
     refinement.suggest(RandomSampler(seed=0), POINTS, SPACE, ROLES, BOX, coupled=None)
     assert "A new study" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("role", "distribution"),
+    [
+        ("momentum", FloatDistribution(0.9991, 0.9999)),
+        ("momentum", FloatDistribution(0.0, 1.0)),
+        ("momentum", CategoricalDistribution([0.9, 0.99])),
+        ("lr", FloatDistribution(-1, 1)),
+        ("lr", FloatDistribution(-2, -1)),
+        ("lr", IntDistribution(1, 9)),
+        ("lr", CategoricalDistribution([0.001, 0.1])),
+        ("weight_decay", FloatDistribution(0.0, 0.0)),
+        ("weight_decay", FloatDistribution(0.0, 1e-12)),
+        ("batch_size", IntDistribution(16, 256, step=16)),
+    ],
+)
+@pytest.mark.parametrize("box", [{}, {"lr": (50.0, 90.0)}, {"lr": (1e-12, 1e-11)}, {"weight_decay": (1.0, 2.0)}])
+def test_odd_ranges_are_searched_too_and_a_box_beside_them_moves_nothing_out(
+    role: Role, distribution: Any, box: Any
+) -> None:
+    for seed in range(3):
+        params = refinement.suggest(RandomSampler(seed=seed), [], {"x": distribution}, {"x": role}, box, coupled=0.95)
+        assert allows(distribution, params["x"])
+
+
+def test_large_momenta_are_modelled() -> None:
+    distribution = FloatDistribution(0.9, 0.9999)
+    coordinates = refinement._Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
+    encoded = coordinates.encode({"m": 0.9995})
+    assert encoded is not None
+    assert coordinates.decode(encoded) == pytest.approx({"m": 0.9995})
+
+
+@pytest.mark.parametrize("missing", ["torch", "scipy"])
+def test_tpe_takes_over_and_stays_in_the_box(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    sampler = refinement.default_refine_sampler(1)
+    assert isinstance(sampler, TPESampler)
+    points = [refinement.Point({**BEST, "lr": 0.03 + 0.02 * i, "batch_size": 16}, 0.3 + 0.01 * i) for i in range(12)]
+    params = refinement.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None)
+    assert all(allows(SPACE[name], value) for name, value in params.items())
+    assert 0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001
+    assert params["batch_size"] in (16, 64, 256)

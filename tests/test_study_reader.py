@@ -71,3 +71,38 @@ def test_the_space_holds_roles_with_numbers_only() -> None:
     reader = StudyReader({"eta": "lr"})
     known = {"eta": FLOAT, "batch_size": optuna.distributions.CategoricalDistribution(["small", "large"])}
     assert set(reader.space(known)) == {"lr"}
+
+
+def test_without_a_finished_trial_no_running_one_is_overdue() -> None:
+    study = optuna.create_study()
+    study.ask()
+    trials = read_trials(study)
+    trials[0].datetime_start = datetime.datetime.now() - datetime.timedelta(days=9)
+    assert StudyReader().runs(study, trials)[0].state == "running"
+
+
+def test_a_short_longest_trial_still_grants_a_minute() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(seconds=0.1))
+    study.ask()
+    trials = read_trials(study)
+    reader = StudyReader()
+    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=50)
+    assert reader.runs(study, trials)[1].state == "running"
+    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=70)
+    assert reader.runs(study, trials)[1].state == "failed"
+
+
+def test_an_overdue_trial_that_ends_after_all_is_read_anew() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(1))
+    late = study.ask()
+    trials = read_trials(study)
+    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(days=1)
+    reader = StudyReader()
+    assert reader.runs(study, trials)[1].state == "failed"
+    study.tell(late, 0.5)
+    assert (reader.runs(study, read_trials(study))[1].state, reader.runs(study, read_trials(study))[1].loss) == (
+        "complete",
+        0.5,
+    )

@@ -1,12 +1,15 @@
 import math
+import warnings
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
+from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
 from optuna_discipline.trial_record import best_run
 from optuna_discipline.trial_record import cost_in_full_trainings
@@ -100,3 +103,51 @@ def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
 def test_numbers_are_encoded_and_decoded(value: float | None) -> None:
     assert trial_record.decode(trial_record.encode(value)) == value
     assert trial_record.encode(math.nan) == "nan"
+
+
+def test_optunas_own_retry_starts_with_an_empty_curve_and_keeps_what_it_rewrites() -> None:
+    study = optuna.create_study()
+    first = study.ask()
+    reporter = TrialReporter(first, n_epochs=4)
+    for epoch in range(3):
+        reporter.report(EpochLog(epoch, 0.1, math.nan, math.nan))
+    study.tell(first, state=TrialState.FAIL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        retry = optuna.storages.RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=False)
+    retry(study, study.trials[0])
+    again = study.ask()
+    assert again.number == 1
+    assert trial_record.read_curve(study.trials[1]) is None
+    report_epoch(again, 0, val_loss=0.5, train_loss=0.5, n_epochs=4)
+    report_epoch(again, 1, val_loss=0.4, train_loss=0.4)
+    curve = trial_record.read_curve(study.trials[1])
+    assert curve is not None
+    assert (curve.train_loss.tolist(), curve.n_epochs) == ([0.5, 0.4], 4)
+
+
+def test_the_cost_of_sparse_reports_is_that_of_the_epochs_between_them() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for steps in ((3, 7), (1, 3), (9000,)):
+        trial = study.ask({"epochs": IntDistribution(8, 8)})
+        for step in steps:
+            trial.report(1.0, step)
+        study.tell(trial, 1.0)
+    assert cost_in_full_trainings(study) == pytest.approx(1 + 0.5 + 1)
+
+
+def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
+    study = optuna.create_study()
+    study.tell(study.ask(), 1.0)
+    study.tell(study.ask(), state=TrialState.PRUNED)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    study.ask()
+    assert cost_in_full_trainings(study) == 2
+
+
+def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:
+    for direction in ("minimize", "maximize"):
+        study = optuna.create_study(direction=direction)
+        study.tell(study.ask(), math.inf)
+        study.tell(study.ask(), state=TrialState.PRUNED)
+        assert best_run(study) is None

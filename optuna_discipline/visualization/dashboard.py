@@ -11,10 +11,12 @@ from optuna_discipline._imports import require
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization.story import Story
 
-# Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page.
+# Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page. The page shows them in any
+# order, so the titles are numbered.
 RECIPE_ID, RANGE_TEST_ID, CURVE_ID = "discipline-1-stages", "discipline-2-range-test", "discipline-3-best-run"
 ESCAPED = "\\`*_{}[]<>#|~"
 
@@ -22,7 +24,7 @@ ESCAPED = "\\`*_{}[]<>#|~"
 def publish(study: Study) -> None:
     """Put the study's note and pictures on optuna-dashboard; calling it again replaces them.
 
-    The note stands on the study's top page, the pictures on its history page.
+    The note stands on the study's note page, the pictures on its history page.
 
     Raises:
         TypeError: If `study` is no study.
@@ -43,16 +45,18 @@ def as_markdown(told: Story) -> str:
     lines = ["# What was decided", "", _text(told.headline), ""]
     if told.best_params:
         lines += ["## Best configuration", "", "| parameter | value |", "|---|---|"]
-        lines += [f"| {_text(name)} | {_text(story.show(value))} |" for name, value in told.best_params.items()] + [""]
+        lines += [f"| {_text(name)} | {_text(stages.show(value))} |" for name, value in told.best_params.items()] + [""]
     if told.range_test is not None:
         lines += ["## LR range test", "", _text(told.range_test), ""]
     if told.stages:
-        lines += ["## Stages", "", "| stage | trials | values tried | best | in trial |", "|---|---|---|---|---|"]
+        lines += ["## Stages", "", "| stage | trials | values tried | decision | best | in trial |"]
+        lines.append("|---|---|---|---|---|---|")
         for row in told.stages:
-            best = "" if row.best_value is None else story.show(row.best_value)
+            best = "" if row.best_value is None else stages.show(row.best_value)
             where = "" if row.best_trial is None else str(row.best_trial)
-            cells = (f"{row.stage}: {row.purpose}", row.n_trials, row.tried, best, where)
-            lines.append("| " + " | ".join(_text(str(cell)) for cell in cells) + " |")
+            stage = f"{row.stage.replace('_', ' ')}: {row.purpose}"
+            cells = (stage, str(row.n_trials), row.tried, row.decision, best, where)
+            lines.append("| " + " | ".join(_text(cell) for cell in cells) + " |")
         lines += ["", "Short cycles answer a stage's question; their epochs are part of the configuration.", ""]
     for title, entries in (("Mind", told.warnings), ("Next", told.next_steps)):
         if entries:
@@ -61,11 +65,14 @@ def as_markdown(told: Story) -> str:
 
 
 def _figures(study: Study) -> dict[str, Any]:
-    figures = {RECIPE_ID: recipe.plot_recipe(study), RANGE_TEST_ID: range_test.plot_range_test(study)}
     best = trial_record.best_run(study)
-    figures[CURVE_ID] = loss_curve.plot_loss_curve([] if best is None else best)
-    for number, figure in enumerate(figures.values(), start=1):  # the page shows them in any order
-        figure.update_layout(title_text=f"{number}. {figure.layout.title.text}")
+    figures = {
+        RECIPE_ID: recipe.plot_recipe(study),
+        RANGE_TEST_ID: range_test.plot_range_test(study),
+        CURVE_ID: loss_curve.plot_loss_curve([] if best is None else best),
+    }
+    for number, figure in enumerate(figures.values(), start=1):
+        figure.layout.title.text = f"{number}. {figure.layout.title.text}"
     return figures
 
 

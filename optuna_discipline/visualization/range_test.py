@@ -1,7 +1,6 @@
 """Plot an LR range test: the loss while the learning rate rises, the bounds, the choice and its reason."""
 
 import math
-import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,13 +44,22 @@ def plot_range_test(source: RangeTest | Study) -> Any:
     return draw(collect(source))
 
 
+def read(study: Study) -> RangeTest | None:
+    """Return the range test of a study; None if there was none, or if what is stored is damaged."""
+    stored = study.user_attrs.get(RANGE_TEST_KEY)
+    try:
+        return None if stored is None else RangeTest.from_dict(stored)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def collect(source: RangeTest | Study) -> RangeTestPlot | None:
     """Return what there is to show, None for a study without a range test."""
     if isinstance(source, Study):
-        stored = source.user_attrs.get(RANGE_TEST_KEY)
+        stored = read(source)
         if stored is None:
             return None
-        source = RangeTest.from_dict(stored)
+        source = stored
     if not isinstance(source, RangeTest):
         raise TypeError(f"`source` must be a RangeTest or a study, but got {type(source).__name__}.")
     lrs, losses, kind = source.lrs, source.train_loss, "training"
@@ -97,6 +105,4 @@ def draw(plot: RangeTestPlot | None) -> Any:
             x=math.log10(plot.choice.max_lr), y=1, yref="paper", text=f"max_lr {plot.choice.max_lr:.3g}",
             showarrow=False, xanchor="right", xshift=-4,
         )  # fmt: skip
-    reason = "<br>".join(textwrap.wrap(plot.choice.reason, 95))
-    made.update_layout(title={"text": f"LR range test: {plot.choice.status}<br><sup>{reason}</sup>"}, margin={"t": 85})
-    return made
+    return style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason)

@@ -1,4 +1,4 @@
-"""Plot the recipe: every trial by stage, short cycles and full trainings told apart, the best one ringed."""
+"""Plot the recipe: every trial by stage, short cycles and full trainings told apart, what was chosen framed."""
 
 import math
 from dataclasses import dataclass
@@ -12,21 +12,25 @@ from optuna.trial import TrialState
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
+from optuna_discipline.visualization.story import metric_name
 
-HOVER_TRIALS = 200
+# Above so many trials the words shown on hovering would make the figure too heavy for the dashboard (30 kB).
+HOVER_TRIALS = 80
 MAX_TRIALS = 900
+KINDS = {"full": "circle", "short": "circle-open", "stopped": "x"}
 
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One trial: where it stands, what it ran, how long, how it ended."""
+    """One trial: where it stands, what it ran, whether its stage chose it; `kind` is one of `KINDS`."""
 
     number: int
     stage: str
     value: float | None
-    full: bool
-    stopped: bool
+    kind: str
+    chosen: bool
     text: str
 
 
@@ -35,12 +39,14 @@ class RecipePlot:
     """What the plot shows.
 
     Attributes:
+        metric: What the values are.
         points: Trials that have ended, the latest `MAX_TRIALS`.
         best: Number of the best finished trial, None without one.
         ceiling: Values above it stand at it; None if all are shown.
         left_out: Trials that the plot does not show: running, failed without a value, or too old.
     """
 
+    metric: str
     points: tuple[TrialPoint, ...]
     best: int | None
     ceiling: float | None
@@ -61,74 +67,106 @@ def collect(study: Study) -> RecipePlot:
     """Return the ended trials by stage."""
     check_type("study", study, Study)
     trials = study.get_trials(deepcopy=False)
-    full = max((trial_record.epochs_of(trial) for trial in trials), default=0.0)
+    full = stages.full_epochs(trials)
+    chosen = {row.chosen for row in stages.collect(study)}
     ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.values is not None]
     shown = ended[-MAX_TRIALS:]
-    points = tuple(_point(trial, full, hover=len(shown) <= HOVER_TRIALS) for trial in shown)
+    hover = len(shown) <= HOVER_TRIALS
+    points = tuple(_point(trial, full, chosen=trial.number in chosen, hover=hover) for trial in shown)
     best = trial_record.best_run(study)
     values = [p.value for p in points if p.value is not None]
     ceiling = None
     if len(values) >= 4 and min(values) >= 0:
-        reach = float(np.quantile([p.value for p in points if p.value is not None and not p.stopped] or values, 0.75))
+        reach = float(
+            np.quantile([p.value for p in points if p.value is not None and p.kind != "stopped"] or values, 0.75)
+        )
         limit = min(values) + 4 * max(reach - min(values), 1e-12)
         ceiling = limit if max(values) > limit else None
-    return RecipePlot(points, None if best is None else best.number, ceiling, len(trials) - len(shown))
+    return RecipePlot(
+        metric_name(trials),
+        points,
+        None if best is None else best.number,
+        ceiling,
+        len(trials) - len(shown),
+    )
 
 
 def draw(plot: RecipePlot) -> Any:
     """Draw what `collect` returned."""
-    made = style.figure("Trials by stage", x="trial", y="objective")
+    made = style.figure("Trials by stage", x="trial", y=plot.metric)
     if not plot.points:
         return style.note(made, "No trial has ended yet.")
-    go = require("plotly.graph_objects", extra="plots")
     for stage in dict.fromkeys(point.stage for point in plot.points):
         own = [point for point in plot.points if point.stage == stage]
-        made.add_trace(
-            go.Scatter(
-                x=[point.number for point in own],
-                y=[_shown(point.value, plot.ceiling) for point in own],
-                mode="markers",
-                name=stage.replace("_", " "),
-                text=[point.text for point in own],
-                hovertemplate="%{text}<extra></extra>",
-                marker={
-                    "color": style.STAGE_COLORS.get(stage, style.OTHER_COLOR),
-                    "symbol": ["x" if p.stopped else "circle" if p.full else "circle-open" for p in own],
-                    "size": [11 if point.full else 8 for point in own],
-                    "line": {"width": 2},
-                },
-            )
-        )
-    best = next((point for point in plot.points if point.number == plot.best), None)
-    if best is not None:
-        made.add_trace(
-            go.Scatter(
-                x=[best.number], y=[_shown(best.value, plot.ceiling)], mode="markers", name="best",
-                hoverinfo="skip", marker={"symbol": "circle-open", "size": 20, "color": style.INK},
-            )
-        )  # fmt: skip
+        for kind in KINDS:
+            _add_points(made, plot, [point for point in own if point.kind == kind], first=kind == own[0].kind)
+    _add_frame(made, plot, [p for p in plot.points if p.chosen], "chosen by its stage", "square-open", 18, 1)
+    _add_frame(made, plot, [p for p in plot.points if p.number == plot.best], "best", "circle-open", 22, 2)
     remarks = ["filled: full trainings, open: short cycles, crosses: stopped early"]
     if plot.ceiling is not None:
         remarks.append(f"values above {plot.ceiling:.3g} stand at the top")
     if plot.left_out:
-        remarks.append(f"{plot.left_out} trials not shown")
-    made.update_layout(title={"text": f"Trials by stage<br><sup>{'; '.join(remarks)}</sup>"}, margin={"t": 70})
-    return made
+        remarks.append(f"{plot.left_out} trial{'s' if plot.left_out > 1 else ''} not shown")
+    return style.titled(made, "Trials by stage", "; ".join(remarks))
 
 
-def _point(trial: FrozenTrial, full: float, *, hover: bool) -> TrialPoint:
+def _add_points(made: Any, plot: RecipePlot, points: list[TrialPoint], *, first: bool) -> None:
+    """Add the trials of one stage that ended in one way; the first way of a stage stands in the legend."""
+    if not points:
+        return
+    stage, kind = points[0].stage, points[0].kind
+    color = style.STAGE_COLORS.get(stage, style.OTHER_COLOR)
+    worded = {"text": [point.text for point in points], "hovertemplate": "%{text}<extra></extra>"}
+    plain = {"hovertemplate": "trial %{x}: %{y:.4g}"}
+    made.add_trace(
+        require("plotly.graph_objects", extra="plots").Scatter(
+            x=[point.number for point in points],
+            y=[_shown(point.value, plot.ceiling) for point in points],
+            mode="markers",
+            name=stage.replace("_", " "),
+            legendgroup=stage,
+            showlegend=first,
+            marker={
+                "color": color,
+                "symbol": KINDS[kind],
+                "size": 10 if kind == "full" else 8,
+                "line": {"width": 2 if kind == "short" else 1, "color": color},
+            },
+            **(worded if points[0].text else plain),
+        )
+    )
+
+
+def _add_frame(
+    made: Any, plot: RecipePlot, points: list[TrialPoint], name: str, symbol: str, size: int, width: int
+) -> None:
+    if points:
+        made.add_trace(
+            require("plotly.graph_objects", extra="plots").Scatter(
+                x=[point.number for point in points],
+                y=[_shown(point.value, plot.ceiling) for point in points],
+                mode="markers",
+                name=name,
+                hoverinfo="skip",
+                marker={"symbol": symbol, "size": size, "color": style.INK, "line": {"width": width}},
+            )
+        )
+
+
+def _point(trial: FrozenTrial, full: float, *, chosen: bool, hover: bool) -> TrialPoint:
     stage = str(trial.user_attrs.get(trial_record.STAGE_KEY, "other"))
     value = trial.values[0] if trial.values else None
-    text = f"trial {trial.number}"
+    text = ""
     if hover:
-        params = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in trial.params.items())
-        text += f": {'-' if value is None else f'{value:.4g}'}<br>{_plain(params)[:160]}"
+        params = ", ".join(f"{name} {stages.show(value)}" for name, value in trial.params.items())
+        text = f"trial {trial.number}: {'-' if value is None else f'{value:.4g}'}<br>{_plain(params[:160])}"
+    kind = "full" if trial_record.epochs_of(trial) == full else "short"
     return TrialPoint(
         trial.number,
-        _plain(stage)[:30],
+        _plain(stage[:30]),
         style.finite(value),
-        trial_record.epochs_of(trial) == full,
-        trial.state == TrialState.PRUNED,
+        "stopped" if trial.state == TrialState.PRUNED else kind,
+        chosen,
         text,
     )
 

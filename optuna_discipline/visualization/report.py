@@ -3,6 +3,7 @@
 import html
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from optuna.study import Study
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
-from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization.story import Story
 
@@ -72,7 +73,7 @@ def as_html(study: Study) -> str:
         f"<h1>{_text(title)}</h1>",
         f'<p class="verdict">{_text(told.headline)}</p>',
         *_list("Mind", told.warnings),
-        *_best(told),
+        *_best(told, stages.role_names(study), _optimizer(study)),
         "<h2>LR range test</h2>",
         f"<p>{_text(told.range_test or 'There was none.')}</p>",
         _figure(figures[1]),
@@ -94,18 +95,25 @@ def as_html(study: Study) -> str:
     )
 
 
-def _best(told: Story) -> list[str]:
+def _best(told: Story, roles: Mapping[str, str], optimizer: str) -> list[str]:
     if not told.best_params:
         return []
-    rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(story.show(v))}</td></tr>" for n, v in told.best_params.items())
+    rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(stages.show(v))}</td></tr>" for n, v in told.best_params.items())
     table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
-    code = _code(told.best_params)
+    code = _code(told.best_params, roles, optimizer)
     return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
 
 
-def _code(params: dict[str, Any]) -> str:
+def _optimizer(study: Study) -> str:
+    """Return the optimizer of the study's range test, as `train_epochs` calls it; SGD without one."""
+    test = range_test.read(study)
+    name = "sgd" if test is None else str(test.settings.get("optimizer", "sgd")).lower()
+    return name if name in ("adam", "adamw") else "sgd"
+
+
+def _code(params: Mapping[str, Any], roles: Mapping[str, str], optimizer: str) -> str:
     """Return torch code for the configuration, "" where it has no learning rate."""
-    by_role = {ROLE_NAMES[name]: value for name, value in params.items() if name in ROLE_NAMES}
+    by_role = {roles[name]: value for name, value in params.items() if name in roles}
     if "lr" not in by_role:
         return ""
     epochs, batch = by_role.get("epochs", "EPOCHS"), by_role.get("batch_size", 64)
@@ -115,21 +123,21 @@ def _code(params: dict[str, Any]) -> str:
         f"steps_per_epoch = -(-len(train_data) // {batch})\n"
         f"schedule = OneCycle({by_role['lr']:.4g}, total_steps={epochs} * steps_per_epoch,\n"
         f"                    max_momentum={momentum:.4g}, base_momentum={min(0.85, momentum):.4g})\n"
-        f"for log in train_epochs(model, loss_fn, train_data, val_data, schedule,\n"
+        f"for log in train_epochs(model, loss_fn, train_data, val_data, schedule, optimizer={optimizer!r},\n"
         f"                        weight_decay={decay:.4g}, batch_size={batch}):\n"
         "    print(log)\n"
     )
 
 
 def _stages(told: Story) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "best", "in trial"))
+    head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "best"))
     rows = []
     for row in told.stages:
-        best = "" if row.best_value is None else story.show(row.best_value)
-        where = "" if row.best_trial is None else str(row.best_trial)
-        cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, best, where)
+        best = "" if row.best_value is None else f"{stages.show(row.best_value)} in trial {row.best_trial}"
+        cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, row.decision, best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    note = "Short cycles answer a stage's question; their epochs are part of the configuration."
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{note}</p>'
 
 
 def _list(title: str, entries: tuple[str, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """How all figures look: readable on light and dark, told apart by colour-blind people, small."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ OTHER_COLOR = "#7F7F7F"
 TRAIN_COLOR, VAL_COLOR, GAP_COLOR = "#0072B2", "#D55E00", "#7F7F7F"
 INK, GRID = "#808080", "rgba(128,128,128,0.25)"
 MAX_POINTS = 300
+# The dashboard shows figures two abreast: on a page 800 pixels wide a line of small print holds this much.
+LINE_LENGTH = 56
 
 
 def figure(title: str, *, x: str, y: str, log_x: bool = False, log_y: bool = False) -> Any:
@@ -29,22 +32,38 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False, log_y: bool = Fal
     made = require("plotly.graph_objects", extra="plots").Figure()
     made.update_layout(
         template="none",
-        title={"text": title, "font": {"size": 15}},
+        title={"font": {"size": 15}, "x": 0.02, "xanchor": "left", "y": 0.97, "yanchor": "top"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 12},
-        legend={"orientation": "h", "y": -0.25},
-        margin={"l": 60, "r": 30, "t": 50, "b": 60},
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0.01,
+            "yanchor": "bottom",
+            "x": 0.02,
+            "xref": "container",
+        },
+        margin={"l": 60, "r": 30, "b": 110},
         height=420,
         xaxis={**axis, "title": x, **_log(log_x)},
         yaxis={**axis, "title": y, **_log(log_y)},
     )
+    return titled(made, title)
+
+
+def titled(made: Any, title: str, remarks: str = "") -> Any:
+    """Write title and remarks over a figure, broken into lines that a narrow page shows whole; return the figure."""
+    lines = textwrap.wrap(remarks, LINE_LENGTH)
+    made.layout.title.text = "<br>".join([title, *(f"<sup>{line}</sup>" for line in lines)])
+    made.layout.margin.t = 50 + 19 * len(lines)
     return made
 
 
 def note(made: Any, text: str) -> Any:
     """Write a remark into the middle of a figure that has nothing to show; return the figure."""
-    made.add_annotation(text=text, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
+    lines = "<br>".join(textwrap.wrap(text, LINE_LENGTH // 2))
+    made.add_annotation(text=lines, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
     return made
 
 

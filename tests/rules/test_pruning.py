@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import should_stop
+from optuna_discipline.rules.curve import tail_median
+from optuna_discipline.rules.pruning import as_peer
 from optuna_discipline.rules.pruning import has_falling_lr
 from optuna_discipline.rules.pruning import has_learned
 from optuna_discipline.rules.pruning import is_diverged
@@ -93,3 +95,53 @@ def test_a_learning_rate_is_known_to_fall_only_when_a_cycle_would_have_shown() -
 def test_bad_slack_is_refused() -> None:
     with pytest.raises(ValueError, match="`slack` must be a finite number from 0 on"):
         should_stop(_curve([1.0]), slack=math.nan)
+
+
+def _ramp(end: float, n: int = 20, lr: float = 0.1, **settings: Any) -> LossCurve:
+    return _curve([end + 2 / (i + 1) for i in range(n)], n_epochs=20, lr=lr, **settings)
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=3, max_size=20), st.integers(0, 25))
+def test_a_peer_stands_at_the_median_of_its_last_five_losses(losses: list[float], epoch: int) -> None:
+    logs = tuple(EpochLog(2 * i, 0.1, None, loss) for i, loss in enumerate([*losses, 1.0]))
+    peer = as_peer(LossCurve(logs, n_epochs=100))
+    assert peer is not None
+    level = peer.level_at(epoch, n_epochs=100)
+    if epoch > logs[-1].epoch:
+        assert level is None
+    else:
+        wanted = tail_median([math.nan if log.val_loss is None else log.val_loss for log in logs if log.epoch <= epoch])
+        assert level == (pytest.approx(wanted, rel=1e-12) if math.isfinite(wanted) else None)
+    assert peer.level_at(epoch, n_epochs=99) is None
+
+
+def test_peers_read_once_decide_as_curves_do() -> None:
+    curves = [_ramp(0.1 + 0.01 * i) for i in range(5)]
+    peers = [peer for curve in curves if (peer := as_peer(curve)) is not None]
+    for own in (_ramp(0.1, 8), _ramp(5.0, 8), _ramp(5.0, 3)):
+        assert should_stop(own, peers) == should_stop(own, curves)
+    assert should_stop(_ramp(5.0, 8), peers).stop
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        _curve([2.303] * 20, n_classes=10),
+        _curve([1.0, *[9.0] * 19]),
+        _curve([1.0] * 20, lr=None),
+        _curve([1.0, 0.5, 0.1]),
+        _curve([]),
+    ],
+    ids=["never learned", "diverged", "unknown rate", "too short", "empty"],
+)
+def test_runs_that_say_nothing_are_no_peers(curve: LossCurve) -> None:
+    assert as_peer(curve) is None
+
+
+@pytest.mark.parametrize("epochs", [[0, 3, 7, 9, 12], [9, 0, 9, 3, 12]])
+def test_missing_and_unordered_epochs_are_compared_at_the_last_one_seen(epochs: list[int]) -> None:
+    logs = tuple(EpochLog(epoch, 0.1, 0.1, 0.1) for epoch in epochs)
+    sparse = LossCurve(logs, n_epochs=20)
+    assert not should_stop(_ramp(0.05, 9), [sparse] * 5).stop
+    assert should_stop(_ramp(5.0, 9), [sparse] * 5).stop
+    assert not should_stop(_ramp(5.0, 9), [sparse] * 3).stop

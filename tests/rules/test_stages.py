@@ -83,3 +83,71 @@ def test_the_models_box_lies_around_the_best_full_run() -> None:
     low, high = proposal.box["lr"]
     assert low < 0.2 < high
     assert proposal.like == 0
+
+
+def test_idle_workers_repeat_the_best_while_the_ladder_is_undecided() -> None:
+    runs = [Run(0, "complete", START, 0.5, "lr0:1")]
+    seen = ["lr0:1"]
+    for number in range(1, 9):
+        slot, _ = _next(runs)
+        assert slot not in seen
+        assert slot.startswith(("lr0:", "replicate:"))
+        seen.append(slot)
+        runs.append(Run(number, "running", {}, slot=slot))
+    assert seen[-1].startswith("replicate:")
+
+
+def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
+    recipe = Recipe(stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
+    runs = [
+        *_lr_stage(),
+        Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
+        Run(5, "complete", {**START, "momentum": 0.9, "lr": 0.2}, 0.9, "momentum:0.9"),
+    ]
+    assert _next(runs, recipe)[0] == "refine:lr*0.5"
+    better = [*runs[:-1], Run(5, "complete", {**START, "momentum": 0.9, "lr": 0.2}, 0.2, "momentum:0.9")]
+    slot, values = _next(better, recipe)
+    assert slot == "confirm:2"
+    assert (values["momentum"], values["lr"]) == (0.9, 0.2)
+
+
+def test_the_refit_goes_around_the_better_of_two_confirmations_and_then_to_the_model() -> None:
+    recipe = Recipe(stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
+    runs = [
+        *_lr_stage(),
+        Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
+        Run(5, "complete", {**START, "momentum": 0.9, "lr": 0.2}, 0.2, "momentum:0.9"),
+        Run(6, "complete", {**START, "momentum": 0.9, "lr": 0.2, "epochs": 16}, 0.4, "confirm:2"),
+    ]
+    slot, values = _next(runs, recipe)
+    assert (slot, values["lr"], values["momentum"]) == ("refine:lr*0.5", pytest.approx(0.05), 0.95)
+    runs += [Run(7 + i, "complete", {**START, "epochs": 16}, 0.5, f"refine:lr*{x}") for i, x in enumerate((0.5, 2))]
+    assert _next(runs, recipe)[0] == "model"
+
+
+def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
+    recipe = Recipe(stages=("lr", "confirm", "refine"))
+    runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
+    space: dict[Role, Bounds] = {**SPACE, "lr": Bounds(0.02, 0.15)}
+    slots = [next_params(recipe, runs, space=space, skip=skip).slot for skip in range(2)]
+    assert "refine:lr*2" not in slots
+
+
+def test_at_full_length_only_the_ends_and_neighbours_are_compared() -> None:
+    space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
+    short, full = Search(Recipe(), [], space, None), Search(Recipe(short=1.0), [], space, None)
+    momentum = [set(search._axis("momentum").candidates) for search in (short, full)]  # type: ignore[union-attr]
+    assert len(momentum[0]) > len(momentum[1]) <= 3
+    decay = full._axis("weight_decay")
+    assert decay is not None
+    assert decay.candidates == pytest.approx((1e-4, 1e-3, 1e-5))
+    assert (decay.factor, decay.bisect) == (1.0, False)
+    batch = full._axis("batch_size")
+    assert batch is not None
+    assert (batch.candidates, batch.max_points) == ((64, 128, 32), 3)
+
+
+def test_a_role_with_one_value_has_nothing_to_compare() -> None:
+    search = Search(Recipe(), [], {**SPACE, "weight_decay": Bounds(1e-4, 1e-4)}, None)
+    assert search._axis("weight_decay") is None
+    assert search._axis("batch_size") is None

@@ -46,3 +46,13 @@ def test_no_warning_leaks(study: optuna.Study, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         publish(study)
+
+
+def test_titles_are_numbered_because_the_page_shows_figures_in_any_order(study: optuna.Study) -> None:
+    titles = [figure.layout.title.text for figure in dashboard._figures(study).values()]
+    assert [title[:3] for title in titles] == ["1. ", "2. ", "3. "]
+
+
+def test_the_note_says_what_each_stage_decided(study: optuna.Study) -> None:
+    note = dashboard.as_markdown(story.collect(study))
+    assert "| stage | trials | values tried | decision | best | in trial |" in note

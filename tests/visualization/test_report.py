@@ -1,10 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import RangeTest
 from optuna_discipline import write_report
 from optuna_discipline.visualization import report
+from optuna_discipline.visualization import stages
 
 
 def test_the_report_is_one_offline_file(study: optuna.Study, tmp_path: Path) -> None:
@@ -20,10 +24,21 @@ def test_the_report_is_one_offline_file(study: optuna.Study, tmp_path: Path) -> 
 
 
 def test_the_code_in_the_report_runs(study: optuna.Study) -> None:
-    code = report._code(report.story.collect(study).best_params)
+    code = report._code(report.story.collect(study).best_params, stages.role_names(study), report._optimizer(study))
     compile(code, "report", "exec")
     assert "total_steps=8 * steps_per_epoch" in code
-    assert report._code({"x": 1}) == ""
+    assert "optimizer='sgd'" in code
+    assert report._code({"x": 1}, {}, "sgd") == ""
+
+
+def test_the_code_names_the_optimizer_of_the_study_and_its_own_parameter_names() -> None:
+    lrs = np.geomspace(1e-6, 1, 20)
+    test = RangeTest(lrs, np.linspace(2, 1, 20), None, "end of range", settings={"optimizer": "AdamW"})
+    study = optuna.create_study(sampler=DisciplinedSampler(range_test=test, roles={"alpha": "lr"}, seed=0))
+    study.optimize(lambda t: t.suggest_float("alpha", 1e-4, 1, log=True), n_trials=1)
+    page = report.as_html(study)
+    assert "optimizer=&#x27;adamw&#x27;" in page
+    assert f"OneCycle({study.best_params['alpha']:.4g}" in page
 
 
 def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:

@@ -1,18 +1,33 @@
 import optuna
 import pytest
 
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import trial_record
 from optuna_discipline.visualization import story
 
 
 def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) -> None:
     told = story.collect(study)
-    assert told.headline.startswith(f"The lowest val loss is {story.show(study.best_value)}, in trial")
+    assert told.headline.startswith(f"The lowest validation loss is {story.show(study.best_value)}, in trial")
     assert [row.stage for row in told.stages][:4] == ["lr", "confirm", "replicate", "momentum"]
     assert told.stages[3].tried == "0.9, 0.97, 0.99"
     assert told.best_params == study.trials[told.best_trial or 0].params
     assert told.range_test is not None
     assert 2 < told.cost < 17
     assert told.next_steps
+
+
+def test_a_study_of_short_cycles_only_does_not_speak_of_a_full_training() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=2)
+    told = story.collect(study)
+    assert ", a training of 2 epochs (a full one has 8), after 2 trials" in told.headline
+
+
+def test_a_damaged_range_test_is_left_out() -> None:
+    study = optuna.create_study()
+    study.set_user_attr(trial_record.RANGE_TEST_KEY, {"lrs": "nonsense"})
+    assert story.collect(study).range_test is None
 
 
 def test_warnings_name_failures_and_parameters_on_their_bound() -> None:

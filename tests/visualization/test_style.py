@@ -23,3 +23,10 @@ def test_figures_are_transparent_small_and_have_titled_axes() -> None:
 
 def test_stages_differ_in_color() -> None:
     assert len(set(style.STAGE_COLORS.values())) == len(style.STAGE_COLORS)
+
+
+def test_remarks_are_broken_into_lines_that_a_narrow_page_shows() -> None:
+    made = style.titled(style.figure("title", x="x", y="y"), "title", "word " * 40)
+    lines = made.layout.title.text.split("<br>")
+    assert lines[0] == "title"
+    assert all(len(line.removeprefix("<sup>").removesuffix("</sup>")) <= style.LINE_LENGTH for line in lines[1:])

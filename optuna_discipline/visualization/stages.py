@@ -1,0 +1,179 @@
+"""What each stage of a study tried and decided, read back from the claims that its trials keep."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.study import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import trial_record
+from optuna_discipline.rules.space import ROLE_NAMES
+
+PURPOSES = {
+    "lr": "find the learning rate in short complete cycles",
+    "confirm": "train the best so far at full length",
+    "replicate": "repeat the best to measure the noise",
+    "momentum": "compare momenta",
+    "weight_decay": "compare weight decays",
+    "batch_size": "compare batch sizes",
+    "refine": "search around the best full training",
+    "enqueued": "run what the user asked for",
+}
+# Stages that settle one number; their names are its role.
+DECIDING = ("lr", "momentum", "weight_decay", "batch_size")
+OPEN = "still open"
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage.
+
+    Attributes:
+        stage: Its name.
+        purpose: What it is for, in words.
+        n_trials: Trials of it, however they ended.
+        tried: The values that it compared, smallest to largest.
+        decision: What the study went on with, in words; "" for a stage that decides nothing.
+        chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
+        best_value: Best objective of its finished trials.
+        best_trial: Number of that trial.
+    """
+
+    stage: str
+    purpose: str
+    n_trials: int
+    tried: str
+    decision: str
+    chosen: int | None
+    best_value: float | None
+    best_trial: int | None
+
+
+def collect(study: Study) -> tuple[StageRow, ...]:
+    """Return one row a stage, in the order in which the stages began."""
+    trials = study.get_trials(deepcopy=False)
+    roles, sign = role_names(study), -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    by_stage: dict[str, list[FrozenTrial]] = {}
+    for trial in trials:
+        by_stage.setdefault(str(trial.user_attrs.get(trial_record.STAGE_KEY, "other")), []).append(trial)
+    return tuple(_row(stage, own, trials, roles, sign) for stage, own in by_stage.items())
+
+
+def show(value: Any) -> str:
+    """Return a parameter or a loss for reading."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def role_names(study: Study) -> Mapping[str, str]:
+    """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
+    settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
+    told = settings.get("roles") if isinstance(settings, dict) else None
+    return {**ROLE_NAMES, **told} if isinstance(told, dict) else ROLE_NAMES
+
+
+def full_epochs(trials: Sequence[FrozenTrial]) -> float:
+    """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
+    longest = [trial_record.epochs_of(trial) for trial in trials]
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
+                longest.append(float(distribution.high))
+    return max(longest, default=0.0)
+
+
+def _row(
+    stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, str], sign: int
+) -> StageRow:
+    best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
+    values = {value for trial in own if (value := _value_of(trial, stage, roles)) is not None}
+    decision, chosen = "", None
+    if stage == "replicate":
+        noise = _noise(trials)
+        decision = "" if noise is None else f"equal runs differ by {show(noise)}"
+    elif stage in DECIDING:
+        base = _went_on_with(own, trials)
+        decision = OPEN if base is None else show(_value_of(base, stage, roles))
+        if base is not None and base.number in {trial.number for trial in own}:
+            chosen = base.number
+        elif base is not None:
+            decision += f" kept: {_why_kept(base, best, stage, roles, sign, _noise(trials))}"
+    return StageRow(
+        stage,
+        PURPOSES.get(stage, "other trials"),
+        len(own),
+        ", ".join(show(value) for value in sorted(values, key=_order)) if stage in DECIDING else "",
+        decision,
+        chosen,
+        None if best is None else best.value,
+        None if best is None else best.number,
+    )
+
+
+def _went_on_with(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the run on which the trials of the next stage stand; None while there is no next stage."""
+    began: dict[str, int] = {}
+    for trial in trials:
+        began.setdefault(_part(trial), trial.number)
+    start = own[0].number
+    for trial in trials:
+        claim = trial_record.read_claim(trial)
+        if claim is None or claim["stage"] in ("replicate", "enqueued", _part(own[0])):
+            continue
+        if began[_part(trial)] > start and isinstance(claim.get("like"), int):
+            return next((run for run in trials if run.number == claim["like"]), None)
+    return None
+
+
+def _part(trial: FrozenTrial) -> str:
+    """Return the part of the recipe; each confirmation is one of its own."""
+    claim = trial_record.read_claim(trial)
+    if claim is None:
+        return ""
+    return str(claim["slot"] if claim["stage"] == "confirm" else claim["stage"])
+
+
+def _why_kept(
+    base: FrozenTrial,
+    best: FrozenTrial | None,
+    stage: str,
+    roles: Mapping[str, str],
+    sign: int,
+    noise: float | None,
+) -> str:
+    if best is None or base.value is None or best.value is None or not sign * (base.value - best.value) > 0:
+        return "nothing else was better"
+    gain = abs(base.value - best.value)
+    if noise is not None and gain <= noise:
+        return f"{show(_value_of(best, stage, roles))} was better by {show(gain)} only, and the noise is {show(noise)}"
+    return f"{show(_value_of(best, stage, roles))} was better by {show(gain)}, too little or too slow"
+
+
+def _noise(trials: Sequence[FrozenTrial]) -> float | None:
+    """Return by how much the first repeated run and its repetitions differ."""
+    claims = {trial.number: trial_record.read_claim(trial) for trial in _done(trials)}
+    repeats = {number: claim.get("like") for number, claim in claims.items() if claim and claim["stage"] == "replicate"}
+    if not repeats:
+        return None
+    first = next(iter(repeats.values()))
+    group = {first, *(number for number, like in repeats.items() if like == first)}
+    values = [trial.value for trial in _done(trials) if trial.number in group and trial.value is not None]
+    return max(values) - min(values) if len(values) > 1 else None
+
+
+def _done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+
+
+def _value_of(trial: FrozenTrial, role: str, roles: Mapping[str, str]) -> Any:
+    return next((value for name, value in trial.params.items() if roles.get(name) == role), None)
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)

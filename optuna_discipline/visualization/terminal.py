@@ -1,0 +1,40 @@
+"""A study in words for a terminal: what the stages decided, the best configuration, what the search cost."""
+
+from collections.abc import Iterator
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from optuna_discipline import trial_record
+from optuna_discipline.visualization import range_test
+from optuna_discipline.visualization import stages
+from optuna_discipline.visualization import story
+
+
+def decision_lines(study: Study) -> Iterator[str]:
+    """Yield what the range test and each stage decided, in the order in which the stages began."""
+    tested = range_test.read(study)
+    if tested is not None:
+        yield f"range test    {tested.reason}"
+    for row in stages.collect(study):
+        decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
+        best = "" if row.best_value is None else f"best {stages.show(row.best_value)} in trial {row.best_trial}"
+        yield f"{row.stage:<13} {counted(row.n_trials):<10} " + "; ".join(part for part in (decided, best) if part)
+
+
+def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
+    """Yield the best configuration, and what finding it cost beside a default that costs nothing to find."""
+    trials = study.get_trials(deepcopy=False)
+    yield f"Best configuration (trial {best.number}, {story.metric_name(trials)} {best.value:.4f})"
+    yield "  " + ", ".join(f"{name} {stages.show(value)}" for name, value in best.params.items())
+    cost = trial_record.cost_in_full_trainings(study)
+    yield f"  Tuning cost {cost:.1f} full trainings in {counted(len(trials))}; an untuned default costs one training."
+
+
+def counted(n_trials: int) -> str:
+    """Return a number of trials in words.
+
+    >>> counted(1), counted(2)
+    ('1 trial', '2 trials')
+    """
+    return f"{n_trials} trial" + ("" if n_trials == 1 else "s")

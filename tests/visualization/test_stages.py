@@ -1,0 +1,125 @@
+from typing import Any
+
+import optuna
+import pytest
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import trial_record
+from optuna_discipline.visualization import stages
+
+DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
+    "lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
+    "batch_size": optuna.distributions.CategoricalDistribution([32, 64, 128]),
+    "epochs": optuna.distributions.IntDistribution(1, 16),
+}
+
+
+def run(stage: str, slot: str, value: float, *, like: int | None = None, lr: float = 0.1, batch: int = 64) -> Any:
+    claim = {"stage": stage, "slot": slot, "like": like, "fidelity": 0.25}
+    return optuna.create_trial(
+        params={"lr": lr, "batch_size": batch, "epochs": 4},
+        distributions=DISTRIBUTIONS,
+        value=value,
+        user_attrs={"stage": stage},
+        system_attrs={trial_record.CLAIM_KEY: claim},
+    )
+
+
+def decided(trials: list[Any], direction: str = "minimize") -> dict[str, stages.StageRow]:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(trials)
+    return {row.stage: row for row in stages.collect(study)}
+
+
+LADDER = [run("lr", "lr0:1", 0.3), run("lr", "lr0:3", 0.2, lr=0.3)]
+REPEAT = run("replicate", "replicate:1", 0.22, like=1, lr=0.3)
+
+
+def test_a_stage_decided_what_the_next_one_stands_on() -> None:
+    rows = decided([*LADDER, run("confirm", "confirm:1", 0.1, like=1, lr=0.3)])
+    assert (rows["lr"].tried, rows["lr"].decision, rows["lr"].chosen) == ("0.1, 0.3", "0.3", 1)
+    assert rows["confirm"].decision == ""
+
+
+def test_a_stage_without_a_next_one_is_open_and_repetitions_are_no_next_one() -> None:
+    rows = decided([*LADDER, REPEAT])
+    assert (rows["lr"].decision, rows["lr"].chosen) == (stages.OPEN, None)
+    assert rows["replicate"].decision == "equal runs differ by 0.02"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.19, "64 kept: 32 was better by 0.01 only, and the noise is 0.02"),
+        (0.1, "64 kept: 32 was better by 0.1, too little or too slow"),
+        (0.3, "64 kept: nothing else was better"),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_kept_value_is_named_although_the_stages_best_is_another(value: float, words: str, sign: int) -> None:
+    trials = [
+        run("lr", "lr0:1", sign * 0.3),
+        run("lr", "lr0:3", sign * 0.2, lr=0.3),
+        run("replicate", "replicate:1", sign * 0.22, like=1, lr=0.3),
+        run("batch_size", "batch_size:32", sign * value, like=1, lr=0.3, batch=32),
+        run("confirm", "confirm:1", sign * 0.1, like=1, lr=0.3),
+    ]
+    row = decided(trials, "minimize" if sign > 0 else "maximize")["batch_size"]
+    assert (row.decision, row.chosen, row.best_trial) == (words, None, 3)
+
+
+def test_an_earlier_confirmation_run_again_decides_nothing_later() -> None:
+    trials = [
+        *LADDER,
+        run("confirm", "confirm:1", 0.1, like=1, lr=0.3),
+        run("batch_size", "batch_size:32", 0.05, like=1, batch=32),
+        run("confirm", "confirm:1", 0.1, like=1, lr=0.3),
+    ]
+    assert decided(trials)["batch_size"].decision == stages.OPEN
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"stage": "refine", "slot": "model", "like": 99},
+        {"stage": "refine", "slot": 7},
+        {"stage": "replicate", "slot": "replicate:1"},
+        "x",
+    ],
+)
+def test_damaged_claims_break_nothing(claim: Any) -> None:
+    trial = run("refine", "model", 0.1)
+    trial.system_attrs[trial_record.CLAIM_KEY] = claim
+    assert decided([*LADDER, trial])["lr"].decision == stages.OPEN
+
+
+def test_a_real_study_went_on_with_what_its_stages_decided(study: optuna.Study) -> None:
+    rows = {row.stage: row for row in stages.collect(study)}
+    last = max(trial.number for trial in study.trials if trial.user_attrs["stage"] == "momentum")
+    after = next(trial for trial in study.trials[last + 1 :] if trial.user_attrs["stage"] != "replicate")
+    assert rows["momentum"].decision.split()[0] == f"{after.params['momentum']:.4g}"
+    assert rows["enqueued"].decision == ""
+
+
+def test_the_sampler_may_have_been_told_other_names() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(roles={"alpha": "lr"}, seed=0))
+    study.optimize(lambda t: t.suggest_float("alpha", 1e-3, 1, log=True), n_trials=2)
+    assert len(stages.collect(study)[0].tried.split(", ")) == 2
+    study.set_user_attr(trial_record.SETTINGS_KEY, "damaged")
+    assert stages.role_names(study) == stages.ROLE_NAMES
+
+
+def test_a_full_training_is_the_longest_that_any_trial_may_run() -> None:
+    assert stages.full_epochs([]) == 0
+    assert stages.full_epochs(LADDER) == 16
+
+
+def test_values_of_mixed_kinds_are_shown() -> None:
+    distributions = {"batch_size": optuna.distributions.CategoricalDistribution(["auto", 64, 16])}
+    trials = [
+        optuna.create_trial(
+            params={"batch_size": size}, distributions=distributions, value=1.0, user_attrs={"stage": "batch_size"}
+        )
+        for size in ("auto", 64, 16)
+    ]
+    assert decided(trials)["batch_size"].tried == "16, 64, auto"
