@@ -190,11 +190,12 @@ def test_of_a_repeated_epoch_the_first_row_and_report_stay(how: str) -> None:
     trial = study.ask()
     reporter = TrialReporter(trial, n_epochs=9)
     report_epoch(trial, 0, val_loss=1.0, train_loss=0.9, n_epochs=9)
+    calls = {
+        "reporter": lambda: reporter.report(EpochLog(0, 0.1, 5.0, 5.0)),
+        "one line": lambda: report_epoch(trial, 0, val_loss=5.0, train_loss=5.0, n_epochs=9),
+    }
     with pytest.warns(UserWarning, match="`step=0` is already reported"):
-        if how == "reporter":
-            reporter.report(EpochLog(0, 0.1, 5.0, 5.0))
-        else:
-            report_epoch(trial, 0, val_loss=5.0, train_loss=5.0, n_epochs=9)
+        calls[how]()
     assert study.trials[0].intermediate_values == {0: 1.0}
     assert [row.log.train_loss for row in read_rows(study.trials[0])] == [0.9]
 

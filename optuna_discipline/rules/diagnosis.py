@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.arguments import check_type
@@ -13,11 +14,21 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
+from optuna_discipline.rules.pruning import BACK_AT_START
+from optuna_discipline.rules.pruning import LEFT_START
 from optuna_discipline.rules.pruning import why_diverged
 
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
 MIN_EPOCHS = 4
+# The last fifth of a curve above its best one by this share of the loss, and by so many standard errors, is a rise ...
+RISE, RISE_IN_ERRORS = 0.05, 2.0
+# ... and overfitting if the training loss fell to this share meanwhile (mini-batches are noisy: a little says nothing).
+TRAIN_FELL_TO = 0.7
+# Without a training loss a rise must be this many times the noise, and slow: a break climbs this share of the way back
+# to the start within a tenth of the curve (the paper's figure 4a: .18 to .89; its overfitting curves .04 to .11).
+CLEAR_OF_NOISE, BREAK = 10.0, 0.15
+DEAD_EPOCHS = 5
 
 
 class Verdict(str, enum.Enum):
@@ -64,7 +75,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     """Return what one curve shows.
 
     Args:
-        curve: At least four epochs with a validation loss; the training loss is needed to tell overfitting.
+        curve: At least four epochs with a validation loss. Without a training loss only a rise of the validation loss
+            that stands far out of the noise is told: a slow one as overfitting, a sudden one as divergence.
 
     Raises:
         TypeError: If `curve` is no `LossCurve`.
@@ -76,7 +88,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     'UNDERFITTING'
     """
     check_type("curve", curve, LossCurve)
-    broken = why_diverged(curve)
+    broken = why_diverged(curve) or _why_dead(curve)
     if broken is not None:
         last = curve.train_loss[-1] if curve.has_train_loss else curve.val_loss[-1]
         evidence = {"last_loss": float(last), "share_done": curve.fraction}
@@ -87,6 +99,14 @@ def diagnose(curve: LossCurve) -> Diagnosis:
             f"`curve` must hold at least {MIN_EPOCHS} epochs with a validation loss to be read, "
             f"but holds {int(usable.sum())}: train on, or report `val_loss`."
         )
+    with np.errstate(over="ignore", invalid="ignore"):
+        evidence = _measure(curve, usable)
+    verdict = _judge(evidence, _rising(curve.lr[usable]))
+    return Diagnosis(verdict, evidence, ADVICE[verdict])
+
+
+def _measure(curve: LossCurve, usable: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
     val = curve.val_loss[usable]
     evidence = {
         "val_change": _change(val),
@@ -97,8 +117,10 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     if curve.has_train_loss:
         train = curve.train_loss[usable]
         evidence |= {"train_change": _change(train), "gap": float(val[-1] - train[-1])}
-    verdict = _judge(evidence, _rising(curve.lr[usable]))
-    return Diagnosis(verdict, evidence, ADVICE[verdict])
+        evidence |= _compare_fifths(val, train)
+    else:
+        evidence |= _climb(val)
+    return evidence
 
 
 def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
@@ -106,13 +128,73 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
     certain = max(HORIZONTAL_SHARE, 2 * evidence["val_noise"])
     if val > certain and train > HORIZONTAL_SHARE and lr_rises:
         return Verdict.HIGH_LR
-    if (val > certain or evidence["rise_from_minimum"] > max(0.05, 3 * evidence["val_noise"])) and train < 0:
+    alone = "climbed" in evidence
+    broken, overfitting = _without_training_loss(evidence) if alone else (False, _overfits(evidence))
+    if broken:
+        return Verdict.DIVERGED
+    if overfitting:
         return Verdict.OVERFITTING
     if val < -certain:
         return Verdict.UNDERFITTING
     if evidence["val_noise"] > 0.1:
         return Verdict.NOISY
     return Verdict.HIGH_LR if val > certain and lr_rises else Verdict.HORIZONTAL
+
+
+def _why_dead(curve: LossCurve) -> str | None:
+    """Return why a net counts as dead before `why_diverged` is certain: both of its losses lie at chance again.
+
+    A mini-batch's training loss still jumps then, so its median counts; the validation loss of a dead net does not.
+    """
+    if curve.n_classes is None or len(curve) <= 2 * DEAD_EPOCHS:
+        return None
+    chance = math.log(curve.n_classes)
+    train, val = curve.train_loss[-DEAD_EPOCHS:], curve.val_loss[1 - DEAD_EPOCHS :]
+    at_chance = np.median(train) >= BACK_AT_START * chance and np.all(np.abs(val - chance) <= 0.1 * chance)
+    if at_chance and np.any(curve.train_loss[:-DEAD_EPOCHS] <= LEFT_START * chance):
+        return f"both losses are back at {chance:.3g}, that of chance"
+    return None
+
+
+def _overfits(evidence: Mapping[str, float]) -> bool:
+    risen = evidence["rise_from_best_fifth"] > RISE and evidence["rise_in_errors"] > RISE_IN_ERRORS
+    return risen and evidence["train_since_best_fifth"] < TRAIN_FELL_TO
+
+
+def _without_training_loss(evidence: Mapping[str, float]) -> tuple[bool, bool]:
+    """Return whether the validation loss alone shows a break, and whether it shows overfitting."""
+    if not evidence["rise_from_minimum"] > max(RISE, CLEAR_OF_NOISE * evidence["val_noise"]):
+        return False, False
+    broken = evidence["fastest_climb"] > BREAK and evidence["climbed"] > BREAK
+    return broken, not broken and evidence["last_climb"] <= evidence["climbed"] / 2
+
+
+def _compare_fifths(val: FloatArray, train: FloatArray) -> dict[str, float]:
+    """Return how the medians of the last fifth stand to those of the fifth with the best validation loss."""
+    count = max(2, min(5, len(val) // 4))
+    medians = np.array([np.median(part) for part in np.array_split(val, count)])
+    best = int(np.argmin(medians))
+    rise = float(medians[-1] - medians[best])
+    error = 1.25 * noise_sd(val[len(val) // 2 :]) * math.sqrt(2 * count / len(val))  # of a difference of medians
+    before, after = (float(np.median(np.array_split(train, count)[i])) for i in (best, -1))
+    return {
+        "rise_from_best_fifth": rise / _scale(val),
+        "rise_in_errors": rise / max(error, 1e-12),
+        "train_since_best_fifth": 1 - (before - after) / max(abs(before), 1e-12),
+    }
+
+
+def _climb(losses: FloatArray) -> dict[str, float]:
+    """Return how far a loss has gone back to its start: in all, within its fastest tenth, within its last tenth."""
+    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
+    tenth, lowest = max(2, len(smooth) // 10), smooth.min()
+    fall = max(float(smooth[0] - lowest), 1e-12)
+    climbs = (smooth[tenth:] - smooth[:-tenth]) / fall
+    return {
+        "climbed": float((smooth[-1] - lowest) / fall),
+        "fastest_climb": float(climbs.max()),
+        "last_climb": float(climbs[-1]),
+    }
 
 
 def _change(losses: FloatArray) -> float:
@@ -134,4 +216,4 @@ def _scale(losses: FloatArray) -> float:
 def _rising(lr: FloatArray) -> bool:
     known = lr[np.isfinite(lr)]
     third = max(2, len(known) // 3)
-    return len(known) >= 2 and bool(known[-1] > 1.05 * known[-min(third, len(known))])
+    return len(known) >= 2 and bool(known[-1] / 1.05 > known[-min(third, len(known))])

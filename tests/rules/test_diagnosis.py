@@ -1,4 +1,9 @@
+import csv
+import functools
+import gzip
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,12 +64,44 @@ def test_evidence_and_advice_come_with_the_verdict() -> None:
     assert str(diagnosis.verdict) == "overfitting"
 
 
-def test_without_a_training_loss_nothing_is_called_overfitting() -> None:
-    logs = tuple(EpochLog(i, 0.1, None, float(OVERFIT[i])) for i in range(N))
-    assert diagnose(LossCurve(logs, n_epochs=N)).verdict != Verdict.OVERFITTING
+def _without_training_loss(val: Any, lr: Any = 0.1) -> LossCurve:
+    lrs = np.broadcast_to(lr, len(val))
+    logs = tuple(EpochLog(i, float(lrs[i]), None, float(val[i])) for i in range(len(val)))
+    return LossCurve(logs, n_epochs=len(val))
 
 
-@given(st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True, width=32)] * 3), min_size=4, max_size=20))
+def test_without_a_training_loss_only_a_slow_rise_far_out_of_the_noise_is_overfitting() -> None:
+    assert diagnose(_without_training_loss(_noisy(OVERFIT, 0.005, 0))).verdict == Verdict.OVERFITTING
+    assert diagnose(_without_training_loss(_noisy(OVERFIT, 0.1, 0))).verdict != Verdict.OVERFITTING
+    assert diagnose(_without_training_loss(FLAT)).verdict == Verdict.HORIZONTAL
+    assert diagnose(_without_training_loss(FALLING)).verdict == Verdict.UNDERFITTING
+
+
+def test_without_a_training_loss_a_sudden_rise_is_a_divergence() -> None:
+    broken = np.where(TIME < 0.6, 2.3 - 2.5 * TIME, 2.2)
+    assert diagnose(_without_training_loss(broken)).verdict == Verdict.DIVERGED
+    healed = np.where((TIME > 0.4) & (TIME < 0.6), 2.2, 2.3 - 2 * TIME)
+    assert diagnose(_without_training_loss(healed)).verdict == Verdict.UNDERFITTING
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flat_noisy_validation_loss_of_a_net_that_learned_all_by_heart_is_not_overfitting(seed: int) -> None:
+    curve = _curve(0.001 + np.exp(-9 * TIME), _noisy(FLAT, 0.04, seed))
+    assert diagnose(curve).verdict != Verdict.OVERFITTING
+
+
+def test_a_net_is_dead_when_both_losses_are_back_at_chance_though_a_batch_jumps() -> None:
+    train = [2.3, 1.5, 1.2, 1.0, 1.0, 0.9, 2.303, 2.30, 2.76, 1.97, 2.305]
+    for val_end, verdict in ((2.32, Verdict.DIVERGED), (9.0, None)):
+        val = [2.0, 1.8, 1.5, 1.4, 1.4, 1.4, 8.0, *[val_end] * 4]
+        logs = tuple(EpochLog(i, 1.0, t, v) for i, (t, v) in enumerate(zip(train, val, strict=True)))
+        found = diagnose(LossCurve(logs, n_epochs=60, n_classes=10))
+        assert (found.verdict == Verdict.DIVERGED) == (verdict == Verdict.DIVERGED)
+    never = LossCurve(tuple(EpochLog(i, 1.0, 2.303, 2.303) for i in range(20)), n_epochs=20, n_classes=10)
+    assert diagnose(never).verdict != Verdict.DIVERGED  # it never learned
+
+
+@given(st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True)] * 3), min_size=4, max_size=20))
 def test_any_numbers_give_a_verdict_or_a_clear_refusal(rows: Any) -> None:
     curve = LossCurve(tuple(EpochLog(i, *row) for i, row in enumerate(rows)), n_epochs=20)
     try:
@@ -75,9 +112,100 @@ def test_any_numbers_give_a_verdict_or_a_clear_refusal(rows: Any) -> None:
         assert isinstance(verdict, Verdict)
 
 
+def test_a_training_loss_with_gaps_is_read_beside_them() -> None:
+    train = [math.nan, 1.0, 0.8, math.inf, 0.5, math.nan, 0.4, 0.3]
+    assert diagnose(_curve(train, FALLING[::4])).verdict == Verdict.UNDERFITTING
+    logs = tuple(EpochLog(i, 0.1, 0.5 if i % 2 else None, float(FALLING[4 * i])) for i in range(8))
+    assert diagnose(LossCurve(logs, n_epochs=8)).verdict == Verdict.UNDERFITTING
+
+
 def test_too_little_and_something_else_are_refused() -> None:
     with pytest.raises(DisciplineError, match=r"at least 4 epochs with a validation loss.*but holds 0"):
         diagnose(LossCurve((), n_epochs=3))
     with pytest.raises(TypeError, match="`curve` must be a LossCurve"):
         diagnose([1.0, 0.5])  # type: ignore[arg-type]
     assert diagnose(_curve([1, math.nan], [1, 1])).verdict == Verdict.DIVERGED
+
+
+@functools.cache
+def _rows(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(name: str) -> list[dict[str, str]]:
+    """Return a table of the author's data, or skip."""
+    path = Path(os.environ.get("OPTUNA_DISCIPLINE_DATA", "")) / "smith" / name
+    if "OPTUNA_DISCIPLINE_DATA" not in os.environ or not path.is_file():
+        pytest.skip(f"needs the author's logs: set OPTUNA_DISCIPLINE_DATA to a folder with smith/{name}")
+    return _rows(path)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _figure(
+    figure: str, name: str, *, share: float = 1.0, until: float = math.inf, lr: float | None = None
+) -> LossCurve:
+    """Return a digitised curve of the paper up to a share of its length, or up to a learning rate."""
+    rows = [row for row in _table("paper_figures_digitised.csv.gz") if row["figure"] == figure]
+    points = sorted((float(row["x"]), float(row["y"])) for row in rows if row["curve"] == name)
+    is_rate = next(row["x_quantity"] for row in rows) == "learning_rate"
+    seen = [(x, y) for x, y in points if x <= min(until, share * points[-1][0])]
+    logs = tuple(EpochLog(i, x if is_rate else lr, None, y) for i, (x, y) in enumerate(seen))
+    return LossCurve(logs, n_epochs=len(points))
+
+
+def _log(run: str, share: float) -> LossCurve:
+    """Return one of the author's training logs up to a share of its length."""
+    rows = [row for row in _table("superconvergence_logs.csv.gz") if row["run"] == run]
+    seen = [row for row in rows if float(row["iteration"]) <= share * float(rows[-1]["iteration"])]
+    names = ("lr", "train_loss", "test_loss")
+    logs = tuple(EpochLog(i, *(_number(row[name]) for name in names)) for i, row in enumerate(seen))
+    return LossCurve(logs, n_epochs=len(rows), n_classes=10)
+
+
+@pytest.mark.parametrize(
+    ("figure", "name", "settings", "verdict"),
+    [
+        ("3a", "LR=0.001", {"share": 0.25, "lr": 0.001}, Verdict.UNDERFITTING),
+        ("3a", "LR=0.0055", {"share": 0.25, "lr": 0.0055}, Verdict.HORIZONTAL),
+        ("4a", "WD=1e-4", {"share": 0.5}, Verdict.OVERFITTING),
+        ("4a", "WD=1e-4", {"share": 0.75}, Verdict.OVERFITTING),
+        ("4a", "WD=1e-4", {}, Verdict.OVERFITTING),
+        ("4a", "WD=1e-2", {"until": 0.0055}, Verdict.DIVERGED),
+        ("4a", "WD=1e-2", {"until": 0.007}, Verdict.DIVERGED),
+        ("4a", "WD=1e-2", {}, Verdict.DIVERGED),
+        ("4b", "CLR=0.05-1 WD=1e-7 CM=0.95-0.85", {}, Verdict.OVERFITTING),
+        ("9a", "WD=1e-3", {"share": 0.5, "lr": 0.005}, Verdict.OVERFITTING),
+        ("9a", "WD=3.2e-3", {"share": 0.5, "lr": 0.005}, Verdict.HORIZONTAL),
+    ],
+)
+def test_the_papers_figures_are_read_as_the_paper_reads_them(
+    figure: str, name: str, settings: Any, verdict: Verdict
+) -> None:
+    assert diagnose(_figure(figure, name, **settings)).verdict == verdict
+
+
+def test_a_divergence_of_figure_4a_is_never_called_overfitting() -> None:
+    for step in range(10, 101):
+        assert diagnose(_figure("4a", "WD=1e-2", share=step / 100)).verdict != Verdict.OVERFITTING
+
+
+@pytest.mark.parametrize(
+    ("run", "shares", "verdict"),
+    [
+        ("clr3SS5kWD-6Fig11", (0.5, 0.75, 1.0), Verdict.OVERFITTING),
+        ("clr3SS5kWD-3Fig11", (0.55, 0.6, 0.65, 0.7, 0.8, 0.9, 1.0), Verdict.DIVERGED),
+    ],
+)
+def test_the_authors_logs_are_read_as_they_ended(run: str, shares: tuple[float, ...], verdict: Verdict) -> None:
+    assert [diagnose(_log(run, share)).verdict for share in shares] == [verdict] * len(shares)
+
+
+def test_alarming_stretches_of_the_authors_good_runs_are_not_condemned() -> None:
+    cycle = {diagnose(_log("clr3SS5kFig1a", step / 100)).verdict for step in range(25, 61, 5)}
+    assert not cycle & {Verdict.OVERFITTING, Verdict.DIVERGED}
+    few = {diagnose(_log("lr35Tr10kTab1", step / 80)).verdict for step in range(5, 51, 5)}
+    assert Verdict.DIVERGED not in few

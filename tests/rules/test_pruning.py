@@ -140,7 +140,7 @@ def test_runs_that_say_nothing_are_no_peers(curve: LossCurve) -> None:
 
 @pytest.mark.parametrize("epochs", [[0, 3, 7, 9, 12], [9, 0, 9, 3, 12]])
 def test_missing_and_unordered_epochs_are_compared_at_the_last_one_seen(epochs: list[int]) -> None:
-    logs = tuple(EpochLog(epoch, 0.1, 0.1, 0.1) for epoch in epochs)
+    logs = tuple(EpochLog(epoch, 0.1, 0.4, 0.4) for epoch in epochs)
     sparse = LossCurve(logs, n_epochs=20)
     assert not should_stop(_ramp(0.05, 9), [sparse] * 5).stop
     assert should_stop(_ramp(5.0, 9), [sparse] * 5).stop
