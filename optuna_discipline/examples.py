@@ -1,5 +1,6 @@
 """Real data and small networks to begin with: scikit-learn's digits and Fashion-MNIST."""
 
+import argparse
 import importlib
 import os
 import sys
@@ -160,3 +161,22 @@ def _small_cnn(side: int) -> Any:
 def _check_seed(seed: int) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"`seed` must be a non-negative integer, but got {seed!r}.")
+
+
+def load_task(arguments: argparse.Namespace) -> Task:
+    """Return the task that a command line's `--data` or `--task` names."""
+    if arguments.task is not None:
+        return load_own_task(arguments.task)
+    if arguments.data == "digits":
+        # So small a net gains little from a second thread, and waits for it long when another program has the core.
+        require("torch", extra="torch").set_num_threads(1)
+        return load_digits_task(seed=arguments.seed)
+    samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
+    return load_fashion_mnist_task(arguments.data_root, samples=samples, seed=arguments.seed)
+
+
+def _integer(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{option} must be a number or 'all', but got {text!r}") from None

@@ -1,5 +1,4 @@
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 
 from optuna_discipline import cli
 from optuna_discipline import report_epoch
+from optuna_discipline import tune_command
 
 pytest.importorskip("torch")
 pytest.importorskip("plotly")
@@ -81,21 +81,6 @@ def test_dashboard_publishes_and_serves(
     assert "http://127.0.0.1:8123/dashboard" in capsys.readouterr().out
 
 
-def test_a_users_own_task_is_tuned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "own_task.py").write_text(
-        "import torch\n"
-        "def make():\n"
-        "    x = torch.randn(64, 3)\n"
-        "    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    assert cli.main(["tune", "--task", "own_task:make", "--trials", "2", "--epochs", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["n_trials"] == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -150,38 +135,8 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_range_test", interrupted)
-    assert cli.main(["range-test"]) == cli.INTERRUPTED
+    assert cli.main(["range-test"]) == tune_command.INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
-
-
-def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'study.db'}"
-    command = [
-        sys.executable,
-        "-m",
-        "optuna_discipline.cli",
-        "tune",
-        "--epochs",
-        "4",
-        "--trials",
-        "500",
-        "--storage",
-        url,
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert run.stdout is not None
-        while "epochs  lr" not in (line := run.stdout.readline()):
-            assert line, "tune ended before its first trial"
-        run.send_signal(signal.SIGINT)
-        out, error = run.communicate(timeout=60)
-    finally:
-        run.kill()
-    assert run.returncode == cli.INTERRUPTED
-    assert "Best configuration" in out
-    assert "Trained anew" not in out
-    assert "the study is kept, and the same command goes on" in error
-    assert optuna.load_study(study_name="discipline", storage=url).best_trial.number == 0
 
 
 def test_the_decisions_are_those_with_which_the_study_went_on(tuned: str) -> None:
@@ -194,14 +149,6 @@ def test_tune_publishes_where_there_is_a_storage(tuned: str, stored: str) -> Non
     pytest.importorskip("optuna_dashboard")
     study = optuna.load_study(study_name="discipline", storage=stored)
     assert "What was decided" in json.dumps(study._storage.get_study_system_attrs(study._study_id))
-
-
-def test_a_report_that_could_not_be_written_is_refused_before_the_search(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    assert cli.main(["tune", "--out", str(tmp_path / "file"), "--json"]) == cli.USER_ERROR
-    assert "--out must be a folder" in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_said(stored: str, tuned: str, capsys: pytest.CaptureFixture[str]) -> None:

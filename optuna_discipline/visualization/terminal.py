@@ -1,14 +1,28 @@
-"""A study in words for a terminal: what the stages decided, the best configuration, what the search cost."""
+"""A study in words for a terminal: a line a trial, the stages' decisions, the best configuration and its cost."""
 
+import math
 from collections.abc import Iterator
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
+
+
+def trial_line(trial: FrozenTrial) -> str:
+    """Return a trial's number, stage, parameters, loss and reason on one line."""
+    p, attrs = trial.params, trial.user_attrs
+    ended = f"loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "stopped"
+    why = attrs.get(trial_record.PRUNED_KEY) or attrs.get(trial_record.REASON_KEY, "")
+    return (
+        f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, ''):<12} {p.get('epochs', ''):>3} epochs  "
+        f"lr {p.get('lr', math.nan):<8.3g} momentum {p.get('momentum', math.nan):<6.3g} "
+        f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', ''):<4} {ended:<12} {why}"
+    )
 
 
 def decision_lines(study: Study) -> Iterator[str]:

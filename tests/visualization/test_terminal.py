@@ -1,5 +1,6 @@
 import optuna
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline.visualization import terminal
 
 
@@ -20,3 +21,18 @@ def test_the_best_configuration_is_named_with_its_cost(study: optuna.Study) -> N
 def test_any_study_has_lines(empty: optuna.Study, plain: optuna.Study) -> None:
     assert list(terminal.decision_lines(empty)) == []
     assert [line.split()[0] for line in terminal.decision_lines(plain)] == ["other", "<img"]
+
+
+def test_a_trial_is_one_line_with_stage_numbers_and_reason() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=1)
+    line = terminal.trial_line(study.trials[0])
+    assert line.startswith("  0 lr             2 epochs  lr 0.1")
+    assert line.endswith("learning-rate ladder: where to start")
+    assert "\n" not in line
+
+
+def test_a_trial_of_another_sampler_is_a_line_too() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
+    assert "loss 0.5488" in terminal.trial_line(study.trials[0])

@@ -1,0 +1,197 @@
+"""The command `optuna-discipline tune`: search, compare with an untuned default, say where everything lies."""
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from optuna_discipline import comparison
+from optuna_discipline import examples
+from optuna_discipline import storages
+from optuna_discipline import trial_record
+from optuna_discipline._imports import require
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.exceptions import MissingExtraError
+from optuna_discipline.trainer import as_device
+from optuna_discipline.tuning import tune
+from optuna_discipline.visualization import terminal
+
+INTERRUPTED = 130
+COMPARISON_SEEDS = 3
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tune as the command line's arguments say; return the exit code."""
+    task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
+    n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
+    _check_out(arguments.out)
+    if not arguments.json:
+        limit = (
+            terminal.counted(n_trials) if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
+        )
+        print(f"Tuning a network on {task.name}: {limit}, {arguments.epochs} epochs a full training, on {device}.\n")
+    with (
+        storages.errors_of(arguments.storage),
+        _noting_interruption() as interrupted,
+        _Progress(n_trials, quiet=arguments.json) as progress,
+    ):
+        study = tune(
+            task.build_model,
+            task.train,
+            task.val,
+            n_trials=n_trials,
+            budget=arguments.budget,
+            optimizer=arguments.optimizer,
+            epochs=arguments.epochs,
+            storage=arguments.storage,
+            study_name=arguments.study_name if arguments.storage else None,
+            device=device,
+            seed=arguments.seed,
+            callbacks=[progress],
+        )
+    best = trial_record.best_run(study)
+    if best is None:
+        if interrupted:
+            return _interrupted(study, arguments)
+        raise DisciplineError("no trial has finished: nothing to report")
+    scores = {}
+    if task.test is not None and not arguments.no_compare and not interrupted:
+        seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
+        settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
+        scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
+        scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
+    report = _write_report(study, arguments.out)
+    if arguments.storage:
+        _publish(study)
+    if arguments.json:
+        print(json.dumps(_as_json(study, best, scores, report)))
+    else:
+        _print_result(study, best, scores, report, arguments)
+    return _interrupted(study, arguments) if interrupted else 0
+
+
+def _interrupted(study: Study, arguments: argparse.Namespace) -> int:
+    kept = (
+        "the study is kept, and the same command goes on" if arguments.storage else "without --storage nothing is kept"
+    )
+    print(f"\ninterrupted after {terminal.counted(len(study.trials))}: {kept}", file=sys.stderr)
+    return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _noting_interruption() -> Iterator[list[bool]]:
+    """Note a Ctrl-C, which `tune` answers by returning the study as it stands."""
+    seen: list[bool] = []
+
+    def note(*_: object) -> None:
+        seen.append(True)
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+class _Progress:
+    """One line a trial, under a progress bar where there is a terminal."""
+
+    def __init__(self, n_trials: int | None, *, quiet: bool) -> None:
+        self._quiet = quiet
+        hidden = quiet or not sys.stderr.isatty()
+        self._bar = require("tqdm", extra="cli").tqdm(total=n_trials, unit="trial", disable=hidden, leave=False)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        self._bar.update()
+        if not self._quiet:
+            self._bar.write(terminal.trial_line(trial), file=sys.stdout)
+
+
+def _print_result(
+    study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
+) -> None:
+    print("\nWhat was decided")
+    for line in terminal.decision_lines(study):
+        print(f"  {line}")
+    print("", *terminal.best_lines(study, best), sep="\n")
+    if scores:
+        print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {best.params['epochs']} epochs a training")
+        print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
+        print(f"  untuned default, constant lr 0.01  {scores['default'].summary()}")
+    if arguments.storage or report is not None:
+        print("\nWhere it lies")
+    if arguments.storage:
+        print(f"  study   {storages.shown(arguments.storage)}, name {study.study_name!r}")
+    if report is not None:
+        print(f"  report  {report}")
+    if arguments.storage:
+        shown = storages.shown(arguments.storage)
+        words = [_program(), "dashboard", "--storage", shown, "--study-name", study.study_name]
+        print(f"  look    {shlex.join(words)}")
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse now what would lose the report at the end of a long search."""
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out must be a folder for report.html, but {str(out)!r} is a file")
+        require("plotly.graph_objects", extra="plots")
+
+
+def _write_report(study: Study, out: Path | None) -> Path | None:
+    if out is None:
+        return None
+    from optuna_discipline.visualization.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    report: Path = write_report(study, out / "report.html")
+    return report
+
+
+def _publish(study: Study) -> None:
+    """Put note and pictures into the storage, so that any optuna-dashboard shows them; without it, do without."""
+    from optuna_discipline.visualization.dashboard import publish
+
+    with contextlib.suppress(MissingExtraError):
+        publish(study)
+
+
+def _program() -> str:
+    """Return how to call this program again: by name if it is on the path, else by where it lies."""
+    if shutil.which("optuna-discipline") is not None:
+        return "optuna-discipline"
+    beside = Path(sys.executable).with_name("optuna-discipline")
+    return min(os.path.relpath(beside), str(beside), key=len)
+
+
+def _as_json(
+    study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None
+) -> dict[str, Any]:
+    """Return the result of a study as JSON values."""
+    return {
+        "study_name": study.study_name,
+        "n_trials": len(study.trials),
+        "cost_in_full_trainings": trial_record.cost_in_full_trainings(study),
+        "best_trial": best.number,
+        "best_value": best.value,
+        "best_params": best.params,
+        "scores": {name: vars(score) for name, score in scores.items()},
+        "report": None if report is None else str(report),
+    }

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import optuna
+import pytest
+
+from optuna_discipline import DisciplineError
+from optuna_discipline import storages
+
+
+def test_a_password_is_not_shown() -> None:
+    assert "secret" not in storages.shown("mysql+pymysql://me:secret@host:3306/studies")
+    assert storages.shown("sqlite:///study.db") == "sqlite:///study.db"
+    assert storages.shown("nonsense") == "nonsense"
+
+
+def test_an_error_is_one_line_without_the_password() -> None:
+    with (
+        pytest.raises(DisciplineError, match=r"--storage postgresql://me:\*\*\*@x/y does not work") as caught,
+        storages.errors_of("postgresql://me:secret@x/y"),
+    ):
+        raise optuna.exceptions.StorageInternalError("line one\nline two")
+    assert "line one line two" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_study_is_found_by_name_or_as_the_only_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    with pytest.raises(DisciplineError, match="there is no such file"):
+        storages.load_study(url, None)
+    optuna.create_study(study_name="one", storage=url)
+    assert storages.load_study(url, None).study_name == "one"
+    optuna.create_study(study_name="two", storage=url)
+    with pytest.raises(DisciplineError, match="--study-name is needed; the storage holds: one, two"):
+        storages.load_study(url, None)
+    with pytest.raises(DisciplineError, match="'three' is unknown"):
+        storages.load_study(url, "three")
