@@ -40,8 +40,9 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # 16 to 256 the best one grew as batch ** 0.7; the square root errs to the safe side.
 LR_BY_BATCH = 0.5
 EQUAL_TIME = 1.25
-# The model searches this far around the best full run; learning rate and weight decay have been walked before.
-LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 10, 10.0)
+# The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
+# and worse after 20, on surrogates of 13 small networks.
+LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Search:
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
         """Return the open proposals of a stage; [] moves on to the next stage."""
+        if stage == "start":
+            return self._start()
         if stage == "lr":
             return self._lr()
         if stage == "confirm":
@@ -97,6 +100,13 @@ class Search:
         return Proposal("refine", MODEL_SLOT, "model-based search around the best full run", around, like=like, box=box)
 
     # ---- the stages -------------------------------------------------------------------------------------------
+
+    def _start(self) -> list[Proposal]:
+        """Train once at full length as the range test says: a good result early, whatever comes later."""
+        if self.levels == (1.0,) or not self.slots.is_open("start:1"):
+            return []
+        reason = "a full training of the defaults, for a good result early"
+        return [Proposal("start", "start:1", reason, self.incumbent.values, like=self.incumbent.like)]
 
     def _lr(self) -> list[Proposal]:
         if self._fixed("lr"):
@@ -270,6 +280,8 @@ class Search:
         """Compare the learning rate again at full length, around what the stages chose."""
         best = self._best_of_confirmed()
         if self._fixed("lr") or best is None or "lr" not in best.params:
+            return []
+        if self.level >= 1 and (best.slot or "").startswith("lr"):  # nothing has changed since its ladder
             return []
         options = []
         for x in (0.5, 2.0):
