@@ -123,10 +123,14 @@ def main() -> int:
                     runs[str(seed)] = run(table, sampler_of(method, seed), seed, arguments.budget)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"settings": settings(), "regret": runs}))
-            found[method].append(np.mean([r[: arguments.budget] for r in list(runs.values())[: arguments.seeds]], axis=0))
+            found[method].append(
+                np.mean([r[: arguments.budget] for r in list(runs.values())[: arguments.seeds]], axis=0)
+            )
             print(f"{time.perf_counter() - start:.0f} s {name} {method}", file=sys.stderr, flush=True)
     costs = [c for c in COSTS if c <= arguments.budget]
-    print(f"\nMean normalised regret over {len(arguments.data_sets)} data sets, {arguments.seeds} seeds (standard error)\n")
+    print(
+        f"\nMean normalised regret over {len(arguments.data_sets)} data sets, {arguments.seeds} seeds (standard error)\n"
+    )
     print("| method | " + " | ".join(map(str, costs)) + " |")
     print("|---|" + "---|" * len(costs))
     for method, rows in found.items():

@@ -23,7 +23,6 @@ from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.stages import Search
 
 STAGES: tuple[Stage, ...] = (
-    "start",
     "lr",
     "confirm",
     "replicate",

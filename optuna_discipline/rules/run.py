@@ -16,7 +16,7 @@ from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 
 RunState = Literal["running", "complete", "pruned", "failed"]
-Stage = Literal["start", "lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine", "enqueued"]
+Stage = Literal["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine", "enqueued"]
 STAGE_NAMES: tuple[Stage, ...] = get_args(Stage)[:-1]
 MODEL_SLOT = "model"
 

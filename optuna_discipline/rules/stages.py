@@ -75,8 +75,6 @@ class Search:
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
         """Return the open proposals of a stage; [] moves on to the next stage."""
-        if stage == "start":
-            return self._start()
         if stage == "lr":
             return self._lr()
         if stage == "confirm":
@@ -100,13 +98,6 @@ class Search:
         return Proposal("refine", MODEL_SLOT, "model-based search around the best full run", around, like=like, box=box)
 
     # ---- the stages -------------------------------------------------------------------------------------------
-
-    def _start(self) -> list[Proposal]:
-        """Train once at full length as the range test says: a good result early, whatever comes later."""
-        if self.levels == (1.0,) or not self.slots.is_open("start:1"):
-            return []
-        reason = "a full training of the defaults, for a good result early"
-        return [Proposal("start", "start:1", reason, self.incumbent.values, like=self.incumbent.like)]
 
     def _lr(self) -> list[Proposal]:
         if self._fixed("lr"):
