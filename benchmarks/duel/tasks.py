@@ -1,7 +1,7 @@
 """The networks of the duel: small enough to train in well under a second, and different in kind.
 
-Every task is trained by 1cycle for a fixed number of epochs (a full training) and scored by its validation loss. The data
-are scikit-learn's own; `--data-root` adds Fashion-MNIST and two tables.
+Every task is trained by 1cycle for a fixed number of epochs (a full training) and scored by its validation loss. The
+data are scikit-learn's own; `--data-root` adds Fashion-MNIST and two tables.
 """
 
 from collections.abc import Callable
@@ -89,6 +89,16 @@ def cnn(n_out: int) -> nn.Module:
     )
 
 
+def residual_net() -> nn.Module:
+    """Return a network of three residual blocks."""
+    return nn.Sequential(mlp(64, 48, 48), *(Residual(48) for _ in range(3)), nn.Linear(48, 10))
+
+
+def any_mlp(width: int, depth: int, dropout: float) -> nn.Module:
+    """Return the network of an architecture."""
+    return mlp(64, 10, width, depth, drop=dropout)
+
+
 def load_tasks(data_root: Path | None = None) -> tuple[dict[str, Task], list[str]]:
     """Return the tasks by name, and a line for each that is skipped."""
     digits = _parts(*datasets.load_digits(return_X_y=True), seed=0)
@@ -106,12 +116,12 @@ def load_tasks(data_root: Path | None = None) -> tuple[dict[str, Task], list[str
         Task("deep", digits, lambda: mlp(64, 10, 64, 6), 16),
         Task("batchnorm", digits, lambda: mlp(64, 10, 64, 2, norm=True), 12),
         Task("dropout", digits, lambda: mlp(64, 10, 128, 2, drop=0.3), 12, batch_size=None),
-        Task("residual", digits, lambda: nn.Sequential(mlp(64, 48, 48), *(Residual(48) for _ in range(3)), nn.Linear(48, 10)), 12),
+        Task("residual", digits, residual_net, 12),
         Task("regression", friedman, lambda: mlp(10, 1, 64, 2, act=nn.Tanh), 16, batch_size=32),
         Task("imbalanced", rare, lambda: mlp(20, 2, 64, 2), 12),
         Task("adamw", digits, lambda: mlp(64, 10, 64, 2), 12, optimizer="adamw"),
-        Task("seven", digits, lambda width, depth, dropout: mlp(64, 10, width, depth, drop=dropout), 8, batch_size=None, architecture=True),
-    ]  # fmt: skip
+        Task("seven", digits, any_mlp, 8, batch_size=None, architecture=True),
+    ]
     skipped = []
     for name, load in (("fashion-cnn", _fashion_cnn), ("texture", _texture), ("magic", _magic)):
         try:
