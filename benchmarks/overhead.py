@@ -1,6 +1,6 @@
 """Seconds per trial that the samplers themselves take: `python -m benchmarks.overhead`.
 
-Each sampler gets a study with N finished trials (random ones of four parameters) and then asks and tells a few more; all
+Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
 in one process and one run, so that ratios can be compared although seconds cannot. "ours, stages" is the time while the
 stages decide, as they do not count another sampler's trials as their own; "ours, refinement" is the model's.
 """
