@@ -94,8 +94,10 @@ def main() -> int:
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--methods", nargs="*")
     parser.add_argument("--tasks", action="store_true", help="a table of every task too")
+    parser.add_argument("--seeds", type=int, help="only this many seeds, and only methods that have them all")
+    parser.add_argument("--figure", action="store_true", help="write benchmarks/figures/duel.png (needs Chromium)")
     arguments = parser.parse_args()
-    results = load(arguments.folders)
+    results = _complete(load(arguments.folders), arguments.seeds)
     if not results:
         print("no result files: run python -m benchmarks.duel first", file=sys.stderr)
         return 1
@@ -119,7 +121,41 @@ def main() -> int:
     for name in arguments.methods or _names(results):
         values = np.array(list(costs[name].values()))
         print(f"| {name} | {np.median(values):.1f} | {int(np.isinf(values).sum())} |")
+    if arguments.figure:
+        return _draw(regrets(results, retrained, checkpoints), checkpoints)
     return 0
+
+
+def _complete(results: Results, seeds: int | None) -> Results:
+    """Return the runs of the first `seeds` seeds of those methods that have them on every task."""
+    if seeds is None:
+        return results
+    wanted = set(range(seeds))
+    names = [name for name in _names(results) if all(wanted <= set(m.get(name, {})) for m in results.values())]
+    return {
+        task: {name: {s: methods[name][s] for s in sorted(wanted)} for name in names}
+        for task, methods in results.items()
+    }
+
+
+def _draw(table: dict[str, dict[str, np.ndarray]], checkpoints: list[int]) -> int:
+    """Draw the mean regret of ours, of the peers and of the best in our box against cost."""
+    import plotly.graph_objects as go
+
+    from benchmarks.figures import FIGURES
+    from benchmarks.figures import save
+
+    figure = go.Figure()
+    at = [i for i, c in enumerate(checkpoints) if c >= 2]
+    for name in ("random", "tpe", "tpe + median", "tpe + hyperband", "gp", "box, gp", "default", "ours"):
+        if name in table:
+            mean = np.mean([runs.mean(axis=0) for runs in table[name].values()], axis=0)
+            line = {"width": 4, "color": "#d55e00"} if name == "ours" else {"width": 1.5}
+            figure.add_scatter(x=[checkpoints[i] for i in at], y=mean[at], name=name, mode="lines+markers", line=line)
+    figure.update_layout(template="none", title="Incumbent retrained on fresh seeds: mean normalised regret")
+    figure.update_xaxes(type="log", title="cost in full trainings", tickvals=[checkpoints[i] for i in at])
+    figure.update_yaxes(type="log", title="regret (0 best, 1 median of random)")
+    return save(figure, FIGURES / "duel.png")
 
 
 def _print_targets(table: dict[str, dict[str, np.ndarray]], checkpoints: list[int]) -> None:
