@@ -34,6 +34,7 @@ from optuna_discipline.study_reader import read_trials
 
 CLAIM_ATTEMPTS = 8
 ENQUEUED: Final = "enqueued"
+_RIVAL_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -218,7 +219,8 @@ class DisciplinedSampler(BaseSampler):
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         for other in read_trials(study):
-            if other.number != trial.number and other.state == TrialState.RUNNING:
+            # a rival may have claimed and finished since the proposal was made
+            if other.number != trial.number and other.state in _RIVAL_STATES:
                 claim = trial_record.read_claim(other)
                 if claim is not None and claim["slot"] == slot and claim.get("number") == other.number:
                     return True

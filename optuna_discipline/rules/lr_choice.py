@@ -175,6 +175,8 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
     smooth[broken:] = np.inf
     best = int(np.argmin(smooth))
     start = initial if initial is not None and math.isfinite(initial) else float(smooth[0])
+    if which == "training":  # of one batch; the first ones together say it better, unless they rise already
+        start = min(float(np.median(losses[:MIN_EVALUATIONS])), start + 3 * noise_sd(losses[:broken]))
     error = 1.2533 * noise_sd(losses[:broken]) / math.sqrt(5)  # of a median of 5
     gain = start - float(smooth[best])
     scale = max(abs(start), float(np.ptp(smooth[:broken])) * 1e-6)

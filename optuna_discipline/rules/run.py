@@ -97,8 +97,10 @@ class Proposal:
 
 
 def start_lr(bounds: Bounds, choice: LrChoice | None) -> float:
-    """Return the first learning rate: the range test's, or two thirds up the bounds."""
-    return default_of("lr", bounds) if choice is None or choice.max_lr is None else bounds.clip(choice.max_lr)
+    """Return the first learning rate: a range test's that is sure of it, or two thirds up the bounds."""
+    if choice is None or choice.max_lr is None or not choice.confident:
+        return default_of("lr", bounds)
+    return bounds.clip(choice.max_lr)
 
 
 def describe(proposal: Proposal) -> dict[str, Any]:

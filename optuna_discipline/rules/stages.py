@@ -136,8 +136,9 @@ class Search:
         if bounds is not None:
             start = self.incumbent.values.get("lr", start_lr(bounds, self.choice))
             low, high = bounds.low / start, bounds.high / start
-            if self.choice is not None and self.choice.bounds is not None and "lr" not in self.incumbent.values:
-                high = min(high, max(1.0, 2 * self.choice.bounds[1] / start))
+            tested = self.choice.bounds if self.choice is not None and self.choice.confident else None
+            if tested is not None and "lr" not in self.incumbent.values:
+                high = min(high, max(1.0, 2 * tested[1] / start))
         return Axis((1.0,), low=low, high=high, factor=self.recipe.lr_factor, bisect=True, max_points=10)
 
     def _lr_proposal(self, x: float, rank: int, results: Mapping[float, float]) -> Proposal:

@@ -11,6 +11,7 @@ import torch
 
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
@@ -23,6 +24,7 @@ from optuna_discipline.training.update import Updater
 from optuna_discipline.training.update import windows
 
 _VAL_BATCH_SIZE = 256
+_FIRST = 10  # updates that together say where the training loss started
 _PATIENCE = 3  # evaluations in a row above the level of divergence
 _MAX_SKIPS = 10  # updates in a row that the gradient scaler skipped; a fresh scaler needs some to find its scale
 
@@ -115,11 +117,13 @@ class Sweep:
 
     def _watch(self, loss: float) -> None:
         """Count evaluations in a row that stand clearly above the untrained loss, in units of what was gained."""
-        start = self.initial_loss
+        start, noise = self.initial_loss, 0.0
+        if self.subset is None:  # one batch's loss is noise: the first ones together, at rates that do nothing yet
+            start, noise = float(np.median(self.train_loss[:_FIRST])), noise_sd(self.train_loss)
         if start is None or not math.isfinite(start):
             return
         self._best = min(self._best, loss)
-        level = start + max(start - self._best, 0.5 * abs(start))
+        level = start + max(start - self._best, 0.5 * abs(start)) + 3 * noise
         self._above = 0 if loss <= level else self._above + 1
 
     def _evaluate(self) -> float:
