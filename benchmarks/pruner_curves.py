@@ -15,7 +15,7 @@ from optuna_discipline import LossCurve
 
 FOLDER = Path(__file__).parent / "results" / "pruner_replay"
 CLASSES = {"digits": 10, "wine": 3, "cancer": 2, "fashion": 10}
-ITERATIONS_PER_TEST = 100  # in the author's logs
+PARTS = ("development", "held out", "fresh")
 # Runs of one network, data, length and schedule family; their accuracies compare. The rest of the logs are range tests
 # and runs on another amount of data.
 AUTHORS_GROUPS = {
@@ -66,14 +66,14 @@ class Group:
         name: What they share.
         schedule: "1cycle", "cosine", "constant" or "step".
         box: "wide", "narrow" or "author".
-        held_out: Whether no rule was chosen on it.
+        part: "development", "held out", "fresh" (see `pruner_tasks`) or "author".
         curves: At full length.
     """
 
     name: str
     schedule: str
     box: str
-    held_out: bool
+    part: str
     curves: tuple[LossCurve, ...]
 
 
@@ -90,7 +90,7 @@ def record(folder: Path = FOLDER) -> None:
                     continue
                 start, configs = time.perf_counter(), tasks.draw(task, schedule, box)
                 rows = np.stack([tasks.train(task, schedule, config, i) for i, config in enumerate(configs)])
-                settings = {"n_classes": CLASSES[task.data], "held_out": task.held_out}
+                settings = {"n_classes": CLASSES[task.data], "part": PARTS.index(task.part)}
                 beside = path.with_suffix(".tmp.npz")
                 np.savez_compressed(beside, rows=rows.astype(np.float32), configs=configs, **settings)
                 os.replace(beside, path)
@@ -102,9 +102,9 @@ def read_own(folder: Path = FOLDER) -> Iterator[Group]:
     for path in sorted(folder.glob("*.npz")):
         task, schedule, box = path.name.removesuffix(".npz").split(".")
         with np.load(path) as stored:
-            rows, n_classes, held_out = stored["rows"].astype(float), int(stored["n_classes"]), stored["held_out"]
+            rows, n_classes, part = stored["rows"].astype(float), int(stored["n_classes"]), PARTS[int(stored["part"])]
         curves = tuple(_curve(run, n_classes) for run in rows)
-        yield Group(f"{task}, {schedule}, {box}", schedule, box, bool(held_out), curves)
+        yield Group(f"{task}, {schedule}, {box}", schedule, box, part, curves)
 
 
 def read_authors(path: Path) -> Iterator[Group]:
@@ -118,7 +118,7 @@ def read_authors(path: Path) -> Iterator[Group]:
             runs.setdefault(row["run"], []).append(tuple(float(row[name] or "nan") for name in names))
     for name, members in AUTHORS_GROUPS.items():
         curves = tuple(_curve(np.array(runs[run]).T, 10) for run in members)
-        yield Group(name, name.split(",")[0], "author", True, curves)
+        yield Group(name, name.split(",")[0], "author", "author", curves)
 
 
 def _curve(rows: np.ndarray, n_classes: int) -> LossCurve:

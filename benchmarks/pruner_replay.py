@@ -1,20 +1,21 @@
 """Replays recorded curves in random orders through pruners: what does early stopping cost, and what does it save?
 
-    python -m benchmarks.pruner_replay record            # 2,240 small trainings, about 15 minutes on one core; resumable
-    python -m benchmarks.pruner_replay replay [NAME...]  # every pruner, or the named ones, on every group
+    python -m benchmarks.pruner_replay record            # 3,136 small trainings, 20 minutes on one core; resumable
+    python -m benchmarks.pruner_replay replay [NAME...]  # pruners on the groups that they have no row for; resumable
+    python -m benchmarks.pruner_replay again [NAME...]   # the same, without the rows that are there
     python -m benchmarks.pruner_replay table             # from the files alone
 
-A group is a set of complete trainings of one task, length, schedule and box. A replay is one imagined study: all of the
+A group is a set of complete trainings of one task, length, schedule and box. A replay is one imagined study: all the
 group's runs in a random order, one after the other, each reported epoch by epoch to a real `optuna.Study` until the
 pruner stops it. The study's result is its best completed run. *Regret* is how far that lies above the group's best:
-of the validation loss relative to the best (at most 1), of the accuracy absolute. *Lost* is the share of orders in which
-it is not the best. *Saved* is the share of all epochs that was not trained. The author's logs are read from
+of the validation loss relative to the best (at most 1), of the accuracy absolute. *Lost* is the share of orders in
+which it is not the best. *Saved* is the share of all epochs that was not trained. A run stopped in its last epoch
+counts as complete. Ours is replayed through its pure rule, see `benchmarks.pruner_rule`. The author's logs are read from
 `$OPTUNA_DISCIPLINE_DATA/smith`; their groups have 3 to 11 runs, so there Median and Percentile start after one trial.
 """
 
 import argparse
 import csv
-import logging
 import os
 import platform
 import sys
@@ -30,10 +31,12 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 import optuna_discipline
+from benchmarks import pruner_table
 from benchmarks.pruner_curves import FOLDER
 from benchmarks.pruner_curves import Group
 from benchmarks.pruner_curves import read_authors
 from benchmarks.pruner_curves import read_own
+from benchmarks.pruner_rule import PreparedGroup
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import LossCurve
 from optuna_discipline import TrialReporter
@@ -41,10 +44,11 @@ from optuna_discipline import TrialReporter
 METRICS = ("val_loss", "val_accuracy")
 RESULTS = FOLDER / "replay.csv"
 OURS = "ours"
-ORDERS = {"own": 25, "author": 200}
+ORDERS = {"own": 25, "author": 200, "long": 40}
+LONG = 400  # reports of a run, from which on there are fewer orders
 FEW_ORDERS = 3  # for Wilcoxon, which is slow
 CHANCE = 1e9  # what a study hears of a run that ended at no number
-COLUMNS = ("pruner", "group", "schedule", "box", "held_out", "metric", "orders", "regret", "worst", "lost", "saved")
+COLUMNS = ("pruner", "group", "schedule", "box", "part", "metric", "orders", "regret", "worst", "lost", "saved")
 
 # From the planned epochs of a run and the trials before the first comparison to a pruner.
 STOCK: dict[str, Callable[[int, int], BasePruner]] = {
@@ -96,10 +100,7 @@ def outcome(group: Group, metric: str, lived: np.ndarray) -> Outcome:
     finals = np.array([final_score(curve, metric) for curve in group.curves])
     lengths = np.array([len(curve) for curve in group.curves])
     best, found = finals.min(), min(finals[lived == lengths], default=np.inf)
-    if metric == "val_loss":
-        regret = min(1.0, found / best - 1)
-    else:
-        regret = min(found, 0.0) - best
+    regret = min(1.0, found / best - 1) if metric == "val_loss" else min(found, 0.0) - best
     return Outcome(float(regret), float(1 - lived.sum() / lengths.sum()), lived)
 
 
@@ -140,23 +141,32 @@ def read_groups() -> list[Group]:
 
 
 def replay_all(names: list[str], groups: list[Group]) -> None:
-    """Replay groups through the named pruners, and write their rows beside those of the others."""
-    rows = [row for row in read_rows() if row["pruner"] not in names] if RESULTS.exists() else []
+    """Replay groups through the named pruners, where there is no row of them yet, and write the rows after each."""
     for name in names:
+        rows = read_rows() if RESULTS.exists() else []
+        there = {(row["pruner"], row["group"], row["metric"]) for row in rows}
         for group in groups:
-            author = group.box == "author"
-            orders = ORDERS["author" if author else "own"]
-            orders = min(orders, FEW_ORDERS) if name == "Wilcoxon" else orders
-            length = group.curves[0].n_epochs
-            for metric in METRICS if not author else METRICS[1:]:
-                found = [replay(group, PRUNERS[name](length, 1 if author else 5), metric, i) for i in range(orders)]
-                regrets = np.array([one.regret for one in found])
-                saved = np.mean([one.saved for one in found])
-                numbers = (regrets.mean(), regrets.max(), (regrets > 1e-9).mean(), saved)
-                kind = (name, group.name, group.schedule, group.box, int(group.held_out), metric, orders)
-                rows.append(dict(zip(COLUMNS, (*kind, *(f"{x:.5f}" for x in numbers)), strict=True)))
+            for metric in METRICS if group.part != "author" else METRICS[1:]:
+                if (name, group.name, metric) not in there:
+                    rows.append(_summarise(name, group, metric))
         _write_rows(rows)
         print(name, "done", flush=True)
+
+
+def _summarise(name: str, group: Group, metric: str) -> dict[str, str]:
+    length, author = group.curves[0].n_epochs, group.part == "author"
+    orders = ORDERS["long" if length > LONG else "author" if author else "own"]
+    if name == OURS:
+        prepared = PreparedGroup(group, metric)
+        found = [outcome(group, metric, prepared.replay(seed)) for seed in range(orders)]
+    else:
+        orders = min(orders, FEW_ORDERS) if name == "Wilcoxon" else orders
+        first = 1 if author else 5
+        found = [replay(group, PRUNERS[name](length, first), metric, seed) for seed in range(orders)]
+    regrets = np.array([one.regret for one in found])
+    numbers = (regrets.mean(), regrets.max(), (regrets > 1e-9).mean(), np.mean([one.saved for one in found]))
+    kind = (name, group.name, group.schedule, group.box, group.part, metric, str(orders))
+    return dict(zip(COLUMNS, (*kind, *(f"{x:.5f}" for x in numbers)), strict=True))
 
 
 def read_rows() -> list[dict[str, str]]:
@@ -174,3 +184,29 @@ def _write_rows(rows: list[dict[str, str]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(beside, RESULTS)
+
+
+def main() -> int:
+    """Record, replay or print; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("record", "replay", "again", "table"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"pruners: {', '.join(PRUNERS)}")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    if arguments.command == "record":
+        from benchmarks.pruner_curves import record
+
+        record()
+    elif arguments.command == "table":
+        print(pruner_table.write(read_rows()))
+    else:
+        names = arguments.names or list(PRUNERS)
+        if arguments.command == "again":
+            _write_rows([row for row in read_rows() if row["pruner"] not in names])
+        replay_all(names, read_groups())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """The small trainings whose whole curves `benchmarks.pruner_replay record` keeps, and how they are drawn.
 
-Ten tasks (network and data), half of them for choosing rules, half held out; four schedules; two boxes of
-configurations. A *group* is one task, schedule and box: the trainings of one imagined study.
+Fourteen tasks (network and data): five for choosing rules, five held out, and four more recorded when the rule stood
+("fresh"). Four schedules, two boxes of configurations. A *group* is one task, schedule and box: the trainings of one
+imagined study.
 """
 
 import functools
@@ -23,6 +24,7 @@ SCHEDULES = ("1cycle", "cosine", "constant", "step")
 BOXES = {"wide": (1e-5, 10.0, 0.8, 0.99, 1e-7, 1e-1), "narrow": (3e-3, 1.0, 0.8, 0.99, 1e-6, 1e-2)}
 ADAM_FACTOR = 0.03  # the narrow box's learning rates for Adam
 RUNS = {"wide": 32, "narrow": 24}
+DEVELOPMENT, HELD_OUT, FRESH = "development", "held out", "fresh"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class SmallTask:
         net: "mlp", "deep", "batchnorm" or "cnn".
         n_epochs: Length of every run.
         batch_size: Samples of one update.
-        held_out: Whether no rule was chosen on it.
+        part: "development", "held out" or "fresh".
         optimizer: "sgd" or "adamw".
     """
 
@@ -44,21 +46,25 @@ class SmallTask:
     net: str
     n_epochs: int
     batch_size: int
-    held_out: bool
+    part: str
     optimizer: str = "sgd"
 
 
 TASKS = (
-    SmallTask("digits-mlp", "digits", "mlp", 24, 64, False),
-    SmallTask("digits-cnn", "digits", "cnn", 16, 64, False),
-    SmallTask("digits-batchnorm", "digits", "batchnorm", 30, 64, False),
-    SmallTask("wine-mlp", "wine", "mlp", 40, 16, False),
-    SmallTask("fashion-deep", "fashion", "deep", 20, 50, False),
-    SmallTask("digits-deep", "digits", "deep", 24, 32, True),
-    SmallTask("cancer-batchnorm", "cancer", "batchnorm", 30, 32, True),
-    SmallTask("fashion-mlp", "fashion", "mlp", 30, 50, True),
-    SmallTask("fashion-cnn", "fashion", "cnn", 16, 50, True),
-    SmallTask("digits-adamw", "digits", "mlp", 20, 64, True, "adamw"),
+    SmallTask("digits-mlp", "digits", "mlp", 24, 64, DEVELOPMENT),
+    SmallTask("digits-cnn", "digits", "cnn", 16, 64, DEVELOPMENT),
+    SmallTask("digits-batchnorm", "digits", "batchnorm", 30, 64, DEVELOPMENT),
+    SmallTask("wine-mlp", "wine", "mlp", 40, 16, DEVELOPMENT),
+    SmallTask("fashion-deep", "fashion", "deep", 20, 50, DEVELOPMENT),
+    SmallTask("digits-deep", "digits", "deep", 24, 32, HELD_OUT),
+    SmallTask("cancer-batchnorm", "cancer", "batchnorm", 30, 32, HELD_OUT),
+    SmallTask("fashion-mlp", "fashion", "mlp", 30, 50, HELD_OUT),
+    SmallTask("fashion-cnn", "fashion", "cnn", 16, 50, HELD_OUT),
+    SmallTask("digits-adamw", "digits", "mlp", 20, 64, HELD_OUT, "adamw"),
+    SmallTask("digits-deep16", "digits", "deep", 20, 16, FRESH),
+    SmallTask("wine-batchnorm", "wine", "batchnorm", 32, 16, FRESH),
+    SmallTask("cancer-mlp", "cancer", "mlp", 40, 16, FRESH),
+    SmallTask("fashion-batchnorm", "fashion", "batchnorm", 24, 50, FRESH),
 )
 
 

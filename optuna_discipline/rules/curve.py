@@ -15,7 +15,7 @@ from optuna_discipline.rules.arguments import is_number
 
 FloatArray = NDArray[np.float64]
 
-_OVERFLOW = 1e150
+OVERFLOW = 1e150
 """A loss above this counts as infinite."""
 
 
@@ -129,7 +129,7 @@ class LossCurve:
         if name not in self._columns:
             values = [getattr(log, name) for log in self.logs]
             column = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-            column[np.abs(column) > _OVERFLOW] *= np.inf  # differences and means of larger numbers would overflow
+            column[np.abs(column) > OVERFLOW] *= np.inf  # differences and means of larger numbers would overflow
             column.flags.writeable = False
             self._columns[name] = column
         return self._columns[name]

@@ -14,9 +14,9 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
-from optuna_discipline.rules.pruning import BACK_AT_START
-from optuna_discipline.rules.pruning import LEFT_START
-from optuna_discipline.rules.pruning import why_diverged
+from optuna_discipline.rules.divergence import BACK_AT_START
+from optuna_discipline.rules.divergence import LEFT_START
+from optuna_discipline.rules.divergence import why_diverged
 
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
