@@ -1,3 +1,4 @@
+import logging
 import math
 import pickle
 import statistics
@@ -83,20 +84,23 @@ def test_at_constant_learning_rate_a_clearly_worse_run_is_stopped_after_a_quarte
     assert "the best 3 of 6 like it were at" in study.trials[-1].user_attrs["pruned_because"]
 
 
-def test_the_reason_of_a_stop_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    study = _study()
-    former = optuna.logging.get_verbosity()
+def test_the_reason_of_a_stop_is_logged_once() -> None:
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, listener = logging.getLogger("optuna.optuna_discipline.pruner"), Listener()
+    logger.addHandler(listener)
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    optuna.logging.enable_propagation()
     try:
-        trial = study.ask()
+        trial = _study().ask()
         trial.report(math.nan, 0)
         assert trial.should_prune()
         assert trial.should_prune()
     finally:
-        optuna.logging.disable_propagation()
-        optuna.logging.set_verbosity(former)
-    said = [record.getMessage() for record in caplog.records if "pruned:" in record.getMessage()]
+        logger.removeHandler(listener)
     assert said == ["Trial 0 pruned: the validation loss is nan at epoch 0."]
 
 
