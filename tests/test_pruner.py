@@ -1,7 +1,6 @@
 import logging
 import math
 import pickle
-import statistics
 import time
 from typing import Any
 
@@ -195,10 +194,10 @@ def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float]) -> 
     pruner.prune(study, frozen)
     times = []
     for _ in range(15):
-        start = time.perf_counter()
+        start = time.thread_time()
         pruner.prune(study, frozen)
-        times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 5e-3  # seconds; about 0.5 ms on an idle core
+        times.append(time.thread_time() - start)
+    assert min(times) < 2e-3  # seconds; 0.6 ms where the core is ours
 
 
 def test_it_may_be_pickled_and_used_by_threads() -> None:

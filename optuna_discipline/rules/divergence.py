@@ -13,6 +13,8 @@ BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
 # A first epoch has learned something already, so a loss may stand higher above it and still come down.
 BLOWN_UP_FROM_FIRST_EPOCH = 3.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
+# A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
+FLAT = 0.03
 
 
 def is_diverged(curve: LossCurve) -> bool:
@@ -24,8 +26,9 @@ def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
     A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
-    classes are known, else three times the first epoch); or one that is back at its start for three epochs and a tenth
-    of the run after having left it. A validation loss is asked only where there is no training loss, and only for NaN
+    classes are known, else three times the first epoch); or one that is at or above its start for three epochs and a
+    tenth of the run after having left it downwards, or upwards beyond chance; flat at chance, two epochs and a
+    twentieth are enough. A validation loss is asked only where there is no training loss, and only for NaN
     and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
     if not len(curve):
@@ -46,13 +49,23 @@ def why_diverged(curve: LossCurve) -> str | None:
     factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
     if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
         return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
-    stretch = max(3, math.ceil(0.1 * curve.n_epochs))
-    if len(losses) > stretch:
-        lowest = float(losses[:-stretch].min())
-        if lowest <= start - (1 - LEFT_START) * abs(start) and np.all(
-            losses[-stretch:] >= start - (1 - BACK_AT_START) * abs(start)
-        ):
-            return f"the training loss fell to {lowest:.3g} and is back at {losses[-1]:.3g}, that of {word}"
+    return _why_back(curve, losses, start, word)
+
+
+def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:
+    """Return why a run is back at its start for good, None if it is not."""
+    known = curve.n_classes is not None
+    back = losses >= start - (1 - BACK_AT_START) * abs(start)
+    flat = back & (losses <= start + FLAT * abs(start)) & known
+    n = curve.n_epochs
+    for stays, length in ((flat, max(2, math.ceil(0.05 * n))), (back, max(3, math.ceil(0.1 * n)))):
+        if len(losses) <= length or not np.all(stays[-length:]):
+            continue
+        before = losses[:-length]
+        if before.min() <= start - (1 - LEFT_START) * abs(start):
+            return f"the training loss fell to {before.min():.3g} and is back at {losses[-1]:.3g}, that of {word}"
+        if known and before.max() > _times(start, BLOWN_UP):
+            return f"the training loss was {before.max():.3g} and stays at {losses[-1]:.3g}, that of {word}"
     return None
 
 

@@ -35,6 +35,13 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([1.0, 9.0, 0.9], None, False),  # one spike
         ([2.0, 1.0, 2.304, 2.303, 2.304], 10, True),
         ([2.0, 1.0, 2.304, 2.303, 1.8], 10, False),
+        ([2.0, 1.0, 2.304, 2.303], 10, True),  # flat at chance: dead
+        ([2.0, 1.0, 2.6, 2.8], 10, False),  # bounces
+        ([2.0, 1.0, 2.6, 2.8, 2.5], 10, True),
+        ([2.0, 1.0, 2.6, 2.8, 2.5], None, True),
+        ([8.0, 2.4, 2.35, 2.34], 10, True),  # blown up in the first epoch, and dead since
+        ([8.0, 2.4, 2.1, 2.34], 10, False),
+        ([8.0, 7.9, 7.9, 8.0], None, False),  # where chance is not known, that is a slow starter
         ([2.303] * 9, 10, False),  # a slow starter never left chance
         ([-1.0, -2.0, -3.0], None, False),
         ([-1.0, 5.0, 6.0], None, True),
