@@ -4,6 +4,7 @@
     python -m benchmarks.pruner_replay replay [NAME...]  # pruners on the groups that they have no row for; resumable
     python -m benchmarks.pruner_replay again [NAME...]   # the same, without the rows that are there
     python -m benchmarks.pruner_replay table             # from the files alone
+    python -m benchmarks.pruner_replay divergence        # how soon broken runs are stopped
 
 A group is a set of complete trainings of one task, length, schedule and box. A replay is one imagined study: all the
 group's runs in a random order, one after the other, each reported epoch by epoch to a real `optuna.Study` until the
@@ -31,6 +32,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 import optuna_discipline
+from benchmarks import pruner_divergence
 from benchmarks import pruner_table
 from benchmarks.pruner_curves import FOLDER
 from benchmarks.pruner_curves import Group
@@ -189,7 +191,7 @@ def _write_rows(rows: list[dict[str, str]]) -> None:
 def main() -> int:
     """Record, replay or print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "replay", "again", "table"))
+    parser.add_argument("command", choices=("record", "replay", "again", "table", "divergence"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"pruners: {', '.join(PRUNERS)}")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -200,6 +202,8 @@ def main() -> int:
         record()
     elif arguments.command == "table":
         print(pruner_table.write(read_rows()))
+    elif arguments.command == "divergence":
+        print(pruner_divergence.write(read_groups()))
     else:
         names = arguments.names or list(PRUNERS)
         if arguments.command == "again":

@@ -99,9 +99,12 @@ class _Peers:
             self._read[trial._trial_id] = None if reported is None else _as_peer(reported, maximize, _label(trial))
         found = [(peer, trial_id) for trial_id, peer in self._read.items() if peer is not None]
         self._sorted = sorted(found, key=lambda one: one[0].final)
+        self._all = [peer for peer, _ in self._sorted]
 
     def of_others(self, trial: FrozenTrial) -> list[Standing]:
         """Return the peers of a trial without itself."""
+        if trial._trial_id not in self._read:
+            return self._all
         return [peer for peer, trial_id in self._sorted if trial_id != trial._trial_id]
 
 

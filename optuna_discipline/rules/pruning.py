@@ -8,6 +8,7 @@ worse than that, too.
 """
 
 import math
+import operator
 from collections.abc import Hashable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def should_stop(
         return StopDecision(True, broken)
     if not compares_with_peers(curve):
         return StopDecision(False, f"{curve.fraction:.0%} of the run is done, and a comparison would come too early")
-    read = [as_peer(peer) if isinstance(peer, LossCurve) else peer for peer in peers]
+    read = (as_peer(peer) if isinstance(peer, LossCurve) else peer for peer in peers)
     own = stand(curve, values=values, maximize=maximize, label=label)
     return compare(own, [peer for peer in read if peer is not None], slack=slack, rises=not has_falling_lr(curve))
 
@@ -154,7 +155,7 @@ def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]
     """Return the comparable peers, best end first, with their places at this epoch; as many as can matter."""
     now, last = own.epochs[-1], len(own.epochs) - 1
     found = []
-    for peer in sorted(peers, key=_final):
+    for peer in sorted(peers, key=operator.attrgetter("final")):
         if peer.n_epochs != own.n_epochs or peer.label != own.label:
             continue
         place = peer.index_at(now)
@@ -165,10 +166,6 @@ def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]
     return found
 
 
-def _final(peer: Standing) -> float:
-    return peer.final
-
-
 def _describe(own: Standing, good: Sequence[tuple[Standing, int]], count: int) -> str:
     sign, done = -1 if own.maximize else 1, (own.epochs[-1] + 1) / own.n_epochs
     worst, train = max(peer.scores[place] for peer, place in good), max(peer.train[place] for peer, place in good)
@@ -177,13 +174,18 @@ def _describe(own: Standing, good: Sequence[tuple[Standing, int]], count: int) -
 
 
 def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
-    """Return whether the score is worse than that of every good peer, by slack and noise; NaN is not."""
+    """Return whether the score is worse than that of every good peer, by slack and noise; NaN is not.
+
+    The best level of the run's second half so far counts: a constant rate lets the loss of a good run swing (.02 to .24
+    and back to .01 within 32 epochs of a small net), and what it has reached just now it may reach again.
+    """
     levels = [float(peer.scores[place]) for peer, place in good]
     worst, zero = max(levels), _zero(own, good)
     noise = max(float(own.score_noise[-1]), float(np.median([peer.score_noise[place] for peer, place in good])))
     step = max(own.step, *(peer.step for peer, _ in good))
     noise = max(noise, math.sqrt(max(0.0, worst - zero) * step) if own.best_possible is not None else 0.0)
-    return bool(own.scores[-1] > worst + slack * (worst - zero) + NOISE * noise)
+    recent_best = float(np.fmin.reduce(own.scores[len(own.scores) // 2 :]))
+    return bool(recent_best > worst + slack * (worst - zero) + NOISE * noise)
 
 
 def _zero(own: Standing, good: Sequence[tuple[Standing, int]]) -> float:
