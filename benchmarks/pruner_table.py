@@ -13,12 +13,15 @@ TITLES = {"val_loss": "validation loss, minimised", "val_accuracy": "validation 
 def write(rows: Sequence[Row]) -> str:
     """Return all tables in Markdown."""
     own = [
-        f"Recorded sets, {TITLES[metric]} ({box} box): mean regret / share of best runs lost / epochs saved\n\n"
+        f"**Recorded sets, {TITLES[metric]}, {box} box** (mean regret / best run lost / epochs saved)\n\n"
         + _own(_where(rows, metric=metric, box=box))
         for box in ("wide", "narrow")
         for metric in TITLES
     ]
-    return "\n\n".join(["The author's logs, accuracy\n\n" + _authors(_where(rows, part="author")), *own])
+    head = "**The author's logs, accuracy** (nine groups of 3 to 11 runs)\n\n"
+    tail = "**Ours by schedule, validation loss** (mean regret / best run lost / epochs saved)\n\n"
+    ours = _where(rows, pruner="ours", metric="val_loss")
+    return "\n\n".join([head + _authors(_where(rows, part="author")), *own, tail + _by_schedule(ours)])
 
 
 def _where(rows: Sequence[Row], **wanted: str) -> list[Row]:
@@ -43,17 +46,26 @@ def _authors(rows: Sequence[Row]) -> str:
 
 
 def _own(rows: Sequence[Row]) -> str:
-    kinds = [(part, cycle) for part in PARTS for cycle in (True, False) if _where(rows, part=part)]
-    heads = [f"{part}, {'1cycle' if cycle else 'falling rate'}" for part, cycle in kinds]
-    lines = [f"| pruner | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    parts = [part for part in PARTS if _where(rows, part=part)]
+    lines = [f"| pruner | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
     for name in _names(rows):
-        cells = []
-        for part, cycle in kinds:
-            found = [row for row in _where(rows, pruner=name, part=part) if (row["schedule"] == "1cycle") == cycle]
-            regret, lost, saved = (_column(found, key) for key in ("regret", "lost", "saved"))
-            cells.append(f"{regret.mean():.4f} / {lost.mean():.0%} / {saved.mean():.0%}" if found else "-")
+        cells = (_cell(_where(rows, pruner=name, part=part)) for part in parts)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _by_schedule(rows: Sequence[Row]) -> str:
+    schedules = list(dict.fromkeys(row["schedule"] for row in rows if row["part"] in PARTS))
+    lines = [f"| box | {' | '.join(schedules)} |", "|---" * (len(schedules) + 1) + "|"]
+    for box in ("wide", "narrow"):
+        cells = (_cell(_where(rows, box=box, schedule=schedule)) for schedule in schedules)
+        lines.append(f"| {box} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    regret, lost, saved = (_column(rows, key) for key in ("regret", "lost", "saved"))
+    return f"{regret.mean():.4f} / {lost.mean():.0%} / {saved.mean():.0%}" if len(rows) else "-"
 
 
 def _column(rows: Sequence[Row], key: str) -> np.ndarray:
