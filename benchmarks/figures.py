@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -24,15 +25,18 @@ def main() -> int:
     parser.add_argument("--storage", default="sqlite:///discipline-demo/study.db")
     parser.add_argument("--study-name", default="discipline")
     arguments = parser.parse_args()
+    study = optuna.load_study(study_name=arguments.study_name, storage=arguments.storage)
+    return save(plot_recipe(study), FIGURES / "digits_study.png")
+
+
+def save(figure: Any, target: Path) -> int:
+    """Write a plotly figure as a PNG of 900 x 460 pixels; return the exit code."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         print("no Chromium on the path: apt install chromium", file=sys.stderr)
         return 1
-    study = optuna.load_study(study_name=arguments.study_name, storage=arguments.storage)
-    figure = plot_recipe(study)
     figure.update_layout(paper_bgcolor="white", width=WIDTH, height=HEIGHT, font={"color": "#333"})
-    FIGURES.mkdir(exist_ok=True)
-    target = FIGURES / "digits_study.png"
+    target.parent.mkdir(exist_ok=True)
     body = figure.to_html(full_html=False, config={"displayModeBar": False})
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
     with tempfile.TemporaryDirectory() as folder:

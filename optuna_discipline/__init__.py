@@ -31,6 +31,7 @@ from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.pruning import StopDecision
 from optuna_discipline.rules.pruning import should_stop
+from optuna_discipline.rules.range_test_ranking import rank_by_range_test
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import Proposal
@@ -103,6 +104,7 @@ __all__ = [
     "plot_recipe",
     "plot_schedule",
     "publish",
+    "rank_by_range_test",
     "report_epoch",
     "should_stop",
     "suggest_hyperparams",

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.rules.space import ROLES
+from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
@@ -36,10 +37,13 @@ def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
     return names
 
 
-def bounds_of(distribution: BaseDistribution) -> Bounds | None:
-    """Return the numbers of a distribution, None where it holds something else (words, booleans, None)."""
+def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
+    """Return the numbers of a distribution, None where it holds something else (words, booleans, None).
+
+    The name of the parameter may say where to begin.
+    """
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return Bounds(float(distribution.low), float(distribution.high))
+        return Bounds(float(distribution.low), float(distribution.high), start=START_BY_NAME.get(name))
     if isinstance(distribution, CategoricalDistribution):
         numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
         if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):

@@ -32,6 +32,8 @@ from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.transfer import full_length_losses
 
 SMALLEST_WEIGHT_DECAY = 1e-9
+# A Gaussian process takes the cube of its points in time: it gets the best and the latest, half each.
+MOST_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ def suggest(
         box: Narrower bounds of roles, in their own units.
         coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
     """
+    if len(points) > MOST_POINTS:
+        latest, earlier = points[-MOST_POINTS // 2 :], points[: -MOST_POINTS // 2]
+        points = [*sorted(earlier, key=lambda point: point.loss)[: MOST_POINTS // 2], *latest]
     coordinates = _Coordinates(space, roles, box, coupled)
     losses = _tame([point.loss for point in points])
     with _quiet_storage():

@@ -159,7 +159,7 @@ class DisciplinedSampler(BaseSampler):
         if param_name in claim.get("suggested", {}):
             return _fit_any(param_distribution, claim["suggested"][param_name])
         if role is not None:
-            bounds = parameters.bounds_of(param_distribution)
+            bounds = parameters.bounds_of(param_distribution, param_name)
             assert bounds is not None
             wish = _proposal(claim).value_of(role, bounds, study_record.read_choice(study))
             return parameters.fit(param_distribution, wish)

@@ -60,7 +60,7 @@ class StudyReader:
         """Return the bounds of the roles among known parameters."""
         space: dict[Role, Bounds] = {}
         for name, role in self.roles(known).items():
-            bounds = parameters.bounds_of(known[name])
+            bounds = parameters.bounds_of(known[name], name)
             if bounds is not None:
                 space.setdefault(role, bounds)
         return space

@@ -12,6 +12,7 @@ from optuna.distributions import IntDistribution
 
 from optuna_discipline import parameters
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import default_of
 
 DISTRIBUTIONS: list[BaseDistribution] = [
     FloatDistribution(1e-5, 10, log=True),
@@ -115,3 +116,10 @@ def test_the_latest_distribution_of_a_parameter_is_known() -> None:
         for high in (1.0, 2.0)
     ]
     assert parameters.known_distributions(trials) == {"lr": FloatDistribution(0.1, 2.0)}
+
+
+def test_a_name_of_one_library_starts_from_its_default() -> None:
+    bounds = parameters.bounds_of(FloatDistribution(1e-5, 1.0, log=True), "learning_rate_init")
+    assert bounds is not None
+    assert default_of("lr", bounds) == 1e-3
+    assert default_of("lr", Bounds(1e-2, 1.0, start=1e-3)) == 1e-2

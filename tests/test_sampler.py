@@ -41,7 +41,9 @@ def _objective(trial: Trial) -> float:
 
 
 def _study(sampler: DisciplinedSampler | None = None, **settings: Any) -> optuna.Study:
-    return optuna.create_study(sampler=sampler or DisciplinedSampler(seed=0), pruner=DisciplinedPruner(), **settings)
+    return optuna.create_study(
+        sampler=sampler or DisciplinedSampler(Recipe(short=0.25), seed=0), pruner=DisciplinedPruner(), **settings
+    )
 
 
 def _stages(study: optuna.Study) -> list[str]:
@@ -50,7 +52,7 @@ def _stages(study: optuna.Study) -> list[str]:
 
 def _model_quickly() -> DisciplinedSampler:
     """Return a sampler whose refinement costs nothing, for tests of everything else."""
-    return DisciplinedSampler(seed=0, refine_sampler=optuna.samplers.RandomSampler(seed=0))
+    return DisciplinedSampler(Recipe(short=0.25), seed=0, refine_sampler=optuna.samplers.RandomSampler(seed=0))
 
 
 def test_a_plain_objective_goes_through_all_stages_and_ends_near_the_optimum() -> None:
@@ -62,7 +64,7 @@ def test_a_plain_objective_goes_through_all_stages_and_ends_near_the_optimum() -
 
 
 def test_the_gaussian_process_refines_what_the_stages_found() -> None:
-    study = _study()
+    study = _study(DisciplinedSampler(seed=0))
     study.optimize(_objective, n_trials=24)
     modelled = [t for t in study.trials if "model" in t.user_attrs["reason"]]
     assert len(modelled) >= 4

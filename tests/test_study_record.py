@@ -36,7 +36,7 @@ def test_a_damaged_range_test_is_reported_and_left_out(damaged: object) -> None:
 def test_other_settings_are_reported_and_the_same_are_not() -> None:
     study = optuna.create_study(sampler=DisciplinedSampler())
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=1)
-    assert study.user_attrs[SETTINGS_KEY]["recipe"]["short"] == 0.25
+    assert study.user_attrs[SETTINGS_KEY]["recipe"]["short"] == 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study.sampler = DisciplinedSampler(seed=3)

@@ -22,6 +22,8 @@ ROLE_NAMES: Mapping[str, Role] = {
 # Without a range test the first learning rate lies two thirds up its bounds in the exponent: 0.1 of [1e-5, 10] for
 # SGD, 2e-3 of [1e-5, 1e-1] for Adam. Users leave more room below a good learning rate than above it.
 START_SHARE = 2 / 3
+# Names that belong to one library, and its default: scikit-learn's MLPClassifier trains by Adam from 1e-3.
+START_BY_NAME: Mapping[str, float] = {"learning_rate_init": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Bounds:
         low: Smallest.
         high: Largest.
         choices: The only numbers allowed, rising; None if all between are.
+        start: Where to begin, if the parameter's name says it; None leaves it to `default_of`.
     """
 
     low: float
     high: float
     choices: tuple[float, ...] | None = None
+    start: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
@@ -84,7 +88,7 @@ class Bounds:
 def default_of(role: Role, bounds: Bounds) -> float:
     """Return what a role starts from: 0.95, 1e-4, the middle batch size, two thirds up the learning rates."""
     if role == "lr":
-        return bounds.at(START_SHARE)
+        return bounds.at(START_SHARE) if bounds.start is None else bounds.clip(bounds.start)
     if role == "momentum":
         return bounds.clip(DEFAULT_MOMENTUM)
     if role == "weight_decay":

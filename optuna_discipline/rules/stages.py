@@ -40,8 +40,9 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # 16 to 256 the best one grew as batch ** 0.7; the square root errs to the safe side.
 LR_BY_BATCH = 0.5
 EQUAL_TIME = 1.25
-# The model searches this far around the best full run; learning rate and weight decay have been walked before.
-LR_BOX, WEIGHT_DECAY_BOX = (1 / 4, 3.0), (1 / 10, 10.0)
+# The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
+# and worse after 20, on surrogates of 13 small networks.
+LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,8 @@ class Search:
         """Compare the learning rate again at full length, around what the stages chose."""
         best = self._best_of_confirmed()
         if self._fixed("lr") or best is None or "lr" not in best.params:
+            return []
+        if self.level >= 1 and (best.slot or "").startswith("lr"):  # nothing has changed since its ladder
             return []
         options = []
         for x in (0.5, 2.0):

@@ -19,6 +19,7 @@ from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
+SHORT = Recipe(short=0.25)
 SPACE: dict[Role, Bounds] = {
     "lr": Bounds(1e-5, 10.0),
     "momentum": Bounds(0.8, 0.99),
@@ -60,21 +61,21 @@ def _play(
 
 
 def test_the_stages_come_in_order_and_none_is_left_out() -> None:
-    played = _play(Recipe(), 30)
+    played = _play(SHORT, 30)
     stages = list(dict.fromkeys(proposal.stage for proposal, _ in played))
     assert stages == ["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine"]
     assert played[-1][0].slot == MODEL_SLOT
 
 
 def test_stages_use_short_cycles_and_confirm_and_refine_full_ones() -> None:
-    for proposal, run in _play(Recipe(), 30):
+    for proposal, run in _play(SHORT, 30):
         full = proposal.stage in ("confirm", "refine")
         assert run.params["epochs"] == (16 if full else 4), proposal
 
 
 def test_a_full_length_result_exists_after_about_two_trainings() -> None:
     cost = 0.0
-    for proposal, run in _play(Recipe(), 12):
+    for proposal, run in _play(SHORT, 12):
         cost += run.params["epochs"] / 16
         if proposal.stage == "confirm":
             break
@@ -83,7 +84,7 @@ def test_a_full_length_result_exists_after_about_two_trainings() -> None:
 
 
 def test_the_stages_find_the_valley() -> None:
-    played = _play(Recipe(), 25)
+    played = _play(SHORT, 25)
     best = min((run for proposal, run in played if proposal.fidelity == 1), key=lambda run: run.score)
     assert best.params["momentum"] == 0.97
     assert best.params["batch_size"] == 64
@@ -92,27 +93,27 @@ def test_the_stages_find_the_valley() -> None:
 
 
 def test_the_same_history_gives_the_same_proposal() -> None:
-    played = _play(Recipe(), 20)
+    played = _play(SHORT, 20)
     for length in (0, 3, 7, 12, 19):
         runs = [run for _, run in played[:length]]
-        assert next_params(Recipe(), runs[::-1], space=SPACE if runs else {}) == played[length][0]
+        assert next_params(SHORT, runs[::-1], space=SPACE if runs else {}) == played[length][0]
 
 
 def test_slots_never_repeat_but_the_models() -> None:
-    slots = [proposal.slot for proposal, _ in _play(Recipe(), 40) if proposal.slot != MODEL_SLOT]
+    slots = [proposal.slot for proposal, _ in _play(SHORT, 40) if proposal.slot != MODEL_SLOT]
     assert len(slots) == len(set(slots))
 
 
 def test_without_epochs_every_run_is_full_and_nothing_is_confirmed_or_replicated() -> None:
     space = {role: bounds for role, bounds in SPACE.items() if role != "epochs"}
-    stages = [proposal.stage for proposal, _ in _play(Recipe(), 20, space=space)]
+    stages = [proposal.stage for proposal, _ in _play(SHORT, 20, space=space)]
     assert list(dict.fromkeys(stages)) == ["lr", "momentum", "weight_decay", "batch_size", "refine"]
     assert stages.index("refine") <= 12
 
 
 def test_a_range_test_gives_the_ladder_its_start_and_ceiling() -> None:
     choice = LrChoice(0.02, 0.002, (0.004, 0.04), "OK", "", confident=True)
-    played = _play(Recipe(), 8, choice=choice)
+    played = _play(SHORT, 8, choice=choice)
     ladder = [run.params["lr"] for proposal, run in played if proposal.stage == "lr"]
     assert ladder[0] == pytest.approx(0.02)
     assert max(ladder) <= 0.08 * 1.001
@@ -127,7 +128,7 @@ def test_cycles_in_which_nothing_learns_are_lengthened_not_ranked() -> None:
     runs: list[Run] = []
     lengths = []
     for number in range(14):
-        proposal = next_params(Recipe(), runs, space=SPACE if runs else {})
+        proposal = next_params(SHORT, runs, space=SPACE if runs else {})
         params = {role: proposal.value_of(role, bounds) for role, bounds in SPACE.items()}
         learns = params["epochs"] >= 8
         losses = [2.30, 2.0, 1.0, _valley(params)] if learns else [2.303, 2.302, 2.302, 2.3 + 1e-4 * number]
@@ -146,43 +147,43 @@ def test_a_difference_smaller_than_the_noise_keeps_the_defaults() -> None:
     def flat(params: dict[Role, float]) -> float:
         return 0.5 + 0.1 * math.log10(params["lr"] / 0.1) ** 2 + next(noise)
 
-    played = _play(Recipe(), 25, flat)
+    played = _play(SHORT, 25, flat)
     confirmed = [run for proposal, run in played if proposal.stage == "confirm"]
     assert len(confirmed) == 1
     assert (confirmed[0].params["momentum"], confirmed[0].params["weight_decay"]) == (0.95, 1e-4)
 
 
 def test_nothing_is_built_on_an_undecided_stage() -> None:
-    runs = [run for _, run in _play(Recipe(), 3)]
-    pending = next_params(Recipe(), runs, space=SPACE)
+    runs = [run for _, run in _play(SHORT, 3)]
+    pending = next_params(SHORT, runs, space=SPACE)
     assert pending.stage == "lr"
     runs.append(Run(3, "running", {}, slot=pending.slot))
     for number in range(4, 12):
-        idle = next_params(Recipe(), runs, space=SPACE)
+        idle = next_params(SHORT, runs, space=SPACE)
         assert idle.stage in ("lr", "replicate")
         assert idle.slot not in {run.slot for run in runs}
         runs.append(Run(number, "running", {}, slot=idle.slot))
 
 
 def test_a_failed_run_is_tried_again_and_then_given_up() -> None:
-    first = next_params(Recipe(), [])
+    first = next_params(SHORT, [])
     once = [Run(0, "failed", {"lr": 0.1}, slot=first.slot)]
-    assert next_params(Recipe(), once, space=SPACE).slot == first.slot
+    assert next_params(SHORT, once, space=SPACE).slot == first.slot
     twice = [*once, Run(1, "failed", {"lr": 0.1}, slot=first.slot)]
-    assert next_params(Recipe(), twice, space=SPACE).slot != first.slot
+    assert next_params(SHORT, twice, space=SPACE).slot != first.slot
 
 
 def test_a_divergence_is_an_answer_though_its_trial_failed() -> None:
     curve = LossCurve((EpochLog(0, 0.1, math.nan, math.nan),), n_epochs=4)
-    first = next_params(Recipe(), [])
-    again = next_params(Recipe(), [Run(0, "failed", {"lr": 0.1}, slot=first.slot, curve=curve)], space=SPACE)
+    first = next_params(SHORT, [])
+    again = next_params(SHORT, [Run(0, "failed", {"lr": 0.1}, slot=first.slot, curve=curve)], space=SPACE)
     assert again.slot != first.slot
 
 
 def test_a_parameter_that_somebody_else_sets_is_not_searched() -> None:
     runs: list[Run] = []
     for number in range(12):
-        proposal = next_params(Recipe(), runs, space=SPACE if runs else {})
+        proposal = next_params(SHORT, runs, space=SPACE if runs else {})
         run = _finish(proposal, number, _valley, SPACE)
         params: dict[Role, float] = {**run.params, "lr": 0.1, "momentum": 0.9}
         runs.append(replace(run, params=params, loss=_valley(params)))
@@ -193,7 +194,7 @@ def test_a_parameter_that_somebody_else_sets_is_not_searched() -> None:
 
 def test_earlier_runs_of_another_sampler_are_built_upon() -> None:
     known = Run(0, "complete", {"lr": 0.4, "momentum": 0.9, "weight_decay": 1e-3, "batch_size": 32, "epochs": 16}, 0.3)
-    proposal = next_params(Recipe(), [known], space=SPACE)
+    proposal = next_params(SHORT, [known], space=SPACE)
     assert proposal.values["lr"] == pytest.approx(0.4)
     assert proposal.values["momentum"] == 0.9
     assert proposal.like == 0
@@ -206,7 +207,7 @@ def test_slower_batch_sizes_do_not_win_by_loss_alone() -> None:
     def play(seconds_of: Callable[[float], float]) -> set[float]:
         runs: list[Run] = []
         for number in range(30):
-            proposal = next_params(Recipe(), runs, space=SPACE if runs else {})
+            proposal = next_params(SHORT, runs, space=SPACE if runs else {})
             run = _finish(proposal, number, smaller_is_better, SPACE)
             runs.append(replace(run, seconds=seconds_of(run.params["batch_size"]) * run.params["epochs"]))
         return {run.params["batch_size"] for run in runs if run.slot == "confirm:2"}
@@ -220,7 +221,7 @@ def test_slower_batch_sizes_do_not_win_by_loss_alone() -> None:
 def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> None:
     runs: list[Run] = []
     for number in range(15):
-        proposal = next_params(Recipe(), runs, space=SPACE if runs else {}, skip=data.draw(st.integers(0, 3)))
+        proposal = next_params(SHORT, runs, space=SPACE if runs else {}, skip=data.draw(st.integers(0, 3)))
         params = {role: proposal.value_of(role, bounds) for role, bounds in SPACE.items()}
         assert all(SPACE[role].low <= x <= SPACE[role].high for role, x in params.items())
         state = data.draw(st.sampled_from(["complete", "complete", "pruned", "failed", "running"]))
@@ -245,3 +246,17 @@ def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> No
 def test_bad_settings_are_named(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Recipe(**{argument: value})
+
+
+def test_by_default_every_stage_runs_at_full_length_and_the_model_starts_within_a_dozen_trainings() -> None:
+    played = _play(Recipe(), 16)
+    assert {run.params["epochs"] for _, run in played} == {16}
+    stages = [proposal.stage for proposal, _ in played]
+    assert list(dict.fromkeys(stages)) == ["lr", "momentum", "weight_decay", "batch_size", "refine"]
+    assert stages.index("refine") <= 12
+
+
+def test_the_name_may_say_where_the_ladder_starts() -> None:
+    space: dict[Role, Bounds] = {"lr": Bounds(1e-5, 1.0, start=1e-3)}
+    played = _play(Recipe(), 2, loss=lambda p: p["lr"], space=space)
+    assert [run.params["lr"] for _, run in played] == pytest.approx([1e-3, 3e-3])

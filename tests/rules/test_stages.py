@@ -7,6 +7,7 @@ from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.stages import Search
 
+SHORT = Recipe(short=0.25)
 SPACE: dict[Role, Bounds] = {
     "lr": Bounds(1e-5, 10.0),
     "momentum": Bounds(0.8, 0.99),
@@ -27,15 +28,15 @@ def _lr_stage(best: float = 0.5) -> list[Run]:
 
 
 def _next(runs: list[Run], recipe: Recipe | None = None, skip: int = 0) -> tuple[str, dict[Role, float]]:
-    proposal = next_params(recipe or Recipe(), runs, space=SPACE, skip=skip)
+    proposal = next_params(recipe or SHORT, runs, space=SPACE, skip=skip)
     return proposal.slot, dict(proposal.values)
 
 
 def test_levels_are_the_short_cycle_doubled_until_full() -> None:
-    assert Search(Recipe(), [], SPACE, None).levels == (0.25, 0.5, 1.0)
-    assert Search(Recipe(), [], {**SPACE, "epochs": Bounds(1, 3)}, None).levels == (1 / 3, 2 / 3, 1.0)
+    assert Search(SHORT, [], SPACE, None).levels == (0.25, 0.5, 1.0)
+    assert Search(SHORT, [], {**SPACE, "epochs": Bounds(1, 3)}, None).levels == (1 / 3, 2 / 3, 1.0)
     assert Search(Recipe(short=1.0), [], SPACE, None).levels == (1.0,)
-    assert Search(Recipe(), [], {"lr": SPACE["lr"]}, None).levels == (1.0,)
+    assert Search(SHORT, [], {"lr": SPACE["lr"]}, None).levels == (1.0,)
 
 
 def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_blocks_nobody() -> None:
@@ -58,18 +59,18 @@ def test_momentum_is_compared_at_one_effective_rate_unless_it_cycles() -> None:
 
 
 def test_complex_nets_try_no_weight_decay_at_all() -> None:
-    recipe = Recipe(stages=("lr", "weight_decay"), complexity="complex")
+    recipe = Recipe(short=0.25, stages=("lr", "weight_decay"), complexity="complex")
     slots = [_next(_lr_stage(), recipe, skip)[0] for skip in range(3)]
     assert slots == ["weight_decay:1e-05", "weight_decay:1e-06", "weight_decay:0"]
 
 
 def test_workers_take_different_open_candidates() -> None:
-    recipe = Recipe(stages=("lr", "momentum"))
+    recipe = Recipe(short=0.25, stages=("lr", "momentum"))
     assert len({_next(_lr_stage(), recipe, skip)[0] for skip in range(3)}) == 3
 
 
 def test_the_rate_is_refitted_at_full_length_around_the_better_confirmation() -> None:
-    recipe = Recipe(stages=("lr", "confirm", "refine"))
+    recipe = Recipe(short=0.25, stages=("lr", "confirm", "refine"))
     runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
     slots = [_next(runs, recipe, skip) for skip in (0, 1)]
     assert [slot for slot, _ in slots] == ["refine:lr*0.5", "refine:lr*2"]
@@ -78,7 +79,7 @@ def test_the_rate_is_refitted_at_full_length_around_the_better_confirmation() ->
 
 def test_the_models_box_lies_around_the_best_full_run() -> None:
     runs = [Run(0, "complete", {**START, "lr": 0.2, "epochs": 16}, 0.3), Run(1, "complete", START, 0.1)]
-    proposal = next_params(Recipe(stages=("refine",)), runs, space=SPACE)
+    proposal = next_params(Recipe(short=0.25, stages=("refine",)), runs, space=SPACE)
     assert proposal.slot == "model"
     low, high = proposal.box["lr"]
     assert low < 0.2 < high
@@ -98,7 +99,7 @@ def test_idle_workers_repeat_the_best_while_the_ladder_is_undecided() -> None:
 
 
 def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
-    recipe = Recipe(stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
+    recipe = Recipe(short=0.25, stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
     runs = [
         *_lr_stage(),
         Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
@@ -112,7 +113,7 @@ def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
 
 
 def test_the_refit_goes_around_the_better_of_two_confirmations_and_then_to_the_model() -> None:
-    recipe = Recipe(stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
+    recipe = Recipe(short=0.25, stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
     runs = [
         *_lr_stage(),
         Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
@@ -126,7 +127,7 @@ def test_the_refit_goes_around_the_better_of_two_confirmations_and_then_to_the_m
 
 
 def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
-    recipe = Recipe(stages=("lr", "confirm", "refine"))
+    recipe = Recipe(short=0.25, stages=("lr", "confirm", "refine"))
     runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
     space: dict[Role, Bounds] = {**SPACE, "lr": Bounds(0.02, 0.15)}
     slots = [next_params(recipe, runs, space=space, skip=skip).slot for skip in range(2)]
@@ -135,7 +136,7 @@ def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
 
 def test_at_full_length_only_the_ends_and_neighbours_are_compared() -> None:
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
-    short, full = Search(Recipe(), [], space, None), Search(Recipe(short=1.0), [], space, None)
+    short, full = Search(SHORT, [], space, None), Search(Recipe(short=1.0), [], space, None)
     momentum = [set(search._axis("momentum").candidates) for search in (short, full)]  # type: ignore[union-attr]
     assert len(momentum[0]) > len(momentum[1]) <= 3
     decay = full._axis("weight_decay")
@@ -148,6 +149,6 @@ def test_at_full_length_only_the_ends_and_neighbours_are_compared() -> None:
 
 
 def test_a_role_with_one_value_has_nothing_to_compare() -> None:
-    search = Search(Recipe(), [], {**SPACE, "weight_decay": Bounds(1e-4, 1e-4)}, None)
+    search = Search(SHORT, [], {**SPACE, "weight_decay": Bounds(1e-4, 1e-4)}, None)
     assert search._axis("weight_decay") is None
     assert search._axis("batch_size") is None

@@ -8,6 +8,7 @@ from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
 from optuna_discipline import RangeTest
+from optuna_discipline import Recipe
 from optuna_discipline import TrialReporter
 
 pytest.importorskip("plotly")
@@ -30,7 +31,9 @@ def study() -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lrs = np.geomspace(1e-4, 10, 50)
     test = RangeTest(lrs, np.where(lrs < 0.5, 2.3 - np.linspace(0, 2, 50), 6.0), None, "end of range", 2.3)
-    sampler = DisciplinedSampler(range_test=test, refine_sampler=optuna.samplers.RandomSampler(seed=0), seed=0)
+    sampler = DisciplinedSampler(
+        Recipe(short=0.25), range_test=test, refine_sampler=optuna.samplers.RandomSampler(seed=0), seed=0
+    )
     made = optuna.create_study(sampler=sampler, pruner=DisciplinedPruner(), study_name="bowl")
     made.optimize(objective, n_trials=16)
     made.enqueue_trial({"lr": 5.0})

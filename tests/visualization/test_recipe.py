@@ -2,6 +2,7 @@ import optuna
 import pytest
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import Recipe
 from optuna_discipline import plot_recipe
 from optuna_discipline.visualization import recipe
 
@@ -16,7 +17,7 @@ def test_every_ended_trial_stands_by_stage_and_the_best_one_is_known(study: optu
 
 
 def test_short_cycles_are_not_shown_as_full_trainings() -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(short=0.25), seed=0))
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=2)
     plot = recipe.collect(study)
     assert {point.kind for point in plot.points} == {"short"}

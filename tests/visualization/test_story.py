@@ -2,6 +2,7 @@ import optuna
 import pytest
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import Recipe
 from optuna_discipline import trial_record
 from optuna_discipline.visualization import story
 
@@ -18,7 +19,7 @@ def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) ->
 
 
 def test_a_study_of_short_cycles_only_does_not_speak_of_a_full_training() -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(short=0.25), seed=0))
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=2)
     told = story.collect(study)
     assert ", a training of 2 epochs (a full one has 8), after 2 trials" in told.headline

@@ -1,6 +1,7 @@
 import optuna
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import Recipe
 from optuna_discipline.visualization import terminal
 
 
@@ -24,7 +25,7 @@ def test_any_study_has_lines(empty: optuna.Study, plain: optuna.Study) -> None:
 
 
 def test_a_trial_is_one_line_with_stage_numbers_and_reason() -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(short=0.25), seed=0))
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=1)
     line = terminal.trial_line(study.trials[0])
     assert line.startswith("  0 lr             2 epochs  lr 0.1")

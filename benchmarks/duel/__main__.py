@@ -1,0 +1,77 @@
+"""The duel on real trainings: `python -m benchmarks.duel --data-root DIR`, then `python -m benchmarks.duel.table`.
+
+Every method tunes every task until its trainings, range tests and stopped trials included, have cost `--budget` full
+trainings; one result file per task, method and seed, so an interrupted duel goes on where it stopped. One thread each.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from benchmarks.duel.methods import METHODS
+from benchmarks.duel.run import path_of
+from benchmarks.duel.run import retrain
+from benchmarks.duel.run import run_study
+from benchmarks.duel.run import settings
+from benchmarks.duel.tasks import load_tasks
+
+RESULTS = Path(__file__).parents[1] / "results" / "duel"
+
+
+def main() -> int:
+    """Run what is missing; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw and tabular/, adds three tasks")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--budget", type=float, default=20.0, help="cost in full trainings (default 20)")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tasks", nargs="*", help="only these")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
+    parser.add_argument("--no-retrain", action="store_true", help="leave the fresh seeds and the test scores out")
+    arguments = parser.parse_args()
+    tasks, skipped = load_tasks(arguments.data_root)
+    for line in skipped:
+        print("skipped", line)
+    names = arguments.tasks or list(tasks)
+    wanted = [
+        (task, method, seed)
+        for seed, task, method in itertools.product(range(arguments.seeds), names, arguments.methods)
+        if not path_of(arguments.out, task, method, seed).exists()
+    ]
+    start = time.perf_counter()
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        jobs = [pool.submit(_one, arguments, *key) for key in wanted]
+        for i, (key, job) in enumerate(zip(wanted, jobs, strict=True)):
+            job.result()
+            print(f"{i + 1}/{len(wanted)} {time.perf_counter() - start:.0f} s {key}", flush=True)
+    return 0
+
+
+def _one(arguments: argparse.Namespace, task_name: str, method: str, seed: int) -> None:
+    torch.set_num_threads(1)
+    task = load_tasks(arguments.data_root)[0][task_name]
+    records = run_study(task, method, seed, arguments.budget)
+    result = {
+        "task": task_name,
+        "method": method,
+        "seed": seed,
+        "budget": arguments.budget,
+        "settings": settings(),
+        "trials": [{k: v for k, v in r.items() if k != "curve"} for r in records],
+        "retrained": [] if arguments.no_retrain else retrain(task, records),
+    }
+    path = path_of(arguments.out, task_name, method, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_text(json.dumps(result), encoding="utf-8")
+    path.with_suffix(".part").replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Seconds per trial that the samplers themselves take: `python -m benchmarks.overhead`.
+
+Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
+in one process and one run, so that ratios can be compared although seconds cannot. "ours, stages" is the time while the
+stages decide, as they do not count another sampler's trials as their own; "ours, refinement" is the model's.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from optuna.samplers import BaseSampler
+from optuna.samplers import GPSampler
+from optuna.samplers import RandomSampler
+from optuna.samplers import TPESampler
+
+from benchmarks.duel.run import settings
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import Recipe
+
+SIZES = (10, 100, 1_000, 10_000)
+SLOW = 1_000  # Gaussian processes are not timed above this: they would take minutes a trial
+
+
+def objective(trial: optuna.Trial) -> float:
+    """Return a bowl."""
+    lr = trial.suggest_float("lr", 1e-5, 10, log=True)
+    momentum = trial.suggest_float("momentum", 0.8, 0.99)
+    decay = trial.suggest_float("weight_decay", 1e-7, 1e-1, log=True)
+    batch = trial.suggest_int("batch_size", 16, 256, log=True)
+    step = np.log10(lr / (1 - momentum) / 4)
+    return float(step**2 + 0.1 * (np.log10(decay) + 4) ** 2 + 0.1 * np.log2(batch / 64) ** 2)
+
+
+def seconds(make: BaseSampler, size: int, storage: str | None, repeats: int) -> float:
+    """Return the median seconds of one ask, suggest and tell after `size` finished trials."""
+    filled = optuna.create_study(sampler=RandomSampler(seed=0), storage=storage)
+    if storage is None:
+        filled.optimize(objective, n_trials=size)
+    else:
+        memory = optuna.create_study(sampler=RandomSampler(seed=0))
+        memory.optimize(objective, n_trials=size)
+        filled.add_trials(memory.trials)
+    study = optuna.load_study(study_name=filled.study_name, storage=filled._storage, sampler=make)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        trial = study.ask()
+        study.tell(trial, objective(trial))
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[1:]))
+
+
+def main() -> int:
+    """Print the table; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--sqlite-sizes", type=int, nargs="*", default=SIZES[:3])
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
+    print(settings())
+    methods = {
+        "random": lambda: RandomSampler(seed=0),
+        "tpe": lambda: TPESampler(seed=0),
+        "ours, stages": lambda: DisciplinedSampler(seed=0),
+        "ours, refinement": lambda: DisciplinedSampler(Recipe(stages=("refine",)), seed=0),
+        "gp": lambda: GPSampler(seed=0),
+    }
+    print("\nMilliseconds a trial, median\n\n| storage | sampler | " + " | ".join(map(str, arguments.sizes)) + " |")
+    print("|---|---|" + "---|" * len(arguments.sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, sizes in (("memory", arguments.sizes), ("sqlite", arguments.sqlite_sizes)):
+            for name, make in methods.items():
+                cells = []
+                for size in sizes:
+                    if size > SLOW and name in ("gp", "ours, refinement"):
+                        cells.append("-")
+                        continue
+                    url = None if kind == "memory" else f"sqlite:///{Path(folder) / f'{name}-{size}.db'}"
+                    cells.append(f"{1e3 * seconds(make(), size, url, arguments.repeats):.1f}")
+                print(f"| {kind} | {name} | " + " | ".join(cells) + " |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+import csv
+import gzip
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline import RangeTest
+from optuna_discipline import rank_by_range_test
+
+ROOT = Path(os.environ.get("OPTUNA_DISCIPLINE_DATA", "no data"))
+PANELS = ROOT / "smith" / "paper_figures_digitised.csv.gz"
+# what the paper's text names as the best of the panel
+CHOICES = {"4a": "WD=4e-3", "7a": "Mom=0.9", "9a": "WD=3.2e-3", "11b": "WD=1e-4", "12a": "WD=3e-3", "13a": "WD=1e-4"}
+LOSSES = st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=30)
+
+
+def _test(losses: Any, low: float = 1e-3, high: float = 1.0) -> RangeTest:
+    return RangeTest(np.geomspace(low, high, len(losses)), np.array(losses, dtype=float), None, "end of range")
+
+
+@pytest.mark.skipif(not PANELS.is_file(), reason="the digitised figures are not in OPTUNA_DISCIPLINE_DATA/smith")
+@pytest.mark.parametrize(("figure", "best"), CHOICES.items())
+def test_the_papers_panels_give_the_papers_choices(figure: str, best: str) -> None:
+    curves: dict[str, list[tuple[float, float]]] = {}
+    with gzip.open(PANELS, "rt", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["figure"] == figure and row["y_quantity"] == "test_loss":
+                curves.setdefault(row["curve"], []).append((float(row["x"]), float(row["y"])))
+    tests = {}
+    for name, points in curves.items():
+        xs, ys = (np.array(column) for column in zip(*sorted(points), strict=True))
+        tests[name] = RangeTest(xs, ys, None, "end of range")
+    assert rank_by_range_test(tests)[0] == best
+
+
+def test_the_smallest_loss_wins_and_a_tie_goes_to_the_one_that_bears_larger_rates() -> None:
+    valley = np.abs(np.linspace(-1, 1, 40))
+    tests = {"low": _test(1 + valley), "high": _test(2 + valley)}
+    assert rank_by_range_test(tests) == ["low", "high"]
+    steep = np.where(np.linspace(-1, 1, 40) > 0, 3 * valley, valley)
+    assert rank_by_range_test({"steep": _test(1 + steep), "flat": _test(1.004 + valley)}) == ["flat", "steep"]
+
+
+def test_a_curve_that_blew_up_counts_with_the_largest_loss() -> None:
+    valley = 1 + np.abs(np.linspace(-1, 1, 40))
+    broken = np.where(np.arange(40) > 25, math.nan, valley)
+    assert rank_by_range_test({"broken": _test(broken), "whole": _test(valley + 0.001)}) == ["whole", "broken"]
+    assert rank_by_range_test({"a": _test([math.nan] * 5), "b": _test([1.0] * 5)}) == ["b", "a"]
+
+
+@given(st.dictionaries(st.integers(0, 5), LOSSES, min_size=1, max_size=4))
+def test_any_curves_are_ranked_and_none_is_lost(losses: dict[int, list[float]]) -> None:
+    order = rank_by_range_test({name: _test(values) for name, values in losses.items()})
+    assert sorted(order) == sorted(losses)
+
+
+@given(st.lists(st.lists(st.floats(0.1, 10), min_size=12, max_size=12), min_size=2, max_size=4), st.integers(-8, 8))
+def test_scaling_all_losses_changes_nothing(losses: list[list[float]], power: int) -> None:
+    one = rank_by_range_test({i: _test(values) for i, values in enumerate(losses)})
+    other = rank_by_range_test({i: _test([x * 2.0**power for x in values]) for i, values in enumerate(losses)})
+    assert one == other
+
+
+def test_what_is_no_range_test_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one candidate"):
+        rank_by_range_test({})
+    with pytest.raises(TypeError, match=r"`range_tests\[0.9\]` must be a RangeTest"):
+        rank_by_range_test({0.9: [1.0]})  # type: ignore[dict-item]

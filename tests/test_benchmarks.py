@@ -1,0 +1,73 @@
+"""The benchmarks count what they spend, and make their tables from files alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from benchmarks.duel import __main__ as duel  # noqa: E402
+from benchmarks.duel import table  # noqa: E402
+from benchmarks.duel.methods import METHODS  # noqa: E402
+from benchmarks.duel.run import incumbent  # noqa: E402
+from benchmarks.duel.run import run_study  # noqa: E402
+from benchmarks.duel.tasks import Task  # noqa: E402
+from benchmarks.duel.tasks import load_tasks  # noqa: E402
+from benchmarks.duel.tasks import mlp  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    x = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    part = (x, (x.sum(dim=1) > 0).long())
+    return Task("tiny", (part, part, part), lambda: mlp(4, 2, 8), epochs=4, batch_size=40)
+
+
+@pytest.mark.parametrize("method", sorted({"ours", "tpe + median", "box, random", "default", "early ranking"}))
+def test_a_study_spends_its_budget_and_counts_everything(task: Task, method: str) -> None:
+    records = run_study(task, method, seed=0, budget=3)
+    spent = [r["spent"] for r in records]
+    assert spent == sorted(spent)
+    assert 3 - 1e-6 <= spent[-1] <= 6  # the last round of "early ranking" is finished
+    assert spent[-1] >= sum(r["cost"] for r in records) - 1e-6
+    assert all(np.isfinite(r["value"]) for r in records)
+    best = incumbent(records, 5)
+    assert best is None or best["value"] == min(r["value"] for r in records if not r["pruned"])
+
+
+def test_the_same_seed_gives_the_same_trials(task: Task) -> None:
+    first, second = (run_study(task, "ours", seed=1, budget=2) for _ in range(2))
+    assert [r["value"] for r in first] == [r["value"] for r in second]
+
+
+def test_every_kind_of_network_is_there_and_missing_data_is_said() -> None:
+    tasks, skipped = load_tasks(None)
+    assert len(tasks) >= 8
+    assert {task.optimizer for task in tasks.values()} == {"sgd", "adamw"}
+    assert len(skipped) == 3
+    assert all("no --data-root" in line for line in skipped)
+
+
+def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, value in (("ours", 0.1), ("random", 0.4), ("tpe", 0.3)):
+        trials = [{"spent": cost, "value": value / cost, "pruned": False, "params": {}} for cost in (1.0, 2.0, 3.0)]
+        rows = [{"checkpoint": c, "val": [value / c], "test": [value / c]} for c in (1, 2, 3)]
+        result = {"task": "t", "method": method, "seed": 0, "trials": trials, "retrained": rows}
+        (tmp_path / "t").mkdir(exist_ok=True)
+        (tmp_path / "t" / f"{method}-0.json").write_text(json.dumps(result))
+    monkeypatch.setattr(sys, "argv", ["table", str(tmp_path), "--budget", "3"])
+    assert table.main() == 0
+    out = capsys.readouterr().out
+    assert "| ours | 1 | 0.400 (0.000) | 0.100 (0.000) | 0.000 (0.000) |" in out
+    assert "ours / best peer:" in out
+    monkeypatch.setattr(
+        sys, "argv", ["duel", "--out", str(tmp_path), "--seeds", "1", "--tasks", "t", "--methods", "tpe"]
+    )
+    assert duel.main() == 0
+    assert set(METHODS) > set(table.PEERS)
