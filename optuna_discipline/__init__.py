@@ -36,8 +36,10 @@ from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.sampler import DisciplinedSampler
+from optuna_discipline.study_diagnosis import diagnose_study
 
 if TYPE_CHECKING:
     from optuna_discipline.training.find_lr import find_lr
@@ -82,6 +84,7 @@ __all__ = [
     "RangeTestError",
     "Recipe",
     "Run",
+    "RunsDiagnosis",
     "StopDecision",
     "TrialReporter",
     "UnsupportedStudyError",
@@ -90,6 +93,7 @@ __all__ = [
     "choose_max_lr",
     "complexity_of",
     "diagnose",
+    "diagnose_study",
     "epochs_at_equal_time",
     "find_lr",
     "lr_range_test",

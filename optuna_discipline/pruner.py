@@ -1,35 +1,39 @@
 """The discipline as an Optuna pruner: divergence at once, comparison only among like."""
 
-import math
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.study import Study
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
-from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
-from optuna_discipline.rules.pruning import Peer
-from optuna_discipline.rules.pruning import as_peer
+from optuna_discipline.rules.pruning import SLACK
+from optuna_discipline.rules.pruning import check_slack
 from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import should_stop
+from optuna_discipline.rules.standing import Standing
+from optuna_discipline.rules.standing import as_peer
+from optuna_discipline.trial_record import Reported
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
 class DisciplinedPruner(BasePruner):
-    """Stops diverged runs as soon as it is certain, and leaves the best runs of 1cycle alone.
+    """Stops diverged runs as soon as it is certain, hopeless ones when it is safe, and leaves the best of 1cycle alone.
 
-    It reads the rows of `TrialReporter` or `report_epoch`; with plain `trial.report` it knows less and stops only runs
-    whose reports are no numbers. The reason of a stop is the user attribute `pruned_because` of the trial.
+    It reads the rows of `TrialReporter` or `report_epoch`. With plain `trial.report` it knows neither training loss nor
+    learning rate: then it stops runs whose reports are no numbers, and after three quarters of their length those far
+    worse than every good one before. Trials of different stages or lengths are not compared. The reason of a stop is
+    the user attribute `pruned_because` of the trial.
 
     Args:
-        slack: How much worse than the middle comparable run a run at constant learning rate may be, as a share of
-            that run's validation loss.
+        slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
+            share of that loss (of what is missing to 1, if the metric is an accuracy).
 
     Raises:
         ValueError: If `slack` is not a finite number from 0 on.
@@ -40,42 +44,91 @@ class DisciplinedPruner(BasePruner):
         >>> study = optuna.create_study(pruner=DisciplinedPruner())
     """
 
-    def __init__(self, *, slack: float = 0.1) -> None:
-        if not (is_number(slack) and 0 <= slack < math.inf):
-            raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
+    def __init__(self, *, slack: float = SLACK) -> None:
+        check_slack(slack)
         self._slack = slack
-        self._peers: dict[str, dict[int, Peer | None]] = {}  # finished trials by study and id, rebuilt when lost
+        self._peers: dict[str, _Peers] = {}  # rebuilt when lost
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_peers": {}}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop, and leave the reason on it if so."""
-        curve = trial_record.read_curve(trial) or _reported(trial)
-        if curve is None:
+        maximize = study.direction == StudyDirection.MAXIMIZE
+        reported = trial_record.read_reported(trial)
+        if reported is None:
+            known = self._known(study, maximize)
+            reported = _plain(trial, known.longest_plain)
+        if reported is None:
             return False
-        peers = self._read_peers(study, trial) if compares_with_peers(curve) else []
-        decision = should_stop(curve, peers, slack=self._slack)
-        if decision.stop:
+        peers = self._known(study, maximize).of_others(trial) if compares_with_peers(reported.curve) else []
+        decision = should_stop(
+            reported.curve,
+            peers,
+            slack=self._slack,
+            values=reported.values,
+            maximize=maximize,
+            label=_label(trial),
+        )
+        if decision.stop and _stored_reason(study, trial) != decision.reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, decision.reason)
             trial.user_attrs[trial_record.PRUNED_KEY] = decision.reason
             _logger.info(f"Trial {trial.number} pruned: {decision.reason}.")
         return decision.stop
 
-    def _read_peers(self, study: Study, trial: FrozenTrial) -> list[Peer]:
+    def _known(self, study: Study, maximize: bool) -> "_Peers":
         others = study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,))
-        known = self._peers.setdefault(study.study_name, {})
-        for other in others:
-            if other._trial_id not in known:
-                curve = trial_record.read_curve(other)
-                known[other._trial_id] = None if curve is None else as_peer(curve)
-        own = trial._trial_id
-        return [peer for other in others if (peer := known[other._trial_id]) is not None and other._trial_id != own]
+        known = self._peers.get(study.study_name)
+        if known is None or known.n_trials != len(others):  # a complete trial stays complete
+            known = self._peers[study.study_name] = _Peers(others, maximize, known)
+        return known
 
 
-def _reported(trial: FrozenTrial) -> LossCurve | None:
-    """Return plain reports as a curve of which only NaN and inf say anything: what they measure is not known."""
+class _Peers:
+    """What the complete trials of a study offer to comparisons, best end first."""
+
+    def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None") -> None:
+        self.n_trials = len(trials)
+        self._read: dict[int, Standing | None] = dict(former._read) if former else {}
+        longest = former.longest_plain if former else 0
+        new = [trial for trial in trials if trial._trial_id not in self._read]
+        plain = [trial for trial in new if trial.intermediate_values and trial_record.read_reported(trial) is None]
+        self.longest_plain: int = max([longest, *(max(trial.intermediate_values) + 1 for trial in plain)])
+        for trial in new:
+            reported = trial_record.read_reported(trial) or _plain(trial, 0)
+            self._read[trial._trial_id] = None if reported is None else _as_peer(reported, maximize, _label(trial))
+        found = [(peer, trial_id) for trial_id, peer in self._read.items() if peer is not None]
+        self._sorted = sorted(found, key=lambda one: one[0].final)
+        self._all = [peer for peer, _ in self._sorted]
+
+    def of_others(self, trial: FrozenTrial) -> list[Standing]:
+        """Return the peers of a trial without itself."""
+        if trial._trial_id not in self._read:
+            return self._all
+        return [peer for peer, trial_id in self._sorted if trial_id != trial._trial_id]
+
+
+def _stored_reason(study: Study, trial: FrozenTrial) -> object:
+    return study._storage.get_trial(trial._trial_id).user_attrs.get(trial_record.PRUNED_KEY)
+
+
+def _as_peer(reported: Reported, maximize: bool, label: object) -> Standing | None:
+    return as_peer(reported.curve, values=reported.values, maximize=maximize, label=label)
+
+
+def _label(trial: FrozenTrial) -> str | None:
+    stage = trial.user_attrs.get(trial_record.STAGE_KEY)
+    return None if stage is None else str(stage)
+
+
+def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
+    """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others."""
     if not trial.intermediate_values:
         return None
-    logs = tuple(EpochLog(step, None, None, value) for step, value in sorted(trial.intermediate_values.items()))
-    return LossCurve(logs, n_epochs=logs[-1].epoch + 1)
+    steps = sorted(step for step in trial.intermediate_values if step >= 0)
+    values: list[float | None] = [trial.intermediate_values[step] for step in steps]
+    if not steps:
+        return None
+    logs = tuple(EpochLog(step, None, None, value) for step, value in zip(steps, values, strict=True))
+    planned = max(int(trial_record.epochs_of(trial)), longest, steps[-1] + 1)
+    return Reported(LossCurve(logs, n_epochs=planned), values)

@@ -82,14 +82,31 @@ def read_run(trial: FrozenTrial) -> Mapping[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def read_curve(trial: FrozenTrial) -> LossCurve | None:
-    """Return the curve of a trial that used `TrialReporter` or `report_epoch`, None for any other trial."""
+@dataclass(frozen=True)
+class Reported:
+    """What a trial reported: its curve, and the study's metric at each log of it if that is not the validation loss."""
+
+    curve: LossCurve
+    values: list[float | None] | None
+
+
+def read_reported(trial: FrozenTrial) -> Reported | None:
+    """Return what a trial that used `TrialReporter` or `report_epoch` reported, None for any other trial."""
     rows = read_rows(trial)
     if not rows:
         return None
     run = read_run(trial)
     n_epochs = run.get("n_epochs") or rows[-1].log.epoch + 1
-    return LossCurve(tuple(row.log for row in rows), n_epochs=n_epochs, n_classes=run.get("n_classes"))
+    curve = LossCurve(tuple(row.log for row in rows), n_epochs=n_epochs, n_classes=run.get("n_classes"))
+    if all(row.value is None for row in rows):
+        return Reported(curve, None)
+    return Reported(curve, [row.log.val_loss if row.value is None else row.value for row in rows])
+
+
+def read_curve(trial: FrozenTrial) -> LossCurve | None:
+    """Return the curve of a trial that used `TrialReporter` or `report_epoch`, None for any other trial."""
+    reported = read_reported(trial)
+    return None if reported is None else reported.curve
 
 
 def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:

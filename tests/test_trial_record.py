@@ -151,3 +151,20 @@ def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:
         study.tell(study.ask(), math.inf)
         study.tell(study.ask(), state=TrialState.PRUNED)
         assert best_run(study) is None
+
+
+def test_a_metric_that_is_not_the_validation_loss_is_read_beside_the_curve() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    report_epoch(trial, 0, val_loss=0.5, value=0.5, n_epochs=4)
+    report_epoch(trial, 2, val_loss=0.4, value=0.9)
+    reported = trial_record.read_reported(study.trials[0])
+    assert reported is not None
+    assert (len(reported.curve), reported.curve.n_epochs, reported.values) == (2, 4, [0.5, 0.9])
+    other = study.ask()
+    report_epoch(other, 0, val_loss=0.5)
+    own = trial_record.read_reported(study.trials[1])
+    assert own is not None
+    assert own.values is None
+    study.ask()
+    assert trial_record.read_reported(study.trials[2]) is None

@@ -14,9 +14,9 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
-from optuna_discipline.rules.pruning import BACK_AT_START
-from optuna_discipline.rules.pruning import LEFT_START
-from optuna_discipline.rules.pruning import why_diverged
+from optuna_discipline.rules.divergence import BACK_AT_START
+from optuna_discipline.rules.divergence import LEFT_START
+from optuna_discipline.rules.divergence import why_diverged
 
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
@@ -28,6 +28,9 @@ TRAIN_FELL_TO = 0.7
 # Without a training loss a rise must be this many times the noise, and slow: a break climbs this share of the way back
 # to the start within a tenth of the curve (the paper's figure 4a: .18 to .89; its overfitting curves .04 to .11).
 CLEAR_OF_NOISE, BREAK = 10.0, 0.15
+# Or it runs away: so many rises in a row, each larger than the one before by a factor, the last one beyond the noise
+# (figure 4a from LR 0.0053: .010 .017 .035 .076, where one step of noise is .008).
+RISES_IN_A_ROW, GROWTH, RUNAWAY_IN_NOISE = 4, 1.25, 5.0
 DEAD_EPOCHS = 5
 
 
@@ -163,9 +166,11 @@ def _overfits(evidence: Mapping[str, float]) -> bool:
 
 def _without_training_loss(evidence: Mapping[str, float]) -> tuple[bool, bool]:
     """Return whether the validation loss alone shows a break, and whether it shows overfitting."""
+    if evidence["rise_from_minimum"] > RISE and evidence["runs_away"]:
+        return True, False
     if not evidence["rise_from_minimum"] > max(RISE, CLEAR_OF_NOISE * evidence["val_noise"]):
         return False, False
-    broken = evidence["fastest_climb"] > BREAK and evidence["climbed"] > BREAK
+    broken = evidence["fastest_climb"] > BREAK and evidence["climbed"] > (BREAK if evidence["reports"] >= 20 else 0.5)
     return broken, not broken and evidence["last_climb"] <= evidence["climbed"] / 2
 
 
@@ -188,13 +193,22 @@ def _climb(losses: FloatArray) -> dict[str, float]:
     """Return how far a loss has gone back to its start: in all, within its fastest tenth, within its last tenth."""
     smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
     tenth, lowest = max(2, len(smooth) // 10), smooth.min()
-    fall = max(float(smooth[0] - lowest), 1e-12)
+    fall = max(float(losses[: int(np.argmin(smooth)) + 1].max() - lowest), _scale(losses))
     climbs = (smooth[tenth:] - smooth[:-tenth]) / fall
     return {
         "climbed": float((smooth[-1] - lowest) / fall),
         "fastest_climb": float(climbs.max()),
         "last_climb": float(climbs[-1]),
+        "runs_away": float(_runs_away(losses)),
+        "reports": float(len(losses)),
     }
+
+
+def _runs_away(losses: FloatArray) -> bool:
+    rises = np.diff(losses[-RISES_IN_A_ROW - 1 :])
+    if len(losses) < 3 * RISES_IN_A_ROW or not rises[0] > 0:
+        return False
+    return bool(np.all(rises[1:] > GROWTH * rises[:-1]) and rises[-1] > RUNAWAY_IN_NOISE * noise_sd(losses))
 
 
 def _change(losses: FloatArray) -> float:

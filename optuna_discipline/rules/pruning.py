@@ -1,12 +1,15 @@
-"""When a run may be stopped: for certain when it diverged, and otherwise late and seldom.
+"""When a run may be stopped: for certain when it diverged, and otherwise when nothing that ended well looked as bad.
 
 Inside a 1cycle run the early validation loss ranks wrongly (the best ImageNet run of the author has the worse test
-loss for 83-94 % of its length), so under a rising or cycling learning rate nothing but divergence stops a run here.
-Runs at a constant or falling learning rate can be compared from a quarter of their length on.
+loss for 83-94 % of its length). So a run is never compared with the middle of the others, as Optuna's pruners do, but
+with the *worst* level that the best third of them showed at the same epoch, with slack and noise added: how bad can a
+run look here that ends well? While the learning rate has risen, the training loss or the generalisation gap must be
+worse than that, too.
 """
 
-import bisect
 import math
+import operator
+from collections.abc import Hashable
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,20 +17,28 @@ import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
-from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
-from optuna_discipline.rules.curve import noise_sd
-from optuna_discipline.rules.curve import tail_median
+from optuna_discipline.rules.divergence import has_learned as has_learned
+from optuna_discipline.rules.divergence import is_diverged as is_diverged
+from optuna_discipline.rules.divergence import why_diverged
+from optuna_discipline.rules.standing import Standing
+from optuna_discipline.rules.standing import as_peer
+from optuna_discipline.rules.standing import stand
 
+SLACK = 0.5
 FIRST_COMPARISON = 0.25
-MIN_PEERS = 4
+IN_A_CYCLE = 0.5
+# Without a training loss and with a rate that rises or is unknown, only the end of a run tells, at twice the slack.
+BLIND, BLIND_SLACK = 0.75, 2.0
+# Before the middle of a cycle a run must be this many times the slack behind, in training loss and score.
+FAR_BEHIND = 4.0
+NOISE = 2.0
+MIN_PEERS, MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED = 4, 2
+# The peers that ended best: a third of them, 3 to 10.
+GOOD_SHARE, FEWEST_GOOD, MOST_GOOD = 0.34, 3, 10
 MIN_EPOCHS, MIN_RATES = 8, 3
-# The end of a short cycle must lie this far below its start to say anything about a learning rate.
-LEARNED = 0.8
-BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
-# A first epoch has learned something already, so a loss may stand higher above it and still come down.
-BLOWN_UP_FROM_FIRST_EPOCH = 3.0
-LEFT_START, BACK_AT_START = 0.9, 0.98
+# A run has not left its start while its training loss is above the first share of it; a peer has below the second.
+AT_START, CLEARLY_LEARNED = 0.95, 0.7
 
 
 @dataclass(frozen=True)
@@ -43,132 +54,82 @@ class StopDecision:
     reason: str
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A run that others may be compared with, read once: `as_peer` costs 0.1 ms, a comparison under a microsecond.
-
-    Attributes:
-        n_epochs: Length of the run, as planned.
-        epochs: Indices of the logged epochs, rising.
-        levels: Median of the last five validation losses at each of `epochs`, NaN where there is none.
-    """
-
-    n_epochs: int
-    epochs: tuple[int, ...]
-    levels: tuple[float, ...]
-
-    def level_at(self, epoch: int, *, n_epochs: int) -> float | None:
-        """Return the loss where another run stands now, None if the two do not compare there."""
-        if self.n_epochs != n_epochs or self.epochs[-1] < epoch or self.epochs[0] > epoch:
-            return None
-        level = self.levels[bisect.bisect_right(self.epochs, epoch) - 1]
-        return level if math.isfinite(level) else None
-
-
-def as_peer(curve: LossCurve) -> Peer | None:
-    """Return what a run offers to comparisons, None for one that diverged, never learned or whose rate cycles."""
-    if not has_falling_lr(curve) or is_diverged(curve) or has_learned(curve) is False:
-        return None
-    levels = _tail_medians(curve.val_loss)
-    return Peer(curve.n_epochs, tuple(log.epoch for log in curve.logs), tuple(levels.tolist()))
-
-
-def should_stop(curve: LossCurve, peers: Sequence[LossCurve | Peer] = (), *, slack: float = 0.1) -> StopDecision:
+def should_stop(
+    curve: LossCurve,
+    peers: Sequence[LossCurve | Standing] = (),
+    *,
+    slack: float = SLACK,
+    values: Sequence[float | None] | None = None,
+    maximize: bool = False,
+    label: Hashable = None,
+) -> StopDecision:
     """Decide whether a run may be stopped now (Smith 2018, section 3, as far as measurements bear it out).
 
     Args:
         curve: The run so far.
-        peers: Other runs, or what `as_peer` read of them. Those of another length, those that diverged and those that
-            never learned do not count.
-        slack: How much worse than the middle peer a run at constant learning rate may be, as a share of that loss.
+        peers: Other runs, or what `as_peer` read of them. Those of another length, schedule or label, those that
+            diverged and those that never learned do not count.
+        slack: How much worse than every good peer a run may be, as a share of that peer's loss.
+        values: The study's metric at each log of the curve, if that is not the validation loss. Peers given as curves
+            are compared by validation loss.
+        maximize: Whether larger `values` are better.
+        label: Only peers with the same label count, for instance the stage of a recipe.
 
     Raises:
-        ValueError: If `slack` is not a finite number from 0 on.
+        ValueError: If `slack` is not a finite number from 0 on, or `values` do not fit the curve.
     """
     check_type("curve", curve, LossCurve)
-    if not (is_number(slack) and 0 <= slack < math.inf):
-        raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
+    check_slack(slack)
     broken = why_diverged(curve)
     if broken is not None:
         return StopDecision(True, broken)
-    if curve.fraction < FIRST_COMPARISON:
-        return StopDecision(False, f"only {curve.fraction:.0%} of the run is done")
     if not compares_with_peers(curve):
-        return StopDecision(False, "the learning rate cycles or is not known: early losses rank wrongly")
+        return StopDecision(False, f"{curve.fraction:.0%} of the run is done, and a comparison would come too early")
     read = (as_peer(peer) if isinstance(peer, LossCurve) else peer for peer in peers)
-    now, length = curve.logs[-1].epoch, curve.n_epochs
-    levels = [level for peer in read if peer and (level := peer.level_at(now, n_epochs=length)) is not None]
-    if len(levels) < MIN_PEERS:
-        return StopDecision(False, f"{len(levels)} comparable runs are too few")
-    own, middle = tail_median(curve.val_loss), float(np.median(levels))
-    limit = middle + slack * abs(middle) + 3 * noise_sd(curve.val_loss)
-    if own > limit:
-        reason = f"validation loss {own:.4g} at {curve.fraction:.0%} of the run, {len(levels)} others had {middle:.4g}"
-        return StopDecision(True, reason)
-    return StopDecision(False, f"validation loss {own:.4g} is within {limit:.4g}")
+    own = stand(curve, values=values, maximize=maximize, label=label)
+    return compare(own, [peer for peer in read if peer is not None], slack=slack, rises=not has_falling_lr(curve))
+
+
+def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:
+    """Decide whether a run that has not diverged is hopeless beside others.
+
+    Args:
+        own: The run so far.
+        peers: Read by `as_peer`.
+        slack: As in `should_stop`.
+        rises: Whether its learning rate has risen, or is unknown.
+    """
+    alike = _like(own, peers)
+    good = alike[: max(FEWEST_GOOD, min(MOST_GOOD, math.ceil(GOOD_SHARE * len(alike))))]
+    done = (own.epochs[-1] + 1) / own.n_epochs
+    start = float(np.median([own.start, *(peer.start for peer, _ in alike)]))
+    at_start = bool(own.lowest_train[-1] > AT_START * max(own.start, start) > 0)
+    if at_start and done < IN_A_CYCLE:
+        return StopDecision(False, "a run that has not left its start is not ranked before its middle")
+    if at_start and len(alike) >= MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED:
+        slowest = float(np.max([peer.train[place] for peer, place in alike]))
+        if slowest < CLEARLY_LEARNED * start:
+            text = f"the training loss {own.train[-1]:.4g} has not left its start at {done:.0%} of the run"
+            return StopDecision(True, f"{text}; the slowest of {len(alike)} others was at {slowest:.4g}")
+    if len(alike) < MIN_PEERS:
+        return StopDecision(False, f"{len(alike)} comparable runs are too few")
+    trained = math.isfinite(own.train[-1]) and all(math.isfinite(peer.train[place]) for peer, place in good)
+    if rises and not trained:
+        behind = done >= BLIND and _is_behind(own, good, BLIND_SLACK * slack)
+    elif rises:
+        far = FAR_BEHIND * slack
+        behind = _is_behind(own, good, far) and _trains_behind(own, good, far)
+        if not behind and done >= IN_A_CYCLE and _is_behind(own, good, slack):
+            behind = _trains_behind(own, good, slack) or _gap_is_wider(own, good, slack)
+    else:
+        behind = _is_behind(own, good, slack)
+    return StopDecision(behind, _describe(own, good, len(alike)))
 
 
 def compares_with_peers(curve: LossCurve) -> bool:
-    """Return whether peers can stop a run now: a quarter of it is done at a learning rate that only falls."""
-    return curve.fraction >= FIRST_COMPARISON and has_falling_lr(curve)
-
-
-def is_diverged(curve: LossCurve) -> bool:
-    """Return whether the training broke for good, judged on the training loss; see `why_diverged`."""
-    return why_diverged(curve) is not None
-
-
-def why_diverged(curve: LossCurve) -> str | None:
-    """Return why a run counts as diverged, None if it does not.
-
-    A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
-    classes are known, else three times the first epoch); or one that is back at its start for three epochs and a tenth
-    of the run after having left it. A validation loss is asked only where there is no training loss, and only for NaN
-    and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
-    """
-    if not len(curve):
-        return None
-    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
-    measured = [getattr(log, "train_loss" if curve.has_train_loss else "val_loss") is not None for log in curve.logs]
-    losses = losses[np.array(measured)]
-    if not len(losses):
-        return None
-    if not math.isfinite(losses[-1]):
-        return f"the {name} loss is {losses[-1]} at epoch {curve.logs[-1].epoch}"
-    if not curve.has_train_loss:
-        return None
-    losses = np.where(np.isfinite(losses), losses, np.inf)
-    start, word = _start(curve, losses)
-    if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
-        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
-    factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
-    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
-        return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
-    stretch = max(3, math.ceil(0.1 * curve.n_epochs))
-    if len(losses) > stretch:
-        lowest = float(losses[:-stretch].min())
-        if lowest <= start - (1 - LEFT_START) * abs(start) and np.all(
-            losses[-stretch:] >= start - (1 - BACK_AT_START) * abs(start)
-        ):
-            return f"the training loss fell to {lowest:.3g} and is back at {losses[-1]:.3g}, that of {word}"
-    return None
-
-
-def has_learned(curve: LossCurve) -> bool | None:
-    """Return whether a complete run left the loss that it started from; None where the curve cannot tell.
-
-    A cycle too short for a slow starter ends at the loss of chance at any learning rate (a 6-layer MLP: 2.30 = ln 10),
-    and ranking such runs picks at random. Where the classes are known the start is chance; else it is the first epoch,
-    whose mean is below the start already, so that only a clear fall is an answer.
-    """
-    if is_diverged(curve):
-        return False
-    if not curve.has_train_loss or not len(curve):
-        return None
-    losses = curve.train_loss[np.isfinite(curve.train_loss)]
-    start, _ = _start(curve, losses)
-    learned = bool(losses[-1] <= start - (1 - LEARNED) * abs(start))
-    return learned if learned or curve.n_classes is not None else None
+    """Return whether peers can stop a run now: between a quarter and the end of one that is no short cycle."""
+    enough = len(curve) >= MIN_RATES and curve.n_epochs >= MIN_EPOCHS
+    return enough and FIRST_COMPARISON <= curve.fraction < 1
 
 
 def has_falling_lr(curve: LossCurve) -> bool:
@@ -184,20 +145,63 @@ def has_falling_lr(curve: LossCurve) -> bool:
     )
 
 
-def _tail_medians(losses: FloatArray, count: int = 5) -> FloatArray:
-    """Return `tail_median` of every beginning of a curve, shape (n,)."""
-    padded = np.concatenate([np.full(count - 1, np.nan), np.where(np.isfinite(losses), losses, np.nan)])
-    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, count), axis=1)  # NaN comes last
-    known = np.maximum(np.isfinite(ordered).sum(axis=1), 1)
-    rows = np.arange(len(losses))
-    return np.asarray(ordered[rows, (known - 1) // 2] / 2 + ordered[rows, known // 2] / 2, dtype=np.float64)
+def check_slack(slack: float) -> None:
+    """Refuse a slack that is no finite number from 0 on."""
+    if not (is_number(slack) and 0 <= slack < math.inf):
+        raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
 
 
-def _start(curve: LossCurve, losses: FloatArray) -> tuple[float, str]:
-    if curve.n_classes is not None:
-        return math.log(curve.n_classes), "chance"
-    return float(losses[0]), "the first epoch"
+def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]]:
+    """Return the comparable peers, best end first, with their places at this epoch; as many as can matter."""
+    now, last = own.epochs[-1], len(own.epochs) - 1
+    found = []
+    for peer in sorted(peers, key=operator.attrgetter("final")):
+        if peer.n_epochs != own.n_epochs or peer.label != own.label:
+            continue
+        place = peer.index_at(now)
+        if place is not None and math.isfinite(peer.scores[place]) and own.is_like(peer, last, place):
+            found.append((peer, place))
+            if len(found) * GOOD_SHARE >= MOST_GOOD:
+                break
+    return found
 
 
-def _times(loss: float, factor: float) -> float:
-    return loss + (factor - 1) * abs(loss)
+def _describe(own: Standing, good: Sequence[tuple[Standing, int]], count: int) -> str:
+    sign, done = -1 if own.maximize else 1, (own.epochs[-1] + 1) / own.n_epochs
+    worst, train = max(peer.scores[place] for peer, place in good), max(peer.train[place] for peer, place in good)
+    text = f"it stands at {sign * own.scores[-1]:.4g} after {done:.0%} of the run (training loss {own.train[-1]:.4g})"
+    return f"{text}; the best {len(good)} of {count} like it were at {sign * worst:.4g} or better ({train:.4g})"
+
+
+def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
+    """Return whether the score is worse than that of every good peer, by slack and noise; NaN is not.
+
+    The best level of the run's second half so far counts: a constant rate lets the loss of a good run swing (.02 to .24
+    and back to .01 within 32 epochs of a small net), and what it has reached just now it may reach again.
+    """
+    levels = [float(peer.scores[place]) for peer, place in good]
+    worst, zero = max(levels), _zero(own, good)
+    noise = max(float(own.score_noise[-1]), float(np.median([peer.score_noise[place] for peer, place in good])))
+    step = max(own.step, *(peer.step for peer, _ in good))
+    noise = max(noise, math.sqrt(max(0.0, worst - zero) * step) if own.best_possible is not None else 0.0)
+    recent_best = float(np.fmin.reduce(own.scores[len(own.scores) // 2 :]))
+    return bool(recent_best > worst + slack * (worst - zero) + NOISE * noise)
+
+
+def _zero(own: Standing, good: Sequence[tuple[Standing, int]]) -> float:
+    """Return the score from which slack counts: the best possible, or a little below the best end."""
+    if all(one.best_possible is not None for one in (own, *(peer for peer, _ in good))):
+        return float(own.best_possible or 0.0)
+    best = min(peer.final for peer, _ in good)
+    start = float(np.median([peer.first for peer, _ in good]))
+    return best - 0.1 * max(0.0, start - best)
+
+
+def _trains_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
+    worst = max(float(peer.train[place]) for peer, place in good)
+    return bool(own.train[-1] > worst + slack * abs(worst))
+
+
+def _gap_is_wider(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
+    widest = max(float(peer.gap[place]) for peer, place in good)
+    return bool(own.gap[-1] > widest + slack * abs(widest))

@@ -84,6 +84,14 @@ def test_without_a_training_loss_a_sudden_rise_is_a_divergence() -> None:
     assert diagnose(_without_training_loss(healed)).verdict == Verdict.UNDERFITTING
 
 
+def test_without_a_training_loss_a_loss_that_runs_away_is_a_divergence_before_it_is_high() -> None:
+    rises = [0.006, 0.010, 0.017, 0.035, 0.076]
+    val = [*_noisy(np.full(25, 0.83), 0.004, 0), *(0.83 + np.cumsum(rises))]
+    assert diagnose(_without_training_loss([2.3, 1.5, *val])).verdict == Verdict.DIVERGED
+    steady = [*_noisy(np.full(25, 0.83), 0.004, 0), *(0.83 + 0.02 * np.arange(1, 6))]
+    assert diagnose(_without_training_loss([2.3, 1.5, *steady])).verdict != Verdict.DIVERGED
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_flat_noisy_validation_loss_of_a_net_that_learned_all_by_heart_is_not_overfitting(seed: int) -> None:
     curve = _curve(0.001 + np.exp(-9 * TIME), _noisy(FLAT, 0.04, seed))
@@ -174,6 +182,8 @@ def _log(run: str, share: float) -> LossCurve:
         ("4a", "WD=1e-4", {"share": 0.5}, Verdict.OVERFITTING),
         ("4a", "WD=1e-4", {"share": 0.75}, Verdict.OVERFITTING),
         ("4a", "WD=1e-4", {}, Verdict.OVERFITTING),
+        ("4a", "WD=1e-2", {"until": 0.0053}, Verdict.DIVERGED),
+        ("4a", "WD=1e-2", {"until": 0.00535}, Verdict.DIVERGED),
         ("4a", "WD=1e-2", {"until": 0.0055}, Verdict.DIVERGED),
         ("4a", "WD=1e-2", {"until": 0.007}, Verdict.DIVERGED),
         ("4a", "WD=1e-2", {}, Verdict.DIVERGED),

@@ -1,0 +1,97 @@
+"""When a training broke for good, and when it never began: judged on the training loss (Smith 2018, section 3)."""
+
+import math
+
+import numpy as np
+
+from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import LossCurve
+
+# The end of a short cycle must lie this far below its start to say anything about a learning rate.
+LEARNED = 0.8
+BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
+# A first epoch has learned something already, so a loss may stand higher above it and still come down.
+BLOWN_UP_FROM_FIRST_EPOCH = 3.0
+LEFT_START, BACK_AT_START = 0.9, 0.98
+# A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
+FLAT = 0.03
+
+
+def is_diverged(curve: LossCurve) -> bool:
+    """Return whether the training broke for good, judged on the training loss; see `why_diverged`."""
+    return why_diverged(curve) is not None
+
+
+def why_diverged(curve: LossCurve) -> str | None:
+    """Return why a run counts as diverged, None if it does not.
+
+    A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
+    classes are known, else three times the first epoch); or one that is at or above its start for three epochs and a
+    tenth of the run after having left it downwards, or upwards beyond chance; flat at chance, two epochs and a
+    twentieth are enough. A validation loss is asked only where there is no training loss, and only for NaN
+    and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    """
+    if not len(curve):
+        return None
+    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
+    measured = [getattr(log, "train_loss" if curve.has_train_loss else "val_loss") is not None for log in curve.logs]
+    losses = losses[np.array(measured)]
+    if not len(losses):
+        return None
+    if not math.isfinite(losses[-1]):
+        return f"the {name} loss is {losses[-1]} at epoch {curve.logs[-1].epoch}"
+    if not curve.has_train_loss:
+        return None
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    start, word = start_of(curve, losses)
+    if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
+        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
+    factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
+    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
+        return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
+    return _why_back(curve, losses, start, word)
+
+
+def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:
+    """Return why a run is back at its start for good, None if it is not."""
+    known = curve.n_classes is not None
+    back = losses >= start - (1 - BACK_AT_START) * abs(start)
+    flat = back & (losses <= start + FLAT * abs(start)) & known
+    n = curve.n_epochs
+    for stays, length in ((flat, max(2, math.ceil(0.05 * n))), (back, max(3, math.ceil(0.1 * n)))):
+        if len(losses) <= length or not np.all(stays[-length:]):
+            continue
+        before = losses[:-length]
+        if before.min() <= start - (1 - LEFT_START) * abs(start):
+            return f"the training loss fell to {before.min():.3g} and is back at {losses[-1]:.3g}, that of {word}"
+        if known and before.max() > _times(start, BLOWN_UP):
+            return f"the training loss was {before.max():.3g} and stays at {losses[-1]:.3g}, that of {word}"
+    return None
+
+
+def has_learned(curve: LossCurve) -> bool | None:
+    """Return whether a complete run left the loss that it started from; None where the curve cannot tell.
+
+    A cycle too short for a slow starter ends at the loss of chance at any learning rate (a 6-layer MLP: 2.30 = ln 10),
+    and ranking such runs picks at random. Where the classes are known the start is chance; else it is the first epoch,
+    whose mean is below the start already, so that only a clear fall is an answer.
+    """
+    if is_diverged(curve):
+        return False
+    if not curve.has_train_loss or not len(curve):
+        return None
+    losses = curve.train_loss[np.isfinite(curve.train_loss)]
+    start, _ = start_of(curve, losses)
+    learned = bool(losses[-1] <= start - (1 - LEARNED) * abs(start))
+    return learned if learned or curve.n_classes is not None else None
+
+
+def start_of(curve: LossCurve, losses: FloatArray) -> tuple[float, str]:
+    """Return the training loss that a run started from, and what it is: chance, or the first epoch."""
+    if curve.n_classes is not None:
+        return math.log(curve.n_classes), "chance"
+    return float(losses[0]), "the first epoch"
+
+
+def _times(loss: float, factor: float) -> float:
+    return loss + (factor - 1) * abs(loss)

@@ -1,0 +1,117 @@
+"""What a set of runs says together: how many broke, how many never began, what the best one shows, what to turn."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.diagnosis import ADVICE
+from optuna_discipline.rules.diagnosis import Diagnosis
+from optuna_discipline.rules.diagnosis import Verdict
+from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.run import Run
+
+MANY = 0.5
+
+
+@dataclass(frozen=True)
+class RunsDiagnosis:
+    """What a set of runs shows.
+
+    Attributes:
+        n_runs: Started runs that reported their epochs.
+        diverged: Share of them that diverged, in [0, 1].
+        never_learned: Share of them that ended where they started, in [0, 1].
+        verdicts: How many of the others show what; runs too short to be read are missing.
+        best: Number of the best complete run, None without one.
+        best_diagnosis: What that run shows, None where its curve is too short to be read.
+        highest_lr_that_held: Largest learning rate of a run that did not diverge, None if not known.
+        lowest_lr_that_diverged: Smallest learning rate of a run that diverged, None if none did or it is not known.
+        advice: One sentence each, the most important first.
+    """
+
+    n_runs: int
+    diverged: float
+    never_learned: float
+    verdicts: Mapping[Verdict, int]
+    best: int | None
+    best_diagnosis: Diagnosis | None
+    highest_lr_that_held: float | None
+    lowest_lr_that_diverged: float | None
+    advice: tuple[str, ...]
+
+
+def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
+    """Return what a set of runs says (Smith 2018, section 3, read over many curves).
+
+    Args:
+        runs: Any runs; those without reported epochs are not read.
+
+    Raises:
+        DisciplineError: If no run has reported an epoch.
+    """
+    read = [run for run in runs if run.curve is not None and len(run.curve)]
+    if not read:
+        raise DisciplineError(
+            f"`runs` must hold a run that reported its epochs, but none of {len(runs)} did: "
+            "report through TrialReporter or report_epoch."
+        )
+    broken = [run for run in read if run.diverged]
+    ended = [run for run in read if not run.diverged and run.state == "complete"]
+    stuck = [run for run in ended if run.curve is not None and has_learned(run.curve) is False]
+    found = {run.number: _diagnose(run) for run in read if run not in broken and run not in stuck}
+    best = min((run for run in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
+    held = [run.params["lr"] for run in read if run not in broken and "lr" in run.params]
+    fell = [run.params["lr"] for run in broken if "lr" in run.params]
+    verdicts = Counter(one.verdict for one in found.values() if one is not None)
+    best_diagnosis = None if best is None else found.get(best.number)
+    highest, lowest = max(held, default=None), min(fell, default=None)
+    shares = len(broken) / len(read), len(stuck) / len(read)
+    advice = (*_of_shares(shares, highest, lowest), *_of_verdicts(best_diagnosis, verdicts))
+    return RunsDiagnosis(
+        n_runs=len(read),
+        diverged=shares[0],
+        never_learned=shares[1],
+        verdicts=dict(verdicts),
+        best=None if best is None else best.number,
+        best_diagnosis=best_diagnosis,
+        highest_lr_that_held=highest,
+        lowest_lr_that_diverged=lowest,
+        advice=advice or ("No run is complete yet: run more trials.",),
+    )
+
+
+def _diagnose(run: Run) -> Diagnosis | None:
+    assert run.curve is not None
+    try:
+        return diagnose(run.curve)
+    except DisciplineError:
+        return None
+
+
+def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float | None) -> list[str]:
+    diverged, never_learned = shares
+    advice = []
+    if diverged >= MANY:
+        bound = "" if lowest is None else f" (the smallest that broke is {lowest:.3g}"
+        bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
+        advice.append(f"{diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
+    if never_learned >= MANY:
+        advice.append(
+            f"{never_learned:.0%} of the runs ended where they started: train longer, or raise the lower bound of the "
+            "learning rate; such runs rank nothing."
+        )
+    return advice
+
+
+def _of_verdicts(best: Diagnosis | None, verdicts: Mapping[Verdict, int]) -> list[str]:
+    advice = [] if best is None else [f"The best run looks {best.verdict}. {best.advice}"]
+    total = sum(verdicts.values())
+    for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
+        count = verdicts.get(verdict, 0)
+        if total and count / total >= MANY and (best is None or best.verdict != verdict):
+            advice.append(f"{count} of {total} runs that learned look {verdict}. {ADVICE[verdict]}")
+    return advice

@@ -1,0 +1,188 @@
+"""How a run stands at each of its epochs: what `should_stop` compares, read once from a curve."""
+
+import bisect
+import math
+from collections.abc import Hashable
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optuna_discipline.rules.curve import OVERFLOW
+from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.divergence import start_of
+
+# Levels are medians of the last reports: a tenth of the run's, from 2 to 5; noise is measured on the last ten.
+WINDOW_SHARE, SMALLEST_WINDOW, LARGEST_WINDOW, NOISE_WINDOW = 0.1, 2, 5, 10
+# Two learning-rate schedules are one if they stand so near, as shares of the largest rate so far.
+SAME_SCHEDULE = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A run as it stood at each logged epoch. Reading one costs 0.2 ms, comparing two a microsecond.
+
+    Attributes:
+        n_epochs: Length of the run, as planned.
+        n_reports: Reports of the whole run, as far as their distance so far tells.
+        label: Runs with different labels (stages of a recipe) are not compared.
+        epochs: Indices of the logged epochs, rising.
+        scores: Median of the last values of the study's metric, turned so that smaller is better; NaN where unknown.
+        score_noise: Standard deviation of one such value.
+        train: Median of the last training losses; NaN where unknown.
+        gap: Median of the last generalisation gaps; NaN where unknown.
+        lr_shares: Learning rate, and the first one, as shares of the largest so far; shape (2, n), NaN where unknown.
+        start: The training loss that it started from.
+        lowest_train: Lowest of `train` so far.
+        final: Last score; inf where unknown.
+        first: First score.
+        best_possible: The score that cannot be beaten, None where that is not known.
+        step: What one validation sample makes, where the metric is a share of them; else 0.
+        maximize: Whether `scores` were turned.
+    """
+
+    n_epochs: int
+    n_reports: float
+    label: Hashable
+    epochs: tuple[int, ...]
+    scores: FloatArray
+    score_noise: FloatArray
+    train: FloatArray
+    gap: FloatArray
+    lr_shares: FloatArray
+    start: float
+    lowest_train: FloatArray
+    final: float
+    first: float
+    best_possible: float | None
+    step: float
+    maximize: bool
+
+    def index_at(self, epoch: int) -> int | None:
+        """Return the place of the last report up to an epoch, None before the first and after the last."""
+        if not self.epochs[0] <= epoch <= self.epochs[-1]:
+            return None
+        return bisect.bisect_right(self.epochs, epoch) - 1
+
+    def is_like(self, other: "Standing", own: int, others: int) -> bool:
+        """Return whether two runs have followed one schedule up to these places; unknown rates are alike."""
+        for row in (0, 1):
+            one, two = self.lr_shares[row, own], other.lr_shares[row, others]
+            known = not math.isnan(one), not math.isnan(two)
+            if known[0] != known[1] or (known[0] and not abs(one - two) <= SAME_SCHEDULE):
+                return False
+        return True
+
+
+def stand(
+    curve: LossCurve,
+    *,
+    values: Sequence[float | None] | None = None,
+    maximize: bool = False,
+    label: Hashable = None,
+) -> Standing:
+    """Read a run, finished or not.
+
+    Args:
+        curve: At least one epoch.
+        values: The study's metric at each log of the curve; None is the validation loss.
+        maximize: Whether larger `values` are better.
+        label: See `Standing`.
+
+    Raises:
+        ValueError: If the curve is empty, or `values` has another length.
+    """
+    if not len(curve) or (values is not None and len(values) != len(curve)):
+        raise ValueError(
+            f"`curve` must hold an epoch and `values` one number for each, but got {len(curve)} epochs and {values!r}."
+        )
+    raw = curve.val_loss if values is None else np.array([math.nan if v is None else v for v in values], dtype=float)
+    scores = np.where(np.abs(raw) < OVERFLOW, -raw if maximize else raw, np.nan)
+    train = np.where(np.isfinite(curve.train_loss), curve.train_loss, np.nan)
+    n_reports = curve.n_epochs * len(curve) / (curve.logs[-1].epoch + 1)
+    window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, math.ceil(WINDOW_SHARE * n_reports)))
+    levels = running_tail_median(train, window)
+    known = scores[np.isfinite(scores)]
+    return Standing(
+        n_epochs=curve.n_epochs,
+        n_reports=n_reports,
+        label=label,
+        epochs=tuple(log.epoch for log in curve.logs),
+        scores=running_tail_median(scores, window),
+        score_noise=_running_noise(scores),
+        train=levels,
+        gap=running_tail_median(np.where(np.isfinite(curve.gap), curve.gap, np.nan), window),
+        lr_shares=_lr_shares(curve.lr),
+        start=start_of(curve, train[np.isfinite(train)])[0] if np.isfinite(train).any() else math.nan,
+        lowest_train=np.fmin.accumulate(levels),
+        final=float(scores[-1]) if np.isfinite(scores[-1]) else math.inf,
+        first=float(known[0]) if len(known) else math.nan,
+        best_possible=_best_possible(known, maximize),
+        step=_step_of_a_share(known),
+        maximize=maximize,
+    )
+
+
+def as_peer(
+    curve: LossCurve,
+    *,
+    values: Sequence[float | None] | None = None,
+    maximize: bool = False,
+    label: Hashable = None,
+) -> Standing | None:
+    """Read a finished run that others may be compared with, None for one that diverged or never learned."""
+    if not len(curve) or has_learned(curve) is False:
+        return None
+    return stand(curve, values=values, maximize=maximize, label=label)
+
+
+def running_tail_median(values: FloatArray, count: int) -> FloatArray:
+    """Return the median of the last `count` known values at each place, NaN where there is none.
+
+    >>> running_tail_median(np.array([3.0, 1.0, np.nan, 5.0]), 2).tolist()
+    [3.0, 2.0, 1.0, 5.0]
+    """
+    if not len(values):
+        return values
+    padded = np.concatenate([np.full(count - 1, np.nan), values])
+    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, count), axis=1)  # NaN comes last
+    known = np.maximum(np.isfinite(ordered).sum(axis=1), 1)
+    rows = np.arange(len(values))
+    return np.asarray(ordered[rows, (known - 1) // 2] / 2 + ordered[rows, known // 2] / 2, dtype=np.float64)
+
+
+def _running_noise(values: FloatArray) -> FloatArray:
+    """Return a robust standard deviation of one value, from the last differences at each place."""
+    differences = np.abs(np.diff(values))
+    medians = running_tail_median(differences, NOISE_WINDOW)
+    noise = np.concatenate([[0.0], 1.4826 * medians / math.sqrt(2.0)])
+    noise[:2] = 0.0  # one difference tells nothing
+    return np.where(np.isfinite(noise), noise, 0.0)
+
+
+def _lr_shares(lr: FloatArray) -> FloatArray:
+    known = np.where(np.isfinite(lr) & (lr >= 0), lr, np.nan)
+    largest = np.fmax.accumulate(known)
+    first = known[np.isfinite(known)][:1]
+    largest = np.where(largest > 0, largest, np.nan)
+    return np.stack([known / largest, (first[0] if len(first) else np.nan) / largest])
+
+
+def _best_possible(known: FloatArray, maximize: bool) -> float | None:
+    """Return 0 for a loss or an error, -1 for a share to be maximised; None for numbers of another kind."""
+    if maximize:
+        return -1.0 if len(known) and bool(np.all((known <= 0) & (known >= -1))) else None
+    return 0.0 if bool(np.all(known >= 0)) else None
+
+
+def _step_of_a_share(known: FloatArray) -> float:
+    """Return the unit of which all differences between shares are multiples, 0 if there is none."""
+    steps = np.diff(np.unique(known))
+    steps = steps[steps > 2e-6]  # beyond the rounding of float32
+    if len(steps) < 2 or np.max(np.abs(known)) > 1:
+        return 0.0
+    smallest = float(steps.min())
+    whole = np.abs(steps - np.round(steps / smallest) * smallest) < 2e-6
+    return smallest if smallest > 1e-5 and bool(np.all(whole)) else 0.0

@@ -1,0 +1,74 @@
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.divergence import is_diverged
+
+
+def _curve(train: list[Any], n_epochs: int | None = None, n_classes: int | None = None, lr: Any = 0.1) -> LossCurve:
+    logs = tuple(EpochLog(i, lr, loss, None if loss is None else loss + 0.1) for i, loss in enumerate(train))
+    return LossCurve(logs, n_epochs=n_epochs or max(1, len(train)), n_classes=n_classes)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=30), st.sampled_from([2.0**k for k in range(-20, 20)]))
+def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses: list[float], scale: float) -> None:
+    one, other = _curve(losses), _curve([loss * scale for loss in losses])
+    assert is_diverged(one) == is_diverged(other)
+    assert has_learned(one) == has_learned(other)
+
+
+@pytest.mark.parametrize(
+    ("train", "n_classes", "diverged"),
+    [
+        ([2.3, 1.0, math.nan], 10, True),
+        ([2.3, 1.0, math.inf], None, True),
+        ([60.0], 10, True),  # at once: over ten times chance
+        ([60.0], None, False),  # who knows what this loss is
+        ([1.0, 4.0, 4.0], None, True),
+        ([1.0, 2.0, 2.0], None, False),
+        ([1.0, 9.0, 0.9], None, False),  # one spike
+        ([2.0, 1.0, 2.304, 2.303, 2.304], 10, True),
+        ([2.0, 1.0, 2.304, 2.303, 1.8], 10, False),
+        ([2.0, 1.0, 2.304, 2.303], 10, True),  # flat at chance: dead
+        ([2.0, 1.0, 2.6, 2.8], 10, False),  # bounces
+        ([2.0, 1.0, 2.6, 2.8, 2.5], 10, True),
+        ([2.0, 1.0, 2.6, 2.8, 2.5], None, True),
+        ([8.0, 2.4, 2.35, 2.34], 10, True),  # blown up in the first epoch, and dead since
+        ([8.0, 2.4, 2.1, 2.34], 10, False),
+        ([8.0, 7.9, 7.9, 8.0], None, False),  # where chance is not known, that is a slow starter
+        ([2.303] * 9, 10, False),  # a slow starter never left chance
+        ([-1.0, -2.0, -3.0], None, False),
+        ([-1.0, 5.0, 6.0], None, True),
+        ([], None, False),
+    ],
+)
+def test_divergence_is_judged_on_the_training_loss(train: Any, n_classes: int | None, diverged: bool) -> None:
+    assert is_diverged(_curve(train, n_epochs=10, n_classes=n_classes)) is diverged
+
+
+def test_a_wild_validation_loss_alone_is_no_divergence() -> None:
+    logs = tuple(EpochLog(i, 0.1, 1.0 / (i + 1), 19.0) for i in range(9))
+    assert not is_diverged(LossCurve(logs, n_epochs=9, n_classes=10))
+    assert is_diverged(LossCurve((EpochLog(0, 0.1, None, math.nan),), n_epochs=9))
+
+
+@pytest.mark.parametrize(
+    ("train", "n_classes", "learned"),
+    [
+        ([2.3, 2.29, 2.0], 10, False),
+        ([2.3, 1.5, 0.4], 10, True),
+        ([2.3, 1.5, 0.4], None, True),
+        ([0.3, 0.29], None, None),  # learned within the first epoch, or not at all
+        ([0.3], 10, True),
+        ([], 10, None),
+        ([2.3, math.nan], None, False),
+    ],
+)
+def test_a_run_has_learned_when_it_left_its_start(train: Any, n_classes: int | None, learned: bool | None) -> None:
+    assert has_learned(_curve(train, n_classes=n_classes)) is learned

@@ -1,0 +1,75 @@
+import math
+from typing import Any
+
+import pytest
+
+from optuna_discipline import DisciplineError
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline import Run
+from optuna_discipline import Verdict
+from optuna_discipline.rules.runs_diagnosis import diagnose_runs
+
+N = 12
+FALLING = [2 - i / 10 for i in range(N)]
+OVERFIT = [1 - i / 20 for i in range(5)] + [0.8 + i / 10 for i in range(N - 5)]
+
+
+def _run(number: int, val: list[float], train: list[float] | None = None, **settings: Any) -> Run:
+    losses = val if train is None else train
+    logs = tuple(EpochLog(i, 0.1, loss, v) for i, (loss, v) in enumerate(zip(losses, val, strict=True)))
+    curve = LossCurve(logs, n_epochs=N, n_classes=10)
+    given: dict[str, Any] = {"state": "complete", "params": {"lr": 0.1 * (number + 1)}, "loss": val[-1], **settings}
+    return Run(number=number, curve=curve, **given)
+
+
+def _fell(number: int) -> Run:
+    return _run(number, [2.0, math.nan], state="pruned", loss=None)
+
+
+def _stuck(number: int) -> Run:
+    return _run(number, [2.303] * N)
+
+
+def test_the_shares_the_best_and_its_verdict_are_told() -> None:
+    found = diagnose_runs([_run(0, FALLING), _run(1, [3 + x for x in FALLING], FALLING), _fell(2), _stuck(3)])
+    assert (found.n_runs, found.diverged, found.never_learned, found.best) == (4, 0.25, 0.25, 0)
+    assert found.best_diagnosis is not None
+    assert found.best_diagnosis.verdict == Verdict.UNDERFITTING
+    assert found.verdicts == {Verdict.UNDERFITTING: 2}
+    assert found.advice[0].startswith("The best run looks underfitting. The validation loss still falls")
+
+
+def test_many_divergences_name_the_bound_to_lower() -> None:
+    found = diagnose_runs([_run(0, FALLING), _fell(3), _fell(4)])
+    assert found.advice[0] == (
+        "67% of the runs diverged: lower the upper bound of the learning rate "
+        "(the smallest that broke is 0.4, the largest that held 0.1)."
+    )
+    assert diagnose_runs([_fell(3)]).advice[0].endswith("learning rate (the smallest that broke is 0.4).")
+    unknown = diagnose_runs([_run(0, [2.0, math.nan], params={})])
+    assert unknown.advice == ("100% of the runs diverged: lower the upper bound of the learning rate.",)
+
+
+def test_runs_that_never_learned_ask_for_longer_ones() -> None:
+    assert "train longer" in diagnose_runs([_stuck(0), _stuck(1)]).advice[0]
+
+
+def test_what_most_runs_show_is_said_beside_the_best() -> None:
+    shrinking = [math.exp(-i) for i in range(N)]
+    overfit = [_run(i, [3 + x for x in OVERFIT], shrinking) for i in (1, 2, 3)]
+    found = diagnose_runs([_run(0, FALLING), *overfit])
+    assert found.verdicts == {Verdict.UNDERFITTING: 1, Verdict.OVERFITTING: 3}
+    assert found.advice[1].startswith("3 of 4 runs that learned look overfitting. ")
+
+
+def test_a_running_study_says_that_it_needs_more() -> None:
+    found = diagnose_runs([_run(0, [2.0, 1.0], state="running", loss=None)])
+    assert found.advice == ("No run is complete yet: run more trials.",)
+    assert found.best is None
+    assert found.verdicts == {}
+
+
+def test_runs_without_reports_are_refused() -> None:
+    with pytest.raises(DisciplineError, match=r"none of 1 did: report through TrialReporter"):
+        diagnose_runs([Run(0, "complete", {}, 1.0)])

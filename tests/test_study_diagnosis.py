@@ -1,0 +1,51 @@
+import math
+
+import optuna
+import pytest
+
+from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplineError
+from optuna_discipline import EpochLog
+from optuna_discipline import TrialReporter
+from optuna_discipline import Verdict
+from optuna_discipline import diagnose_study
+
+
+def _study(direction: str = "minimize", name: str = "lr") -> optuna.Study:
+    study = optuna.create_study(pruner=DisciplinedPruner(), direction=direction)
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float(name, 1e-3, 10, log=True)
+        accuracy = direction == "maximize"
+        reporter = TrialReporter(trial, n_epochs=8, metric="val_accuracy" if accuracy else "val_loss")
+        for epoch in range(8):
+            loss = math.nan if lr > 1 else 2 - epoch / 5 - lr
+            reporter.report(EpochLog(epoch, lr, loss, loss, val_accuracy=0.1 * epoch + lr))
+        return 0.7 + lr if accuracy else loss
+
+    for lr in (0.01, 0.1, 3.0, 5.0):
+        study.enqueue_trial({name: lr})
+    study.optimize(objective, n_trials=4)
+    return study
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_study_is_read_with_its_pruned_trials_in_either_direction(direction: str) -> None:
+    found = diagnose_study(_study(direction))
+    assert (found.n_runs, found.diverged, found.best) == (4, 0.5, 1)
+    assert found.best_diagnosis is not None
+    assert found.best_diagnosis.verdict == Verdict.UNDERFITTING
+    assert (found.highest_lr_that_held, found.lowest_lr_that_diverged) == (0.1, 3.0)
+
+
+def test_the_learning_rate_may_have_another_name() -> None:
+    study = _study(name="alpha")
+    assert diagnose_study(study).lowest_lr_that_diverged is None
+    assert diagnose_study(study, roles={"alpha": "lr"}).lowest_lr_that_diverged == 3.0
+
+
+def test_a_study_without_reports_and_something_else_are_refused() -> None:
+    with pytest.raises(DisciplineError, match="must hold a run that reported its epochs"):
+        diagnose_study(optuna.create_study())
+    with pytest.raises(TypeError, match="`study` must be a Study"):
+        diagnose_study("study")  # type: ignore[arg-type]
