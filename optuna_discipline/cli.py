@@ -1,6 +1,7 @@
 """The command line: `optuna-discipline tune | range-test | report | diagnose | dashboard`."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from optuna_discipline import tune_command
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.trainer import as_device
 
 USER_ERROR = 2
@@ -135,7 +137,8 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _diagnose(arguments: argparse.Namespace) -> int:
     verdicts = []
-    for trial in storages.load_study(arguments.storage, arguments.study_name).trials:
+    study = storages.load_study(arguments.storage, arguments.study_name)
+    for trial in study.trials:
         curve = trial_record.read_curve(trial)
         try:
             found = diagnose(curve) if curve is not None else None
@@ -146,8 +149,11 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         verdicts.append({"trial": trial.number, "verdict": verdict, "advice": advice})
     if arguments.json:
         print(json.dumps(verdicts))
-    for line in [] if arguments.json else verdicts:
+        return 0
+    for line in verdicts:
         print(f"{line['trial']:>5}  {line['verdict']:<19} {line['advice']}")
+    with contextlib.suppress(DisciplineError):  # nothing was reported, and every line above says so
+        print("", *diagnose_study(study).advice, sep="\n")
     return 0
 
 

@@ -1,4 +1,7 @@
-"""The discipline as an Optuna sampler: read the study, ask the recipe, answer in the trial's own bounds."""
+"""The discipline as an Optuna sampler: read the study, ask the recipe, answer in the trial's own bounds.
+
+A little longer than most files, to keep the hooks and the one decision behind them together.
+"""
 
 import dataclasses
 from collections.abc import Callable

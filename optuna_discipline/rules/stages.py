@@ -1,4 +1,7 @@
-"""The stages of the recipe: each reads the runs of its slots and says what is open; their state is never stored."""
+"""The stages of the recipe: each reads the runs of its slots and says what is open; their state is never stored.
+
+Longer than most files, because the stages share one incumbent and are read best in their order.
+"""
 
 import math
 from collections.abc import Mapping
