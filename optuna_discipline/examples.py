@@ -16,7 +16,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 
 DATA_ROOT_VARIABLE = "OPTUNA_DISCIPLINE_DATA"
-FASHION_MNIST_SAMPLES = 6000
+FASHION_MNIST_SAMPLES = 4000
 VALIDATION_SHARE = 0.2
 
 
