@@ -57,7 +57,7 @@ def as_markdown(told: Story) -> str:
             stage = f"{row.stage.replace('_', ' ')}: {row.purpose}"
             cells = (stage, str(row.n_trials), row.tried, row.decision, best, where)
             lines.append("| " + " | ".join(_text(cell) for cell in cells) + " |")
-        lines += ["", "Short cycles answer a stage's question; their epochs are part of the configuration.", ""]
+        lines += ["", told.short_note, ""]
     for title, entries in (("Mind", told.warnings), ("Next", told.next_steps)):
         if entries:
             lines += [f"## {title}", "", *(f"- {_text(entry)}" for entry in entries), ""]

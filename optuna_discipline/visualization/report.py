@@ -136,8 +136,7 @@ def _stages(told: Story) -> str:
         best = "" if row.best_value is None else f"{stages.show(row.best_value)} in trial {row.best_trial}"
         cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, row.decision, best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
-    note = "Short cycles answer a stage's question; their epochs are part of the configuration."
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{note}</p>'
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{told.short_note}</p>'
 
 
 def _list(title: str, entries: tuple[str, ...]) -> list[str]:

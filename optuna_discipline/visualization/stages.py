@@ -16,7 +16,7 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.space import ROLE_NAMES
 
 PURPOSES = {
-    "lr": "find the learning rate in short complete cycles",
+    "lr": "find the learning rate in complete cycles",
     "confirm": "train the best so far at full length",
     "replicate": "repeat the best to measure the noise",
     "momentum": "compare momenta",

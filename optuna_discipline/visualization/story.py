@@ -49,6 +49,13 @@ class Story:
     warnings: tuple[str, ...]
     next_steps: tuple[str, ...]
 
+    @property
+    def short_note(self) -> str:
+        """How to read the stages where they ran short cycles, "" where every run was a full training."""
+        if not any(row.stage == "confirm" for row in self.stages):
+            return ""
+        return "Short cycles answer a stage's question; their epochs are part of the configuration."
+
 
 def collect(study: Study) -> Story:
     """Return what a study says; one without trials or stages says so."""

@@ -56,3 +56,8 @@ def test_empty_studies_say_so(empty: optuna.Study) -> None:
     assert (told.best_trial, told.stages, told.cost) == (None, (), 0.0)
     with pytest.raises(TypeError, match="`study` must be a Study"):
         story.collect("study")  # type: ignore[arg-type]
+
+
+def test_short_cycles_are_spoken_of_only_where_there_are_some(study: optuna.Study, plain: optuna.Study) -> None:
+    assert story.collect(study).short_note.startswith("Short cycles answer")
+    assert story.collect(plain).short_note == ""
