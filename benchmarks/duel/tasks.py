@@ -101,9 +101,9 @@ def any_mlp(width: int, depth: int, dropout: float) -> nn.Module:
 
 def load_tasks(data_root: Path | None = None) -> tuple[dict[str, Task], list[str]]:
     """Return the tasks by name, and a line for each that is skipped."""
-    digits = _parts(*datasets.load_digits(return_X_y=True), seed=0)
-    friedman = _parts(*datasets.make_friedman1(1600, n_features=10, noise=1.0, random_state=0), seed=0)
-    rare = _parts(
+    digits = split_and_scale(*datasets.load_digits(return_X_y=True), seed=0)
+    friedman = split_and_scale(*datasets.make_friedman1(1600, n_features=10, noise=1.0, random_state=0), seed=0)
+    rare = split_and_scale(
         *datasets.make_classification(
             2400, 20, n_informative=8, weights=[0.95], flip_y=0.02, n_clusters_per_class=4, random_state=0
         ),
@@ -138,17 +138,17 @@ def _fashion_cnn(root: Path) -> Task:
 
     data = FashionMNIST(str(root), train=True, download=False)
     images = nn.functional.avg_pool2d(data.data[:4000, None].float(), 2).numpy()
-    return Task("fashion-cnn", _parts(images, data.targets[:4000].numpy(), seed=0), lambda: cnn(10), 8)
+    return Task("fashion-cnn", split_and_scale(images, data.targets[:4000].numpy(), seed=0), lambda: cnn(10), 8)
 
 
 def _texture(root: Path) -> Task:
     x, y = _table(root, "texture", 2000)
-    return Task("texture", _parts(x, y, seed=0), lambda: mlp(40, 11, 64, 2, act=nn.Tanh), 8, batch_size=32)
+    return Task("texture", split_and_scale(x, y, seed=0), lambda: mlp(40, 11, 64, 2, act=nn.Tanh), 8, batch_size=32)
 
 
 def _magic(root: Path) -> Task:
     x, y = _table(root, "magic", 4000)
-    return Task("magic", _parts(x, y, seed=0), lambda: mlp(10, 2, 64, 3, norm=True), 6, batch_size=None)
+    return Task("magic", split_and_scale(x, y, seed=0), lambda: mlp(10, 2, 64, 3, norm=True), 6, batch_size=None)
 
 
 def _table(root: Path, name: str, n: int) -> tuple[Any, Any]:
@@ -157,8 +157,8 @@ def _table(root: Path, name: str, n: int) -> tuple[Any, Any]:
         return data["x_train"][order], data["y_train"][order]
 
 
-def _parts(x: Any, y: Any, *, seed: int) -> Parts:
-    """Split 60 : 20 : 20 and scale by the training part."""
+def split_and_scale(x: Any, y: Any, *, seed: int) -> Parts:
+    """Return data in three parts of 60, 20 and 20 %, scaled by the first."""
     order = np.random.default_rng(seed).permutation(len(y))
     x, y = np.asarray(x, dtype=np.float32)[order], np.asarray(y)[order]
     cuts = [int(0.6 * len(y)), int(0.8 * len(y))]

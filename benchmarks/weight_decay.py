@@ -1,0 +1,105 @@
+"""Do the candidates of `weight_decay_candidates` bracket the best weight decay?
+
+    python -m benchmarks.weight_decay record --data-root DIR [PAIR...]   # trains what is missing; resumable
+    python -m benchmarks.weight_decay table                              # from the files alone
+
+Seventeen pairs of a data set and a network, each trained by a full 1cycle at weight decays 0 and 1e-6 to 3e-1 by half
+decades, five seeds (three for convolutional nets), at the best of five learning rates for weight decay 1e-4.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import weight_decay_table
+from benchmarks.duel.run import settings
+from benchmarks.duel.tasks import Task
+from benchmarks.weight_decay_tasks import PARTS
+from benchmarks.weight_decay_tasks import build
+from benchmarks.weight_decay_tasks import load_pairs
+from benchmarks.weight_decay_tasks import train
+from optuna_discipline import complexity_of
+
+RESULTS = Path(__file__).parent / "results" / "weight_decay"
+GRID = (0.0, *(float(f"{digit}e{power}") for power in range(-6, 0) for digit in (1, 3)))
+LRS = (0.01, 0.03, 0.1, 0.3, 1.0)
+LR_SEEDS = (100, 101)
+MANY_SEEDS, FEW_SEEDS = 5, 3
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("record", "table"))
+    parser.add_argument("pairs", nargs="*", metavar="PAIR")
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if arguments.command == "table":
+        weight_decay_table.show(read(arguments.out))
+        return 0
+    if arguments.data_root is None:
+        parser.error("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
+    torch.set_num_threads(1)
+    pairs = load_pairs(Path(arguments.data_root))
+    for name in arguments.pairs or PARTS:
+        record(pairs[name], arguments.out / f"{name}.json")
+    return 0
+
+
+def record(task: Task, path: Path) -> None:
+    """Train what the pair's file lacks, and write the file anew after each weight decay."""
+    model = build(task, 0)
+    layers = [p for p in model.parameters() if p.ndim >= 2]
+    images = task.parts[0][0].ndim == 4
+    found: dict[str, Any] = {
+        "pair": task.name,
+        "part": PARTS[task.name],
+        "depth": len(layers),
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "n_samples": len(task.parts[0][1]),
+        "n_classes": task.n_classes,
+        "input_size": task.parts[0][0][0].numel(),
+        "complexity": complexity_of(model, len(task.parts[0][1]), task.n_classes),
+        "lrs": {},
+        "grid": {},
+        "settings": settings(),
+    }
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        found = {**found, **{key: kept[key] for key in ("lrs", "grid", "settings")}}
+    for lr in LRS:
+        if str(lr) not in found["lrs"]:
+            runs = [train(task, lr=lr, weight_decay=1e-4, seed=seed) for seed in LR_SEEDS]
+            found["lrs"][str(lr)] = [round(run.loss, 5) for run in runs]
+    found["lr"] = float(min(found["lrs"], key=lambda lr: sum(found["lrs"][lr])))
+    for weight_decay in GRID:
+        if str(weight_decay) not in found["grid"]:
+            seeds = range(FEW_SEEDS if images else MANY_SEEDS)
+            runs = [train(task, lr=found["lr"], weight_decay=weight_decay, seed=seed) for seed in seeds]
+            found["grid"][str(weight_decay)] = [[round(run.loss, 5), round(run.error, 5)] for run in runs]
+            write(path, found)
+    print(f"{task.name}: lr {found['lr']}", flush=True)
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a result beside its place, then rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(result) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the results by pair, in the order of `PARTS`."""
+    paths = {name: folder / f"{name}.json" for name in PARTS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

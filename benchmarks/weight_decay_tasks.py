@@ -1,0 +1,219 @@
+"""Data set x network pairs on which the rules for weight decay and momentum are measured.
+
+From shallow to deep, by `complexity_of`; half of each kind for setting the rules ("development"), half held out. Every
+training is a full 1cycle, momentum 0.95 to 0.85, at a learning rate chosen once a pair (weight decay 1e-4).
+"""
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.duel.tasks import Residual
+from benchmarks.duel.tasks import Task
+from benchmarks.duel.tasks import load_tasks
+from benchmarks.duel.tasks import mlp
+from benchmarks.duel.tasks import split_and_scale
+from optuna_discipline import EpochLog
+from optuna_discipline import OneCycle
+from optuna_discipline import train_epochs
+
+BASE_MOMENTUM, MAX_MOMENTUM = 0.85, 0.95
+WORST = 2.0  # a loss above this many untrained losses counts as this
+BATCH_SIZE = 64
+DEVELOPMENT, HELD_OUT = "development", "held out"
+# In the order of their complexity; a pair of the duel keeps its name there.
+PARTS = {
+    "mlp-256": DEVELOPMENT,
+    "regression": DEVELOPMENT,
+    "fashion-cnn": DEVELOPMENT,
+    "batchnorm": HELD_OUT,
+    "texture": HELD_OUT,
+    "imbalanced": HELD_OUT,
+    "cifar-3-layers": HELD_OUT,
+    "magic": DEVELOPMENT,
+    "deep": DEVELOPMENT,
+    "residual": HELD_OUT,
+    "penbased-residual": HELD_OUT,
+    "fashion-resnet-8": DEVELOPMENT,
+    "cifar-resnet-8": HELD_OUT,
+    "digits-residual-26": DEVELOPMENT,
+    "optdigits-residual-42": HELD_OUT,
+    "fashion-resnet-20": HELD_OUT,
+    "cifar-resnet-20": DEVELOPMENT,
+}
+
+
+class NormResidual(nn.Module):
+    """A block of two linear layers with BatchNorm, added to its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = [nn.Linear(width, width, bias=False), nn.BatchNorm1d(width)]
+        self.inner = nn.Sequential(*half, nn.ReLU(), nn.Linear(width, width, bias=False), nn.BatchNorm1d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x plus what the layers make of it, shape kept."""
+        return torch.relu(x + self.inner(x))
+
+
+class ConvBlock(nn.Module):
+    """The basic block of a resnet for small images."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
+        same = n_in == n_out and stride == 1
+        self.past = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output, (n, n_out, h / stride, w / stride)."""
+        return torch.relu(self.past(x) + self.inner(x))
+
+
+def residual_mlp(n_in: int, n_out: int, width: int, blocks: int) -> nn.Module:
+    """Return a residual network of `2 * blocks + 2` linear layers with BatchNorm."""
+    return nn.Sequential(
+        nn.Linear(n_in, width), nn.ReLU(), *(NormResidual(width) for _ in range(blocks)), nn.Linear(width, n_out)
+    )
+
+
+def resnet(n_in: int, depth: int, width: int) -> nn.Module:
+    """Return a resnet of 6 n + 2 layers in three stages, as for CIFAR-10."""
+    layers: list[nn.Module] = [nn.Conv2d(n_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    now = width
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            wide = width * 2**stage
+            layers.append(ConvBlock(now, wide, 2 if stage and not block else 1))
+            now = wide
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, 10))
+
+
+def three_layers() -> nn.Module:
+    """Return a net like the paper's shallow one for CIFAR-10: three convolutions and a linear layer."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in ((3, 16), (16, 16), (16, 32)):
+        layers += [nn.Conv2d(n_in, n_out, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128, 10))
+
+
+@functools.cache
+def load_pairs(data_root: Path) -> dict[str, Task]:
+    """Return the pairs by name, in the order of `PARTS`; validation and test part are one, to measure better."""
+    from torchvision.datasets import FashionMNIST
+
+    duel, _ = load_tasks(data_root)
+    images = FashionMNIST(str(data_root), train=True, download=False)
+    small = nn.functional.avg_pool2d(images.data[:3000, None].float(), 2).numpy()
+    fashion = split_and_scale(small, images.targets[:3000].numpy(), seed=0)
+    with np.load(data_root / "cifar10_small.npz") as data:
+        colour = torch.tensor(data["x_train"][:4000]).permute(0, 3, 1, 2).float()
+        cifar = split_and_scale(nn.functional.avg_pool2d(colour, 2).numpy(), data["y_train"][:4000], seed=0)
+    tables = {}
+    for name in ("penbased", "optdigits"):
+        with np.load(data_root / "tabular" / f"{name}.npz") as data:
+            tables[name] = split_and_scale(data["x_train"][:2000], data["y_train"][:2000], seed=0)
+    own = (
+        Task("cifar-3-layers", cifar, three_layers, 10),
+        Task("penbased-residual", tables["penbased"], lambda: residual_mlp(16, 10, 32, 5), 12),
+        Task("fashion-resnet-8", fashion, lambda: resnet(1, 8, 6), 8),
+        Task("cifar-resnet-8", cifar, lambda: resnet(3, 8, 8), 8),
+        Task("digits-residual-26", duel["deep"].parts, lambda: residual_mlp(64, 10, 32, 12), 12),
+        Task("optdigits-residual-42", tables["optdigits"], lambda: residual_mlp(64, 10, 32, 20), 10),
+        Task("fashion-resnet-20", fashion, lambda: resnet(1, 20, 4), 8),
+        Task("cifar-resnet-20", cifar, lambda: resnet(3, 20, 4), 8),
+    )
+    found = {**duel, **{task.name: task for task in own}}
+    return {name: _with_larger_validation(found[name]) for name in PARTS}
+
+
+def build(task: Task, seed: int) -> nn.Module:
+    """Return the network with the seed's weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return task.build()
+
+
+def cycle_of(task: Task, lr: float, momentum: float = MAX_MOMENTUM, share: float = 1.0) -> OneCycle:
+    """Return the 1cycle of a training of `share` of the task's epochs."""
+    steps = math.ceil(len(task.parts[0][1]) / (task.batch_size or BATCH_SIZE))
+    total = max(1, round(share * task.epochs)) * steps
+    return OneCycle(lr, total, max_momentum=momentum, base_momentum=min(BASE_MOMENTUM, momentum))
+
+
+def train(
+    task: Task,
+    *,
+    lr: float,
+    weight_decay: float,
+    seed: int,
+    momentum: float = MAX_MOMENTUM,
+    share: float = 1.0,
+    **options: Any,
+) -> "Result":
+    """Train once; return its logs."""
+    logs = train_epochs(
+        build(task, seed),
+        task.loss,
+        task.parts[0],
+        task.parts[1],
+        cycle_of(task, lr, momentum, share),
+        optimizer=task.optimizer,  # type: ignore[arg-type]
+        weight_decay=weight_decay,
+        batch_size=task.batch_size or BATCH_SIZE,
+        seed=seed,
+        **options,
+    )
+    return Result(tuple(logs), worst(task))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training left.
+
+    Attributes:
+        logs: Its epochs.
+        worst: What a loss counts at most.
+    """
+
+    logs: tuple[EpochLog, ...]
+    worst: float
+
+    @property
+    def loss(self) -> float:
+        """The last validation loss, `worst` for a broken run."""
+        last = self.logs[-1].val_loss
+        return min(last, self.worst) if last is not None and math.isfinite(last) else self.worst
+
+    @property
+    def error(self) -> float:
+        """The last validation error, or the loss where nothing is classified."""
+        accuracy = self.logs[-1].val_accuracy
+        return self.loss if accuracy is None else 1 - accuracy
+
+
+@functools.cache
+def worst(task: Task) -> float:
+    """Return what a diverged run counts."""
+    model = build(task, 0).eval()
+    with torch.no_grad():
+        return WORST * float(task.loss(model(task.parts[1][0]), task.parts[1][1]))
+
+
+def _with_larger_validation(task: Task) -> Task:
+    _, val, test = task.parts
+    both = tuple(torch.cat([a, b]) for a, b in zip(val, test, strict=True))
+    return dataclasses.replace(task, parts=(task.parts[0], (both[0], both[1])))
