@@ -38,6 +38,7 @@ from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.rules.schedule import Triangular
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.study_diagnosis import diagnose_study
 
@@ -87,6 +88,7 @@ __all__ = [
     "RunsDiagnosis",
     "StopDecision",
     "TrialReporter",
+    "Triangular",
     "UnsupportedStudyError",
     "Verdict",
     "bisect_exponent",

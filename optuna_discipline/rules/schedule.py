@@ -1,4 +1,4 @@
-"""The 1cycle policy as a closed form of the optimizer step (Smith 2018, section 4.2)."""
+"""The 1cycle and the triangular policy as closed forms of the optimizer step (Smith 2018, sections 4.1 and 4.2)."""
 
 import math
 from dataclasses import dataclass
@@ -55,12 +55,7 @@ class OneCycle:
     anneal: Anneal = "linear"
 
     def __post_init__(self) -> None:
-        if not (is_number(self.max_lr) and 0 < self.max_lr < math.inf):
-            raise ValueError(f"`max_lr` must be a finite number above 0, but got {self.max_lr!r}.")
-        if isinstance(self.total_steps, bool) or not _is_integer(self.total_steps) or self.total_steps < 1:
-            raise ValueError(
-                f"`total_steps` must be an integer from 1 on (epochs * steps per epoch), but got {self.total_steps!r}."
-            )
+        _check_run(self.max_lr, self.total_steps)
         if not (is_number(self.div_factor) and 1 < self.div_factor < math.inf):
             raise ValueError(f"`div_factor` = max_lr / base_lr must be above 1, but got {self.div_factor!r}.")
         if not (is_number(self.final_div_factor) and 1 <= self.final_div_factor < math.inf):
@@ -72,13 +67,7 @@ class OneCycle:
                 f"`step_size` is half a cycle and must be in (0, total_steps / 2], "
                 f"but got {self.step_size!r} with total_steps={self.total_steps}."
             )
-        if not (is_number(self.max_momentum) and 0 <= self.max_momentum < 1):
-            raise ValueError(f"`max_momentum` must be in [0, 1), but got {self.max_momentum!r}.")
-        if not (is_number(self.base_momentum) and 0 <= self.base_momentum <= self.max_momentum):
-            raise ValueError(
-                f"`base_momentum` must be in [0, max_momentum], "
-                f"but got base_momentum={self.base_momentum!r}, max_momentum={self.max_momentum!r}."
-            )
+        _check_momenta(self.max_momentum, self.base_momentum)
         if self.tail not in ("author", "paper"):
             raise ValueError(f"`tail` must be 'author' or 'paper', but got {self.tail!r}.")
         if self.anneal not in ("linear", "cos"):
@@ -127,11 +116,7 @@ class OneCycle:
         return "up" if position < 1 else "down" if position < 2 else "tail"
 
     def _position(self, step: int) -> float:
-        if isinstance(step, bool) or not _is_integer(step) or not 0 <= step < self.total_steps:
-            raise ValueError(
-                f"`step` must be an integer in [0, total_steps), but got {step!r} with total_steps={self.total_steps}."
-            )
-        return step / self.half
+        return _checked_step(step, self.total_steps) / self.half
 
     def _tail_fraction(self, step: int) -> float:
         last = self.total_steps - 1
@@ -142,6 +127,100 @@ class OneCycle:
         if self.anneal == "cos":
             fraction = (1 - math.cos(math.pi * fraction)) / 2
         return start + (end - start) * fraction
+
+
+@dataclass(frozen=True)
+class Triangular:
+    """Smith's triangular policy: the learning rate rises and falls in straight lines, both ends at `base_lr`.
+
+    One triangle over the whole run is how the author trained in the companion paper (arXiv 1708.07120: 0.1 to 3 and
+    back in 10,000 steps); there is no tail below `base_lr`, which is what `OneCycle` added. A `step_size` as long as
+    the run is half a triangle: his long LR range test, from `base_lr=0` to 3 in 5,000 to 100,000 steps (`range3` in
+    his logs), trained like any other run and read by its validation loss at each rate.
+
+    Attributes:
+        max_lr: Largest learning rate, above 0.
+        total_steps: Optimizer updates of the whole run, at least 1.
+        base_lr: Learning rate at both ends, in [0, max_lr); None is `max_lr / 10`. For several cycles the paper has a
+            third or a quarter of `max_lr`, for one a tenth or a twentieth (section 4.1).
+        step_size: Steps of half a cycle, in (0, total_steps]; None is `total_steps / 2`, one triangle.
+        max_momentum: Momentum at `base_lr`, in [0, 1).
+        base_momentum: Momentum at `max_lr`, in [0, max_momentum]; equal to `max_momentum` it stays constant.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps).
+
+    >>> triangle = Triangular(max_lr=3.0, total_steps=10_000, base_lr=0.1)
+    >>> [round(triangle.lr(step), 3) for step in (0, 100, 4900, 5000, 5100, 9900)]
+    [0.1, 0.158, 2.942, 3.0, 2.942, 0.158]
+    >>> range3 = Triangular(max_lr=3.0, total_steps=20_000, base_lr=0.0, step_size=20_000)
+    >>> [round(range3.lr(step), 3) for step in (0, 100, 10_000, 19_900)]
+    [0.0, 0.015, 1.5, 2.985]
+    """
+
+    max_lr: float
+    total_steps: int
+    base_lr: float | None = None
+    step_size: float | None = None
+    max_momentum: float = 0.95
+    base_momentum: float = 0.85
+
+    def __post_init__(self) -> None:
+        _check_run(self.max_lr, self.total_steps)
+        if self.base_lr is not None and not (is_number(self.base_lr) and 0 <= self.base_lr < self.max_lr):
+            raise ValueError(f"`base_lr` must be in [0, max_lr), but got {self.base_lr!r} with max_lr={self.max_lr!r}.")
+        if self.step_size is not None and not (is_number(self.step_size) and 0 < self.step_size <= self.total_steps):
+            raise ValueError(
+                f"`step_size` is half a cycle and must be in (0, total_steps], "
+                f"but got {self.step_size!r} with total_steps={self.total_steps}."
+            )
+        _check_momenta(self.max_momentum, self.base_momentum)
+
+    @property
+    def half(self) -> float:
+        """Steps of half a cycle, `step_size` or its default."""
+        return self.total_steps / 2 if self.step_size is None else float(self.step_size)
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of update `step`, counted from 0."""
+        low = self.max_lr / 10 if self.base_lr is None else float(self.base_lr)
+        return low + (self.max_lr - low) * self._height(step)
+
+    def momentum(self, step: int) -> float:
+        """Return the momentum of update `step`, counted from 0."""
+        return self.max_momentum + (self.base_momentum - self.max_momentum) * self._height(step)
+
+    def phase(self, step: int) -> Literal["up", "down"]:
+        """Return the part of its cycle that update `step` belongs to."""
+        return "up" if self._position(step) < 1 else "down"
+
+    def _position(self, step: int) -> float:
+        return _checked_step(step, self.total_steps) / self.half % 2
+
+    def _height(self, step: int) -> float:
+        return 1 - abs(1 - self._position(step))
+
+
+def _check_run(max_lr: float, total_steps: int) -> None:
+    if not (is_number(max_lr) and 0 < max_lr < math.inf):
+        raise ValueError(f"`max_lr` must be a finite number above 0, but got {max_lr!r}.")
+    if isinstance(total_steps, bool) or not _is_integer(total_steps) or total_steps < 1:
+        raise ValueError(
+            f"`total_steps` must be an integer from 1 on (epochs * steps per epoch), but got {total_steps!r}."
+        )
+
+
+def _check_momenta(max_momentum: float, base_momentum: float) -> None:
+    if not (is_number(max_momentum) and 0 <= max_momentum < 1):
+        raise ValueError(f"`max_momentum` must be in [0, 1), but got {max_momentum!r}.")
+    if not (is_number(base_momentum) and 0 <= base_momentum <= max_momentum):
+        raise ValueError(f"`base_momentum` must be in [0, max_momentum], but got {base_momentum=}, {max_momentum=}.")
+
+
+def _checked_step(step: int, total_steps: int) -> int:
+    if isinstance(step, bool) or not _is_integer(step) or not 0 <= step < total_steps:
+        raise ValueError(f"`step` must be an integer in [0, total_steps), but got {step!r} with {total_steps=}.")
+    return step
 
 
 def _is_integer(value: object) -> bool:

@@ -1,6 +1,7 @@
 """The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step."""
 
 import math
+from collections.abc import Callable
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ def train_epochs(
     *,
     n_epochs: int | None = None,
     optimizer: OptimizerKind = "sgd",
-    weight_decay: float | None = None,
+    weight_decay: float | Callable[[int], float] | None = None,
     decay_bias_and_norm: bool = True,
     nesterov: bool = True,
     batch_size: int | None = None,
@@ -88,7 +89,10 @@ def train_epochs(
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
         optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see `build_optimizer`.
-        weight_decay: From 0 on; None is 0, or what a given optimizer has.
+        weight_decay: From 0 on; None is 0, or what a given optimizer has. A function of the update (from 0) makes it
+            vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
+            value should remain constant through the training (i.e., cyclical weight decay is not useful)" (section
+            4.4); its author found it of use later, beside a constant learning rate (arXiv 2202.08835).
         decay_bias_and_norm: Whether biases and normalisation layers decay too.
         nesterov: Nesterov's momentum for "sgd".
         batch_size: Samples of a batch for data that is not batched yet, None for 64. A last batch of a single sample
@@ -139,7 +143,7 @@ def train_epochs(
         optimizer,
         lr=schedule.lr(0),
         momentum=schedule.momentum(0),
-        weight_decay=weight_decay,
+        weight_decay=weight_decay(0) if callable(weight_decay) else weight_decay,
         nesterov=nesterov,
         decay_bias_and_norm=decay_bias_and_norm,
     )
@@ -152,7 +156,8 @@ def train_epochs(
         loss_fn.to(target)
     if channels_last:
         model.to(memory_format=torch.channels_last)
-    return _run(_Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy))
+    decay = weight_decay if callable(weight_decay) else None
+    return _run(_Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy, decay))
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,7 @@ class _Plan:
     accumulate: int
     seed: int | None
     accuracy: bool | None
+    weight_decay: Callable[[int], float] | None
 
 
 def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
@@ -195,7 +201,9 @@ def _train_epoch(plan: _Plan, done: int) -> tuple[float, int]:
     reading_is_free = updater.device.type == "cpu"
     remaining = schedule.total_steps - done
     for window in windows(plan.train, plan.accumulate):
-        set_hyperparams(updater.optimizer, lr=schedule.lr(done + steps), momentum=schedule.momentum(done + steps))
+        now = done + steps
+        decay = None if plan.weight_decay is None else plan.weight_decay(now)
+        set_hyperparams(updater.optimizer, lr=schedule.lr(now), momentum=schedule.momentum(now), weight_decay=decay)
         result = updater.update(window)
         loss_sum = loss_sum + result.loss_sum
         n_samples += result.n_samples

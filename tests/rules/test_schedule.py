@@ -1,3 +1,5 @@
+import csv
+import gzip
 import json
 import math
 import os
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optuna_discipline import OneCycle
+from optuna_discipline import Triangular
 
 # Four of the author's published runs (iteration, lr, momentum), from the logs of arXiv 1708.07120.
 AUTHORS_RUNS = [
@@ -59,6 +62,84 @@ def test_authors_logged_schedules_are_reproduced_whole() -> None:
                 assert cycle.momentum(step) == pytest.approx(momentum, rel=1e-4)
 
 
+# More of his runs (step, lr): one triangle from 0.1 to 3 and back, and range tests from 0 to 2 or 3.
+AUTHORS_TRIANGLES = [
+    (
+        "clr3SS5k",
+        dict(max_lr=3.0, total_steps=10_000, base_lr=0.1, step_size=5000),
+        [(0, 0.1), (900, 0.622), (4500, 2.71), (5000, 3.0), (5400, 2.768), (9900, 0.158)],
+    ),
+    ("range3Iter5k", dict(max_lr=3.0, total_steps=5_000, base_lr=0.0, step_size=5_000), [(100, 0.06), (4900, 2.94)]),
+    ("range3Iter20k", dict(max_lr=3.0, total_steps=20_000, base_lr=0.0, step_size=20_000), [(0, 0.0), (19900, 2.985)]),
+    (
+        "range3Iter100k",
+        dict(max_lr=3.0, total_steps=100_000, base_lr=0.0, step_size=100_000),
+        [(1e4, 0.3), (99900, 2.997)],
+    ),
+    ("range2", dict(max_lr=2.0, total_steps=80_000, base_lr=0.0, step_size=80_000), [(200, 0.005), (79900, 1.9975)]),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "points"), AUTHORS_TRIANGLES, ids=lambda value: str(value)[:14])
+def test_authors_triangular_runs_and_long_range_tests_are_reproduced(name: str, settings: Any, points: Any) -> None:
+    triangle = Triangular(**settings)
+    assert [triangle.lr(int(step)) for step, _ in points] == pytest.approx([lr for _, lr in points], rel=1e-9)
+
+
+def test_all_of_the_authors_logged_triangles_are_reproduced_whole() -> None:
+    root = os.environ.get("OPTUNA_DISCIPLINE_DATA")
+    path = Path(root or ".") / "smith" / "superconvergence_logs.csv.gz"
+    if root is None or not path.is_file():
+        pytest.skip("set OPTUNA_DISCIPLINE_DATA to the folder that holds smith/superconvergence_logs.csv.gz")
+    prefixes, seen = {name: Triangular(**settings) for name, settings, _ in AUTHORS_TRIANGLES}, set()
+    with gzip.open(path, "rt") as file:
+        for row in csv.DictReader(file):
+            prefix = next((name for name in prefixes if row["run"].startswith(name)), None)
+            if prefix is not None and row["lr"]:
+                seen.add(row["run"])
+                assert prefixes[prefix].lr(int(row["iteration"])) == pytest.approx(float(row["lr"]), rel=3e-5, abs=1e-9)
+    assert len(seen) == 23
+
+
+def test_a_triangle_repeats_and_momentum_mirrors_it() -> None:
+    triangle = Triangular(1.0, 60, base_lr=0.25, step_size=10)
+    assert [triangle.lr(s) for s in (0, 5, 10, 15, 20, 30, 40)] == pytest.approx([0.25, 0.625, 1, 0.625, 0.25, 1, 0.25])
+    assert [triangle.momentum(s) for s in (0, 5, 10, 20)] == pytest.approx([0.95, 0.9, 0.85, 0.95])
+    assert [triangle.phase(s) for s in (0, 9, 10, 19, 20)] == ["up", "up", "down", "down", "up"]
+
+
+@given(total=st.integers(1, 300), share=st.floats(0.01, 1), base=st.floats(0, 0.99), max_lr=st.floats(1e-8, 1e4))
+def test_every_triangle_keeps_its_bounds_and_its_period(total: int, share: float, base: float, max_lr: float) -> None:
+    triangle = Triangular(max_lr, total, base_lr=base * max_lr, step_size=share * total)
+    lrs = [triangle.lr(step) for step in range(total)]
+    assert all(base * max_lr * (1 - 1e-9) <= lr <= max_lr * (1 + 1e-9) for lr in lrs)
+    assert lrs[0] == base * max_lr
+    assert all(0.85 - 1e-12 <= triangle.momentum(step) <= 0.95 + 1e-12 for step in range(total))
+    whole = Triangular(max_lr, 4 * total, base_lr=base * max_lr, step_size=total)
+    assert whole.lr(total // 2) == pytest.approx(whole.lr(total // 2 + 2 * total))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("max_lr", math.nan),
+        ("total_steps", 0),
+        ("base_lr", 1.0),
+        ("base_lr", -0.1),
+        ("base_lr", math.nan),
+        ("base_lr", "0"),
+        ("step_size", 0),
+        ("step_size", 11),
+        ("step_size", math.nan),
+        ("max_momentum", 1.0),
+        ("base_momentum", 0.96),
+    ],
+)
+def test_bad_argument_of_a_triangle_is_named(argument: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        Triangular(**{"max_lr": 1.0, "total_steps": 10, argument: value})
+
+
 def test_paper_tail_falls_to_base_then_linearly_far_below() -> None:
     cycle = OneCycle(1.0, 100, step_size=40, tail="paper")
     assert [cycle.lr(s) for s in (0, 40, 80, 99)] == pytest.approx([0.1, 1.0, 0.1, 1e-4])
@@ -92,8 +173,9 @@ def test_every_length_keeps_its_bounds(total: int, max_lr: float, tail: Any, ann
 
 @pytest.mark.parametrize("step", [-1, 10, 11, 0.5, True, None])
 def test_step_out_of_range_is_refused(step: Any) -> None:
-    with pytest.raises(ValueError, match=r"`step` must be an integer in \[0, total_steps\)"):
-        OneCycle(1.0, 10).lr(step)
+    for schedule in (OneCycle(1.0, 10), Triangular(1.0, 10)):
+        with pytest.raises(ValueError, match=r"`step` must be an integer in \[0, total_steps\)"):
+            schedule.lr(step)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.rules.schedule import Triangular
 from optuna_discipline.training.loop import train_epochs
 
 
@@ -50,6 +51,27 @@ def test_every_update_has_the_lr_and_momentum_of_its_step() -> None:
     )
     run(model, optimizer=optimizer, schedule=cycle)
     assert seen == [(cycle.lr(i), cycle.momentum(i)) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("weight_decay", "expected"),
+    [
+        (1e-3, [1e-3] * 12),  # constant, as the paper advises
+        (Triangular(1e-3, 12, base_lr=1e-4, step_size=3).lr, [1e-4, 4e-4, 7e-4, 1e-3, 7e-4, 4e-4] * 2),
+    ],
+)
+def test_weight_decay_is_constant_unless_it_is_a_function_of_the_update(weight_decay: Any, expected: Any) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.1)
+    seen: list[float] = []
+    optimizer.register_step_pre_hook(lambda o, *_: seen.append(o.param_groups[0]["weight_decay"]))
+    run(model, optimizer=optimizer, weight_decay=weight_decay)
+    assert seen == pytest.approx(expected)
+
+
+def test_a_weight_decay_that_turns_negative_is_refused_at_its_step() -> None:
+    with pytest.raises(ValueError, match="`weight_decay` must be a number in"):
+        run(net(), weight_decay=lambda step: 1e-3 - step)
 
 
 def test_the_same_seed_gives_the_same_run_whatever_the_callers_random_state() -> None:
@@ -149,6 +171,13 @@ def test_a_stream_needs_n_epochs_and_ends_with_the_schedule() -> None:
         train_epochs(net(), nn.CrossEntropyLoss(), loader, None, OneCycle(0.1, 6))
     logs = list(train_epochs(net(), nn.CrossEntropyLoss(), loader, None, OneCycle(0.1, 6), n_epochs=9))
     assert [log.epoch for log in logs] == [0, 1]
+
+
+def test_a_triangular_run_and_a_long_range_test_train_like_any_other() -> None:
+    triangle = run(net(), schedule=Triangular(0.3, 40, step_size=10))
+    assert triangle[-1].val_loss < 0.7 * triangle[0].train_loss  # type: ignore[operator]
+    rising = run(net(), schedule=Triangular(3.0, 40, base_lr=0.0, step_size=40))
+    assert [log.lr for log in rising] == pytest.approx([3.0 * (4 * epoch + 3) / 40 for epoch in range(10)])
 
 
 def test_any_object_with_three_names_is_a_schedule() -> None:
