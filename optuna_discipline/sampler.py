@@ -4,6 +4,7 @@ A little longer than most files, to keep the hooks and the one decision behind t
 """
 
 import dataclasses
+import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ from optuna_discipline.rules.run import describe
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
-CLAIM_ATTEMPTS = 8
+CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
 _RIVAL_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
@@ -182,12 +183,14 @@ class DisciplinedSampler(BaseSampler):
             return self._claim(study, trial, self._enqueued(study))
         rng = np.random.default_rng([self._seed, trial.number, crc32(b"claim")])
         proposal = self._propose(study, trial, 0)
-        for _ in range(CLAIM_ATTEMPTS):
+        for attempt in range(CLAIM_ATTEMPTS):
             if proposal.slot == MODEL_SLOT:
                 break
             self._claim(study, trial, proposal, write_stage=False)
             if not self._has_rival(study, trial, proposal.slot):
                 break
+            # Rivals in step would give way to each other until the attempts are over: 16 of 60 on Redis, 2 workers.
+            time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
             proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
         suggested = self._model(study, trial, proposal) if proposal.slot == MODEL_SLOT else {}
         return self._claim(study, trial, proposal, suggested)

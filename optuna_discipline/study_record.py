@@ -10,6 +10,8 @@ import optuna
 from optuna.study import Study
 
 from optuna_discipline import trial_record
+from optuna_discipline.range_test_record import read_range_test
+from optuna_discipline.range_test_record import write_range_test
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.lr_choice import choose_max_lr
@@ -27,17 +29,15 @@ def keep_range_test(study: Study, range_test: RangeTest | Callable[[], RangeTest
     except Exception as error:
         warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
         return
-    study._storage.set_study_user_attr(study._study_id, trial_record.RANGE_TEST_KEY, encoded)
+    write_range_test(study._storage, study._study_id, encoded)
     _logger.info(f"LR range test: {test.reason}")
 
 
 def read_choice(study: Study) -> LrChoice | None:
     """Return what the study's range test says, None if there was none; a damaged one is reported and left out."""
-    stored = _attributes(study).get(trial_record.RANGE_TEST_KEY)
-    if stored is None:
-        return None
     try:
-        return choose_max_lr(RangeTest.from_dict(stored))
+        stored = read_range_test(_attributes(study))
+        return None if stored is None else choose_max_lr(RangeTest.from_dict(stored))
     except (KeyError, TypeError, ValueError) as error:
         warnings.warn(f"The study's range test is damaged and is left out: {error!r}", stacklevel=2)
         return None

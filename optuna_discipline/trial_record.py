@@ -18,6 +18,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline.range_test_record import RANGE_TEST_KEY as RANGE_TEST_KEY
+from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.space import ROLE_NAMES
@@ -26,7 +28,6 @@ PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
-RANGE_TEST_KEY = PREFIX + "range_test"
 SETTINGS_KEY = PREFIX + "settings"
 RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
 STAGE_KEY, REASON_KEY, PRUNED_KEY = "stage", "reason", "pruned_because"
@@ -157,10 +158,15 @@ def cost_in_full_trainings(study: Study) -> float:
         done = _epochs_done(trial)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             cost += (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
-    test = study.user_attrs.get(RANGE_TEST_KEY)
-    if isinstance(test, dict) and test.get("planned_steps"):
-        cost += len(test.get("lrs", ())) / test["planned_steps"]
-    return cost
+    return cost + _cost_of_range_test(study)
+
+
+def _cost_of_range_test(study: Study) -> float:
+    try:
+        test = read_range_test(study.user_attrs)
+        return float(len(test["lrs"]) / test["planned_steps"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # there was none, it does not say, it is damaged
+        return 0.0
 
 
 def _epochs_done(trial: FrozenTrial) -> float:

@@ -8,10 +8,10 @@ import numpy as np
 from optuna.study import Study
 
 from optuna_discipline._imports import require
+from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import RangeTest
-from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.visualization import style
 
 
@@ -46,8 +46,8 @@ def plot_range_test(source: RangeTest | Study) -> Any:
 
 def read(study: Study) -> RangeTest | None:
     """Return the range test of a study; None if there was none, or if what is stored is damaged."""
-    stored = study.user_attrs.get(RANGE_TEST_KEY)
     try:
+        stored = read_range_test(study.user_attrs)
         return None if stored is None else RangeTest.from_dict(stored)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

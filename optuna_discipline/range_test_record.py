@@ -1,0 +1,38 @@
+"""A range test as a study keeps it: one user attribute, or several where one could not hold it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+RANGE_TEST_KEY = "discipline:range_test"
+PARTS = "parts"
+# MySQL holds 65,535 bytes a value; Optuna encodes a text once more, which at most doubles it.
+MAX_WHOLE, MAX_PART = 60_000, 30_000
+
+
+def write_range_test(storage: BaseStorage, study_id: int, encoded: Mapping[str, Any]) -> None:
+    """Write what `RangeTest.to_dict` returned; its parts first, so that who finds the head finds all of it."""
+    text = json.dumps(dict(encoded))
+    if len(text) <= MAX_WHOLE:
+        storage.set_study_user_attr(study_id, RANGE_TEST_KEY, json.loads(text))
+        return
+    parts = [text[start : start + MAX_PART] for start in range(0, len(text), MAX_PART)]
+    for index, part in enumerate(parts):
+        storage.set_study_user_attr(study_id, f"{RANGE_TEST_KEY}:{index}", part)
+    storage.set_study_user_attr(study_id, RANGE_TEST_KEY, {PARTS: len(parts)})
+
+
+def read_range_test(user_attrs: Mapping[str, Any]) -> Any:
+    """Return what a study keeps for `RangeTest.from_dict`, None without a range test.
+
+    Raises:
+        KeyError: If a part is missing.
+        TypeError: If a part is no text.
+        ValueError: If the parts do not join.
+    """
+    stored = user_attrs.get(RANGE_TEST_KEY)
+    if not isinstance(stored, dict) or PARTS not in stored:
+        return stored
+    return json.loads("".join(user_attrs[f"{RANGE_TEST_KEY}:{index}"] for index in range(stored[PARTS])))
