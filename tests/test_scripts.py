@@ -82,3 +82,17 @@ def test_the_demo_passes_its_options_on_and_takes_an_environment_anywhere(instal
     assert run.stdout.split()[-2:] == ["--data", "fashion-mnist"]
     assert "--storage sqlite:///discipline-demo/study.db --out discipline-demo" in run.stdout
     assert (tmp_path / "discipline-demo").is_dir()
+
+
+def test_servers_that_cannot_be_installed_are_named_and_fail_nothing(tmp_path: Path) -> None:
+    for name, code in (("bash", "exec /bin/bash"), ("id", "echo 1000; exit"), ("ls", "exit 2")):
+        (tmp_path / name).write_text(f'#!/bin/sh\n{code} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    run = subprocess.run(
+        ["/bin/bash", "-c", 'sed "s|:/usr/sbin||" "$0" | PATH=$1 /bin/bash', ROOT / "scripts" / "servers", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0
+    assert "Not tested, because not installed: postgresql mariadb-server redis-server" in run.stderr
