@@ -18,12 +18,14 @@ LrStatus = Literal[
     "OK", "NO_RISE", "CENSORED", "BEST_AT_START", "FLAT", "DIVERGED_AT_START", "NO_GAIN_THEN_DIVERGED", "TOO_FEW_POINTS"
 ]
 MIN_EVALUATIONS = 10
-LONG_TEST_DIVISOR, SHORT_TEST_DIVISOR = 1.0, 2.0
-# Where most networks train, by optimizer. One short noisy curve errs by more than most networks differ: the geometric
-# mean of this and a third of the best rate regretted 0.11 (of a random configuration's loss) on surrogates of the
-# duel's 14 tasks, 5 seeds each; half of the best rate alone 0.17; this alone 0.08, blind to an unusual network.
+# Where most networks train, by optimizer.
 USUAL_LR: Mapping[str, float] = {"SGD": 0.1, "Adam": 5e-3, "AdamW": 5e-3, "NAdam": 5e-3, "RAdam": 5e-3}
-SHRUNK_DIVISOR = 3.0
+# The loss bottoms out in a noisy plateau that may be two decades wide; where half of the gain is lost again is steep,
+# and stands still from seed to seed. A cycle's best rate lies below that edge by a factor of 2 to 20.
+LOST = 0.5
+EDGE_DIVISOR = 5.0
+TRUST = 2 / 3  # in the curve, against the usual rate
+TRUST_WITHOUT_GAIN = 1 / 3  # an untrained network bears more than a trained one
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,12 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
     """Choose the largest learning rate of a cycle from one range test (Smith 2018, section 3; the rule is ours).
 
     The validation loss is read where there is one, else the training loss, through a running median of 5 evaluations.
-    Thresholds are relative to the improvement over the untrained loss, so scaling all losses changes nothing. The
-    suggestion is the learning rate of the smallest smoothed loss, divided by 2 for a test shorter than the training
-    (a short test overshoots: `1` regretted 0.96, `2` 0.45 on 48 tests); where the optimizer is known, the geometric
-    mean of a third of it and of the rate at which most networks train by that optimizer. It is never above 0.8 of the
-    learning rate at which the loss rises for good. The interval around [lr_best / 10, lr_best] is the main output.
+    What a short test tells reliably is its edge: the learning rate beyond which half of what had been gained is lost
+    for good. The suggestion is a fifth of it; where the optimizer is known, that is drawn a third of the way (in the
+    exponent) to the rate at which most networks train by that optimizer. (The smallest loss, which the paper's long
+    tests read, stands anywhere on a plateau in a short one.) A test as long as the training is read as the paper does:
+    the smallest smoothed loss, at most 0.8 of the edge. Thresholds are relative to the improvement over the untrained
+    loss, so scaling all losses changes nothing.
 
     Returns:
         A choice inside the tested range, or a refusal (`max_lr=None`) whose reason says what to do; never an exception.
@@ -179,30 +182,34 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
         start = min(float(np.median(losses[:MIN_EVALUATIONS])), start + 3 * noise_sd(losses[:broken]))
     error = 1.2533 * noise_sd(losses[:broken]) / math.sqrt(5)  # of a median of 5
     gain = start - float(smooth[best])
-    scale = max(abs(start), float(np.ptp(smooth[:broken])) * 1e-6)
-    if gain < max(0.02 * scale, 4 * error):  # the smallest of some 50 medians lies 3 errors low by chance
-        return _no_gain(lrs, smooth, start, error, scale, which)
-    edge = _edge(smooth, best, float(smooth[best]) + max(0.10 * gain, 3 * error))
-    divisor = _divisor(range_test)
-    edge_lr = None if edge is None else float(lrs[max(edge - 1, best)])
-    max_lr = float(lrs[best]) / divisor
-    how = f"that lr / {divisor:g}"
-    usual = USUAL_LR.get(str(range_test.settings.get("optimizer"))) if divisor == SHORT_TEST_DIVISOR else None
-    if usual is not None:
-        max_lr = math.sqrt(float(lrs[best]) / SHRUNK_DIVISOR * usual)
-        how = f"the geometric mean of that lr / {SHRUNK_DIVISOR:g} and the usual {usual:g}"
-    if edge_lr is not None:
-        max_lr = min(max_lr, 0.8 * edge_lr)
+    if not gain > max(0.02 * abs(start), 4 * error):  # the smallest of some 50 medians lies 3 errors low by chance
+        return _no_gain(range_test, lrs, smooth, start, error, which)
+    edge = _edge(smooth, best, float(smooth[best]) + max(LOST * gain, 3 * error))
+    edge_lr = float(lrs[-1] if edge is None else lrs[max(edge - 1, best)])
+    max_lr, how = _read_long(float(lrs[best]), edge_lr) if _is_long(range_test) else _below(edge_lr, range_test, TRUST)
     max_lr = min(max(max_lr, float(lrs[0])), float(lrs[-1]))
-    high = max(float(lrs[best]), max_lr)
-    bounds = (max(min(float(lrs[best]) / 10, max_lr), float(lrs[0])), high)
+    bounds = (max(min(float(lrs[best]) / 10, max_lr / 3), float(lrs[0])), max(edge_lr, max_lr))
     status, care = _status(best, edge, len(lrs), broken)
     reason = (
         f"The smoothed {which} loss fell from {start:.3g} to {smooth[best]:.3g} at lr {lrs[best]:.3g}"
-        + ("" if edge_lr is None else f" and rose for good after {edge_lr:.3g}")
+        + (" and never rose for good" if edge is None else f" and rose for good after {edge_lr:.3g}")
         + f"; max_lr {max_lr:.3g} is {how}{care}."
     )
     return LrChoice(max_lr, max_lr / 10, bounds, status, reason, confident=status in ("OK", "NO_RISE"))
+
+
+def _below(edge_lr: float, test: RangeTest, trust: float) -> tuple[float, str]:
+    """Return the suggestion of a short test, and how it was made."""
+    found, how = edge_lr / EDGE_DIVISOR, f"a {EDGE_DIVISOR:g}th of {edge_lr:.3g}"
+    usual = USUAL_LR.get(str(test.settings.get("optimizer")))
+    if usual is None:
+        return found, how
+    found = found**trust * usual ** (1 - trust)
+    return min(found, 0.8 * edge_lr), f"{how}, drawn towards the usual {usual:g}"
+
+
+def _read_long(best_lr: float, edge_lr: float) -> tuple[float, str]:
+    return min(best_lr, 0.8 * edge_lr), "that lr, as the test is as long as the training"
 
 
 def _read(test: RangeTest) -> tuple[FloatArray, FloatArray, float | None, str]:
@@ -231,9 +238,9 @@ def _short_curve(lrs: FloatArray, broken: int, total: int) -> LrChoice:
     return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False)
 
 
-def _no_gain(lrs: FloatArray, smooth: FloatArray, start: float, error: float, scale: float, which: str) -> LrChoice:
+def _no_gain(test: RangeTest, lrs: FloatArray, smooth: FloatArray, start: float, error: float, which: str) -> LrChoice:
     """Read a curve that never got better than the untrained network."""
-    above = np.flatnonzero(_sustained(smooth > start + max(0.5 * scale, 3 * error)))
+    above = np.flatnonzero(_sustained(smooth > start + max(0.5 * abs(start), 3 * error)))
     if not len(above):
         reason = (
             f"The {which} loss never left its start of {start:.3g} between lr {lrs[0]:.3g} and {lrs[-1]:.3g}: "
@@ -244,12 +251,14 @@ def _no_gain(lrs: FloatArray, smooth: FloatArray, start: float, error: float, sc
     if above[0] < len(lrs) / 4:
         reason = f"The {which} loss rose from its start of {start:.3g} at lr {edge:.3g} already: lower `start_lr`."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
-    low, point, high = (max(edge / by, float(lrs[0])) for by in (300, 30, 10))
+    max_lr, how = _below(edge, test, TRUST_WITHOUT_GAIN)
+    max_lr = max(max_lr, float(lrs[0]))
     reason = (
-        f"The {which} loss never fell below its start of {start:.3g} and rose for good after lr {edge:.3g}, as it does "
-        f"on a net that is trained already; {point:.3g} is a guess at a thirtieth of that."
+        f"The {which} loss never fell below its start of {start:.3g} and rose for good after lr {edge:.3g}, as on a "
+        f"network that starts slowly or is trained already; max_lr {max_lr:.3g} is a guess: {how}."
     )
-    return LrChoice(point, point / 10, (low, high), "NO_GAIN_THEN_DIVERGED", reason, confident=False)
+    bounds = (max(edge / 300, float(lrs[0])), max(edge, max_lr))
+    return LrChoice(max_lr, max_lr / 10, bounds, "NO_GAIN_THEN_DIVERGED", reason, confident=False)
 
 
 def _edge(smooth: FloatArray, best: int, level: float) -> int | None:
@@ -264,10 +273,8 @@ def _sustained(above: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np
     return np.array([padded[i] and padded[i : i + 3].sum() >= 2 for i in range(len(above))], dtype=np.bool_)
 
 
-def _divisor(test: RangeTest) -> float:
-    if test.planned_steps is not None and len(test.lrs) >= test.planned_steps:
-        return LONG_TEST_DIVISOR
-    return SHORT_TEST_DIVISOR
+def _is_long(test: RangeTest) -> bool:
+    return test.planned_steps is not None and len(test.lrs) >= test.planned_steps
 
 
 def _status(best: int, edge: int | None, n: int, broken: int) -> tuple[LrStatus, str]:

@@ -32,6 +32,7 @@ from optuna_discipline.training.step import Step
 logger = logging.getLogger(__name__)
 
 FACTOR = 3.0  # between two rungs of the ladder
+ABOVE_CURVE = 4.0  # how far above the range test's suggestion a probe may go
 _LENGTHS = (0.25, 0.5, 1.0)  # of the full run; a length at which nothing learns is left for the next
 _DEAF = 2  # probes that did not learn, after which longer ones are tried
 
@@ -205,8 +206,11 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
             return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start = min(start, edge / 2)
-        if curve.max_lr is not None and curve.bounds is not None and curve.status != "NO_GAIN_THEN_DIVERGED":
-            start, patience = curve.bounds[1] / 2, 2
+        if curve.max_lr is not None and curve.status != "NO_GAIN_THEN_DIVERGED":
+            start, patience = curve.max_lr, 2
+            edge = min(
+                edge, ABOVE_CURVE * curve.max_lr
+            )  # short probes err upwards: what is too much takes time to tell
     choice = None
     for length in _LENGTHS:
         probes, finished = _walk(prober, length, start, 0.8 * edge, max_cost, patience)

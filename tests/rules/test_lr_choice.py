@@ -26,20 +26,38 @@ def _valley(bottom: float = 0.3, end: float = 5.0) -> Any:
     return np.where(EXPONENT < -0.5, 2.3 - 1.8 / (1 + np.exp(-4 * (EXPONENT + 1.5))), 0.5 + 3 * (EXPONENT + 0.5))
 
 
-def test_a_valley_gives_half_the_lr_of_its_minimum_and_a_decade_below_as_bounds() -> None:
+EDGE = 10**-0.2  # where half of the gain of 1.8 is lost again
+
+
+def test_a_valley_gives_a_fifth_of_the_lr_at_which_half_of_the_gain_is_lost() -> None:
     choice = choose_max_lr(_test(_valley()))
-    best = LRS[np.argmin(_valley())]
     assert choice.status == "OK"
     assert choice.confident
-    assert best / 4 < choice.max_lr <= best / 2  # type: ignore[operator]
-    assert choice.bounds == (pytest.approx(choice.max_lr / 5), pytest.approx(choice.max_lr * 2))  # type: ignore[operator]
+    assert choice.max_lr == pytest.approx(EDGE / 5, rel=0.25)
+    low, high = choice.bounds  # type: ignore[misc]
+    assert low < LRS[np.argmin(_valley())] < high
+    assert high == pytest.approx(EDGE, rel=0.25)
     assert choice.base_lr == pytest.approx(choice.max_lr / 10)  # type: ignore[operator]
     assert "fell from 2.3" in choice.reason
 
 
-def test_a_test_as_long_as_the_training_needs_no_divisor() -> None:
+def test_a_test_as_long_as_the_training_is_read_at_its_smallest_loss() -> None:
     short, long = _test(_valley()), _test(_valley(), planned_steps=N)
+    assert choose_max_lr(long).max_lr == pytest.approx(LRS[np.argmin(_valley())], rel=0.35)
     assert choose_max_lr(long).max_lr > choose_max_lr(short).max_lr  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("optimizer", "usual"), [("SGD", 0.1), ("AdamW", 5e-3)])
+def test_a_known_optimizer_draws_the_choice_a_third_of_the_way_to_its_usual_rate(optimizer: str, usual: float) -> None:
+    alone = choose_max_lr(_test(_valley())).max_lr
+    drawn = choose_max_lr(_test(_valley(), settings={"optimizer": optimizer}))
+    assert drawn.max_lr == pytest.approx(alone ** (2 / 3) * usual ** (1 / 3))  # type: ignore[operator]
+    assert f"the usual {usual:g}" in drawn.reason
+
+
+def test_a_loss_that_explodes_to_huge_numbers_does_not_hide_what_was_gained() -> None:
+    losses = np.concatenate([_valley()[:45], np.full(N - 45, 1e12)])
+    assert choose_max_lr(_test(losses, stop_reason="diverged")).status == "OK"
 
 
 def test_the_validation_loss_is_read_where_there_is_one() -> None:
