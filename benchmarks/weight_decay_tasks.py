@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.duel.tasks import Residual
 from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
-from benchmarks.duel.tasks import mlp
 from benchmarks.duel.tasks import split_and_scale
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.printable import printable
 
 
 def shown(url: str) -> str:
@@ -54,4 +55,4 @@ def load_study(url: str, study_name: str | None) -> Study:
 def one_line(error: BaseException) -> str:
     """Return what an error says on one line, without the SQL and the links."""
     text = str(error).partition("\n[SQL")[0].partition("\n(Background")[0]
-    return " ".join(text.split()) or type(error).__name__
+    return printable(" ".join(text.split())) or type(error).__name__

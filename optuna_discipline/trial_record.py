@@ -120,7 +120,9 @@ def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, An
 def read_claim(trial: FrozenTrial) -> Mapping[str, Any] | None:
     """Return what `write_claim` wrote, or None."""
     claim = trial.system_attrs.get(CLAIM_KEY)
-    return claim if isinstance(claim, dict) and "stage" in claim and "slot" in claim else None
+    if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in ("stage", "slot")):
+        return None
+    return claim
 
 
 def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:

@@ -22,6 +22,7 @@ from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import MissingExtraError
+from optuna_discipline.printable import printable
 from optuna_discipline.trainer import as_device
 from optuna_discipline.tuning import tune
 from optuna_discipline.visualization import terminal
@@ -144,7 +145,7 @@ def _print_result(
     if arguments.storage:
         shown = storages.shown(arguments.storage)
         words = [_program(), "dashboard", "--storage", shown, "--study-name", study.study_name]
-        print(f"  look    {shlex.join(words)}")
+        print(f"  look    {printable(shlex.join(words))}")
 
 
 def _check_out(out: Path | None) -> None:

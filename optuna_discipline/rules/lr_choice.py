@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
@@ -135,12 +136,16 @@ class RangeTest:
         """Return the record that `to_dict` wrote.
 
         Raises:
-            ValueError: If a required key is missing.
+            ValueError: If a required key is missing, or a value is not what `to_dict` writes.
         """
         check_type("data", data, Mapping)
         missing = {"lrs", "train_loss", "stop_reason"} - set(data)
         if missing:
             raise ValueError(f"`data` must be a dict written by `RangeTest.to_dict`, but lacks {sorted(missing)}.")
+        for name in ("n_steps", "planned_steps"):
+            if data.get(name) is not None and not is_count(data[name]):
+                raise ValueError(f"`data[{name!r}]` must be a positive integer or None, but got {data[name]!r}.")
+        check_type("data['settings']", data.get("settings", {}), Mapping)
         val_loss, initial = data.get("val_loss"), data.get("initial_loss")
         return cls(
             lrs=np.array(data["lrs"], dtype=np.float64),

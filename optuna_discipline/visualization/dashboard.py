@@ -8,6 +8,7 @@ from optuna.study import Study
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.printable import printable
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
@@ -18,7 +19,7 @@ from optuna_discipline.visualization.story import Story
 # Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page. The page shows them in any
 # order, so the titles are numbered.
 RECIPE_ID, RANGE_TEST_ID, CURVE_ID = "discipline-1-stages", "discipline-2-range-test", "discipline-3-best-run"
-ESCAPED = "\\`*_{}[]<>#|~"
+ESCAPED = "\\`*_{}[]<>#|~&@:"
 
 
 def publish(study: Study) -> None:
@@ -77,5 +78,6 @@ def _figures(study: Study) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    flat = " ".join(text.split())
-    return "".join(f"\\{letter}" if letter in ESCAPED else letter for letter in flat)
+    flat = printable(" ".join(text.split()))
+    escaped = "".join(f"\\{letter}" if letter in ESCAPED else letter for letter in flat)
+    return escaped.replace("www.", "www\\.")  # which alone would make a link

@@ -11,6 +11,8 @@ from optuna.study import Study
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.printable import printable
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
@@ -112,9 +114,9 @@ def _optimizer(study: Study) -> str:
 
 
 def _code(params: Mapping[str, Any], roles: Mapping[str, str], optimizer: str) -> str:
-    """Return torch code for the configuration, "" where it has no learning rate."""
+    """Return torch code for the configuration, "" where it has no learning rate, or a value that is no number."""
     by_role = {roles[name]: value for name, value in params.items() if name in roles}
-    if "lr" not in by_role:
+    if "lr" not in by_role or not all(is_number(value) for value in by_role.values()):
         return ""
     epochs, batch = by_role.get("epochs", "EPOCHS"), by_role.get("batch_size", 64)
     momentum, decay = by_role.get("momentum", 0.95), by_role.get("weight_decay", 1e-4)
@@ -151,4 +153,4 @@ def _figure(figure: Any) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text, quote=True)
+    return html.escape("\n".join(printable(line) for line in text.split("\n")), quote=True)

@@ -128,7 +128,7 @@ def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None) -> list[str
         diagnosis = None
     if diagnosis is not None:
         steps.append(f"The best run looks {diagnosis.verdict}. {diagnosis.advice}")
-    seen = {trial.user_attrs.get(trial_record.STAGE_KEY) for trial in trials}
+    seen = {str(trial.user_attrs.get(trial_record.STAGE_KEY)) for trial in trials}
     if "lr" in seen and "refine" not in seen:
         steps.append("The stages are not done: run more trials.")
     steps.append("Train the best configuration with a few fresh seeds and judge it on data that no choice has seen.")

@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
+from optuna_discipline.printable import printable
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
@@ -18,29 +19,31 @@ def trial_line(trial: FrozenTrial) -> str:
     p, attrs = trial.params, trial.user_attrs
     ended = f"loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "stopped"
     why = attrs.get(trial_record.PRUNED_KEY) or attrs.get(trial_record.REASON_KEY, "")
-    return (
-        f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, ''):<12} {p.get('epochs', ''):>3} epochs  "
+    line = (
+        f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, '')!s:<12} {p.get('epochs', '')!s:>3} epochs  "
         f"lr {p.get('lr', math.nan):<8.3g} momentum {p.get('momentum', math.nan):<6.3g} "
-        f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', ''):<4} {ended:<12} {why}"
+        f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', '')!s:<4} {ended:<12} {why}"
     )
+    return printable(line)
 
 
 def decision_lines(study: Study) -> Iterator[str]:
     """Yield what the range test and each stage decided, in the order in which the stages began."""
     tested = range_test.read(study)
     if tested is not None:
-        yield f"range test    {tested.reason}"
+        yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
         best = "" if row.best_value is None else f"best {stages.show(row.best_value)} in trial {row.best_trial}"
-        yield f"{row.stage:<13} {counted(row.n_trials):<10} " + "; ".join(part for part in (decided, best) if part)
+        line = f"{row.stage:<13} {counted(row.n_trials):<10} " + "; ".join(part for part in (decided, best) if part)
+        yield printable(line)
 
 
 def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     """Yield the best configuration, and what finding it cost beside a default that costs nothing to find."""
     trials = study.get_trials(deepcopy=False)
     yield f"Best configuration (trial {best.number}, {story.metric_name(trials)} {best.value:.4f})"
-    yield "  " + ", ".join(f"{name} {stages.show(value)}" for name, value in best.params.items())
+    yield printable("  " + ", ".join(f"{name} {stages.show(value)}" for name, value in best.params.items()))
     cost = trial_record.cost_in_full_trainings(study)
     yield f"  Tuning cost {cost:.1f} full trainings in {counted(len(trials))}; an untuned default costs one training."
 
