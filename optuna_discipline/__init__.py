@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from optuna_discipline.training.loop import train_epochs
     from optuna_discipline.training.lr_range_test import lr_range_test
     from optuna_discipline.tuning import tune
+    from optuna_discipline.visualization.cost import plot_cost
     from optuna_discipline.visualization.dashboard import publish
     from optuna_discipline.visualization.loss_curve import plot_loss_curve
     from optuna_discipline.visualization.range_test import plot_range_test
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "find_lr": "training.find_lr",
     "lr_range_test": "training.lr_range_test",
+    "plot_cost": "visualization.cost",
     "plot_loss_curve": "visualization.loss_curve",
     "plot_range_test": "visualization.range_test",
     "plot_recipe": "visualization.recipe",
@@ -101,6 +103,7 @@ __all__ = [
     "lr_range_test",
     "momentum_candidates",
     "next_params",
+    "plot_cost",
     "plot_loss_curve",
     "plot_range_test",
     "plot_recipe",

@@ -7,6 +7,7 @@ renaming of a study); `stage`, `reason` and `pruned_because` are user attributes
 import json
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,17 +154,22 @@ def cost_in_full_trainings(study: Study) -> float:
     Every started trial counts by the epochs it reported, pruned and failed ones too; one that reported none counts
     whole if it is finished. The range test counts by its updates where it knows those of a full training.
     """
-    trials = study.get_trials(deepcopy=False)
+    return sum(costs_of(study.get_trials(deepcopy=False)).values()) + cost_of_range_test(study)
+
+
+def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    """Return what each trial has cost in full trainings, by number; one that has not begun is missing."""
     full = max((_full_epochs(trial) for trial in trials), default=0.0)
-    cost = 0.0
+    costs = {}
     for trial in trials:
         done = _epochs_done(trial)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            cost += (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
-    return cost + _cost_of_range_test(study)
+            costs[trial.number] = (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
+    return costs
 
 
-def _cost_of_range_test(study: Study) -> float:
+def cost_of_range_test(study: Study) -> float:
+    """Return what the study's range test has cost in full trainings; 0 where it does not say, or there was none."""
     try:
         test = read_range_test(study.user_attrs)
         return float(len(test["lrs"]) / test["planned_steps"])

@@ -132,13 +132,14 @@ def test_the_report_shows_evil_text_as_text(study: optuna.Study, tmp_path: Path)
 
 def test_no_figure_holds_a_tag_of_the_study(study: optuna.Study) -> None:
     pytest.importorskip("plotly")
+    from optuna_discipline import plot_cost
     from optuna_discipline import plot_loss_curve
     from optuna_discipline import plot_range_test
     from optuna_discipline import plot_recipe
 
-    for made in (plot_recipe(study), plot_range_test(study), plot_loss_curve(study.trials)):
+    for made in (plot_recipe(study), plot_cost(study), plot_range_test(study), plot_loss_curve(study.trials)):
         for text in figure_texts(json.loads(made.to_json())):
-            assert set(re.findall(r"<\s*/?\s*(\w+)", text)) <= {"br", "sup", "extra", "b", "i"}, text
+            assert set(re.findall(r"<\s*/?\s*(\w+)", text)) <= {"br", "span", "extra"}, text
 
 
 def test_the_note_holds_no_html_no_link_and_no_table_cell_of_the_study(study: optuna.Study) -> None:

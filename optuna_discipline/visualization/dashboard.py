@@ -6,19 +6,20 @@ from typing import Any
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 
-from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.printable import printable
+from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
-from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization.story import Story
 
 # Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page. The page shows them in any
 # order, so the titles are numbered.
-RECIPE_ID, RANGE_TEST_ID, CURVE_ID = "discipline-1-stages", "discipline-2-range-test", "discipline-3-best-run"
+RECIPE_ID, COST_ID = "discipline-1-stages", "discipline-2-cost"
+RANGE_TEST_ID, CURVE_ID = "discipline-3-range-test", "discipline-4-best-run"
 ESCAPED = "\\`*_{}[]<>#|~&@:"
 
 
@@ -46,14 +47,14 @@ def as_markdown(told: Story) -> str:
     lines = ["# What was decided", "", _text(told.headline), ""]
     if told.best_params:
         lines += ["## Best configuration", "", "| parameter | value |", "|---|---|"]
-        lines += [f"| {_text(name)} | {_text(stages.show(value))} |" for name, value in told.best_params.items()] + [""]
+        lines += [f"| {_text(name)} | {_text(marks.show(value))} |" for name, value in told.best_params.items()] + [""]
     if told.range_test is not None:
         lines += ["## LR range test", "", _text(told.range_test), ""]
     if told.stages:
         lines += ["## Stages", "", "| stage | trials | values tried | decision | best | in trial |"]
         lines.append("|---|---|---|---|---|---|")
         for row in told.stages:
-            best = "" if row.best_value is None else stages.show(row.best_value)
+            best = "" if row.best_value is None else marks.show(row.best_value)
             where = "" if row.best_trial is None else str(row.best_trial)
             stage = f"{row.stage.replace('_', ' ')}: {row.purpose}"
             cells = (stage, str(row.n_trials), row.tried, row.decision, best, where)
@@ -66,11 +67,11 @@ def as_markdown(told: Story) -> str:
 
 
 def _figures(study: Study) -> dict[str, Any]:
-    best = trial_record.best_run(study)
     figures = {
         RECIPE_ID: recipe.plot_recipe(study),
+        COST_ID: cost.plot_cost(study),
         RANGE_TEST_ID: range_test.plot_range_test(study),
-        CURVE_ID: loss_curve.plot_loss_curve([] if best is None else best),
+        CURVE_ID: loss_curve.plot_loss_curve(study),
     }
     for number, figure in enumerate(figures.values(), start=1):
         figure.layout.title.text = f"{number}. {figure.layout.title.text}"

@@ -85,9 +85,7 @@ def draw(plot: RangeTestPlot | None) -> Any:
         return style.note(made, "This study has no LR range test.")
     go = require("plotly.graph_objects", extra="plots")
     made.add_trace(
-        go.Scatter(
-            x=plot.lrs, y=plot.raw, mode="markers", name="measured", marker={"color": style.GAP_COLOR, "size": 4}
-        )
+        go.Scatter(x=plot.lrs, y=plot.raw, mode="markers", name="measured", marker={"color": style.INK, "size": 4})
     )
     made.add_trace(
         go.Scatter(x=plot.lrs, y=plot.smooth, mode="lines", name="smoothed", line={"color": style.VAL_COLOR})
@@ -98,11 +96,18 @@ def draw(plot: RangeTestPlot | None) -> Any:
         room = 0.08 * (high - low) + 1e-9
         made.update_yaxes(range=[low - room, high + room])
     if plot.choice.bounds is not None:
-        made.add_vrect(*plot.choice.bounds, fillcolor="#009E73", opacity=0.15, line_width=0)
+        low, high = plot.choice.bounds
+        made.add_vrect(low, high, fillcolor=style.GOOD, opacity=0.15, line_width=0, layer="below")
+        made.add_trace(
+            go.Scatter(
+                x=[None], y=[None], mode="markers", name=f"search from {low:.2g} to {high:.2g}",
+                marker={"symbol": "square", "size": 12, "color": style.GOOD, "opacity": 0.3},
+            )
+        )  # fmt: skip
     if plot.choice.max_lr is not None:
-        made.add_vline(plot.choice.max_lr, line={"color": "#009E73", "dash": "dash"})
+        made.add_vline(plot.choice.max_lr, line={"color": style.GOOD, "dash": "dash", "width": 2})
         made.add_annotation(
-            x=math.log10(plot.choice.max_lr), y=1, yref="paper", text=f"max_lr {plot.choice.max_lr:.3g}",
-            showarrow=False, xanchor="right", xshift=-4,
+            x=math.log10(plot.choice.max_lr), y=1, yref="paper", yanchor="bottom", showarrow=False,
+            text=f"max_lr {plot.choice.max_lr:.3g}", font={"size": style.SMALL_SIZE + 1},
         )  # fmt: skip
     return style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason)

@@ -1,182 +1,269 @@
-"""Plot the recipe: every trial by stage, short cycles and full trainings told apart, what was chosen framed."""
+"""Plot the recipe: for each stage that settles a number its candidates, their values, the noise and the choice."""
 
 import math
+from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
-from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
-from optuna_discipline.visualization.story import metric_name
 
-# Above so many trials the words shown on hovering would make the figure too heavy for the dashboard (30 kB).
-HOVER_TRIALS = 80
-MAX_TRIALS = 900
-KINDS = {"full": "circle", "short": "circle-open", "stopped": "x"}
+LOG_ROLES = ("lr", "weight_decay")
+# So many labels stand side by side where the dashboard is 800 pixels wide.
+MAX_TICKS = 3.5
+MAX_CANDIDATES = 60
+BEGAN, CHOICE = "where the stage began", "choice"
 
 
 @dataclass(frozen=True)
-class TrialPoint:
-    """One trial: where it stands, what it ran, whether its stage chose it; `kind` is one of `KINDS`."""
+class Candidate:
+    """One value that a stage compared.
 
+    Attributes:
+        x: The value.
+        number: Number of the trial that ran it.
+        value: Its objective, None where that is no number.
+        kind: One of `marks.KINDS`.
+        stage: The stage that ran it; not the panel's own for the run that the stage began from.
+    """
+
+    x: float | str
     number: int
-    stage: str
     value: float | None
     kind: str
-    chosen: bool
-    text: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class StagePanel:
+    """One stage that settles a number.
+
+    Attributes:
+        stage: Its name, which is the role of the number.
+        candidates: What it compared, by value; the run that it began from is one of them.
+        band: Objectives that do not differ from that run by more than the noise; None where there is none.
+        measured: Whether the noise was measured by repeated runs, or is the least that the recipe assumes.
+        chosen: Number of the candidate with which the study went on, None while that is open.
+        decision: The choice in words.
+    """
+
+    stage: str
+    candidates: tuple[Candidate, ...]
+    band: tuple[float, float] | None
+    measured: bool
+    chosen: int | None
+    decision: str
 
 
 @dataclass(frozen=True)
 class RecipePlot:
-    """What the plot shows.
+    """What the plot shows: the panels in the order in which the stages began.
 
     Attributes:
         metric: What the values are.
-        points: Trials that have ended, the latest `MAX_TRIALS`.
-        best: Number of the best finished trial, None without one.
-        ceiling: Values above it stand at it; None if all are shown.
-        left_out: Trials that the plot does not show: running, failed without a value, or too old.
+        panels: One a stage.
+        limit: Values beyond it stand at it; None if all are shown.
     """
 
     metric: str
-    points: tuple[TrialPoint, ...]
-    best: int | None
-    ceiling: float | None
-    left_out: int
+    panels: tuple[StagePanel, ...]
+    limit: marks.Limit | None
 
 
 def plot_recipe(study: Study) -> Any:
-    """Plot the stages of a study as a plotly figure.
+    """Plot what each stage of a study compared and chose as a plotly figure, a panel a stage.
 
     Raises:
         TypeError: If `study` is no study.
+        UnsupportedStudyError: If it has several objectives.
         MissingExtraError: If plotly is absent.
     """
     return draw(collect(study))
 
 
 def collect(study: Study) -> RecipePlot:
-    """Return the ended trials by stage."""
+    """Return the candidates of every stage that settles a number."""
     check_type("study", study, Study)
+    sign = marks.sign_of(study)
     trials = study.get_trials(deepcopy=False)
-    full = stages.full_epochs(trials)
-    chosen = {row.chosen for row in stages.collect(study)}
-    ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.values is not None]
-    shown = ended[-MAX_TRIALS:]
-    hover = len(shown) <= HOVER_TRIALS
-    points = tuple(_point(trial, full, chosen=trial.number in chosen, hover=hover) for trial in shown)
-    best = trial_record.best_run(study)
-    values = [p.value for p in points if p.value is not None]
-    ceiling = None
-    if len(values) >= 4 and min(values) >= 0:
-        reach = float(
-            np.quantile([p.value for p in points if p.value is not None and p.kind != "stopped"] or values, 0.75)
-        )
-        limit = min(values) + 4 * max(reach - min(values), 1e-12)
-        ceiling = limit if max(values) > limit else None
+    panels = tuple(
+        panel
+        for row in stages.collect(study)
+        if row.stage in stages.DECIDING and (panel := _panel(row, trials, study)).candidates
+    )
     return RecipePlot(
-        metric_name(trials),
-        points,
-        None if best is None else best.number,
-        ceiling,
-        len(trials) - len(shown),
+        marks.metric_name(trials), panels, marks.limit_of([c for panel in panels for c in panel.candidates], sign)
     )
 
 
 def draw(plot: RecipePlot) -> Any:
     """Draw what `collect` returned."""
-    made = style.figure("Trials by stage", x="trial", y=plot.metric)
-    if not plot.points:
-        return style.note(made, "No trial has ended yet.")
-    for stage in dict.fromkeys(point.stage for point in plot.points):
-        own = [point for point in plot.points if point.stage == stage]
-        for kind in KINDS:
-            _add_points(made, plot, [point for point in own if point.kind == kind], first=kind == own[0].kind)
-    _add_frame(made, plot, [p for p in plot.points if p.chosen], "chosen by its stage", "square-open", 18, 1)
-    _add_frame(made, plot, [p for p in plot.points if p.number == plot.best], "best", "circle-open", 22, 2)
-    remarks = ["filled: full trainings, open: short cycles, crosses: stopped early"]
-    if plot.ceiling is not None:
-        remarks.append(f"values above {plot.ceiling:.3g} stand at the top")
-    if plot.left_out:
-        remarks.append(f"{plot.left_out} trial{'s' if plot.left_out > 1 else ''} not shown")
-    return style.titled(made, "Trials by stage", "; ".join(remarks))
+    title = "What each stage compared"
+    made = style.figure(title, x="", y=plot.metric)
+    if not plot.panels:
+        return style.note(made, "No stage has compared anything yet.")
+    columns = min(2, len(plot.panels))
+    rows = -(-len(plot.panels) // columns)
+    made = require("plotly.subplots", extra="plots").make_subplots(
+        rows,
+        columns,
+        shared_yaxes="all",
+        horizontal_spacing=0.08,
+        vertical_spacing=0.2 if rows > 1 else 0.0,
+        subplot_titles=[_panel_title(panel) for panel in plot.panels],
+        figure=made,
+    )
+    made.update_annotations(font={"size": style.SMALL_SIZE + 1})
+    named: set[str] = set()
+    for index, panel in enumerate(plot.panels):
+        _draw_panel(made, panel, plot, row=index // columns + 1, column=index % columns + 1, named=named)
+    style.axes(made)
+    made.update_yaxes(title=plot.metric, col=1)
+    made.layout.height = 420 if rows == 1 else 540
+    made.layout.margin.b = 80
+    candidates = [candidate for panel in plot.panels for candidate in panel.candidates]
+    words = marks.legend_words(candidates, plot.limit, 0)
+    bands = [panel for panel in plot.panels if panel.band is not None]
+    if any(panel.measured for panel in bands):
+        words.append("grey band: equal runs differ as much")
+    elif bands:
+        words.append("grey band: the least that counts as a difference")
+    return style.titled(made, title, "; ".join(words))
 
 
-def _add_points(made: Any, plot: RecipePlot, points: list[TrialPoint], *, first: bool) -> None:
-    """Add the trials of one stage that ended in one way; the first way of a stage stands in the legend."""
-    if not points:
-        return
-    stage, kind = points[0].stage, points[0].kind
-    color = style.STAGE_COLORS.get(stage, style.OTHER_COLOR)
-    worded = {"text": [point.text for point in points], "hovertemplate": "%{text}<extra></extra>"}
-    plain = {"hovertemplate": "trial %{x}: %{y:.4g}"}
-    made.add_trace(
-        require("plotly.graph_objects", extra="plots").Scatter(
-            x=[point.number for point in points],
-            y=[_shown(point.value, plot.ceiling) for point in points],
-            mode="markers",
-            name=stage.replace("_", " "),
-            legendgroup=stage,
-            showlegend=first,
-            marker={
-                "color": color,
-                "symbol": KINDS[kind],
-                "size": 10 if kind == "full" else 8,
-                "line": {"width": 2 if kind == "short" else 1, "color": color},
-            },
-            **(worded if points[0].text else plain),
-        )
+def _draw_panel(made: Any, panel: StagePanel, plot: RecipePlot, *, row: int, column: int, named: set[str]) -> None:
+    log = panel.stage in LOG_ROLES and all(not isinstance(c.x, str) and c.x > 0 for c in panel.candidates)
+    places = _places(panel, log=log)
+    for kind in marks.KINDS:
+        own = [c for c in panel.candidates if c.kind == kind and c.stage == panel.stage]
+        _add(made, plot, places, own, marks.KINDS[kind], style.marker(panel.stage, kind), at=(row, column))
+    began = [c for c in panel.candidates if c.stage != panel.stage]
+    beginning = {"symbol": "diamond", "size": 12, "color": style.INK}
+    _add(made, plot, places, began, BEGAN, beginning, at=(row, column), named=named)
+    chosen = [c for c in panel.candidates if c.number == panel.chosen]
+    ring = {"symbol": "circle-open", "size": 20, "color": style.INK, "line": {"width": 2}}
+    _add(made, plot, places, chosen, CHOICE, ring, at=(row, column), named=named)
+    if panel.band is not None:
+        low, high = (marks.shown(edge, plot.limit) for edge in panel.band)
+        edge = {"width": 1, "color": style.INK}
+        made.add_hrect(low, high, fillcolor=style.INK, opacity=0.3, line=edge, layer="below", row=row, col=column)
+    ticks = _ticks(list(places), places)
+    made.update_xaxes(
+        tickvals=[places[x] for x in ticks],
+        ticktext=[style.plain(_tick(x)) for x in ticks],
+        tickangle=0,
+        range=_with_room(list(places.values())),
+        row=row,
+        col=column,
     )
 
 
-def _add_frame(
-    made: Any, plot: RecipePlot, points: list[TrialPoint], name: str, symbol: str, size: int, width: int
+def _add(
+    made: Any,
+    plot: RecipePlot,
+    places: Mapping[float | str, float],
+    some: Sequence[Candidate],
+    name: str,
+    marker: dict[str, Any],
+    *,
+    at: tuple[int, int],
+    named: set[str] | None = None,
 ) -> None:
-    if points:
-        made.add_trace(
-            require("plotly.graph_objects", extra="plots").Scatter(
-                x=[point.number for point in points],
-                y=[_shown(point.value, plot.ceiling) for point in points],
-                mode="markers",
-                name=name,
-                hoverinfo="skip",
-                marker={"symbol": symbol, "size": size, "color": style.INK, "line": {"width": width}},
-            )
+    """Add candidates to a panel; a name stands in the legend once, and only if `named` keeps the names."""
+    if not some:
+        return
+    trace = require("plotly.graph_objects", extra="plots").Scatter(
+        x=[places[c.x] for c in some],
+        y=[marks.shown(c.value, plot.limit) for c in some],
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        showlegend=named is not None and name not in named,
+        marker=marker,
+        text=[style.plain(f"{marks.show(c.x)}: {_value(c)}, trial {c.number}") for c in some],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    made.add_trace(trace, row=at[0], col=at[1])
+    if named is not None:
+        named.add(name)
+
+
+def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) -> StagePanel:
+    roles, full = stages.role_names(study), marks.full_epochs(trials)
+    own = [trial for trial in trials if marks.stage_of(trial) == row.stage and marks.has_ended(trial)]
+    base = stages.began_from(own, trials)
+    shown = own[-MAX_CANDIDATES:] + ([base] if base is not None and base not in own else [])
+    candidates = [
+        Candidate(
+            x if isinstance(x, int | float) else str(x),
+            trial.number,
+            marks.value_of(trial),
+            marks.kind_of(trial, full),
+            marks.stage_of(trial),
         )
-
-
-def _point(trial: FrozenTrial, full: float, *, chosen: bool, hover: bool) -> TrialPoint:
-    stage = str(trial.user_attrs.get(trial_record.STAGE_KEY, "other"))
-    value = trial.values[0] if trial.values else None
-    text = ""
-    if hover:
-        params = ", ".join(f"{name} {stages.show(value)}" for name, value in trial.params.items())
-        text = f"trial {trial.number}: {'-' if value is None else f'{value:.4g}'}<br>{_plain(params[:160])}"
-    kind = "full" if trial_record.epochs_of(trial) == full else "short"
-    return TrialPoint(
-        trial.number,
-        _plain(stage[:30]),
-        style.finite(value),
-        "stopped" if trial.state == TrialState.PRUNED else kind,
-        chosen,
-        text,
+        for trial in shown
+        if (x := stages.value_of(trial, row.stage, roles)) is not None
+    ]
+    noise, measured = stages.noise_around(base, trials)
+    band = None if base is None or base.value is None or noise is None else (base.value - noise, base.value + noise)
+    return StagePanel(
+        row.stage,
+        tuple(sorted(candidates, key=lambda c: marks.order(c.x))),
+        band,
+        measured,
+        _chosen(row, candidates, trials, roles),
+        row.decision,
     )
 
 
-def _plain(text: str) -> str:
-    """Return text that a figure shows as it is."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
+def _chosen(
+    row: stages.StageRow, candidates: Sequence[Candidate], trials: Sequence[FrozenTrial], roles: Mapping[str, str]
+) -> int | None:
+    """Return the candidate with which the study went on: that run, or one of its value (the run at full length)."""
+    taken = [c for c in candidates if c.number == row.went_on_with]
+    if not taken:
+        run = next((trial for trial in trials if trial.number == row.went_on_with), None)
+        value = None if run is None else stages.value_of(run, row.stage, roles)
+        taken = [c for c in candidates if c.x == value]
+    return taken[0].number if taken else None
 
 
-def _shown(value: float | None, ceiling: float | None) -> float | None:
-    if value is None or not math.isfinite(value):
-        return ceiling
-    return value if ceiling is None else min(value, ceiling)
+def _panel_title(panel: StagePanel) -> str:
+    decision = panel.decision.partition(":")[0] or stages.OPEN
+    return style.plain(f"{marks.spoken(panel.stage)}: {decision}")
+
+
+def _places(panel: StagePanel, *, log: bool) -> dict[float | str, float]:
+    """Return where each candidate stands: by its logarithm, or one beside the other."""
+    values = list(dict.fromkeys(candidate.x for candidate in panel.candidates))
+    return {x: math.log10(x) if log and not isinstance(x, str) else float(place) for place, x in enumerate(values)}
+
+
+def _ticks(values: list[float | str], places: dict[float | str, float]) -> list[float | str]:
+    """Return values that may be labelled without touching each other."""
+    span = max(places.values()) - min(places.values())
+    kept: list[float | str] = []
+    for x in values:
+        if not kept or places[x] - places[kept[-1]] >= span / MAX_TICKS:
+            kept.append(x)
+    return kept
+
+
+def _with_room(places: Sequence[float]) -> list[float]:
+    room = 0.15 * (max(places) - min(places)) or 0.5
+    return [min(places) - room, max(places) + room]
+
+
+def _tick(x: float | str) -> str:
+    return f"{x:.3g}" if isinstance(x, float) else str(x)[:12]
+
+
+def _value(candidate: Candidate) -> str:
+    return "broke" if candidate.value is None else marks.show(candidate.value)

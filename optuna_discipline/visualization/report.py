@@ -9,11 +9,12 @@ from typing import Any
 
 from optuna.study import Study
 
-from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
 from optuna_discipline.visualization import stages
@@ -67,9 +68,8 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
 def as_html(study: Study) -> str:
     """Return the page of a report."""
     told = story.collect(study)
-    best = trial_record.best_run(study)
-    figures = [recipe.plot_recipe(study), range_test.plot_range_test(study)]
-    figures.append(loss_curve.plot_loss_curve([] if best is None else best))
+    figures = [recipe.plot_recipe(study), range_test.plot_range_test(study), loss_curve.plot_loss_curve(study)]
+    figures.append(cost.plot_cost(study))
     title = f"Report of the study {study.study_name}"
     parts = [
         f"<h1>{_text(title)}</h1>",
@@ -86,6 +86,7 @@ def as_html(study: Study) -> str:
         _figure(figures[2]),
         "<h2>Cost</h2>",
         f"<p>{told.cost:.1f} full trainings: the epochs of all trials and the range test, stopped ones included.</p>",
+        _figure(figures[3]),
         *_list("What to try next", told.next_steps),
     ]
     script = require("plotly.offline", extra="plots").get_plotlyjs()
@@ -100,7 +101,7 @@ def as_html(study: Study) -> str:
 def _best(told: Story, roles: Mapping[str, str], optimizer: str) -> list[str]:
     if not told.best_params:
         return []
-    rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(stages.show(v))}</td></tr>" for n, v in told.best_params.items())
+    rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(marks.show(v))}</td></tr>" for n, v in told.best_params.items())
     table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
     code = _code(told.best_params, roles, optimizer)
     return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
@@ -135,7 +136,7 @@ def _stages(told: Story) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "best"))
     rows = []
     for row in told.stages:
-        best = "" if row.best_value is None else f"{stages.show(row.best_value)} in trial {row.best_trial}"
+        best = "" if row.best_value is None else f"{marks.show(row.best_value)} in trial {row.best_trial}"
         cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, row.decision, best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{told.short_note}</p>'

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
+from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.visualization import marks
+from optuna_discipline.visualization.marks import show
 
 PURPOSES = {
     "lr": "find the learning rate in complete cycles",
@@ -41,6 +41,7 @@ class StageRow:
         tried: The values that it compared, smallest to largest.
         decision: What the study went on with, in words; "" for a stage that decides nothing.
         chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
+        went_on_with: Number of the trial on which the next stage stands, of this stage or not; None while it is open.
         best_value: Best objective of its finished trials.
         best_trial: Number of that trial.
     """
@@ -51,6 +52,7 @@ class StageRow:
     tried: str
     decision: str
     chosen: int | None
+    went_on_with: int | None
     best_value: float | None
     best_trial: int | None
 
@@ -58,16 +60,11 @@ class StageRow:
 def collect(study: Study) -> tuple[StageRow, ...]:
     """Return one row a stage, in the order in which the stages began."""
     trials = study.get_trials(deepcopy=False)
-    roles, sign = role_names(study), -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    roles, sign = role_names(study), marks.sign_of(study)
     by_stage: dict[str, list[FrozenTrial]] = {}
     for trial in trials:
-        by_stage.setdefault(str(trial.user_attrs.get(trial_record.STAGE_KEY, "other")), []).append(trial)
+        by_stage.setdefault(marks.stage_of(trial), []).append(trial)
     return tuple(_row(stage, own, trials, roles, sign) for stage, own in by_stage.items())
-
-
-def show(value: Any) -> str:
-    """Return a parameter or a loss for reading."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def role_names(study: Study) -> Mapping[str, str]:
@@ -77,28 +74,38 @@ def role_names(study: Study) -> Mapping[str, str]:
     return {**ROLE_NAMES, **told} if isinstance(told, dict) else ROLE_NAMES
 
 
-def full_epochs(trials: Sequence[FrozenTrial]) -> float:
-    """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
-    longest = [trial_record.epochs_of(trial) for trial in trials]
-    for trial in trials:
-        for name, distribution in trial.distributions.items():
-            if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
-                longest.append(float(distribution.high))
-    return max(longest, default=0.0)
+def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, str]) -> Any:
+    """Return the value of a trial's parameter in a role, None without one."""
+    return next((value for name, value in trial.params.items() if roles.get(name) == role), None)
+
+
+def began_from(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Return the finished run that the trials of a stage stand on, None for a stage that stands on defaults."""
+    claims = [claim for trial in own if (claim := trial_record.read_claim(trial)) is not None]
+    numbers = {claim.get("like") for claim in claims}
+    return next((trial for trial in _done(trials) if trial.number in numbers), None)
+
+
+def noise_around(base: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> tuple[float | None, bool]:
+    """Return the difference that means nothing beside a run, and whether repeated runs have measured it."""
+    if base is None or base.value is None:
+        return None, False
+    measured, least = _noise(trials), SMALLEST_NOISE * abs(base.value)
+    return (least, False) if measured is None else (max(measured, least), measured > least)
 
 
 def _row(
     stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, str], sign: int
 ) -> StageRow:
     best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
-    values = {value for trial in own if (value := _value_of(trial, stage, roles)) is not None}
-    decision, chosen = "", None
+    values = {value for trial in own if (value := value_of(trial, stage, roles)) is not None}
+    decision, chosen, base = "", None, None
     if stage == "replicate":
         noise = _noise(trials)
         decision = "" if noise is None else f"equal runs differ by {show(noise)}"
     elif stage in DECIDING:
         base = _went_on_with(own, trials)
-        decision = OPEN if base is None else show(_value_of(base, stage, roles))
+        decision = OPEN if base is None else show(value_of(base, stage, roles))
         if base is not None and base.number in {trial.number for trial in own}:
             chosen = base.number
         elif base is not None:
@@ -107,9 +114,10 @@ def _row(
         stage,
         PURPOSES.get(stage, "other trials"),
         len(own),
-        ", ".join(show(value) for value in sorted(values, key=_order)) if stage in DECIDING else "",
+        ", ".join(show(value) for value in sorted(values, key=marks.order)) if stage in DECIDING else "",
         decision,
         chosen,
+        None if base is None else base.number,
         None if best is None else best.value,
         None if best is None else best.number,
     )
@@ -150,8 +158,8 @@ def _why_kept(
         return "nothing else was better"
     gain = abs(base.value - best.value)
     if noise is not None and gain <= noise:
-        return f"{show(_value_of(best, stage, roles))} was better by {show(gain)} only, and the noise is {show(noise)}"
-    return f"{show(_value_of(best, stage, roles))} was better by {show(gain)}, too little or too slow"
+        return f"{show(value_of(best, stage, roles))} was better by {show(gain)} only, and the noise is {show(noise)}"
+    return f"{show(value_of(best, stage, roles))} was better by {show(gain)}, too little or too slow"
 
 
 def _noise(trials: Sequence[FrozenTrial]) -> float | None:
@@ -168,12 +176,3 @@ def _noise(trials: Sequence[FrozenTrial]) -> float | None:
 
 def _done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
-
-
-def _value_of(trial: FrozenTrial, role: str, roles: Mapping[str, str]) -> Any:
-    return next((value for name, value in trial.params.items() if roles.get(name) == role), None)
-
-
-def _order(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, int | float)
-    return not number, float(value) if number else 0.0, str(value)

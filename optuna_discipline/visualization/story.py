@@ -1,7 +1,6 @@
 """What a study says, as data: the best configuration, what each stage decided, warnings, what to try next."""
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,10 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
+from optuna_discipline.visualization.marks import full_epochs
+from optuna_discipline.visualization.marks import metric_name
+from optuna_discipline.visualization.marks import show
 from optuna_discipline.visualization.stages import StageRow
-from optuna_discipline.visualization.stages import full_epochs
-from optuna_discipline.visualization.stages import show
-
-METRIC_NAMES = {"val_loss": "validation loss", "train_loss": "training loss", "val_accuracy": "validation accuracy"}
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,6 @@ def collect(study: Study) -> Story:
         warnings=tuple(_warnings(trials, best, stages.role_names(study))),
         next_steps=tuple(_next_steps(trials, best)),
     )
-
-
-def metric_name(trials: Sequence[FrozenTrial]) -> str:
-    """Return what the study's objective is called, "objective" if no trial says."""
-    stored = next((metric for trial in trials if (metric := trial_record.read_run(trial).get("metric"))), None)
-    return METRIC_NAMES.get(str(stored), "objective")
 
 
 def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float) -> str:

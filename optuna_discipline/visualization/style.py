@@ -19,20 +19,21 @@ STAGE_COLORS = {
     "enqueued": "#8C6D31",
 }
 OTHER_COLOR = "#7F7F7F"
-TRAIN_COLOR, VAL_COLOR, GAP_COLOR = "#0072B2", "#D55E00", "#7F7F7F"
-INK, GRID = "#808080", "rgba(128,128,128,0.25)"
+SYMBOLS = {"full": "circle", "short": "circle-open", "stopped": "x"}
+TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
+INK, GRID, GOOD = "#7A7A7A", "rgba(128,128,128,0.25)", "#009E73"
 MAX_POINTS = 300
 # The dashboard shows figures two abreast: on a page 800 pixels wide a line of small print holds this much.
-LINE_LENGTH = 56
+LINE_LENGTH = 52
+TITLE_SIZE, SMALL_SIZE, SMALL_LINE = 15, 11, 15
 
 
-def figure(title: str, *, x: str, y: str, log_x: bool = False, log_y: bool = False) -> Any:
+def figure(title: str, *, x: str, y: str, log_x: bool = False) -> Any:
     """Return an empty figure with titled axes."""
-    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": INK, "automargin": True}
     made = require("plotly.graph_objects", extra="plots").Figure()
     made.update_layout(
         template="none",
-        title={"font": {"size": 15}, "x": 0.02, "xanchor": "left", "y": 0.97, "yanchor": "top"},
+        title={"font": {"size": TITLE_SIZE}, "x": 0.02, "xanchor": "left", "y": 0.97, "yanchor": "top"},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 12},
@@ -46,18 +47,36 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False, log_y: bool = Fal
         },
         margin={"l": 60, "r": 30, "b": 110},
         height=420,
-        xaxis={**axis, "title": x, **_log(log_x)},
-        yaxis={**axis, "title": y, **_log(log_y)},
+        xaxis={"title": x, **log_axis(log_x)},
+        yaxis={"title": y},
     )
-    return titled(made, title)
+    return titled(axes(made), title)
+
+
+def axes(made: Any) -> Any:
+    """Give all axes of a figure their colours; return the figure."""
+    for update in (made.update_xaxes, made.update_yaxes):
+        update(gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, automargin=True)
+    return made
+
+
+def log_axis(on: bool, *, decades: int = 5) -> dict[str, Any]:
+    """Return the settings of an axis that is logarithmic, or is not; below 5 decades 1, 2 and 5 have labels."""
+    return {"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 5 else "D2"} if on else {}
 
 
 def titled(made: Any, title: str, remarks: str = "") -> Any:
     """Write title and remarks over a figure, broken into lines that a narrow page shows whole; return the figure."""
-    lines = textwrap.wrap(remarks, LINE_LENGTH)
-    made.layout.title.text = "<br>".join([title, *(f"<sup>{line}</sup>" for line in lines)])
-    made.layout.margin.t = 50 + 19 * len(lines)
+    lines = [plain(line) for line in textwrap.wrap(remarks, LINE_LENGTH)]
+    small = [f'<span style="font-size:{SMALL_SIZE}px">{line}</span>' for line in lines]
+    made.layout.title.text = "<br>".join([title, *small])
+    made.layout.margin.t = 45 + SMALL_LINE * len(lines)
     return made
+
+
+def plain(text: str) -> str:
+    """Return text that a figure shows as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def note(made: Any, text: str) -> Any:
@@ -79,5 +98,12 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
-def _log(on: bool) -> dict[str, Any]:
-    return {"type": "log", "exponentformat": "power", "dtick": 1} if on else {}
+def marker(stage: str, kind: str) -> dict[str, Any]:
+    """Return how a trial of a stage is drawn: the colour tells the stage, the shape how it ended."""
+    color = STAGE_COLORS.get(stage, OTHER_COLOR)
+    return {
+        "color": color,
+        "symbol": SYMBOLS[kind],
+        "size": 8 if kind == "short" else 10,
+        "line": {"width": 2 if kind == "short" else 1, "color": color},
+    }

@@ -9,9 +9,9 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.printable import printable
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
-from optuna_discipline.visualization import story
 
 
 def trial_line(trial: FrozenTrial) -> str:
@@ -34,7 +34,7 @@ def decision_lines(study: Study) -> Iterator[str]:
         yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
-        best = "" if row.best_value is None else f"best {stages.show(row.best_value)} in trial {row.best_trial}"
+        best = "" if row.best_value is None else f"best {marks.show(row.best_value)} in trial {row.best_trial}"
         line = f"{row.stage:<13} {counted(row.n_trials):<10} " + "; ".join(part for part in (decided, best) if part)
         yield printable(line)
 
@@ -42,8 +42,8 @@ def decision_lines(study: Study) -> Iterator[str]:
 def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     """Yield the best configuration, and what finding it cost beside a default that costs nothing to find."""
     trials = study.get_trials(deepcopy=False)
-    yield f"Best configuration (trial {best.number}, {story.metric_name(trials)} {best.value:.4f})"
-    yield printable("  " + ", ".join(f"{name} {stages.show(value)}" for name, value in best.params.items()))
+    yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {best.value:.4f})"
+    yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
     cost = trial_record.cost_in_full_trainings(study)
     yield f"  Tuning cost {cost:.1f} full trainings in {counted(len(trials))}; an untuned default costs one training."
 

@@ -17,7 +17,7 @@ def test_note_and_figures_are_published_and_replaced(study: optuna.Study) -> Non
         publish(study)
     attributes = study._storage.get_study_system_attrs(study._study_id)
     text = json.dumps(attributes)
-    for graph in (dashboard.RECIPE_ID, dashboard.RANGE_TEST_ID, dashboard.CURVE_ID):
+    for graph in (dashboard.RECIPE_ID, dashboard.COST_ID, dashboard.RANGE_TEST_ID, dashboard.CURVE_ID):
         assert graph in text
         assert ":" not in graph
     assert "What was decided" in optuna_dashboard._note.get_note_from_system_attrs(attributes, None)["body"]
@@ -50,7 +50,7 @@ def test_no_warning_leaks(study: optuna.Study, tmp_path: Path) -> None:
 
 def test_titles_are_numbered_because_the_page_shows_figures_in_any_order(study: optuna.Study) -> None:
     titles = [figure.layout.title.text for figure in dashboard._figures(study).values()]
-    assert [title[:3] for title in titles] == ["1. ", "2. ", "3. "]
+    assert [title[:3] for title in titles] == ["1. ", "2. ", "3. ", "4. "]
 
 
 def test_the_note_says_what_each_stage_decided(study: optuna.Study) -> None:

@@ -37,5 +37,5 @@ def test_several_runs_are_told_apart_and_trials_without_epochs_left_out(study: o
 
 def test_nothing_to_show_is_said_and_something_else_refused() -> None:
     assert "No epochs were reported" in plot_loss_curve([]).layout.annotations[0].text.replace("<br>", " ")
-    with pytest.raises(TypeError, match="`source` must hold LossCurves or trials"):
+    with pytest.raises(TypeError, match="`source` must hold LossCurves or trials, or be a study"):
         plot_loss_curve("curve")  # type: ignore[arg-type]

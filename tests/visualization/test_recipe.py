@@ -1,65 +1,93 @@
+from typing import Any
+
 import optuna
 import pytest
 
-from optuna_discipline import DisciplinedSampler
-from optuna_discipline import Recipe
 from optuna_discipline import plot_recipe
+from optuna_discipline import trial_record
 from optuna_discipline.visualization import recipe
 
-
-def test_every_ended_trial_stands_by_stage_and_the_best_one_is_known(study: optuna.Study) -> None:
-    plot = recipe.collect(study)
-    assert {"lr", "confirm", "momentum", "refine"} <= {point.stage for point in plot.points}
-    assert plot.best == study.best_trial.number
-    assert len({point.kind for point in plot.points}) >= 2
-    assert plot.metric == "validation loss"
-    assert {p.stage for p in plot.points if p.chosen} >= {"lr"}
+LR = optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
+BATCH = optuna.distributions.CategoricalDistribution([32, 64, 128])
 
 
-def test_short_cycles_are_not_shown_as_full_trainings() -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(short=0.25), seed=0))
-    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=2)
-    plot = recipe.collect(study)
-    assert {point.kind for point in plot.points} == {"short"}
+def run(stage: str, slot: str, value: float, *, like: int | None = None, lr: float = 0.1, batch: int = 64) -> Any:
+    claim = {"stage": stage, "slot": slot, "like": like, "fidelity": 1.0}
+    return optuna.create_trial(
+        params={"lr": lr, "batch_size": batch},
+        distributions={"lr": LR, "batch_size": BATCH},
+        value=value,
+        user_attrs={"stage": stage},
+        system_attrs={trial_record.CLAIM_KEY: claim},
+    )
 
 
-def test_a_few_huge_values_stand_at_the_top_and_it_is_said() -> None:
+def compared(*more: Any) -> optuna.Study:
     study = optuna.create_study()
-    values = iter([0.1, 0.2, 0.15, 0.12, 1e9])
-    study.optimize(lambda t: t.suggest_float("lr", 0, 1) * 0 + next(values), n_trials=5)
+    study.add_trials([run("lr", "lr0:1", 0.3), run("lr", "lr0:3", 0.2, lr=0.3)])
+    study.add_trials([run("batch_size", f"batch_size:{size}", 0.25, like=1, lr=0.3, batch=size) for size in (128, 32)])
+    study.add_trials(list(more))
+    return study
+
+
+def test_a_panel_holds_the_candidates_by_value_with_the_run_that_they_are_compared_with() -> None:
+    lr, batch = recipe.collect(compared(run("refine", "model", 0.1, like=1))).panels
+    assert [c.x for c in lr.candidates] == [0.1, 0.3]
+    assert (lr.chosen, lr.band) == (1, None)
+    assert [(c.x, c.number, c.stage) for c in batch.candidates] == [
+        (32, 3, "batch_size"),
+        (64, 1, "lr"),
+        (128, 2, "batch_size"),
+    ]
+    assert batch.chosen == 1
+
+
+def test_the_band_is_the_noise_where_it_was_measured_and_the_least_difference_otherwise() -> None:
+    batch = recipe.collect(compared()).panels[1]
+    assert (batch.band, batch.measured) == (pytest.approx((0.198, 0.202)), False)
+    batch = recipe.collect(compared(run("replicate", "replicate:1", 0.23, like=1, lr=0.3))).panels[1]
+    assert (batch.band, batch.measured) == (pytest.approx((0.17, 0.23)), True)
+
+
+def test_an_open_stage_has_no_choice() -> None:
+    batch = recipe.collect(compared()).panels[1]
+    assert (batch.chosen, batch.decision) == (None, "still open")
+
+
+def test_a_real_study_has_a_panel_a_stage_and_names_each_mark_once(study: optuna.Study) -> None:
     plot = recipe.collect(study)
-    assert plot.ceiling is not None
-    assert plot.ceiling < 1
+    assert [panel.stage for panel in plot.panels] == ["lr", "momentum"]
+    assert all(panel.chosen in {c.number for c in panel.candidates} for panel in plot.panels)
     figure = plot_recipe(study)
-    assert max(figure.data[0].y) == plot.ceiling
-    assert "stand at the top" in figure.layout.title.text
+    assert sorted(trace.name for trace in figure.data if trace.showlegend) == [recipe.CHOICE, recipe.BEGAN]
+    assert len(figure.layout.shapes) == sum(panel.band is not None for panel in plot.panels) > 0
+    assert figure.layout.yaxis.title.text == plot.metric
+
+
+def test_ticks_keep_their_distance() -> None:
+    assert recipe._ticks([1, 2, 3, 4], {1: 0.0, 2: 0.1, 3: 0.5, 4: 1.0}) == [1, 3, 4]
+    assert recipe._ticks([1], {1: 0.0}) == [1]
+
+
+def test_values_that_no_logarithm_takes_stand_side_by_side() -> None:
+    decay = optuna.distributions.FloatDistribution(0, 1)
+    study = optuna.create_study()
+    for wd in (0.0, 1e-3):
+        attrs = {"stage": "weight_decay"}
+        trial = optuna.create_trial(params={"wd": wd}, distributions={"wd": decay}, value=1.0, user_attrs=attrs)
+        study.add_trial(trial)
+    assert plot_recipe(study).data[0].x == (0.0, 1.0)
 
 
 def test_any_study_is_shown(empty: optuna.Study, plain: optuna.Study) -> None:
-    assert "No trial has ended" in plot_recipe(empty).layout.annotations[0].text.replace("<br>", " ")
-    plot = recipe.collect(plain)
-    assert (len(plot.points), plot.left_out) == (4, 2)
-    assert "<img" not in plot_recipe(plain).to_json()
+    for nothing in (empty, plain):
+        text = plot_recipe(nothing).layout.annotations[0].text.replace("<br>", " ")
+        assert text == "No stage has compared anything yet."
     with pytest.raises(TypeError, match="`study` must be a Study"):
         plot_recipe(3)  # type: ignore[arg-type]
 
 
-def test_a_thousand_trials_fit_on_the_dashboard() -> None:
+def test_a_thousand_candidates_fit_on_the_dashboard() -> None:
     study = optuna.create_study()
-    distributions = {"lr": optuna.distributions.FloatDistribution(0, 1)}
-    study.add_trials(
-        [optuna.create_trial(params={"lr": 0.5}, distributions=distributions, value=i / 1000) for i in range(1000)]
-    )
-    figure = plot_recipe(study)
-    assert len(figure.to_json()) < 30_000
-    assert sum(len(trace.x) for trace in figure.data) <= 1000
-    assert "100 trials not shown" in figure.layout.title.text
-
-
-@pytest.mark.parametrize("n_trials", [recipe.HOVER_TRIALS, recipe.HOVER_TRIALS + 1])
-def test_long_parameters_do_not_make_it_heavy(n_trials: int) -> None:
-    study = optuna.create_study()
-    distributions = {f"a rather long name {i}": optuna.distributions.FloatDistribution(0, 1) for i in range(20)}
-    params = dict.fromkeys(distributions, 1 / 3)
-    study.add_trials([optuna.create_trial(params=params, distributions=distributions, value=1 / 3)] * n_trials)
+    study.add_trials([run(stage, "x", 0.5, lr=0.1 + i / 3000) for stage in ("lr", "batch_size") for i in range(500)])
     assert len(plot_recipe(study).to_json()) < 30_000

@@ -109,11 +109,6 @@ def test_the_sampler_may_have_been_told_other_names() -> None:
     assert stages.role_names(study) == stages.ROLE_NAMES
 
 
-def test_a_full_training_is_the_longest_that_any_trial_may_run() -> None:
-    assert stages.full_epochs([]) == 0
-    assert stages.full_epochs(LADDER) == 16
-
-
 def test_values_of_mixed_kinds_are_shown() -> None:
     distributions = {"batch_size": optuna.distributions.CategoricalDistribution(["auto", 64, 16])}
     trials = [

@@ -1,0 +1,172 @@
+"""How a trial is shown: its stage, how it ended, its value in words, and which values would flatten a plot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+from optuna.study import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import trial_record
+from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.visualization import style
+
+OTHER = "other"
+METRIC_NAMES = {"val_loss": "validation loss", "train_loss": "training loss", "val_accuracy": "validation accuracy"}
+# How a trial ended, and what that is called.
+KINDS = {"full": "full training", "short": "short cycle", "stopped": "stopped early"}
+# Values further from the best than this many times the distance of three quarters of the others would flatten a plot.
+REACH = 4.0
+
+
+class HasValue(Protocol):
+    """Something with an objective that ended in one of `KINDS`."""
+
+    @property
+    def value(self) -> float | None:
+        """The objective."""
+
+    @property
+    def kind(self) -> str:
+        """How it ended."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A value that a plot goes to, and no further.
+
+    Attributes:
+        value: The value.
+        sign: 1 where larger values are worse, -1 where smaller ones are.
+    """
+
+    value: float
+    sign: int
+
+    def __str__(self) -> str:
+        place = (
+            "above {} and broken runs stand at the top"
+            if self.sign > 0
+            else "below {} and broken runs stand at the bottom"
+        )
+        return f"values {place.format(show(self.value))}"
+
+
+def sign_of(study: Study) -> int:
+    """Return 1 where the objective is minimised, -1 where it is maximised.
+
+    Raises:
+        UnsupportedStudyError: If the study has several objectives.
+    """
+    if len(study.directions) > 1:
+        raise UnsupportedStudyError(
+            f"The discipline's plots, notes and reports rank trials by one objective, but the study "
+            f"{study.study_name!r} has {len(study.directions)}: use optuna.visualization.plot_pareto_front."
+        )
+    return -1 if study.direction == StudyDirection.MAXIMIZE else 1
+
+
+def metric_name(trials: Sequence[FrozenTrial]) -> str:
+    """Return what the study's objective is called, "objective" if no trial says."""
+    stored = next((metric for trial in trials if (metric := trial_record.read_run(trial).get("metric"))), None)
+    return METRIC_NAMES.get(str(stored), "objective")
+
+
+def stage_of(trial: FrozenTrial) -> str:
+    """Return the stage that a trial belongs to, cut to what a legend holds."""
+    return str(trial.user_attrs.get(trial_record.STAGE_KEY, OTHER))[:30]
+
+
+def spoken(stage: str) -> str:
+    """Return a stage's name for reading.
+
+    >>> spoken("weight_decay")
+    'weight decay'
+    """
+    return "learning rate" if stage == "lr" else stage.replace("_", " ")
+
+
+def has_ended(trial: FrozenTrial) -> bool:
+    """Whether a trial has ended with something to show; one that was stopped at no number is."""
+    return trial.state == TrialState.PRUNED or (trial.state == TrialState.COMPLETE and bool(trial.values))
+
+
+def value_of(trial: FrozenTrial) -> float | None:
+    """Return a trial's objective as a plot shows it, None where it is no number."""
+    return style.finite(trial.values[0]) if trial.values else None
+
+
+def kind_of(trial: FrozenTrial, full: float) -> str:
+    """Return how a trial ended, one of `KINDS`, where a full training has so many epochs."""
+    if trial.state == TrialState.PRUNED:
+        return "stopped"
+    return "full" if trial_record.epochs_of(trial) == full else "short"
+
+
+def full_epochs(trials: Sequence[FrozenTrial]) -> float:
+    """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
+    longest = [trial_record.epochs_of(trial) for trial in trials]
+    for trial in trials:
+        for name, distribution in trial.distributions.items():
+            if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
+                longest.append(float(distribution.high))
+    return max(longest, default=0.0)
+
+
+def limit_of(items: Sequence[HasValue], sign: int) -> Limit | None:
+    """Return where a plot of these values should end, None if it can show them all.
+
+    A value that is no number stands at the limit, so there is one wherever a run broke.
+    """
+    values = [sign * item.value for item in items if item.value is not None]
+    usual = [sign * item.value for item in items if item.value is not None and item.kind != "stopped"] or values
+    if not values:
+        return None
+    if len(values) >= 4:
+        reach = float(np.quantile(usual, 0.75)) - min(values)
+        limit = min(values) + REACH * max(reach, 1e-12)
+        if max(values) > limit:
+            return Limit(sign * limit, sign)
+    if len(values) == len(items):
+        return None
+    room = 0.1 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 1.0
+    return Limit(sign * (max(values) + room), sign)
+
+
+def shown(value: float | None, limit: Limit | None) -> float | None:
+    """Return where a value stands in a plot; one that is no number stands at the limit."""
+    if limit is None:
+        return value
+    return limit.value if value is None or limit.sign * value > limit.sign * limit.value else value
+
+
+def legend_words(items: Sequence[HasValue], limit: Limit | None, left_out: int) -> list[str]:
+    """Return what a reader has to know about the marks of a plot."""
+    kinds = {item.kind for item in items}
+    words = ["filled: full trainings", "open: short cycles"] if "short" in kinds else []
+    words += ["crosses: stopped early"] if "stopped" in kinds else []
+    words += [str(limit)] if limit is not None else []
+    words += [f"{left_out} trial{'s' if left_out > 1 else ''} not shown"] if left_out else []
+    return words
+
+
+def show(value: Any) -> str:
+    """Return a parameter or an objective for reading.
+
+    >>> show(0.000123456), show(64)
+    ('0.0001235', '64')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def order(value: Any) -> tuple[bool, float, str]:
+    """Return a key that sorts numbers before words."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, str(value)
