@@ -27,10 +27,11 @@ from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import Verdict
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.pruning import StopDecision
 from optuna_discipline.rules.pruning import should_stop
+from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test import average_range_tests
 from optuna_discipline.rules.range_test_ranking import rank_by_range_test
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
@@ -93,6 +94,7 @@ __all__ = [
     "Triangular",
     "UnsupportedStudyError",
     "Verdict",
+    "average_range_tests",
     "bisect_exponent",
     "choose_max_lr",
     "complexity_of",

@@ -27,7 +27,7 @@ from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import MODEL_SLOT

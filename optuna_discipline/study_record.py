@@ -13,8 +13,8 @@ from optuna_discipline import trial_record
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.range_test_record import write_range_test
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_choice import RangeTest
 from optuna_discipline.rules.lr_choice import choose_max_lr
+from optuna_discipline.rules.range_test import RangeTest
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 

@@ -11,7 +11,7 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import running_median
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 
 Candidate = TypeVar("Candidate", bound=Hashable)
 

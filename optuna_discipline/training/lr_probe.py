@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import n_batches

@@ -11,7 +11,7 @@ from torch import nn
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number

@@ -12,7 +12,7 @@ import torch
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import noise_sd
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import is_one_shot

@@ -11,7 +11,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.visualization import style
 
 

@@ -1,4 +1,3 @@
-import json
 import math
 from typing import Any
 
@@ -121,19 +120,3 @@ def test_scaling_the_losses_does_not_change_the_choice(scale: float, seed: int) 
     losses = _valley() + 0.02 * np.random.default_rng(seed).standard_normal(N)
     one, other = choose_max_lr(_test(losses)), choose_max_lr(_test(losses * scale, initial=2.3 * scale))
     assert (one.max_lr, one.status) == (other.max_lr, other.status)
-
-
-def test_a_record_survives_json_with_its_broken_numbers() -> None:
-    test = _test([1.0, math.inf, math.nan], initial=math.nan, settings={"seed": 1})
-    again = RangeTest.from_dict(json.loads(json.dumps(test.to_dict(), allow_nan=False)))
-    assert again == test
-    assert (again.max_lr, again.base_lr) == (None, None)
-
-
-def test_damaged_records_are_refused() -> None:
-    with pytest.raises(ValueError, match="lacks \\['lrs'"):
-        RangeTest.from_dict({"train_loss": [], "stop_reason": ""})
-    with pytest.raises(ValueError, match="as long as `lrs`"):
-        RangeTest(LRS, np.ones(3), None, "end of range")
-    with pytest.raises(ValueError, match="`lrs` must be finite, positive and rising"):
-        RangeTest(LRS[::-1], np.ones(N), None, "end of range")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.lr_probe import Prober
 from optuna_discipline.training.lr_probe import last_stable_lr
 from optuna_discipline.training.random_state import RandomStates

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
 from optuna_discipline.exceptions import RangeTestError
-from optuna_discipline.rules.lr_choice import RangeTest
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.lr_range_test import lr_range_test
 
 
