@@ -41,6 +41,7 @@ from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
 from optuna_discipline.sampler import DisciplinedSampler
+from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_diagnosis import diagnose_study
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ __all__ = [
     "Recipe",
     "Run",
     "RunsDiagnosis",
+    "SnapshotRestarts",
     "StopDecision",
     "TrialReporter",
     "Triangular",

@@ -95,7 +95,7 @@ class StudyReader:
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
             curve=trial_record.read_curve(trial) if trial.state.is_finished() else None,
-            seconds=_seconds(trial),
+            seconds=_seconds_of_whole(trial),
         )
 
 
@@ -108,6 +108,15 @@ def _seconds(trial: FrozenTrial) -> float | None:
     if trial.datetime_start is None or trial.datetime_complete is None:
         return None
     return (trial.datetime_complete - trial.datetime_start).total_seconds()
+
+
+def _seconds_of_whole(trial: FrozenTrial) -> float | None:
+    """Return what the trial would have taken without a restart from the middle of another."""
+    seconds, taken_over = _seconds(trial), trial_record.epochs_of_source(trial)
+    if seconds is None or not taken_over:
+        return seconds
+    epochs = len(trial_record.read_rows(trial))
+    return seconds * epochs / (epochs - taken_over) if epochs > taken_over else None
 
 
 def _is_stale(trial: FrozenTrial, longest: float | None) -> bool:

@@ -57,6 +57,12 @@ def keep_settings(study: Study, settings: Mapping[str, Any]) -> None:
         )
 
 
+def read_settings(study: Study) -> Mapping[str, Any]:
+    """Return the settings of the sampler that began the study, {} if there are none."""
+    settings = _attributes(study).get(trial_record.SETTINGS_KEY)
+    return settings if isinstance(settings, dict) else {}
+
+
 def _attributes(study: Study) -> Mapping[str, Any]:
     attributes: Mapping[str, Any] = study._storage.get_study_user_attrs(study._study_id)
     return attributes

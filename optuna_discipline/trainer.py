@@ -22,6 +22,7 @@ from optuna_discipline.rules.candidates import complexity_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.snapshots import SnapshotRestarts
 
 OptimizerName = Literal["sgd", "adamw", "adam"]
 RANGE_TEST_STEPS = 100
@@ -63,6 +64,7 @@ class Trainer:
         options: Further arguments of `train_epochs`.
         space: Arguments of `suggest_hyperparams`.
         n_classes: Number of classes, None for a regression; found by `checked`.
+        snapshots: Saves trials and restarts them, None for neither.
     """
 
     build_model: Callable[..., Any]
@@ -77,6 +79,7 @@ class Trainer:
     options: dict[str, Any]
     space: dict[str, Any]
     n_classes: int | None = None
+    snapshots: SnapshotRestarts | None = None
 
     def checked(self) -> "Trainer":
         """Return the trainer with its defaults filled in, after one look at data and search space.
@@ -108,12 +111,15 @@ class Trainer:
             return False
         return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in needed)
 
-    def recipe(self) -> Recipe:
-        """Return the recipe for the complexity of model and data; our loop cycles the momentum."""
-        if self.takes_trial:
-            return Recipe(cyclical_momentum=True)
+    def recipe(self, wish: Recipe | None = None) -> Recipe:
+        """Return a recipe with what it leaves open: the complexity of model and data; our loop cycles the momentum."""
+        recipe = wish or Recipe()
+        if recipe.cyclical_momentum is None:
+            recipe = dataclasses.replace(recipe, cyclical_momentum=True)
+        if self.takes_trial or recipe.complexity is not None:
+            return recipe
         complexity = complexity_of(self._model(None, 0), max(1, self._n_samples()), self.n_classes)
-        return Recipe(complexity=complexity, cyclical_momentum=True)
+        return dataclasses.replace(recipe, complexity=complexity)
 
     def objective(self, trial: Trial) -> float:
         """Train once as the trial says, report every epoch, return the metric."""
@@ -141,6 +147,7 @@ class Trainer:
             weight_decay=params.weight_decay,
             device=self.device,
             seed=seed,
+            snapshots=None if self.snapshots is None else self.snapshots.of(trial),
             **self.options,
         ):
             reporter.report(log)

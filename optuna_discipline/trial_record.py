@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
+from optuna.trial import Trial
 from optuna.trial import TrialState
 
 from optuna_discipline.range_test_record import RANGE_TEST_KEY as RANGE_TEST_KEY
@@ -30,8 +31,9 @@ CLAIM_KEY = PREFIX + "claim"
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
+SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
 RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
-STAGE_KEY, REASON_KEY, PRUNED_KEY = "stage", "reason", "pruned_because"
+STAGE_KEY, REASON_KEY, PRUNED_KEY, RESTARTED_FROM_KEY = "stage", "reason", "pruned_because", "restarted_from"
 STAGE_KEYS = (STAGE_KEY, REASON_KEY)
 
 
@@ -126,6 +128,31 @@ def read_claim(trial: FrozenTrial) -> Mapping[str, Any] | None:
     return claim
 
 
+def write_snapshot(storage: BaseStorage, trial: Trial, artifact_id: str, sha256: str) -> None:
+    """Write where a trial's snapshot lies, once it lies there."""
+    snapshot: dict[str, Any] = {"number": trial.number, "artifact_id": artifact_id, "sha256": sha256}
+    storage.set_trial_system_attr(trial._trial_id, SNAPSHOT_KEY, snapshot)
+
+
+def read_snapshot(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """Return what `write_snapshot` wrote, None if the trial saved nothing itself."""
+    snapshot = trial.system_attrs.get(SNAPSHOT_KEY)
+    return snapshot if isinstance(snapshot, dict) and snapshot.get("number") == trial.number else None
+
+
+def write_restart(storage: BaseStorage, trial: Trial, source: int, epochs: int) -> None:
+    """Write that a trial goes on from another one, whose first epochs it has taken over; people see from which."""
+    restart: dict[str, Any] = {"number": trial.number, "from": source, "epochs": epochs}
+    storage.set_trial_system_attr(trial._trial_id, RESTART_KEY, restart)
+    trial.set_user_attr(RESTARTED_FROM_KEY, source)
+
+
+def epochs_of_source(trial: FrozenTrial) -> int:
+    """Return the epochs that a trial took over from the one that it was restarted from, 0 for any other."""
+    restart = trial.system_attrs.get(RESTART_KEY)
+    return restart["epochs"] if isinstance(restart, dict) and restart.get("number") == trial.number else 0
+
+
 def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:
     """Write the stage and its reason where people and the objective see them.
 
@@ -151,8 +178,9 @@ def best_run(study: Study) -> FrozenTrial | None:
 def cost_in_full_trainings(study: Study) -> float:
     """Return what the study has cost in full trainings: epochs done over epochs of the longest run planned.
 
-    Every started trial counts by the epochs it reported, pruned and failed ones too; one that reported none counts
-    whole if it is finished. The range test counts by its updates where it knows those of a full training.
+    Every started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over
+    from another's snapshot; one that reported none counts whole if it is finished. The range test counts by its updates
+    where it knows those of a full training.
     """
     return sum(costs_of(study.get_trials(deepcopy=False)).values()) + cost_of_range_test(study)
 
@@ -164,7 +192,8 @@ def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     for trial in trials:
         done = _epochs_done(trial)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            costs[trial.number] = (done or epochs_of(trial) or full or 1.0) / (full or done or 1.0)
+            trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial) or full or 1.0
+            costs[trial.number] = trained / (full or done or 1.0)
     return costs
 
 

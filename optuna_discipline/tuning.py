@@ -1,11 +1,17 @@
 """The one call: a model and data in, a tuned study out."""
 
+import contextlib
+import dataclasses
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from typing import Any
 
 import optuna
@@ -21,9 +27,13 @@ from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.sampler import DisciplinedSampler
+from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import cost_in_full_trainings
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
@@ -54,6 +64,7 @@ def tune(
     n_jobs: int = 1,
     progress_bar: bool = False,
     train_options: Mapping[str, Any] | None = None,
+    artifact_store: "ArtifactStore | str | os.PathLike[str] | None" = None,
 ) -> Study:
     """Tune learning rate, momentum, weight decay and batch size of a network by the discipline.
 
@@ -76,7 +87,7 @@ def tune(
         momentum: Bounds of the cycle's largest momentum.
         weight_decay: Bounds of the weight decay.
         batch_size: Batch sizes to choose from, or one fixed number.
-        recipe: The stages and their settings; None judges the complexity of model and data.
+        recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test.
         pruner: None is `DisciplinedPruner()`.
         storage: Optuna storage or its URL; an existing study of this name goes on.
@@ -87,6 +98,8 @@ def tune(
         n_jobs: Trials at a time, in threads.
         progress_bar: Whether to show Optuna's progress bar.
         train_options: Further arguments of `train_epochs`, such as `{"amp": "bf16", "clip_norm": 1.0}`.
+        artifact_store: Where `Recipe(weight_decay_search="snapshot")` keeps its snapshots: a store of
+            `optuna.artifacts` that every worker reaches, or a folder; a study in memory needs none.
 
     Returns:
         The study. Ctrl-C ends it early: the running trial is failed, the study is returned as it stands.
@@ -117,32 +130,54 @@ def tune(
         dict(train_options or {}),
         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size, "epochs": (1, epochs)},
     ).checked()
-    study = optuna.create_study(
-        storage=storage,
-        study_name=study_name or ("discipline" if storage is not None else None),
-        direction="maximize" if metric == "val_accuracy" else "minimize",
-        load_if_exists=storage is not None,
-        sampler=DisciplinedSampler(
-            recipe or trainer.recipe(),
-            range_test=trainer.range_test if range_test and not trainer.takes_trial else None,
-            seed=seed,
-        ),
-        pruner=pruner or DisciplinedPruner(),
-    )
-    limit = _Limit(n_trials, budget)
-    if limit.reached(study):
-        return study
-    try:
-        study.optimize(
-            trainer.objective,
-            n_trials=None if n_trials is None else limit.trials_left(study),
-            callbacks=[*callbacks, limit],
-            n_jobs=n_jobs,
-            show_progress_bar=progress_bar,
+    full_recipe = trainer.recipe(recipe)
+    with _snapshots(full_recipe, storage, artifact_store) as snapshots:
+        trainer = dataclasses.replace(trainer, snapshots=snapshots)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=study_name or ("discipline" if storage is not None else None),
+            direction="maximize" if metric == "val_accuracy" else "minimize",
+            load_if_exists=storage is not None,
+            sampler=DisciplinedSampler(
+                full_recipe,
+                range_test=trainer.range_test if range_test and not trainer.takes_trial else None,
+                seed=seed,
+            ),
+            pruner=pruner or DisciplinedPruner(),
         )
-    except KeyboardInterrupt:
-        _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
+        limit = _Limit(n_trials, budget)
+        if limit.reached(study):
+            return study
+        try:
+            study.optimize(
+                trainer.objective,
+                n_trials=None if n_trials is None else limit.trials_left(study),
+                callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
+                n_jobs=n_jobs,
+                show_progress_bar=progress_bar,
+            )
+        except KeyboardInterrupt:
+            _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
     return study
+
+
+@contextlib.contextmanager
+def _snapshots(
+    recipe: Recipe, storage: str | BaseStorage | None, artifact_store: "ArtifactStore | str | os.PathLike[str] | None"
+) -> Iterator[SnapshotRestarts | None]:
+    """Give what saves and restarts trials, None where the recipe does not ask for it."""
+    if recipe.weight_decay_search == "runs":
+        yield None
+    elif artifact_store is not None:
+        yield SnapshotRestarts(artifact_store)
+    elif storage is not None:
+        raise ValueError(
+            "`artifact_store` must be given where a stored study restarts from snapshots, so that every worker finds "
+            "them: pass a folder or a store of optuna.artifacts."
+        )
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield SnapshotRestarts(folder)
 
 
 @dataclass(frozen=True)

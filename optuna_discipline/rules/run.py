@@ -74,6 +74,8 @@ class Proposal:
         fidelity: Length of the run in full trainings.
         like: Number of the run whose other parameters are held; None for the defaults.
         box: Bounds of roles for the model, in the slot "model".
+        keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
+        restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
     """
 
     stage: Stage
@@ -84,6 +86,8 @@ class Proposal:
     fidelity: float = 1.0
     like: int | None = None
     box: Mapping[Role, tuple[float, float]] = field(default_factory=dict)
+    keep_snapshot: bool = False
+    restart_from: int | None = None
 
     def value_of(self, role: Role, bounds: Bounds, choice: LrChoice | None = None) -> float:
         """Return what a role gets within a trial's own bounds."""
@@ -114,4 +118,6 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "fidelity": proposal.fidelity,
         "like": proposal.like,
         "box": {role: list(bounds) for role, bounds in proposal.box.items()},
+        "keep_snapshot": proposal.keep_snapshot,
+        "restart_from": proposal.restart_from,
     }

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from collections.abc import Generator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import Protocol
@@ -25,6 +26,9 @@ from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
 from optuna_discipline.training.random_state import PrivateRandom
+from optuna_discipline.training.saved_state import SavedState
+from optuna_discipline.training.saved_state import apply_state
+from optuna_discipline.training.saved_state import capture_state
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.update import Amp
@@ -50,6 +54,22 @@ class Schedule(Protocol):
         ...
 
 
+class Snapshots(Protocol):
+    """Where a training is saved and from where it goes on, such as `SnapshotRestarts.of(trial)`."""
+
+    def load(self) -> SavedState | None:
+        """Return the state to go on from, None to begin anew."""
+        ...
+
+    def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int, /) -> bool:
+        """Return whether to save now, after the epochs so far; asked after every epoch but the last."""
+        ...
+
+    def save(self, state: SavedState, /) -> None:
+        """Keep a state."""
+        ...
+
+
 def train_epochs(
     model: nn.Module,
     loss_fn: LossFn,
@@ -72,6 +92,7 @@ def train_epochs(
     seed: int | None = None,
     step: Step | None = None,
     accuracy: bool | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Generator[EpochLog, None, None]:
     """Train, and yield a log after every epoch; what happens between two epochs is the caller's.
 
@@ -107,6 +128,9 @@ def train_epochs(
             gets back untouched at every epoch. None uses the global generators. The weights are not drawn here.
         step: A hook that knows what a batch is, see `default_step`.
         accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
+        snapshots: Saves the training at the end of an epoch, or lets it go on from one saved before. Then the epochs
+            that lie behind are yielded first, as they were; weight decay, optimizer settings and schedule are this
+            call's. A state that does not fit (another model, another schedule) is left with a warning.
 
     Returns:
         A generator of `EpochLog`; `lr` is that of the epoch's last update, `train_loss` the mean over its samples.
@@ -157,7 +181,8 @@ def train_epochs(
     if channels_last:
         model.to(memory_format=torch.channels_last)
     decay = weight_decay if callable(weight_decay) else None
-    return _run(_Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy, decay))
+    plan = _Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy, decay, snapshots)
+    return _run(plan)
 
 
 @dataclass(frozen=True)
@@ -172,15 +197,16 @@ class _Plan:
     seed: int | None
     accuracy: bool | None
     weight_decay: Callable[[int], float] | None
+    snapshots: Snapshots | None = None
 
 
 def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
-    random = PrivateRandom(plan.seed, plan.updater.device)
-    done = 0
+    logs, done, random = _begin(plan)
+    yield from logs
     with keep_modes(plan.model):
         if not plan.model.training:
             plan.model.train()
-        for epoch in range(plan.n_epochs):
+        for epoch in range(len(logs), plan.n_epochs):
             with random:
                 train_loss, steps = _train_epoch(plan, done)
                 if steps == 0 and epoch == 0:
@@ -189,9 +215,30 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
                     return
                 done += steps
                 log = _log(plan, epoch, train_loss, plan.schedule.lr(done - 1))
+            logs.append(log)
             yield log
             if not math.isfinite(train_loss) or done >= plan.schedule.total_steps:
                 return
+            _save(plan, logs, done, random)
+
+
+def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
+    """Return the epochs and updates that lie behind, and the random stream: nothing, or those of a saved training."""
+    state = None if plan.snapshots is None else plan.snapshots.load()
+    if state is not None:
+        start = apply_state(state, plan.model, plan.updater, plan.schedule.total_steps, plan.train, plan.val)
+        if start is not None:
+            return list(state.logs), state.steps, PrivateRandom(plan.seed, plan.updater.device, start)
+    return [], 0, PrivateRandom(plan.seed, plan.updater.device)
+
+
+def _save(plan: _Plan, logs: list[EpochLog], done: int, random: PrivateRandom) -> None:
+    if plan.snapshots is None or len(logs) == plan.n_epochs or not plan.snapshots.is_wanted(logs, plan.n_epochs):
+        return
+    with random:
+        total = plan.schedule.total_steps
+        state = capture_state(plan.model, plan.updater, tuple(logs), done, total, plan.train, plan.val)
+    plan.snapshots.save(state)
 
 
 def _train_epoch(plan: _Plan, done: int) -> tuple[float, int]:

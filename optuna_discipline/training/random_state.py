@@ -55,6 +55,36 @@ class RandomStates:
         for generator, state in self.generators:
             generator.set_state(state)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the global states as tensors, numbers, texts and tuples, which `torch.load` reads safely."""
+        name, keys, *rest = self.numpy
+        return {
+            "python": self.python,
+            "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
+            "torch_cpu": self.torch_cpu,
+            "cuda": self.cuda,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "RandomStates":
+        """Return what `to_dict` was given; CUDA's states only where as many devices are in use.
+
+        Raises:
+            KeyError: If a state is missing.
+            ValueError: If a state has another form.
+        """
+        version, words, gauss = stored["python"]
+        name, keys, *rest = stored["numpy"]
+        cuda = stored["cuda"]
+        if cuda is not None and not (torch.cuda.is_available() and torch.cuda.device_count() == len(cuda)):
+            cuda = None
+        return cls(
+            python=(version, tuple(words), gauss),
+            numpy=(name, keys.numpy().astype(np.uint32), *rest),
+            torch_cpu=stored["torch_cpu"].cpu(),
+            cuda=None if cuda is None else [state.cpu() for state in cuda],
+        )
+
 
 class PrivateRandom:
     """A random stream of its own: inside `with`, the global generators run on the stream's states, outside on theirs.
@@ -65,19 +95,21 @@ class PrivateRandom:
     Args:
         seed: Start of the stream; None makes `with` do nothing (the global generators are used and move on).
         device: Device of the training; a CUDA device's generators are kept too.
+        start: States with which the stream begins instead, also without a seed.
     """
 
-    def __init__(self, seed: int | None, device: torch.device) -> None:
+    def __init__(self, seed: int | None, device: torch.device, start: RandomStates | None = None) -> None:
         self._seed = seed
         self._device = device
-        self._own: RandomStates | None = None
+        self._own = start
         self._callers: RandomStates | None = None
 
     def __enter__(self) -> None:
-        if self._seed is None:
+        if self._seed is None and self._own is None:
             return
         self._callers = RandomStates.capture(device=self._device)
         if self._own is None:
+            assert self._seed is not None
             seed_global(self._seed, self._device)
         else:
             self._own.restore()

@@ -1,0 +1,214 @@
+"""Snapshots of a study's trainings: saved at a plateau, restarted by any worker, removed when no longer needed."""
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import download_artifact
+from optuna.artifacts import get_all_artifact_meta
+from optuna.artifacts import upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.study import Study
+from optuna.study import StudyDirection
+from optuna.trial import BaseTrial
+from optuna.trial import FrozenTrial
+from optuna.trial import Trial
+from optuna.trial import TrialState
+
+from optuna_discipline import study_record
+from optuna_discipline import trial_record
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.plateau import is_restart_point
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.study_reader import read_trials
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
+    from optuna_discipline.training.saved_state import SavedState
+
+FILE_NAME = "discipline-snapshot.pt"
+KEPT = 3  # finished runs whose snapshots are kept while any of them may be the one to restart from
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
+
+
+class SnapshotRestarts:
+    """Saves and restarts the trainings of a study whose recipe says `weight_decay_search="snapshot"`.
+
+    `of(trial)` goes to `train_epochs(..., snapshots=...)`; the object itself is a callback of `study.optimize` that
+    removes what is no longer needed: all but the best three runs' before the weight decay is searched, and everything
+    after it. A snapshot that is missing or damaged costs nothing but a warning and the time of a whole training.
+
+    Args:
+        artifact_store: A store of `optuna.artifacts` that every worker reaches, or a folder.
+
+    Example:
+        >>> import tempfile
+        >>> from optuna_discipline import SnapshotRestarts
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     restarts = SnapshotRestarts(folder)
+        ...     study = optuna.create_study()
+        ...     study.optimize(lambda trial: float(restarts.of(trial).load() is None), n_trials=1, callbacks=[restarts])
+        >>> study.best_value  # nothing to restart from
+        1.0
+    """
+
+    def __init__(self, artifact_store: "ArtifactStore | str | os.PathLike[str]") -> None:
+        if isinstance(artifact_store, str | os.PathLike):
+            Path(artifact_store).mkdir(parents=True, exist_ok=True)
+            artifact_store = FileSystemArtifactStore(Path(artifact_store))
+        if not all(callable(getattr(artifact_store, name, None)) for name in ("open_reader", "write", "remove")):
+            raise TypeError(
+                f"`artifact_store` must be a store of optuna.artifacts or a folder, but got {artifact_store!r}."
+            )
+        self._store = artifact_store
+        self._removed: set[str] = set()
+
+    def of(self, trial: BaseTrial) -> "TrialSnapshots":
+        """Return what `train_epochs` asks, for one trial."""
+        return TrialSnapshots(trial, self._store)
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """Remove the snapshots that no later trial can restart from."""
+        trials = read_trials(study)
+        needed = needed_snapshots(trials, study_record.read_settings(study), study.direction)
+        for other in trials:
+            if other.number not in needed:
+                self._remove(study, other)
+
+    def _remove(self, study: Study, trial: FrozenTrial) -> None:
+        for artifact in get_all_artifact_meta(trial, storage=study._storage):
+            if artifact.filename == FILE_NAME and artifact.artifact_id not in self._removed:
+                self._removed.add(artifact.artifact_id)
+                try:
+                    self._store.remove(artifact.artifact_id)
+                except ArtifactNotFound:
+                    continue
+                except Exception as error:
+                    warnings.warn(f"The snapshot of trial {trial.number} cannot be removed: {error}", stacklevel=2)
+
+
+class TrialSnapshots:
+    """One trial's side of `SnapshotRestarts`: what its training asks at its start and after each epoch.
+
+    Args:
+        trial: The objective's trial; one without a storage neither saves nor restarts.
+        artifact_store: Where the files lie.
+    """
+
+    def __init__(self, trial: BaseTrial, artifact_store: "ArtifactStore") -> None:
+        self._trial = trial if isinstance(trial, Trial) else None
+        self._store = artifact_store
+        frozen = None if self._trial is None else self._trial.study._storage.get_trial(self._trial._trial_id)
+        claim = (frozen and trial_record.read_claim(frozen)) or {}
+        self._source: int | None = claim.get("restart_from")
+        self._keeps = bool(claim.get("keep_snapshot"))
+        self._saved = False
+
+    def load(self) -> "SavedState | None":
+        """Return the state that the trial goes on from; None if it trains from the start."""
+        if self._trial is None or self._source is None:
+            return None
+        try:
+            state = self._read(self._trial, self._source)
+        except Exception as error:  # whatever is wrong with a file or a store, the trial can be trained from the start
+            warnings.warn(
+                f"Trial {self._trial.number} trains from the start, because the snapshot of trial {self._source} "
+                f"cannot be used: {error}",
+                stacklevel=2,
+            )
+            return None
+        epochs = state.logs[-1].epoch + 1
+        trial_record.write_restart(self._trial.study._storage, self._trial, self._source, epochs)
+        _logger.info(f"Trial {self._trial.number} goes on from trial {self._source} at epoch {epochs}.")
+        return state
+
+    def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int) -> bool:
+        """Return whether the training is to be saved now."""
+        return self._keeps and not self._saved and is_restart_point(LossCurve(tuple(logs), n_epochs))
+
+    def save(self, state: "SavedState") -> None:
+        """Write the snapshot and say on the trial where it lies; if that fails, warn."""
+        from optuna_discipline.training.saved_state import write_state
+
+        if self._trial is None:
+            return
+        self._saved = True
+        storage = self._trial.study._storage
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / FILE_NAME
+                write_state(state, path)
+                digest = _digest(path)
+                artifact = upload_artifact(artifact_store=self._store, file_path=str(path), study_or_trial=self._trial)
+            trial_record.write_snapshot(storage, self._trial, artifact, digest)
+        except Exception as error:  # a full disk must not cost a training
+            warnings.warn(f"The snapshot of trial {self._trial.number} was not saved: {error}", stacklevel=2)
+
+    def _read(self, trial: Trial, source: int) -> "SavedState":
+        from optuna_discipline.training.saved_state import read_state
+
+        other = next((t for t in read_trials(trial.study) if t.number == source), None)
+        snapshot = None if other is None else trial_record.read_snapshot(other)
+        if other is None or snapshot is None:
+            raise DisciplineError("it has none")
+        names = study_record.read_settings(trial.study).get("roles", {})
+        _check_same(trial.params, other.params, {**ROLE_NAMES, **names})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / FILE_NAME
+            download_artifact(artifact_store=self._store, file_path=str(path), artifact_id=snapshot["artifact_id"])
+            if _digest(path) != snapshot["sha256"]:
+                raise DisciplineError("the file is damaged")
+            return read_state(path)
+
+
+def needed_snapshots(trials: Iterable[FrozenTrial], settings: Mapping[str, Any], direction: StudyDirection) -> set[int]:
+    """Return the numbers of the trials whose snapshots may still be restarted from.
+
+    Before the weight decay is decided these are the running trials, the best three finished ones and every trial that
+    a running one may go on from; afterwards none. It counts as decided when a trial of a later stage has begun.
+    """
+    trials = list(trials)
+    claims = {t.number: claim for t in trials if (claim := trial_record.read_claim(t)) is not None}
+    running = {t.number for t in trials if t.state == TrialState.RUNNING}
+    sources = {claim.get("restart_from") for number, claim in claims.items() if number in running}
+    sources.discard(None)
+    stages = list(settings.get("recipe", {}).get("stages", ()))
+    if "weight_decay" in stages:
+        last = len(stages) - 1 - stages[::-1].index("weight_decay")
+        later = set(stages[last + 1 :]) - set(stages[: last + 1])
+        if any(claim["stage"] in later for claim in claims.values()):
+            return {number for number in sources if isinstance(number, int)}
+    sign = -1 if direction == StudyDirection.MAXIMIZE else 1
+    finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None and t.value == t.value]
+    finished = [t for t in finished if trial_record.read_snapshot(t) is not None]
+    best = sorted(finished, key=lambda t: sign * (t.value or 0.0))[:KEPT]
+    restarted = {claim.get("restart_from") for claim in claims.values()}
+    return running | {t.number for t in best} | {n for n in restarted if isinstance(n, int)}
+
+
+def _check_same(params: Mapping[str, Any], others: Mapping[str, Any], roles: Mapping[str, str]) -> None:
+    """Check that two trials differ in their weight decay only."""
+    different = [name for name in {*params, *others} if params.get(name) != others.get(name)]
+    different = sorted(name for name in different if roles.get(name) != "weight_decay")
+    if different:
+        raise DisciplineError(f"the trials differ in {', '.join(different)} too")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,182 @@
+"""A training saved at the end of an epoch, so that it goes on elsewhere: in another process, on another device."""
+
+import copy
+import dataclasses
+import math
+import os
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.training.random_state import RandomStates
+from optuna_discipline.training.random_state import generators_of
+from optuna_discipline.training.snapshot import Snapshot
+from optuna_discipline.training.update import Updater
+
+FORMAT = 1
+_FIT_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
+_READ_ERRORS = (*_FIT_ERRORS, OSError, EOFError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedState:
+    """Where a training stood at the end of an epoch: tensors on the CPU, numbers and texts, nothing else.
+
+    The values of the optimizer's parameter groups are left out on purpose: learning rate and momentum are those of the
+    step, the weight decay is that of the run that goes on.
+
+    Attributes:
+        logs: The epochs so far; the next one follows the last.
+        steps: Optimizer updates done, the position in the schedule.
+        total_steps: Updates of the whole schedule.
+        model: `state_dict` of the model.
+        buffers: All buffers by name, those too that a `state_dict` leaves out.
+        loss_fn: `state_dict` of a loss that is a module, else None.
+        optimizer: Momentum buffers and the like, by the place of their parameter.
+        scaler: State of the gradient scaler, None without one.
+        random: Global random generators, see `RandomStates.to_dict`.
+        generators: Generators of the loaders, in their order: with the end of an epoch they are the loaders' position.
+    """
+
+    logs: tuple[EpochLog, ...]
+    steps: int
+    total_steps: int
+    model: dict[str, Any]
+    buffers: dict[str, torch.Tensor]
+    loss_fn: dict[str, Any] | None
+    optimizer: dict[int, Any]
+    scaler: dict[str, Any] | None
+    random: dict[str, Any]
+    generators: tuple[torch.Tensor, ...]
+
+    def __post_init__(self) -> None:
+        if not self.logs or not 0 < self.steps < self.total_steps:
+            raise ValueError(
+                f"a saved training has epochs behind it and steps before it, but got {len(self.logs)} epochs, "
+                f"{self.steps=}, {self.total_steps=}."
+            )
+
+
+def capture_state(
+    model: nn.Module, updater: Updater, logs: tuple[EpochLog, ...], steps: int, total_steps: int, *loaders: object
+) -> SavedState:
+    """Copy a training as it stands now, to the CPU; call it where its random generators are the global ones."""
+    random = RandomStates.capture(generators_of(*loaders), updater.device)
+    return SavedState(
+        logs=logs,
+        steps=steps,
+        total_steps=total_steps,
+        model=_to_cpu(model.state_dict()),
+        buffers=_to_cpu(dict(model.named_buffers())),
+        loss_fn=_to_cpu(updater.loss_fn.state_dict()) if isinstance(updater.loss_fn, nn.Module) else None,
+        optimizer=_to_cpu(updater.optimizer.state_dict()["state"]),
+        scaler=None if updater.scaler is None else _to_cpu(updater.scaler.state_dict()),
+        random=random.to_dict(),
+        generators=tuple(state for _, state in random.generators),
+    )
+
+
+def apply_state(
+    state: SavedState, model: nn.Module, updater: Updater, total_steps: int, *loaders: object
+) -> RandomStates | None:
+    """Put a saved training into a fresh one; on any error nothing is changed, and a warning says why.
+
+    Returns:
+        The random states with which the training goes on; None if it has to begin anew.
+    """
+    generators = generators_of(*loaders)
+    before = Snapshot.capture(model, updater.optimizer, updater.scaler, updater.loss_fn, generators, updater.device)
+    try:
+        _check_fits(state, total_steps, generators, updater)
+        model.load_state_dict(state.model)
+        _load_buffers(model, state.buffers)
+        if state.loss_fn is not None and isinstance(updater.loss_fn, nn.Module):
+            updater.loss_fn.load_state_dict(state.loss_fn)
+        _load_optimizer(updater.optimizer, state.optimizer)
+        if updater.scaler is not None and state.scaler is not None:
+            updater.scaler.load_state_dict(copy.deepcopy(state.scaler))
+        random = RandomStates.from_dict(state.random)
+        for generator, saved in zip(generators, state.generators, strict=True):
+            generator.set_state(saved)
+    except _FIT_ERRORS as error:
+        before.restore()
+        warnings.warn(f"The saved training does not fit this one, which begins anew: {error}", stacklevel=2)
+        return None
+    return random
+
+
+def write_state(state: SavedState, path: str | os.PathLike[str]) -> None:
+    """Write a file beside its place and rename it there, so that nobody ever reads half of one."""
+    target = Path(path)
+    beside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    content = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    content["logs"] = [list(dataclasses.astuple(log)) for log in state.logs]
+    try:
+        torch.save({"format": FORMAT, **content}, beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_state(path: str | os.PathLike[str]) -> SavedState:
+    """Read what `write_state` wrote, onto the CPU; nothing in the file is executed.
+
+    Raises:
+        DisciplineError: If the file is absent, damaged, or of another version.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored.pop("format") != FORMAT:
+            raise ValueError("another version wrote it")
+        stored["logs"] = tuple(EpochLog(*row) for row in stored["logs"])
+        return SavedState(**stored)
+    except _READ_ERRORS as error:
+        raise DisciplineError(f"The saved training {os.fspath(path)!r} cannot be read: {error}") from error
+
+
+def _check_fits(state: SavedState, total_steps: int, generators: tuple[torch.Generator, ...], updater: Updater) -> None:
+    if state.total_steps != total_steps:
+        raise ValueError(f"its schedule has {state.total_steps} updates, this one {total_steps}")
+    if len(state.generators) != len(generators):
+        raise ValueError(f"its loaders have {len(state.generators)} random generators, these {len(generators)}")
+    if (state.scaler is None) != (updater.scaler is None):
+        raise ValueError("only one of them scales its gradients (amp='fp16')")
+    if not all(math.isfinite(x) for x in (state.logs[-1].train_loss, state.logs[-1].val_loss) if x is not None):
+        raise ValueError("its loss is not a number")
+
+
+def _load_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    own = dict(model.named_buffers())
+    if own.keys() != buffers.keys():
+        raise ValueError(f"its buffers are {sorted(buffers)}, these {sorted(own)}")
+    with torch.no_grad():
+        for name, buffer in own.items():
+            buffer.copy_(buffers[name])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
+    """Load the state alone: the groups keep what they are given, above all their weight decay."""
+    groups = optimizer.state_dict()["param_groups"]
+    n_parameters = sum(len(group["params"]) for group in groups)
+    if any(place not in range(n_parameters) for place in state):
+        raise ValueError(f"its optimizer holds {max(state) + 1} parameters or more, this one {n_parameters}")
+    # A copy, since `load_state_dict` keeps the very tensors that it is given.
+    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+
+
+def _to_cpu(value: Any) -> Any:
+    """Return plain containers with detached copies of all tensors on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_cpu(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_cpu(part) for part in value)
+    return value

@@ -1,0 +1,239 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from typing import BinaryIO
+
+import optuna
+import pytest
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import get_all_artifact_meta
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import OneCycle
+from optuna_discipline import Recipe
+from optuna_discipline import SnapshotRestarts
+from optuna_discipline import TrialReporter
+from optuna_discipline import suggest_hyperparams
+from optuna_discipline import tune
+from optuna_discipline.snapshots import needed_snapshots
+from optuna_discipline.trial_record import cost_in_full_trainings
+from optuna_discipline.trial_record import read_curve
+from optuna_discipline.trial_record import read_snapshot
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+X = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] + X[:, 1] ** 2 > 0.5).long()
+RECIPE = Recipe(stages=("lr", "weight_decay", "momentum", "refine"), weight_decay_search="snapshot")
+EPOCHS = 6
+
+
+def build_model() -> Any:
+    return nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+
+
+def run(n_trials: int = 3, **settings: Any) -> optuna.Study:
+    fixed: dict[str, Any] = {"lr": (0.29, 0.31), "momentum": (0.89, 0.91), "batch_size": 32, "range_test": False}
+    options = {"recipe": RECIPE, "epochs": EPOCHS, "seed": 0, "device": "cpu", **fixed, **settings}
+    return tune(build_model, (X, Y), (X, Y), n_trials=n_trials, **options)
+
+
+def sources(study: optuna.Study) -> list[int | None]:
+    return [trial.user_attrs.get("restarted_from") for trial in study.trials]
+
+
+def shared(folder: Path) -> dict[str, Any]:
+    """Return what two workers share: a storage and a store."""
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    return {"storage": storage, "artifact_store": folder / "store"}
+
+
+def stored(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_other_weight_decays_go_on_from_the_plateau_of_the_first() -> None:
+    study = run()
+    assert sources(study) == [None, 0, 0]
+    assert len({trial.params["weight_decay"] for trial in study.trials}) == 3
+    curves = [read_curve(trial) for trial in study.trials]
+    assert all(curve is not None and len(curve) == EPOCHS for curve in curves)
+    shared = [sum(a == b for a, b in zip(curves[0].logs, c.logs, strict=True)) for c in curves[1:]]  # type: ignore[union-attr]
+    assert shared[0] == shared[1]
+    assert EPOCHS // 4 <= shared[0] <= EPOCHS // 2
+    assert cost_in_full_trainings(study) == pytest.approx(1 + 2 * (1 - shared[0] / EPOCHS))
+
+
+def test_without_a_run_before_it_the_first_weight_decay_is_run_as_a_whole() -> None:
+    study = run(n_trials=4, lr=(0.3, 0.3))
+    assert [trial.user_attrs["stage"] for trial in study.trials] == ["lr"] + ["weight_decay"] * 3
+    assert sources(study) == [None, None, 1, 1]
+
+
+def test_runs_from_the_start_stay_the_default() -> None:
+    study = run(recipe=dataclasses.replace(RECIPE, weight_decay_search="runs"))
+    assert sources(study) == [None] * 3
+    assert not any(get_all_artifact_meta(trial, storage=study._storage) for trial in study.trials)
+
+
+def test_any_worker_restarts_and_the_last_one_clears_up(tmp_path: Path) -> None:
+    place = shared(tmp_path)
+    run(n_trials=1, **place)
+    assert len(stored(tmp_path / "store")) == 1
+    study = run(n_trials=3, **place)
+    assert sources(study) == [None, 0, 0]
+    assert len(stored(tmp_path / "store")) == 1
+    study = run(n_trials=4, **place)
+    assert study.trials[-1].user_attrs["stage"] == "momentum"
+    assert stored(tmp_path / "store") == set()
+    assert study.trials[-1].state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "flipped"])
+def test_a_missing_or_damaged_snapshot_means_a_whole_training_and_a_warning(tmp_path: Path, damage: str) -> None:
+    place = shared(tmp_path)
+    run(n_trials=1, **place)
+    (path,) = (tmp_path / "store").iterdir()
+    content = path.read_bytes()
+    if damage == "removed":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes(content[:middle] if damage == "cut" else flipped)
+    why = "not found" if damage == "removed" else "the file is damaged"
+    with pytest.warns(UserWarning, match=f"Trial 1 trains from the start, because the snapshot of trial 0 .*: {why}"):
+        study = run(n_trials=2, **place)
+    assert sources(study) == [None, None]
+    assert study.trials[1].state == TrialState.COMPLETE
+    assert cost_in_full_trainings(study) == 2
+
+
+def test_a_full_store_costs_no_training(tmp_path: Path) -> None:
+    class Full(FileSystemArtifactStore):
+        def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+            raise OSError("no space left")
+
+    with (
+        pytest.warns(UserWarning, match="The snapshot of trial 0 was not saved: no space left"),
+        pytest.warns(UserWarning, match="the snapshot of trial 0 cannot be used: it has none"),
+    ):
+        study = run(n_trials=2, artifact_store=Full(tmp_path))
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_trial_that_differs_in_more_than_its_weight_decay_is_trained_as_a_whole(tmp_path: Path) -> None:
+    place = shared(tmp_path)
+    run(n_trials=1, **place)
+    with pytest.warns(UserWarning, match=r"the trials differ in momentum too"):
+        study = run(n_trials=2, **place, momentum=(0.8, 0.8))
+    assert sources(study) == [None, None]
+
+
+def test_an_own_objective_restarts_too(tmp_path: Path) -> None:
+    from optuna_discipline import train_epochs
+
+    restarts = SnapshotRestarts(tmp_path)
+
+    def objective(trial: optuna.Trial) -> float:
+        p = suggest_hyperparams(trial, lr=(0.29, 0.31), momentum=(0.89, 0.91), batch_size=30, epochs=EPOCHS)
+        schedule = OneCycle(p.max_lr, total_steps=p.epochs * 4)
+        reporter = TrialReporter(trial, n_epochs=p.epochs)
+        logs = train_epochs(
+            build_model(),
+            nn.CrossEntropyLoss(),
+            (X, Y),
+            (X, Y),
+            schedule,
+            weight_decay=p.weight_decay,
+            batch_size=p.batch_size,
+            seed=trial.number,
+            snapshots=restarts.of(trial),
+        )
+        for log in logs:
+            reporter.report(log)
+        return log.val_loss  # type: ignore[return-value]
+
+    study = optuna.create_study(sampler=DisciplinedSampler(RECIPE, seed=0))
+    study.optimize(objective, n_trials=4, callbacks=[restarts])
+    assert sources(study)[:3] == [None, 0, 0]
+    assert stored(tmp_path) == set()
+
+
+def test_before_the_weight_decay_is_searched_the_best_three_are_kept(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, lr_factor=1.5)
+    study = run(n_trials=5, recipe=recipe, lr=(1e-3, 1.0), pruner=optuna.pruners.NopPruner(), artifact_store=tmp_path)
+    assert {trial.user_attrs["stage"] for trial in study.trials} == {"lr"}
+    finished = [t for t in study.trials if t.state == TrialState.COMPLETE and read_snapshot(t) is not None]
+    assert len(finished) == 5
+    best = sorted(finished, key=lambda t: t.value or 0.0)[:3]
+    assert stored(tmp_path) == {read_snapshot(t)["artifact_id"] for t in best}  # type: ignore[index]
+
+
+def test_a_snapshot_that_a_running_trial_goes_on_from_is_needed_to_the_end() -> None:
+    claim = {"stage": "weight_decay", "slot": "weight_decay:0.1", "number": 1, "restart_from": 0, "values": {}}
+    snapshot = {"number": 0, "artifact_id": "a", "sha256": "b"}
+    settings = {"recipe": {"stages": ["lr", "weight_decay", "confirm", "refine"]}}
+
+    def trial(number: int, state: TrialState, attributes: dict[str, Any]) -> Any:
+        made = optuna.trial.create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None)
+        made.number, made.system_attrs = number, attributes
+        return made
+
+    source = trial(0, TrialState.COMPLETE, {"discipline:snapshot": snapshot})
+    going = trial(1, TrialState.RUNNING, {"discipline:claim": claim})
+    later = trial(2, TrialState.RUNNING, {"discipline:claim": {**claim, "stage": "refine", "restart_from": None}})
+    assert needed_snapshots([source, going], settings, StudyDirection.MINIMIZE) == {0, 1}
+    assert needed_snapshots([source, going, later], settings, StudyDirection.MINIMIZE) == {0}
+    done = trial(1, TrialState.COMPLETE, {"discipline:claim": claim})
+    assert needed_snapshots([source, done, later], settings, StudyDirection.MINIMIZE) == set()
+
+
+def test_a_stored_study_needs_a_place_that_all_workers_reach(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`artifact_store` must be given where a stored study restarts"):
+        run(storage=shared(tmp_path)["storage"])
+    with pytest.raises(TypeError, match=r"`artifact_store` must be a store of optuna\.artifacts or a folder"):
+        SnapshotRestarts(3)  # type: ignore[arg-type]
+
+
+def die_while_writing(folder: str) -> None:
+    """Begin a study, and be killed in the middle of its first snapshot."""
+
+    class Dying(FileSystemArtifactStore):
+        def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+            content = content_body.read()
+            Path(folder, "store", artifact_id).write_bytes(content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path(folder, "store").mkdir()
+    run(**{**shared(Path(folder)), "artifact_store": Dying(f"{folder}/store")})
+
+
+def test_a_worker_killed_in_the_middle_of_a_snapshot_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
+    code = f"import tests.test_snapshots as t; t.die_while_writing({str(tmp_path)!r})"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(stored(tmp_path / "store")) == 1
+    place = shared(tmp_path)
+    study = optuna.load_study(study_name="discipline", storage=place["storage"])
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    study.tell(0, state=TrialState.FAIL)  # as a heartbeat would
+    study = run(n_trials=4, **place)
+    assert [trial.user_attrs["stage"] for trial in study.trials[1:]] == [
+        "lr",
+        "weight_decay",
+        "weight_decay",
+        "momentum",
+    ]
+    assert sources(study) == [None, None, 1, 1, None]
+    assert stored(tmp_path / "store") == set()  # the half one is removed too

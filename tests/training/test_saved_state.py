@@ -1,0 +1,209 @@
+import dataclasses
+import math
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import TensorDataset
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.loop import train_epochs
+from optuna_discipline.training.saved_state import SavedState
+from optuna_discipline.training.saved_state import read_state
+from optuna_discipline.training.saved_state import write_state
+
+X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+CYCLE = OneCycle(0.1, 6 * 4)
+
+
+class Net(nn.Module):
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.3), nn.Linear(width, 2))
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.calls += 1
+        out: torch.Tensor = self.layers(x) + 1e-3 * self.calls
+        return out
+
+
+class Keeper:
+    """Saves after some epochs, and gives what it was given."""
+
+    def __init__(self, after: int = 3, given: SavedState | None = None) -> None:
+        self.after, self.given, self.saved = after, given, None
+
+    def load(self) -> SavedState | None:
+        return self.given
+
+    def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int) -> bool:
+        return len(logs) == self.after
+
+    def save(self, state: SavedState) -> None:
+        self.saved: SavedState | None = state
+
+
+def net(seed: int = 0, width: int = 8) -> Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Net(width)
+
+
+def loader() -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(5)
+    return DataLoader(TensorDataset(X, Y), batch_size=10, shuffle=True, generator=generator)
+
+
+def run(keeper: Keeper | None, model: Net | None = None, **options: Any) -> list[EpochLog]:
+    train = options.pop("train", (X, Y))
+    settings: dict[str, Any] = {"schedule": CYCLE, "seed": 0, "weight_decay": 1e-2, **options}
+    if isinstance(train, tuple):
+        settings["batch_size"] = 10
+    return list(train_epochs(model or net(), nn.CrossEntropyLoss(), train, (X, Y), snapshots=keeper, **settings))
+
+
+def saved(tmp_path: Path, **options: Any) -> SavedState:
+    keeper = Keeper()
+    run(keeper, **options)
+    assert keeper.saved is not None
+    write_state(keeper.saved, tmp_path / "state.pt")
+    return read_state(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adamw"}, {"seed": None}, {"accumulate": 1, "clip_norm": 0.1}])
+@pytest.mark.parametrize("kind", ["tensors", "loader"])
+def test_a_restart_from_a_file_goes_on_exactly_as_the_run_that_was_saved(
+    tmp_path: Path, options: Any, kind: str
+) -> None:
+    def data() -> Any:
+        return loader() if kind == "loader" else (X, Y)
+
+    torch.manual_seed(3)
+    whole = run(Keeper(), train=data(), **options)
+    torch.manual_seed(3)
+    state = saved(tmp_path, train=data(), **options)
+    torch.manual_seed(99)
+    model = net(seed=7)
+    assert run(Keeper(given=state), model, train=data(), **options) == whole
+    assert model.calls == 24
+
+
+def test_fp16_goes_on_with_the_scale_that_it_had(tmp_path: Path) -> None:
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("torch 2.2 scales gradients on CUDA only")
+    state = saved(tmp_path, amp="fp16")
+    assert state.scaler is not None
+    assert run(Keeper(given=state), amp="fp16") == run(Keeper(), amp="fp16")
+    with pytest.warns(UserWarning, match="only one of them scales its gradients"):
+        run(Keeper(given=state))
+
+
+def test_a_restart_has_the_weight_decay_of_its_own_run(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, nesterov=True)
+    seen = []
+    optimizer.register_step_pre_hook(lambda o, *_: seen.append(o.param_groups[0]["weight_decay"]))
+    strong = run(Keeper(given=state), model, optimizer=optimizer, weight_decay=0.5)
+    assert seen == [0.5] * 12  # the last three epochs
+    assert strong[:3] == run(None)[:3]
+    assert strong[3:] != run(None)[3:]
+
+
+def test_restarts_from_one_state_do_not_disturb_each_other(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    first = run(Keeper(given=state), weight_decay=1e-3)
+    run(Keeper(given=state), weight_decay=1.0)
+    assert run(Keeper(given=state), weight_decay=1e-3) == first
+
+
+def test_saving_changes_nothing_and_happens_when_asked() -> None:
+    assert run(Keeper(after=2)) == run(None)
+    keeper = Keeper(after=6)  # the end of the run
+    run(keeper)
+    assert keeper.saved is None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_callers_random_state_is_left_alone_by_a_restart(tmp_path: Path, optimizer: str) -> None:
+    state = saved(tmp_path, optimizer=optimizer, train=loader())
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    run(Keeper(given=state), optimizer=optimizer, seed=None, train=loader())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"model": net(width=9)}, "size mismatch"),
+        ({"schedule": OneCycle(0.1, 28)}, "its schedule has 24 updates, this one 28"),
+        ({"train": [(X, Y)] * 4}, "its loaders have 2 random generators, these 1"),
+        ({"optimizer": lambda p: torch.optim.SGD(list(p[0]["params"])[:2], lr=0.1)}, "its optimizer holds"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_left_with_a_warning(tmp_path: Path, options: Any, why: str) -> None:
+    state = saved(tmp_path)
+    fresh = run(None, **{**options, **({"model": net(width=9)} if "model" in options else {})})
+    with pytest.warns(UserWarning, match=rf"(?s)does not fit this one, which begins anew: .*{why}"):
+        assert run(Keeper(given=state), **options) == fresh
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "absent", "other", "code"])
+def test_a_damaged_file_is_told_and_nothing_in_it_is_executed(tmp_path: Path, damage: str) -> None:
+    saved(tmp_path)
+    path = tmp_path / "state.pt"
+    content = path.read_bytes()
+    if damage == "absent":
+        path.unlink()
+    elif damage == "other":
+        torch.save({"format": 99}, path)
+    elif damage == "code":
+        path.write_bytes(pickle.dumps(_Executed(), protocol=2))
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "text": b"hello", "empty": b""}[damage])
+    with pytest.raises(DisciplineError, match="cannot be read"):
+        read_state(path)
+    assert not _Executed.ran
+
+
+class _Executed:
+    ran = False
+
+    def __reduce__(self) -> Any:
+        return setattr, (_Executed, "ran", True)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = saved(tmp_path)
+    path = tmp_path / "state.pt"
+    before = path.read_bytes()
+
+    def die(content: object, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", die)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_state(state, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_state_without_a_past_or_a_future_is_refused(tmp_path: Path) -> None:
+    state = saved(tmp_path)
+    with pytest.raises(ValueError, match="has epochs behind it and steps before it"):
+        dataclasses.replace(state, steps=24)
+    broken = dataclasses.replace(state, logs=(EpochLog(0, 0.1, math.nan, math.nan),))
+    with pytest.warns(UserWarning, match="its loss is not a number"):
+        run(Keeper(given=broken))
