@@ -1,14 +1,15 @@
 """Many workers on one study, on a virtual clock: `python -m benchmarks.workers`.
 
 Seven kinds of analytic losses shaped like tuning losses (`Loss`), a new optimum for every seed. Workers differ in speed
-(log-normal, deviation 0.25), trainings in length (0.1), and a diverged training ends after a tenth of its length. A worker
-asks, loads its data for a moment while others may ask as well, suggests, trains, tells, asks again. A full training at
-speed 1 takes and costs one unit. A study starts trials until its budget is spent, so every number of workers pays the same.
+(log-normal, deviation 0.25), trainings in length (0.1), and a diverged training ends after a tenth of its length. A
+worker asks, loads its data for a moment while others may ask as well, suggests, trains, tells, asks again. A full
+training at speed 1 takes and costs one unit. A study starts trials until its budget is spent, so every number of
+workers pays the same.
 
-Normalised regret of the noise-free loss at the incumbent, which is chosen by its noisy one: 0 the optimum, 1 the median of
-random configurations. *Wrong stage*: a trial of a stage whose base (`like`) is not what the stages before it finally
-decided. *Twice*: a candidate of a stage that ran twice, though none of its runs failed. *Alike*: a trial within 2 % of the
-bounds, in every parameter, of one that was running when it began, replicates left out.
+Normalised regret of the noise-free loss at the incumbent, which is chosen by its noisy one: 0 the optimum, 1 the median
+of random configurations. *Wrong stage*: a trial of a stage whose base (`like`) is not what the stages before it finally
+decided. *Twice*: a candidate of a stage that ran twice, though none of its runs failed. *Alike*: a trial within 2 % of
+the bounds, in every parameter, of one that was running when it began, replicates left out.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import sys
 import time
 import warnings
 from collections import defaultdict
-from dataclasses import asdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

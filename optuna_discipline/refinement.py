@@ -7,6 +7,7 @@ built anew at each call; nothing is kept.
 
 import logging
 import math
+import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
@@ -30,6 +32,7 @@ from optuna_discipline.parameters import fit
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.transfer import full_length_losses
+from optuna_discipline.trial_record import read_claim
 
 SMALLEST_WEIGHT_DECAY = 1e-9
 # A Gaussian process takes the cube of its points in time: it gets the best and the latest, half each.
@@ -38,10 +41,10 @@ MOST_POINTS = 200
 
 @dataclass(frozen=True)
 class Point:
-    """A finished full-length run: its parameters by name, and its loss (inf for one that failed)."""
+    """A full-length run: its parameters by name, and its loss (inf for one that failed, None for one under way)."""
 
     params: Mapping[str, Any]
-    loss: float
+    loss: float | None
 
 
 def default_refine_sampler(seed: int | None) -> BaseSampler:
@@ -50,7 +53,9 @@ def default_refine_sampler(seed: int | None) -> BaseSampler:
         import scipy  # noqa: F401
         import torch  # noqa: F401
     except Exception:
-        return TPESampler(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(seed=seed, constant_liar=True)
     return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
 
 
@@ -65,6 +70,8 @@ def refine(
     coupled: float | None,
 ) -> dict[str, Any]:
     """Return the model's next full-length parameters for a study, {} while there is nothing to model.
+
+    What runs now is known to the model by its parameters, so that several workers do not ask for the same point.
 
     Args:
         sampler: What models the shadow study.
@@ -81,9 +88,12 @@ def refine(
     finished = [trial for trial in trials if trial.number in losses]
     shared = {name: d for name, d in space.items() if name != epochs and not d.single()}
     common = {name: d for name, d in shared.items() if all(name in trial.params for trial in finished)}
-    if not common or not finished:
+    under_way = {run.number for run in runs if run.state == "running"}
+    pending = [{**suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
+    if not common or not (finished or pending):
         return {}
     points = [Point(trial.params, losses[trial.number]) for trial in finished]
+    points += [Point(params, None) for params in pending]
     return suggest(sampler, points, common, roles, box, coupled=coupled)
 
 
@@ -100,24 +110,37 @@ def suggest(
 
     Args:
         sampler: What models the shadow study.
-        points: Finished full-length runs.
+        points: Full-length runs, finished or under way.
         space: Distributions to search, by name.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
     """
-    if len(points) > MOST_POINTS:
-        latest, earlier = points[-MOST_POINTS // 2 :], points[: -MOST_POINTS // 2]
-        points = [*sorted(earlier, key=lambda point: point.loss)[: MOST_POINTS // 2], *latest]
+    pending = [point for point in points if point.loss is None]
+    finished = [(point.params, point.loss) for point in points if point.loss is not None]
+    if len(finished) > MOST_POINTS:
+        latest, earlier = finished[-MOST_POINTS // 2 :], finished[: -MOST_POINTS // 2]
+        finished = [*sorted(earlier, key=lambda one: one[1])[: MOST_POINTS // 2], *latest]
     coordinates = _Coordinates(space, roles, box, coupled)
-    losses = _tame([point.loss for point in points])
+    losses = _tame([loss for _, loss in finished])
     with _quiet_storage():
         shadow = optuna.create_study(sampler=sampler)
-    for point, loss in zip(points, losses, strict=True):
-        encoded = coordinates.encode(point.params)
+    for (params, _), loss in zip(finished, losses, strict=True):
+        encoded = coordinates.encode(params)
         if encoded is not None:
             shadow.add_trial(optuna.create_trial(params=encoded, distributions=coordinates.space, value=loss))
+    for point in pending:
+        encoded = coordinates.encode(point.params)
+        if encoded is not None:
+            running = TrialState.RUNNING
+            shadow.add_trial(optuna.create_trial(state=running, params=encoded, distributions=coordinates.space))
     return coordinates.decode(shadow.ask(coordinates.space).params)
+
+
+def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return the point that a trial has been given by the model, also before its objective asks for it."""
+    claim = read_claim(trial)
+    return {} if claim is None else claim.get("suggested", {})
 
 
 class _Coordinates:

@@ -9,10 +9,12 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 
 from optuna_discipline import refinement
 from optuna_discipline.parameters import allows
 from optuna_discipline.rules.space import Role
+from optuna_discipline.trial_record import CLAIM_KEY
 
 SPACE: dict[str, Any] = {
     "momentum": FloatDistribution(0.8, 0.99),
@@ -131,3 +133,29 @@ def test_tpe_takes_over_and_stays_in_the_box(missing: str, monkeypatch: pytest.M
     assert all(allows(SPACE[name], value) for name, value in params.items())
     assert 0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001
     assert params["batch_size"] in (16, 64, 256)
+
+
+def test_points_under_way_are_kept_clear_of() -> None:
+    pytest.importorskip("torch")
+    points = [refinement.Point({"lr": 10.0 ** -(0.5 * i)}, abs(0.5 * i - 1.7)) for i in range(1, 8)]
+    space: dict[str, Any] = {"lr": SPACE["lr"]}
+
+    def ask(seed: int, pending: list[float]) -> float:
+        sampler = refinement.default_refine_sampler(seed)
+        known = [*points, *(refinement.Point({"lr": lr}, None) for lr in pending)]
+        return float(refinement.suggest(sampler, known, space, {"lr": "lr"}, {}, coupled=None)["lr"])
+
+    alone = [ask(seed, []) for seed in range(3)]
+    assert max(alone) < 1.3 * min(alone)  # asked at the same moment, workers would meet
+    together: list[float] = []
+    for seed in range(3):
+        together.append(ask(seed, together))
+    together.sort()
+    assert together[1] > 1.3 * together[0] or together[2] > 1.3 * together[1]
+
+
+def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks_for_it() -> None:
+    claim = {"stage": "refine", "slot": "model", "suggested": {"lr": 0.1}}
+    trial = optuna.create_trial(state=TrialState.RUNNING, system_attrs={CLAIM_KEY: claim})
+    assert refinement.suggested_to(trial) == {"lr": 0.1}
+    assert refinement.suggested_to(optuna.create_trial(state=TrialState.RUNNING)) == {}

@@ -91,7 +91,12 @@ class Search:
     def model(self) -> Proposal:
         """Return the model-based refinement around the best full-length run."""
         best = self._best_full()
-        around = best.params if best is not None else self.incumbent.values
+        around: Mapping[Role, float] = best.params if best is not None else self.incumbent.values
+        if not around:
+            around = {
+                role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
+                for role, b in self.space.items()
+            }
         box: dict[Role, tuple[float, float]] = {}
         sizes: dict[Role, tuple[float, float]] = {"lr": LR_BOX, "weight_decay": WEIGHT_DECAY_BOX}
         for role, (low, high) in sizes.items():
@@ -126,7 +131,7 @@ class Search:
         if not todo and (points or any(is_running(runs) for runs in slots.values())):
             todo = [x for x in outer_points(axis, results, 3) if not is_running(slots.get(x, []))]
             if not todo:
-                return [self._repeat(level)]
+                return [self._meanwhile("lr")]
         if todo:
             return [self._lr_proposal(x, rank, results) for x in todo]
         self._settle_lr(slots, results, axis)
@@ -182,11 +187,12 @@ class Search:
         self.noise = SMALLEST_NOISE * abs(self.incumbent.loss)
         if self.level >= 1:
             return []
-        runs = [run for run in self.slots.replicates() if math.isfinite(run.score)]
+        same = [run for run in self.slots.replicates() if without_epochs(run) == self.incumbent.values]
+        runs = [run for run in same if math.isfinite(run.score)]
         if not runs and self.slots.is_open("replicate:1"):
             return [self._repeat(self.level)]
         if not runs and is_running(self.slots.of("replicate:1")):
-            return [self._repeat(self.level)]
+            return [self._meanwhile("replicate")]
         losses = [self.incumbent.loss, *(run.score for run in runs)]
         self.noise = max(self.noise, max(losses) - min(losses)) if len(losses) > 1 else self.noise
         self.incumbent = replace(self.incumbent, loss=sum(losses) / len(losses))
@@ -210,7 +216,7 @@ class Search:
         if todo:
             return [self._comparison(role, x, default) for x in todo]
         if points or any(is_running(runs) for runs in slots.values()):
-            return [self._repeat(self.level)]
+            return [self._meanwhile(role)]
         if role == "batch_size":
             results = self._in_equal_time(slots, results, default)
         best = best_point(axis, results, noise=self.noise)
@@ -323,6 +329,11 @@ class Search:
         slot = f"replicate:{len({run.slot for run in self.slots.replicates() if run.state != 'failed'}) + 1}"
         reason = "the best configuration once more, to measure the noise"
         return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
+
+    def _meanwhile(self, stage: Stage) -> Proposal:
+        """Return what a worker does while others finish a stage: never a stage that builds on it."""
+        reason = f"model-based search while others finish the stage {stage}"
+        return replace(self.model(), reason=reason)
 
     def _same_as_confirmed(self) -> bool:
         return any(values == self.incumbent.values for values, _ in self.confirmed)

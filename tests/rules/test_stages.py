@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from optuna_discipline import Recipe
@@ -44,6 +46,8 @@ def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_block
     assert _next(runs)[0] == "confirm:1"
     runs.append(Run(4, "running", {}, slot="confirm:1"))
     assert _next(runs)[0] == "replicate:1"
+    runs.append(Run(5, "running", {}, slot="replicate:1"))
+    assert _next(runs)[0] == "model"
 
 
 def test_momentum_is_compared_at_one_effective_rate_unless_it_cycles() -> None:
@@ -86,16 +90,49 @@ def test_the_models_box_lies_around_the_best_full_run() -> None:
     assert proposal.like == 0
 
 
-def test_idle_workers_repeat_the_best_while_the_ladder_is_undecided() -> None:
+def test_idle_workers_search_by_the_model_while_the_ladder_is_undecided() -> None:
     runs = [Run(0, "complete", START, 0.5, "lr0:1")]
     seen = ["lr0:1"]
     for number in range(1, 9):
         slot, _ = _next(runs)
-        assert slot not in seen
-        assert slot.startswith(("lr0:", "replicate:"))
+        assert slot == "model" or slot not in seen
+        assert slot == "model" or slot.startswith("lr0:")
         seen.append(slot)
         runs.append(Run(number, "running", {}, slot=slot))
-    assert seen[-1].startswith("replicate:")
+    assert seen[-1] == "model"
+
+
+def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> None:
+    recipe = Recipe(stages=("lr", "momentum", "weight_decay"))
+    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
+    runs += [Run(4, "running", {}, slot="momentum:0.99"), Run(5, "running", {}, slot="momentum:0.9")]
+    proposal = next_params(recipe, runs, space=SPACE)
+    assert (proposal.stage, proposal.slot) == ("refine", "model")
+    assert proposal.reason == "model-based search while others finish the stage momentum"
+    assert proposal.like == 0
+
+
+def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None:
+    runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 3, 0.3333))]
+    runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((9, 0.1111, 27, 0.03704))]
+    proposal = next_params(Recipe(), runs, space=SPACE)
+    assert proposal.slot == "model"
+    low, high = proposal.box["lr"]
+    assert low < 0.1 < high
+
+
+def test_a_replicate_of_another_configuration_says_nothing_about_the_noise() -> None:
+    recipe = Recipe(short=0.25, stages=("lr", "replicate", "momentum"))
+    elsewhere = Run(4, "complete", {**START, "lr": 0.3}, 5.0, "replicate:1")
+    assert _search_noise([*_lr_stage(), elsewhere], recipe) < 0.01
+    assert _search_noise([*_lr_stage(), replace(elsewhere, params=START)], recipe) == pytest.approx(4.5)
+
+
+def _search_noise(runs: list[Run], recipe: Recipe) -> float:
+    search = Search(recipe, runs, SPACE, None)
+    for index, stage in enumerate(recipe.stages):
+        search.plan(stage, index)
+    return search.noise
 
 
 def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
