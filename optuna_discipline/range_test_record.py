@@ -1,10 +1,15 @@
-"""A range test as a study keeps it: one user attribute, or several where one could not hold it."""
+"""A range test as a study keeps it: a system attribute of trial 0, or several where one could not hold it.
+
+optuna-dashboard shows a study's user attributes whole, hundreds of numbers too, and loses its system attributes when it
+renames the study. What a trial keeps as system attributes it neither shows nor loses.
+"""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from optuna.storages import BaseStorage
+from optuna.study import Study
 
 RANGE_TEST_KEY = "discipline:range_test"
 PARTS = "parts"
@@ -12,19 +17,22 @@ PARTS = "parts"
 MAX_WHOLE, MAX_PART = 60_000, 30_000
 
 
-def write_range_test(storage: BaseStorage, study_id: int, encoded: Mapping[str, Any]) -> None:
-    """Write what `RangeTest.to_dict` returned; its parts first, so that who finds the head finds all of it."""
+def write_range_test(storage: BaseStorage, trial_id: int, encoded: Mapping[str, Any]) -> None:
+    """Write what `RangeTest.to_dict` returned on trial 0, which must be running.
+
+    Its parts come first, so that who finds the head finds all of it.
+    """
     text = json.dumps(dict(encoded))
     if len(text) <= MAX_WHOLE:
-        storage.set_study_user_attr(study_id, RANGE_TEST_KEY, json.loads(text))
+        storage.set_trial_system_attr(trial_id, RANGE_TEST_KEY, json.loads(text))
         return
     parts = [text[start : start + MAX_PART] for start in range(0, len(text), MAX_PART)]
     for index, part in enumerate(parts):
-        storage.set_study_user_attr(study_id, f"{RANGE_TEST_KEY}:{index}", part)
-    storage.set_study_user_attr(study_id, RANGE_TEST_KEY, {PARTS: len(parts)})
+        storage.set_trial_system_attr(trial_id, f"{RANGE_TEST_KEY}:{index}", part)
+    storage.set_trial_system_attr(trial_id, RANGE_TEST_KEY, {PARTS: len(parts)})
 
 
-def read_range_test(user_attrs: Mapping[str, Any]) -> Any:
+def read_range_test(study: Study) -> Any:
     """Return what a study keeps for `RangeTest.from_dict`, None without a range test.
 
     Raises:
@@ -32,7 +40,9 @@ def read_range_test(user_attrs: Mapping[str, Any]) -> Any:
         TypeError: If a part is no text.
         ValueError: If the parts do not join.
     """
-    stored = user_attrs.get(RANGE_TEST_KEY)
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    attributes = trials[0].system_attrs if trials else {}
+    stored = attributes.get(RANGE_TEST_KEY)
     if not isinstance(stored, dict) or PARTS not in stored:
         return stored
-    return json.loads("".join(user_attrs[f"{RANGE_TEST_KEY}:{index}"] for index in range(stored[PARTS])))
+    return json.loads("".join(attributes[f"{RANGE_TEST_KEY}:{index}"] for index in range(stored[PARTS])))

@@ -130,7 +130,7 @@ class DisciplinedSampler(BaseSampler):
                 study_record.keep_settings(study, {"recipe": dataclasses.asdict(self._recipe), "roles": self._roles})
                 self._known_studies.add(study.study_name)
             if trial.number == 0 and self._range_test is not None:
-                study_record.keep_range_test(study, self._range_test)
+                study_record.keep_range_test(study, trial, self._range_test)
             if self._reader.has_roles(read_trials(study)):
                 self._decide(study, trial)
         except BaseException:

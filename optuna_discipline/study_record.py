@@ -1,4 +1,4 @@
-"""What a study remembers beside its trials, in its user attributes: the range test and the sampler's settings."""
+"""What a study remembers beside its trials: the range test, and in its user attributes the sampler's settings."""
 
 import json
 import warnings
@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline.range_test_record import read_range_test
@@ -19,9 +20,9 @@ from optuna_discipline.rules.range_test import RangeTest
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
-def keep_range_test(study: Study, range_test: RangeTest | Callable[[], RangeTest]) -> None:
-    """Run the range test, if the study has none, and keep it; a failing one is reported and done without."""
-    if trial_record.RANGE_TEST_KEY in _attributes(study):
+def keep_range_test(study: Study, trial: FrozenTrial, range_test: RangeTest | Callable[[], RangeTest]) -> None:
+    """Run the range test and keep it on trial 0, if it has none; a failing one is reported and done without."""
+    if trial_record.RANGE_TEST_KEY in trial.system_attrs:
         return
     try:
         test = range_test() if callable(range_test) else range_test
@@ -29,14 +30,14 @@ def keep_range_test(study: Study, range_test: RangeTest | Callable[[], RangeTest
     except Exception as error:
         warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
         return
-    write_range_test(study._storage, study._study_id, encoded)
+    write_range_test(study._storage, trial._trial_id, encoded)
     _logger.info(f"LR range test: {test.reason}")
 
 
 def read_choice(study: Study) -> LrChoice | None:
     """Return what the study's range test says, None if there was none; a damaged one is reported and left out."""
     try:
-        stored = read_range_test(_attributes(study))
+        stored = read_range_test(study)
         return None if stored is None else choose_max_lr(RangeTest.from_dict(stored))
     except (KeyError, TypeError, ValueError) as error:
         warnings.warn(f"The study's range test is damaged and is left out: {error!r}", stacklevel=2)

@@ -200,7 +200,7 @@ def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
 def cost_of_range_test(study: Study) -> float:
     """Return what the study's range test has cost in full trainings; 0 where it does not say, or there was none."""
     try:
-        test = read_range_test(study.user_attrs)
+        test = read_range_test(study)
         return float(len(test["lrs"]) / test["planned_steps"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):  # there was none, it does not say, it is damaged
         return 0.0

@@ -6,7 +6,6 @@ import optuna
 import pytest
 
 from optuna_discipline import RangeTest
-from optuna_discipline import range_test_record
 from optuna_discipline.range_test_record import MAX_PART
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.range_test_record import read_range_test
@@ -27,10 +26,11 @@ def range_test(n_steps: int) -> RangeTest:
 def test_a_range_test_of_any_length_comes_back_exactly_and_fits_mysql(n_steps: int, in_parts: bool) -> None:
     study = optuna.create_study()
     test = range_test(n_steps)
-    write_range_test(study._storage, study._study_id, test.to_dict())
-    assert RangeTest.from_dict(read_range_test(study.user_attrs)) == test
-    assert ("parts" in study.user_attrs[RANGE_TEST_KEY]) == in_parts
-    for value in study.user_attrs.values():
+    write_range_test(study._storage, study.ask()._trial_id, test.to_dict())
+    assert RangeTest.from_dict(read_range_test(study)) == test
+    kept = study.trials[0].system_attrs
+    assert ("parts" in kept[RANGE_TEST_KEY]) == in_parts
+    for value in kept.values():
         assert len(json.dumps(value)) <= MYSQL_BYTES
 
 
@@ -39,7 +39,20 @@ def test_a_part_of_nothing_but_quotes_fits_mysql_too() -> None:
 
 
 def test_no_range_test_is_none() -> None:
-    assert read_range_test({}) is None
+    study = optuna.create_study()
+    assert read_range_test(study) is None
+    study.ask()
+    assert read_range_test(study) is None
+
+
+def test_a_study_that_the_dashboard_renamed_has_its_range_test_still_and_shows_no_numbers() -> None:
+    study, renamed = optuna.create_study(), optuna.create_study()
+    test = range_test(1_000)
+    write_range_test(study._storage, study.ask()._trial_id, test.to_dict())
+    study.tell(0, 1.0)
+    renamed.add_trials(study.get_trials(deepcopy=False))  # all that optuna-dashboard does, beside user attributes
+    assert RangeTest.from_dict(read_range_test(renamed)) == test
+    assert study.user_attrs == {}
 
 
 @pytest.mark.parametrize(
@@ -53,5 +66,7 @@ def test_no_range_test_is_none() -> None:
     ],
 )
 def test_damaged_parts_raise_what_readers_take_for_damage(attributes: dict[str, object], error: type) -> None:
+    study = optuna.create_study()
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs=attributes))
     with pytest.raises(error, match=r"range_test|str instance|Expecting|integer"):
-        range_test_record.read_range_test(attributes)
+        read_range_test(study)

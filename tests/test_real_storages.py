@@ -203,7 +203,7 @@ def test_every_storage_gives_the_study_that_memory_gives_and_runs_no_candidate_t
         publish(study)
         read = optuna.load_study(study_name="s", storage=connect())
         assert tell(read) == expected
-        assert "parts" in read.user_attrs[RANGE_TEST_KEY]
+        assert "parts" in read.trials[0].system_attrs[RANGE_TEST_KEY]
         assert any(key.startswith("dashboard:note_str") for key in read._storage.get_study_system_attrs(read._study_id))
         met = meet(connect)
     assert [trial.number for trial in met] == list(range(4))

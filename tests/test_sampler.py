@@ -287,7 +287,7 @@ def test_a_range_test_runs_once_and_is_kept_on_the_study() -> None:
     study = _study(DisciplinedSampler(range_test=run, seed=0))
     study.optimize(_objective, n_trials=3)
     assert calls == [1]
-    assert RangeTest.from_dict(study.user_attrs[RANGE_TEST_KEY]) == _range_test()
+    assert RangeTest.from_dict(study.trials[0].system_attrs[RANGE_TEST_KEY]) == _range_test()
     assert study.trials[0].params["lr"] == pytest.approx(_range_test().max_lr)
 
 

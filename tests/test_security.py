@@ -49,7 +49,6 @@ def evil_study(storage: str | None = None, lr: Any = 0.1) -> optuna.Study:
         "stop_reason": EVIL,
         "settings": {"optimizer": EVIL},
     }
-    study.set_user_attr(RANGE_TEST_KEY, test)
     study.set_user_attr(SETTINGS_KEY, {"recipe": EVIL, "roles": {EVIL: "weight_decay", "a": EVIL}})
     for number in range(3):
         study.add_trial(
@@ -68,6 +67,7 @@ def evil_study(storage: str | None = None, lr: Any = 0.1) -> optuna.Study:
                 system_attrs={
                     CLAIM_KEY: {"stage": EVIL, "slot": EVIL, "number": number, "reason": EVIL, "like": EVIL},
                     RUN_KEY: {"n_epochs": 4, "metric": EVIL, "n_classes": 10},
+                    RANGE_TEST_KEY: test,
                     **{f"{ROW_PREFIX}{epoch}": [*curve[:-1], number] for epoch in range(4)},
                 },
                 intermediate_values=dict.fromkeys(range(4), 0.5),
@@ -220,9 +220,8 @@ TEST = {"lrs": [0.1] * 40, "train_loss": [1.0] * 40, "stop_reason": "", "setting
 @pytest.mark.filterwarnings("ignore:The study:UserWarning")
 def test_records_of_any_shape_are_read_as_damaged(damage: object) -> None:
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0), pruner=DisciplinedPruner())
-    study.set_user_attr(RANGE_TEST_KEY, damage)
     study.set_user_attr(SETTINGS_KEY, damage)
-    attributes = dict.fromkeys((CLAIM_KEY, RUN_KEY, f"{ROW_PREFIX}0", f"{ROW_PREFIX}x"), damage)
+    attributes = dict.fromkeys((CLAIM_KEY, RUN_KEY, RANGE_TEST_KEY, f"{ROW_PREFIX}0", f"{ROW_PREFIX}x"), damage)
     study.add_trial(
         create_trial(
             value=0.5,

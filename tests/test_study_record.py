@@ -18,8 +18,9 @@ TEST = RangeTest(LRS, np.linspace(2.3, 0.1, 40), None, "end of range", initial_l
 def test_a_range_test_is_kept_once_and_read_back_as_a_choice() -> None:
     study = optuna.create_study()
     assert study_record.read_choice(study) is None
-    study_record.keep_range_test(study, TEST)
-    study_record.keep_range_test(study, lambda: pytest.fail("it has one already"))
+    study.ask()
+    study_record.keep_range_test(study, study.trials[0], TEST)
+    study_record.keep_range_test(study, study.trials[0], lambda: pytest.fail("it has one already"))
     choice = study_record.read_choice(study)
     assert choice is not None
     assert choice.max_lr == TEST.max_lr
@@ -28,7 +29,7 @@ def test_a_range_test_is_kept_once_and_read_back_as_a_choice() -> None:
 @pytest.mark.parametrize("damaged", [{}, {"lrs": "x"}, {"lrs": [1], "train_loss": [], "stop_reason": ""}, 3, "text"])
 def test_a_damaged_range_test_is_reported_and_left_out(damaged: object) -> None:
     study = optuna.create_study()
-    study.set_user_attr(RANGE_TEST_KEY, damaged)
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs={RANGE_TEST_KEY: damaged}))
     with pytest.warns(UserWarning, match="range test is damaged and is left out"):
         assert study_record.read_choice(study) is None
 

@@ -95,8 +95,11 @@ def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
     _run(study, 8, 0.4)
     _run(study, 8, 0.4, done=4)
     assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1 + 0.5)
-    study.set_user_attr(trial_record.RANGE_TEST_KEY, {"lrs": [0.1] * 50, "planned_steps": 100})
-    assert cost_in_full_trainings(study) == pytest.approx(2.25)
+    tested = optuna.create_study()
+    kept = {trial_record.RANGE_TEST_KEY: {"lrs": [0.1] * 50, "planned_steps": 100}}
+    tested.add_trial(optuna.create_trial(state=TrialState.FAIL, system_attrs=kept))
+    tested.add_trials(study.get_trials())
+    assert cost_in_full_trainings(tested) == pytest.approx(2.25)
 
 
 @pytest.mark.parametrize("value", [None, 0.5, math.inf, -math.inf])

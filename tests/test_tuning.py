@@ -48,7 +48,7 @@ def _tune(**settings: Any) -> optuna.Study:
 def test_a_tuned_network_learns_and_every_epoch_is_kept() -> None:
     study = _tune(n_trials=8)
     assert study.best_value < 0.5 < math.log(2)
-    assert RANGE_TEST_KEY in study.user_attrs
+    assert RANGE_TEST_KEY in study.trials[0].system_attrs
     for trial in study.trials:
         curve = read_curve(trial)
         assert curve is not None
@@ -95,7 +95,7 @@ def test_a_model_may_suggest_its_own_parameters() -> None:
 
     study = _tune(build_model=build, recipe=SHORT)
     assert {t.params["width"] for t in study.trials} == {11}
-    assert RANGE_TEST_KEY not in study.user_attrs
+    assert RANGE_TEST_KEY not in study.trials[0].system_attrs
 
 
 def test_a_regression_takes_the_squared_error() -> None:

@@ -47,7 +47,7 @@ def plot_range_test(source: RangeTest | Study) -> Any:
 def read(study: Study) -> RangeTest | None:
     """Return the range test of a study; None if there was none, or if what is stored is damaged."""
     try:
-        stored = read_range_test(study.user_attrs)
+        stored = read_range_test(study)
         return None if stored is None else RangeTest.from_dict(stored)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

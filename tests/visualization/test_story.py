@@ -27,7 +27,7 @@ def test_a_study_of_short_cycles_only_does_not_speak_of_a_full_training() -> Non
 
 def test_a_damaged_range_test_is_left_out() -> None:
     study = optuna.create_study()
-    study.set_user_attr(trial_record.RANGE_TEST_KEY, {"lrs": "nonsense"})
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs={trial_record.RANGE_TEST_KEY: {"lrs": "nonsense"}}))
     assert story.collect(study).range_test is None
 
 
