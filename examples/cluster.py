@@ -1,0 +1,86 @@
+"""Many workers, one study: a worker is this command, and Ray or SLURM keeps as many of them running as you like.
+
+    python examples/cluster.py --storage URL --trials 60 --objective my_module:objective      one worker, here
+    python examples/cluster.py ... --ray 8 --gpus 0.5 --address auto            eight on a Ray cluster, two to a GPU
+    STORAGE=URL OBJECTIVE=my_module:objective sbatch examples/slurm.sh          eight on SLURM
+
+The storage is all that workers share: kill any, start more, come back next week. It has to be a database that every
+machine reaches (postgresql+psycopg://user@host/name); SQLite is for one machine. The objective is named, not sent, so
+its module must be importable on every machine.
+"""
+
+import argparse
+import importlib
+import os
+from collections.abc import Callable
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplinedSampler
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def work(url: str, study_name: str, n_trials: int, objective: str, heartbeat: int = 60) -> None:
+    """Run trials until the study has enough; each worker may run one more that it had begun.
+
+    The trial of a killed worker is failed after three heartbeats, and its candidate is free for the others.
+    """
+    storage = RDBStorage(url, heartbeat_interval=heartbeat, grace_period=3 * heartbeat)
+    study = optuna.create_study(
+        study_name=study_name,
+        storage=storage,
+        load_if_exists=True,
+        sampler=DisciplinedSampler(),
+        pruner=DisciplinedPruner(),
+    )
+    if len(study.get_trials(deepcopy=False, states=DONE)) < n_trials:
+        study.optimize(load(objective), callbacks=[MaxTrialsCallback(n_trials, states=DONE)])
+
+
+def work_on_ray(n_workers: int, gpus: float, address: str | None, *arguments: object) -> None:
+    """Start workers as Ray tasks and wait for them; Ray starts lost ones again, on another machine if need be."""
+    import ray
+
+    ray.init(address=address)
+    # max_retries=-1: without end. A share of a GPU sets CUDA_VISIBLE_DEVICES; memory is for the objective to share.
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=-1)(work)
+    ray.get([task.remote(*arguments) for _ in range(n_workers)])
+    ray.shutdown()
+
+
+def load(name: str) -> Callable[[optuna.Trial], float]:
+    """Return the function that `module:function` names."""
+    module, _, function = name.partition(":")
+    found: Callable[[optuna.Trial], float] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def main() -> None:
+    """Read the command line and work."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--storage", required=True, help="URL of a database that every worker reaches")
+    parser.add_argument("--study-name", default="discipline")
+    parser.add_argument("--trials", type=int, required=True, help="finished trials of the whole study")
+    parser.add_argument("--objective", required=True, metavar="MODULE:FUNCTION")
+    parser.add_argument("--heartbeat", type=int, default=60, help="seconds (default 60)")
+    parser.add_argument("--ray", type=int, default=0, metavar="N", help="workers as Ray tasks")
+    parser.add_argument("--gpus", type=float, default=0.0, help="GPUs a Ray worker, such as 0.5")
+    parser.add_argument("--address", help="of a running Ray cluster, or auto; without it Ray starts on this machine")
+    given = parser.parse_args()
+    # One machine creates the tables before many ask for them at once.
+    RDBStorage(given.storage).remove_session()
+    arguments = (given.storage, given.study_name, given.trials, given.objective, given.heartbeat)
+    if given.ray:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        work_on_ray(given.ray, given.gpus, given.address, *arguments)
+    else:
+        work(*arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The example for clusters: one worker killed under Ray, a SLURM task without SLURM."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+ROOT = Path(__file__).parent.parent
+OBJECTIVE = """
+import os
+
+import signal
+import time
+
+
+def objective(trial):
+    trial.set_user_attr("pid", os.getpid())
+    lr = trial.suggest_float("lr", 1e-3, 1, log=True)
+    if trial.number == 1 and os.environ.get("DIES"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)
+    return abs(lr - 0.1)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "mine.py").write_text(OBJECTIVE, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    programs = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PYTHONPATH": path, "PATH": programs}
+
+
+def test_ray_starts_a_killed_worker_again_and_the_study_is_finished(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    pytest.importorskip("ray", reason="pip install ray")
+    url = f"sqlite:///{tmp_path}/study.db"
+    command = [sys.executable, ROOT / "examples" / "cluster.py", "--storage", url, "--trials", "6", "--heartbeat", "1"]
+    done = subprocess.run(
+        [*command, "--objective", "mine:objective", "--ray", "2"],
+        env={**environment, "DIES": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    study = optuna.load_study(study_name=None, storage=url)
+    states = [trial.state for trial in study.trials]
+    assert 6 <= states.count(TrialState.COMPLETE) <= 7
+    assert states[1] in (TrialState.FAIL, TrialState.RUNNING)  # failed by the others' heartbeats, if there was time
+    assert len({trial.user_attrs["pid"] for trial in study.trials}) == 3
+    assert study.trials[0].user_attrs["stage"] == "lr"
+    study._storage.remove_session()
+
+
+def test_a_task_of_slurm_is_a_worker(tmp_path: Path, environment: dict[str, str]) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")
+    srun.chmod(0o755)
+    url = f"sqlite:///{tmp_path}/study.db"
+    asked = {"STORAGE": url, "TRIALS": "2", "OBJECTIVE": "mine:objective", "STUDY": "mine"}
+    for _ in range(2):  # a requeued task finds that nothing is left to do
+        subprocess.run([ROOT / "examples" / "slurm.sh"], env={**environment, **asked}, cwd=ROOT, check=True, timeout=60)
+    study = optuna.load_study(study_name="mine", storage=url)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+    study._storage.remove_session()
+    without = subprocess.run(
+        [ROOT / "examples" / "slurm.sh"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert without.returncode != 0
+    assert "a database that every node reaches" in without.stderr
