@@ -45,6 +45,8 @@ from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_diagnosis import diagnose_study
 
 if TYPE_CHECKING:
+    from optuna_discipline.training.batch_size import largest_batch_size
+    from optuna_discipline.training.batch_size import samples_per_second
     from optuna_discipline.training.find_lr import find_lr
     from optuna_discipline.training.loop import train_epochs
     from optuna_discipline.training.lr_range_test import lr_range_test
@@ -61,6 +63,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "find_lr": "training.find_lr",
+    "largest_batch_size": "training.batch_size",
     "lr_range_test": "training.lr_range_test",
     "plot_cost": "visualization.cost",
     "plot_loss_curve": "visualization.loss_curve",
@@ -68,6 +71,7 @@ _LAZY = {
     "plot_recipe": "visualization.recipe",
     "plot_schedule": "visualization.schedule",
     "publish": "visualization.dashboard",
+    "samples_per_second": "training.batch_size",
     "train_epochs": "training.loop",
     "tune": "tuning",
     "write_report": "visualization.report",
@@ -104,6 +108,7 @@ __all__ = [
     "diagnose_study",
     "epochs_at_equal_time",
     "find_lr",
+    "largest_batch_size",
     "lr_range_test",
     "momentum_candidates",
     "next_params",
@@ -115,6 +120,7 @@ __all__ = [
     "publish",
     "rank_by_range_test",
     "report_epoch",
+    "samples_per_second",
     "should_stop",
     "suggest_hyperparams",
     "train_epochs",

@@ -1,0 +1,323 @@
+"""Batch sizes (Smith 2018, section 4.1): the largest that fits the device, and how fast each one is."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_number
+from optuna_discipline.training.memory import free_memory
+from optuna_discipline.training.memory import try_here
+from optuna_discipline.training.memory import try_in_child
+from optuna_discipline.training.optimizers import OptimizerKind
+from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import trainable_parameters
+from optuna_discipline.training.snapshot import preserved
+from optuna_discipline.training.step import LossFn
+from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import to_device
+from optuna_discipline.training.update import Amp
+from optuna_discipline.training.update import Updater
+from optuna_discipline.training.update import resolve_device
+
+_UPDATES = 2  # the first makes the optimizer's buffers, the second peaks
+
+
+def largest_batch_size(
+    model: nn.Module,
+    sample: Any,
+    loss_fn: LossFn | None = None,
+    *,
+    low: int = 2,
+    high: int = 65_536,
+    tolerance: float = 0.05,
+    memory_limit: int | None = None,
+    optimizer: OptimizerKind = "sgd",
+    amp: Amp = None,
+    channels_last: bool = False,
+    step: Step | None = None,
+    device: torch.device | str | None = None,
+) -> int:
+    """Return the largest batch size with which a training step fits into the device's memory.
+
+    The paper takes the largest one that fits, because a 1cycle of a large learning rate regularises enough already
+    (section 4.1); whether it is the best at equal time is another question, see `samples_per_second`. Sizes are
+    doubled until one fails and then bisected; each is tried by two updates of an optimizer of its own. The model, a
+    given optimizer, all buffers, modes and random generators are left exactly as they are, and the memory is given
+    back.
+
+    On a CPU (Linux) every size is tried in a child process under a memory limit, so that neither an allocation that
+    fails nor the kernel can hurt this one. No other thread should train meanwhile, since a fork copies only the
+    calling one, and torch refuses to train in such a child after a training on a GPU. On a GPU the sizes are tried
+    here and the device's own out-of-memory error counts.
+
+    Args:
+        model: Any module, on the device or not.
+        sample: A batch of one sample or more, such as `next(iter(loader))`; its samples are repeated.
+        loss_fn: Called as `loss_fn(output, target)`; None squares the output, which has to be one tensor.
+        low: Size to start with; 2, because BatchNorm cannot train on one sample.
+        high: Largest size to try, at least `low`.
+        tolerance: The bisection ends when the next failing size is at most this share larger; 0 is exact.
+        memory_limit: Bytes that the training may take beyond what is in use now; None is nine tenths of what is free:
+            of the GPU, or the least of machine, control group and RLIMIT_AS. Watched on CPU and CUDA.
+        optimizer: What the training will use, see `build_optimizer`; its buffers count.
+        amp: "bf16" or "fp16" mixed precision.
+        channels_last: Whether the model and its images take torch's channels_last layout.
+        step: A hook that knows what a batch is, see `default_step`.
+        device: Where to train; None is where the model is. The model goes back to where it was.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the sample cannot be repeated.
+        DisciplineError: If not even `low` fits, nothing can be trained, or the CPU search runs on another system than
+            Linux.
+
+    >>> model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
+    >>> sample = (torch.randn(1, 64), torch.tensor([3]))
+    >>> largest_batch_size(model, sample, nn.CrossEntropyLoss(), high=64)
+    64
+    """
+    low = as_count("low", low)
+    high = as_count("high", high, low=low, cure="It is the largest size to try.")
+    tolerance = as_number("tolerance", tolerance)
+    if memory_limit is not None:
+        memory_limit = as_count("memory_limit", memory_limit, cure="It counts bytes.")
+    trial = _Trial.of(model, sample, loss_fn, optimizer, amp, channels_last, step, device)
+    _load_all_of_torch()
+    free = free_memory(trial.device) if memory_limit is None else memory_limit
+    if trial.device.type != "cpu":
+        found = search_largest(lambda size: trial.fits_here(size, free), low, high, tolerance)
+    elif sys.platform != "linux" or free is None:
+        raise DisciplineError(
+            f"The search for a batch size on a CPU needs Linux, which can limit a child's memory, not {sys.platform}."
+        )
+    else:
+        found = search_largest(lambda size: try_in_child(lambda: trial.run(size), free) == "fits", low, high, tolerance)
+    if found is None:
+        room = "" if free is None else f" into {free / 2**20:,.0f} MiB"
+        raise DisciplineError(f"Not even a batch of `low` = {low} fits{room}: make the model or `low` smaller.")
+    return found
+
+
+def samples_per_second(
+    model: nn.Module,
+    sample: Any,
+    batch_size: int,
+    loss_fn: LossFn | None = None,
+    *,
+    seconds: float = 0.5,
+    optimizer: OptimizerKind = "sgd",
+    amp: Amp = None,
+    channels_last: bool = False,
+    step: Step | None = None,
+    device: torch.device | str | None = None,
+) -> float:
+    """Return how many samples a training processes in a second at a batch size, data loading and evaluation left out.
+
+    Batch sizes are compared at equal time: `epochs_at_equal_time(epochs, 1 / fast, 1 / slow)` of two of these. The
+    model, a given optimizer, all buffers, modes and random generators are left exactly as they are.
+
+    Args:
+        model: Any module, on the device or not.
+        sample: A batch of one sample or more; its samples are repeated.
+        batch_size: Samples of a batch.
+        loss_fn: As in `largest_batch_size`.
+        seconds: How long to measure, after two updates to warm up; above 0. The median of at least three updates
+            counts.
+        optimizer: What the training will use, see `build_optimizer`.
+        amp: "bf16" or "fp16" mixed precision.
+        channels_last: Whether the model and its images take torch's channels_last layout.
+        step: A hook that knows what a batch is, see `default_step`.
+        device: Where to train; None is where the model is. The model goes back to where it was.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the sample cannot be repeated.
+        DisciplineError: If nothing can be trained.
+
+    >>> model = nn.Linear(64, 10)
+    >>> sample = (torch.randn(1, 64), torch.tensor([3]))
+    >>> samples_per_second(model, sample, 64, nn.CrossEntropyLoss(), seconds=0.01) > 0
+    True
+    """
+    batch_size = as_count("batch_size", batch_size)
+    seconds = as_number("seconds", seconds, low_open=True)
+    trial = _Trial.of(model, sample, loss_fn, optimizer, amp, channels_last, step, device)
+    durations: list[float] = []
+
+    def timed(update: Callable[[], object]) -> None:
+        for _ in range(_UPDATES):
+            update()
+        _wait(trial.device)
+        while len(durations) < 3 or sum(durations) < seconds:
+            start = time.perf_counter()
+            update()
+            _wait(trial.device)
+            durations.append(time.perf_counter() - start)
+
+    with trial.everything_kept():
+        trial.run(batch_size, timed)
+    return batch_size / sorted(durations)[len(durations) // 2]
+
+
+def search_largest(fits: Callable[[int], bool], low: int, high: int, tolerance: float) -> int | None:
+    """Return the largest size from `low` to `high` that fits, by doubling and then bisection; None if `low` does not.
+
+    >>> search_largest(lambda size: size <= 1000, low=2, high=65_536, tolerance=0)
+    1000
+    """
+    if not fits(low):
+        return None
+    good, bad = low, high + 1
+    while good < high and bad > high:
+        size = min(2 * good, high)
+        if fits(size):
+            good = size
+        else:
+            bad = size
+    while bad - good > max(1, math.floor(tolerance * good)):
+        middle = (good + bad) // 2
+        if fits(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A few updates of a model with batches of any size."""
+
+    model: nn.Module
+    sample: Any
+    loss_fn: LossFn
+    optimizer: OptimizerKind
+    amp: Amp
+    channels_last: bool
+    step: Step | None
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        sample: Any,
+        loss_fn: LossFn | None,
+        optimizer: OptimizerKind,
+        amp: Amp,
+        channels_last: bool,
+        step: Step | None,
+        device: torch.device | str | None,
+    ) -> "_Trial":
+        trainable_parameters(model)
+        if loss_fn is not None and not callable(loss_fn):
+            raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {loss_fn!r}.")
+        if not _tensors_of(sample):
+            raise ValueError(
+                "`sample` must be a batch of tensors such as `next(iter(loader))` or (x[:1], y[:1]), "
+                f"but got {type(sample).__name__} without a tensor."
+            )
+        repeat_samples(sample, 1)
+        target = resolve_device(model, device)
+        return cls(model, sample, loss_fn or _mean_square, optimizer, amp, channels_last, step, target)
+
+    def run(self, size: int, updates: Callable[[Callable[[], object]], None] | None = None) -> None:
+        """Make two updates with batches of `size`, or what `updates` makes of the update."""
+        self.model.to(self.device)
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if isinstance(self.loss_fn, nn.Module):
+            self.loss_fn.to(self.device)
+        if not self.model.training:
+            self.model.train()
+        built = build_optimizer(self.model, self.optimizer, lr=1e-6)
+        updater = Updater(
+            self.model,
+            self.loss_fn,
+            built,
+            self.device,
+            step=self.step,
+            amp=self.amp,
+            channels_last=self.channels_last,
+        )
+        batch = repeat_samples(to_device(self.sample, self.device), size)
+        if updates is not None:
+            updates(lambda: updater.update([batch]))
+            return
+        for _ in range(_UPDATES):
+            updater.update([batch])
+        _wait(self.device)
+
+    def fits_here(self, size: int, limit: int | None) -> bool:
+        """Tell whether `size` fits, tried in this process."""
+        with self.everything_kept():
+            return try_here(lambda: self.run(size), self.device, limit) == "fits"
+
+    def everything_kept(self) -> Any:
+        """Return the context that gives back model, optimizer, loss and random generators."""
+        given = self.optimizer if isinstance(self.optimizer, torch.optim.Optimizer) else None
+        return preserved(self.model, given, None, self.loss_fn, (), self.device)
+
+
+def repeat_samples(batch: Any, size: int) -> Any:
+    """Return a batch of `size` samples, those of `batch` in turn.
+
+    Raises:
+        ValueError: If a tensor has no dimension of samples, or none in it, or the tensors differ in it.
+
+    >>> repeat_samples((torch.tensor([1, 2]), torch.tensor([[3], [4]])), 3)[0].tolist()
+    [1, 2, 1]
+    """
+    lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in _tensors_of(batch)}
+    if len(lengths) > 1 or 0 in lengths:
+        shapes = [tuple(tensor.shape) for tensor in _tensors_of(batch)]
+        raise ValueError(
+            "`sample` must be a batch whose tensors all have the samples as their first dimension, "
+            f"but has shapes {shapes}: give a single sample one with x[None]."
+        )
+    return _take(batch, torch.arange(size) % max(lengths, default=1))
+
+
+def _take(batch: Any, index: torch.Tensor) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return batch[index.to(batch.device)]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_take(part, index) for part in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_take(part, index) for part in batch)
+    if isinstance(batch, Mapping):
+        return {key: _take(part, index) for key, part in batch.items()}
+    return batch
+
+
+def _tensors_of(batch: Any) -> list[torch.Tensor]:
+    if isinstance(batch, torch.Tensor):
+        return [batch]
+    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    return [tensor for part in parts for tensor in _tensors_of(part)]
+
+
+def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"`loss_fn` must be given where the model returns no tensor, but {type(output).__name__}.")
+    return output.float().square().mean()
+
+
+def _load_all_of_torch() -> None:
+    """Make torch import what it imports at an optimizer's first step: no child shall pay for it, nor count it."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    torch.optim.SGD([parameter], lr=0.0).step()
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,123 @@
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+
+from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training import memory
+from optuna_discipline.training.memory import free_memory
+from optuna_discipline.training.memory import is_out_of_memory
+from optuna_discipline.training.memory import try_here
+from optuna_discipline.training.memory import try_in_child
+
+CPU, MEGABYTE = torch.device("cpu"), 2**20
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits a child's memory as Linux does")
+
+
+class UnpicklableError(Exception):
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError("no")
+
+
+def fail(error: BaseException) -> NoReturn:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            True,
+        ),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_only_a_lack_of_memory_counts_as_one(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+@linux
+def test_a_child_meets_its_limit_and_leaves_nothing_behind() -> None:
+    before, changed = memory.address_space_used(), [0]
+
+    def take(size: int) -> None:
+        changed[0] = size
+        torch.ones(size)
+
+    assert try_in_child(lambda: take(2 * MEGABYTE), limit=64 * MEGABYTE) == "fits"
+    assert try_in_child(lambda: take(64 * MEGABYTE), limit=64 * MEGABYTE) == "out of memory"
+    assert changed == [0]
+    assert memory.address_space_used() - before < 16 * MEGABYTE
+
+
+@linux
+@pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(134)])
+def test_a_child_that_is_ended_without_a_word_has_run_out_of_memory(end: Callable[[], None]) -> None:
+    assert try_in_child(end, limit=64 * MEGABYTE) == "out of memory"
+
+
+@linux
+def test_a_childs_error_comes_through() -> None:
+    with pytest.raises(ValueError, match="Expected more than 1 value"):
+        try_in_child(lambda: fail(ValueError("Expected more than 1 value")), limit=64 * MEGABYTE)
+    with pytest.raises(DisciplineError, match="A training step failed: UnpicklableError: a secret"):
+        try_in_child(lambda: fail(UnpicklableError("a secret")), limit=64 * MEGABYTE)
+
+
+@linux
+def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_PATIENCE_S", 0.2)
+    start = time.monotonic()
+    with pytest.raises(DisciplineError, match=r"did not end within 0\.2 s: lower `high`"):
+        try_in_child(lambda: time.sleep(60), limit=64 * MEGABYTE)
+    assert time.monotonic() - start < 20
+
+
+def test_here_only_a_lack_of_memory_is_an_outcome() -> None:
+    assert try_here(lambda: None, CPU, None) == "fits"
+    assert try_here(lambda: fail(torch.cuda.OutOfMemoryError("CUDA out of memory")), CPU, None) == "out of memory"
+    with pytest.raises(KeyError, match="input"):
+        try_here(lambda: fail(KeyError("input")), CPU, None)
+
+
+@linux
+def test_the_free_memory_of_a_cpu_is_known_and_of_other_devices_not() -> None:
+    free = free_memory(CPU)
+    assert free is not None
+    assert MEGABYTE < free < 2**50
+    assert free_memory(torch.device("meta")) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "folder", "limit", "used"),
+    [
+        ("0::/job", ".", "memory.max", "memory.current"),
+        ("4:memory:/job", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ("4:cpu,memory:/job", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+def test_control_groups_of_both_versions_and_those_above_are_read(
+    tmp_path: Path, entry: str, folder: str, limit: str, used: str
+) -> None:
+    group = tmp_path / "fs" / folder / "job"
+    group.mkdir(parents=True)
+    (tmp_path / "cgroup").write_text(f"9:pids:/\n{entry}\n")
+    (group / limit).write_text("max\n" if entry.startswith("0") else "1000\n")
+    (group / used).write_text("400\n")
+    (group.parent / limit).write_text("2000\n")
+    (group.parent / used).write_text("1900\n")
+    left = memory._groups_left(tmp_path / "cgroup", tmp_path / "fs")
+    assert left == ([100] if entry.startswith("0") else [600, 100])
+    assert memory._groups_left(tmp_path / "absent", tmp_path / "fs") == []
