@@ -1,6 +1,7 @@
 """What an objective calls: suggest the four numbers, report an epoch, be pruned in its own loop."""
 
 import math
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ class TrialReporter:
         self._trial = trial
         self._metric = metric
         self._limit = CLIP * math.log(n_classes) if n_classes is not None and metric != "val_accuracy" else None
-        _write_run(trial, n_epochs, metric, n_classes)
+        _once(trial, lambda live: _write_run(live, n_epochs, metric, n_classes))
 
     def report(self, log: EpochLog) -> None:
         """Write the epoch's row, report its metric, ask the pruner: two storage writes.
@@ -134,12 +135,15 @@ class TrialReporter:
             ValueError: If the log lacks the metric.
         """
         check_type("log", log, EpochLog)
+        _once(self._trial, lambda live: self._report(live, log))
+
+    def _report(self, trial: BaseTrial, log: EpochLog) -> None:
         value = getattr(log, self._metric)
         if value is None:
             raise ValueError(f"`log` must hold the reporter's metric {self._metric!r}, but it is None in {log!r}.")
         if self._limit is None and math.isfinite(value):
             self._limit = CLIP * abs(value)
-        _report(self._trial, log, value, limit=self._limit)
+        _report(trial, log, value, limit=self._limit)
 
 
 def report_epoch(
@@ -167,18 +171,31 @@ def report_epoch(
         optuna.TrialPruned: If the pruner says so.
         ValueError: If neither `val_loss` nor `value` is given, or `n_epochs` is no positive integer.
     """
-    reported = val_loss if value is None else value
     check_type("trial", trial, BaseTrial)
+    log = EpochLog(epoch, lr, train_loss, val_loss)
+    _once(trial, lambda live: _report_epoch(live, log, value, n_epochs))
+
+
+def _report_epoch(trial: BaseTrial, log: EpochLog, value: float | None, n_epochs: int | None) -> None:
+    reported = log.val_loss if value is None else value
     if value is not None and not is_number(value):
         raise ValueError(f"`value` must be a number or None, but got {value!r}.")
     if reported is None:
         raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
     if n_epochs is not None and not is_count(n_epochs):
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
-    log = EpochLog(epoch, lr, train_loss, val_loss)
-    if epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
+    if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
         _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
     _report(trial, log, float(reported))
+
+
+def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
+    """Call with the trial; with rank 0's, and there only, where several processes train it (`DistributedTrial`)."""
+    on_first_rank = getattr(trial, "on_first_rank", None)
+    if on_first_rank is None:
+        call(trial)
+    else:
+        on_first_rank(call)
 
 
 def _report(trial: BaseTrial, log: EpochLog, value: float, *, limit: float | None = None) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.ranks import over_ranks
+from optuna_discipline.training.ranks import without_ranks
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import count_correct
@@ -132,7 +134,7 @@ def _pass_over(
     for batch in batches:
         moved, size = to_device(batch, device, channels_last=channels_last), count_samples(batch)
         with torch.no_grad(), autocast(device, amp):
-            result = run_step(step, model, moved, loss_fn)
+            result = run_step(step, without_ranks(model), moved, loss_fn)
         loss_sum = loss_sum + widen(result.loss) * size
         n_samples += size
         right = count_correct(result) if countable else None
@@ -140,7 +142,8 @@ def _pass_over(
             raise ValueError("`accuracy=True` needs outputs of shape (n, classes) and integer targets (n,): pass None.")
         countable = countable and right is not None
         correct = correct if right is None else correct + right
+    sums, n_samples = over_ranks(model, torch.stack([loss_sum, correct.to(loss_sum.dtype)]), n_samples)
     if n_samples == 0:
         raise DisciplineError("There is no batch to evaluate on.")
-    loss, share = torch.stack([loss_sum, correct.to(loss_sum.dtype)]).div(n_samples).tolist()
+    loss, share = sums.div(n_samples).tolist()
     return Evaluation(loss, share if countable else None)

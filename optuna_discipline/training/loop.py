@@ -26,6 +26,7 @@ from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
 from optuna_discipline.training.random_state import PrivateRandom
+from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.saved_state import SavedState
 from optuna_discipline.training.saved_state import apply_state
 from optuna_discipline.training.saved_state import capture_state
@@ -100,6 +101,8 @@ def train_epochs(
     epoch in which the loss stopped being a number has that loss as `train_loss` (and a NaN `val_loss`, if there is a
     validation set) and is the last. On a CPU it comes at the very step, on other devices at the epoch's end, since
     losses are read from the device once an epoch. Closing the generator early leaves the model trained so far.
+    With a DistributedDataParallel model (each rank its share of the data, the same number of batches) losses and
+    accuracy are those of all ranks, so that all stop at the same step.
 
     Args:
         model: Any module, trained in place. Modules in eval mode at the call stay in it (a frozen BatchNorm) unless
@@ -255,8 +258,11 @@ def _train_epoch(plan: _Plan, done: int) -> tuple[float, int]:
         loss_sum = loss_sum + result.loss_sum
         n_samples += result.n_samples
         steps += 1
-        if steps == remaining or (reading_is_free and not bool(torch.isfinite(result.loss_sum))):
+        if steps == remaining:
             break
+        if reading_is_free and not bool(torch.isfinite(over_ranks(plan.model, result.loss_sum, 0)[0])):
+            break
+    loss_sum, n_samples = over_ranks(plan.model, loss_sum, n_samples)
     return (float(loss_sum.item()) / n_samples if n_samples else math.nan), steps
 
 

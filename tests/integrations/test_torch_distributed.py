@@ -1,0 +1,67 @@
+"""Two processes over gloo, one run for all tests: started once, because a start costs seconds."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from benchmarks.servers import free_port
+
+torch = pytest.importorskip("torch")
+ROOT = Path(__file__).parents[2]
+
+
+def run(url: str) -> list[dict[str, Any]]:
+    """Return what each of two ranks saw."""
+    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    started = [
+        subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("two_ranks.py"), url],
+            env={**environment, "PYTHONPATH": path, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ended = [process.communicate(timeout=120) for process in started]
+    for process, (_, errors) in zip(started, ended, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [json.loads(out.splitlines()[-1]) for out, _ in ended]
+
+
+def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    first, second = run(url)
+
+    # every rank sees the same trials, and is pruned at the same epoch
+    assert first["decisions"] == second["decisions"]
+    assert [entry[-1] for entry in first["decisions"]] == [2, 2, 1, 2]
+
+    # an error of rank 0 is raised on every rank
+    assert first["errors"][0] == "DriverError: server gone"
+    assert second["errors"][0] == "DisciplineError: DriverError on rank 0: server gone"
+    assert first["errors"][1:] == second["errors"][1:]
+    assert first["errors"][1] == "OSError: disk full"
+    assert "both are None" in first["errors"][2]
+
+    # a loss that breaks on one rank stops all of them at the same step
+    assert [log[0] for log in first["one_sided_nan"]] == [0, 1]
+    assert first["one_sided_nan"][0] == second["one_sided_nan"][0]
+    assert all(math.isnan(rank["one_sided_nan"][1][1]) for rank in (first, second))
+
+    assert first["shares"] == second["shares"] == [2.0, 1.0, 7, 0.0]
+    assert first["misuse"] == second["misuse"] == "`trial` must be a trial on rank 0 and None on the others"
+
+    # the example trains
+    assert (first["example"], second["example"]) == (2, 0)
+    study = optuna.load_study(study_name="ddp", storage=url)
+    assert all(trial.value is not None and trial.value < 1.5 for trial in study.trials)
+    study._storage.remove_session()

@@ -1,0 +1,142 @@
+"""What one of two ranks sees, as JSON on its last line: a program, because ranks are processes."""
+
+import datetime
+import importlib.util
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import EpochLog
+from optuna_discipline import OneCycle
+from optuna_discipline import TrialReporter
+from optuna_discipline import report_epoch
+from optuna_discipline import suggest_hyperparams
+from optuna_discipline import train_epochs
+from optuna_discipline.integrations.torch_distributed import DistributedTrial
+from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
+from optuna_discipline.training.ranks import over_ranks
+from optuna_discipline.trial_record import read_curve
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+class DriverError(Exception):
+    """An error that cannot be sent, as those of database drivers."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+
+
+def new_study() -> optuna.Study | None:
+    return optuna.create_study(sampler=DisciplinedSampler(seed=0), pruner=DisciplinedPruner()) if RANK == 0 else None
+
+
+def decisions() -> list[Any]:
+    """Return each trial as this rank saw it; its own losses differ from the other's."""
+    seen: list[Any] = []
+
+    def objective(trial: DistributedTrial) -> float:
+        p = suggest_hyperparams(trial, epochs=3)
+        seen.append([trial.number, p.max_lr, trial.params, trial.user_attrs["stage"], sorted(trial.distributions), 0])
+        reporter = TrialReporter(trial, n_epochs=3, n_classes=10)
+        for epoch in range(3):
+            loss = math.nan if trial.number == 2 and epoch == 1 and RANK == 0 else abs(math.log(p.max_lr)) + RANK
+            seen[-1][-1] = epoch
+            reporter.report(EpochLog(epoch, p.max_lr, loss, loss if RANK == 0 else None))
+        return loss
+
+    study = new_study()
+    optimize_on_ranks(study, objective, n_trials=4)
+    if study is not None:
+        assert all(len(read_curve(trial)) for trial in study.trials)  # type: ignore[arg-type]
+        assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"]
+        assert [trial.params for trial in study.trials] == [entry[2] for entry in seen]
+    return seen
+
+
+def errors() -> list[str]:
+    """Return the errors that this rank got where rank 0 alone had them."""
+    seen: list[str] = []
+
+    def objective(trial: DistributedTrial) -> float:
+        def fail(live: optuna.Trial) -> float:
+            raise DriverError(1, "server gone") if trial.number == 0 else OSError("disk full")
+
+        try:
+            if trial.number == 2:
+                report_epoch(trial, 0)
+            trial.on_first_rank(fail)
+        except Exception as error:
+            seen.append(f"{type(error).__name__}: {error}")
+            raise
+        return 0.0
+
+    study = new_study()
+    optimize_on_ranks(study, objective, n_trials=3, catch=Exception)
+    if study is not None:
+        assert [trial.state.name for trial in study.trials] == ["FAIL"] * 3
+    return seen
+
+
+def one_sided_nan() -> list[list[float]]:
+    """Return the losses of a training whose data are broken on rank 1 only, at its last batch of the second epoch."""
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Linear(2, 1))
+    x = torch.ones(8, 2) * (RANK + 1)
+    batches = [(x, x.sum(1, keepdim=True))] * 3
+    calls = iter(range(100))
+
+    def loss_fn(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        broken = next(calls) == 6 and RANK == 1  # 3 updates and an evaluation an epoch
+        return ((output - target) ** 2).mean() * (math.nan if broken else 1.0)
+
+    logs = train_epochs(model, loss_fn, batches, [batches[0]] * (RANK + 1), OneCycle(0.01, 12))
+    return [[log.epoch, log.train_loss or 0.0, log.val_loss or 0.0] for log in logs]
+
+
+def shares() -> list[float]:
+    """Return sums over the ranks, plain and compiled."""
+    model = DistributedDataParallel(nn.Linear(1, 1))
+    sums, count = over_ranks(model, torch.tensor([1.0, RANK]), 3 + RANK)
+    alone, _ = over_ranks(nn.Linear(1, 1), torch.tensor([1.0, RANK]), 3)
+    return [*sums.tolist(), count, float(alone[1]) - RANK]
+
+
+def misuse() -> str:
+    try:
+        DistributedTrial(None if RANK == 0 else optuna.create_study().ask())
+    except ValueError as error:
+        return str(error).partition(", but")[0]
+    return "nothing"
+
+
+def example(url: str) -> int:
+    """Run the example's objective; return the study's trials, 0 on rank 1."""
+    path = Path(__file__).parents[2] / "examples" / "ddp.py"
+    spec = importlib.util.spec_from_file_location("ddp", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    study = optuna.create_study(study_name="ddp", storage=url, sampler=DisciplinedSampler()) if RANK == 0 else None
+    optimize_on_ranks(study, module.objective, n_trials=2)
+    return 0 if study is None else len(study.trials)
+
+
+if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=40))
+    checks = {check.__name__: check() for check in (decisions, errors, one_sided_nan, shares, misuse)}
+    sys.stdout.write(json.dumps({**checks, "example": example(sys.argv[1])}) + "\n")
+    dist.destroy_process_group()

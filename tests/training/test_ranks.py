@@ -1,0 +1,19 @@
+"""Without ranks; with two of them see tests/integrations/test_torch_distributed.py."""
+
+import torch
+from torch import nn
+
+from optuna_discipline.training.ranks import compiled_from
+from optuna_discipline.training.ranks import over_ranks
+from optuna_discipline.training.ranks import without_ranks
+
+
+def test_a_model_of_one_process_is_left_alone() -> None:
+    model, sums = nn.Linear(1, 1), torch.tensor([1.0, 2.0])
+    assert over_ranks(model, sums, 3) == (sums, 3)
+    assert over_ranks(model, sums, 3)[0] is sums
+    assert without_ranks(model) is model
+    compiled = nn.Identity()
+    compiled._orig_mod = model  # as torch.compile does
+    assert compiled_from(compiled) is model
+    assert without_ranks(compiled) is compiled
