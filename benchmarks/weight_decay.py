@@ -23,7 +23,6 @@ from benchmarks.weight_decay_tasks import PARTS
 from benchmarks.weight_decay_tasks import build
 from benchmarks.weight_decay_tasks import load_pairs
 from benchmarks.weight_decay_tasks import train
-from optuna_discipline import complexity_of
 
 RESULTS = Path(__file__).parent / "results" / "weight_decay"
 GRID = (0.0, *(float(f"{digit}e{power}") for power in range(-6, 0) for digit in (1, 3)))
@@ -56,7 +55,7 @@ def record(task: Task, path: Path) -> None:
     """Train what the pair's file lacks, and write the file anew after each weight decay."""
     model = build(task, 0)
     layers = [p for p in model.parameters() if p.ndim >= 2]
-    images = task.parts[0][0].ndim == 4
+    few = task.parts[0][0].ndim == 4
     found: dict[str, Any] = {
         "pair": task.name,
         "part": PARTS[task.name],
@@ -65,7 +64,6 @@ def record(task: Task, path: Path) -> None:
         "n_samples": len(task.parts[0][1]),
         "n_classes": task.n_classes,
         "input_size": task.parts[0][0][0].numel(),
-        "complexity": complexity_of(model, len(task.parts[0][1]), task.n_classes),
         "lrs": {},
         "grid": {},
         "settings": settings(),
@@ -80,7 +78,7 @@ def record(task: Task, path: Path) -> None:
     found["lr"] = float(min(found["lrs"], key=lambda lr: sum(found["lrs"][lr])))
     for weight_decay in GRID:
         if str(weight_decay) not in found["grid"]:
-            seeds = range(FEW_SEEDS if images else MANY_SEEDS)
+            seeds = range(FEW_SEEDS if few else MANY_SEEDS)
             runs = [train(task, lr=found["lr"], weight_decay=weight_decay, seed=seed) for seed in seeds]
             found["grid"][str(weight_decay)] = [[round(run.loss, 5), round(run.error, 5)] for run in runs]
             write(path, found)

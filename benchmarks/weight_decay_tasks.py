@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from benchmarks.duel.tasks import Task
+from benchmarks.duel.tasks import cnn
 from benchmarks.duel.tasks import load_tasks
+from benchmarks.duel.tasks import mlp
 from benchmarks.duel.tasks import split_and_scale
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
@@ -45,6 +47,9 @@ PARTS = {
     "optdigits-residual-42": HELD_OUT,
     "fashion-resnet-20": HELD_OUT,
     "cifar-resnet-20": DEVELOPMENT,
+    "fashion-18k-cnn": HELD_OUT,
+    "fashion-18k-deep": DEVELOPMENT,
+    "fashion-18k-residual-26": HELD_OUT,
 }
 
 
@@ -84,7 +89,11 @@ class ConvBlock(nn.Module):
 def residual_mlp(n_in: int, n_out: int, width: int, blocks: int) -> nn.Module:
     """Return a residual network of `2 * blocks + 2` linear layers with BatchNorm."""
     return nn.Sequential(
-        nn.Linear(n_in, width), nn.ReLU(), *(NormResidual(width) for _ in range(blocks)), nn.Linear(width, n_out)
+        nn.Flatten(),
+        nn.Linear(n_in, width),
+        nn.ReLU(),
+        *(NormResidual(width) for _ in range(blocks)),
+        nn.Linear(width, n_out),
     )
 
 
@@ -115,8 +124,8 @@ def load_pairs(data_root: Path) -> dict[str, Task]:
 
     duel, _ = load_tasks(data_root)
     images = FashionMNIST(str(data_root), train=True, download=False)
-    small = nn.functional.avg_pool2d(images.data[:3000, None].float(), 2).numpy()
-    fashion = split_and_scale(small, images.targets[:3000].numpy(), seed=0)
+    small = nn.functional.avg_pool2d(images.data[:, None].float(), 2).numpy()
+    fashion, many = (split_and_scale(small[:n], images.targets[:n].numpy(), seed=0) for n in (3000, 30_000))
     with np.load(data_root / "cifar10_small.npz") as data:
         colour = torch.tensor(data["x_train"][:4000]).permute(0, 3, 1, 2).float()
         cifar = split_and_scale(nn.functional.avg_pool2d(colour, 2).numpy(), data["y_train"][:4000], seed=0)
@@ -133,6 +142,9 @@ def load_pairs(data_root: Path) -> dict[str, Task]:
         Task("optdigits-residual-42", tables["optdigits"], lambda: residual_mlp(64, 10, 32, 20), 10),
         Task("fashion-resnet-20", fashion, lambda: resnet(1, 20, 4), 8),
         Task("cifar-resnet-20", cifar, lambda: resnet(3, 20, 4), 8),
+        Task("fashion-18k-cnn", many, lambda: cnn(10), 6, batch_size=128),
+        Task("fashion-18k-deep", many, lambda: mlp(196, 10, 64, 6), 10, batch_size=128),
+        Task("fashion-18k-residual-26", many, lambda: residual_mlp(196, 10, 32, 12), 8, batch_size=128),
     )
     found = {**duel, **{task.name: task for task in own}}
     return {name: _with_larger_validation(found[name]) for name in PARTS}

@@ -17,10 +17,10 @@ from optuna_discipline.objective import report_epoch
 from optuna_discipline.objective import suggest_hyperparams
 from optuna_discipline.pruner import DisciplinedPruner
 from optuna_discipline.rules.candidates import bisect_exponent
-from optuna_discipline.rules.candidates import complexity_of
 from optuna_discipline.rules.candidates import epochs_at_equal_time
 from optuna_discipline.rules.candidates import momentum_candidates
 from optuna_discipline.rules.candidates import weight_decay_candidates
+from optuna_discipline.rules.complexity import complexity_of
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis

@@ -18,7 +18,7 @@ from optuna_discipline.objective import TrialReporter
 from optuna_discipline.objective import suggest_hyperparams
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
-from optuna_discipline.rules.candidates import complexity_of
+from optuna_discipline.rules.complexity import complexity_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.schedule import OneCycle

@@ -1,14 +1,14 @@
 """The values that the paper compares: momenta, weight decays by complexity, epochs at equal time."""
 
 import math
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
-from typing import Literal
-from typing import Protocol
 
 from optuna_discipline.rules.arguments import is_number
-
-Complexity = Literal["shallow", "moderate", "complex"]
+from optuna_discipline.rules.complexity import Complexity
+from optuna_discipline.rules.complexity import Model
+from optuna_discipline.rules.complexity import judge
+from optuna_discipline.rules.complexity import sizes_of
 
 DEFAULT_MOMENTUM = 0.95
 DEFAULT_WEIGHT_DECAY = 1e-4
@@ -18,23 +18,6 @@ WEIGHT_DECAYS: dict[Complexity, tuple[float, ...]] = {
     "moderate": (3e-4, 1e-4, 3e-5),
     "complex": (1e-4, 1e-5, 1e-6, 0.0),
 }
-# The nets of the paper: 3 convolutions on CIFAR-10 (5 weight layers, .15 M parameters) and LeNet on MNIST (4, .43 M)
-# want 4e-3 and 5e-4; resnet-56 (.85 M), wide resnet and densenet-40 on CIFAR (32 to 56 layers) want 1e-4 to 1e-6, and
-# inception and resnet-50 on ImageNet (1.3 M samples) 3e-6. The thresholds lie between, on a log scale.
-SHALLOW_DEPTH, COMPLEX_DEPTH = 5, 20
-SHALLOW_PARAMETERS, COMPLEX_PARAMETERS = 500_000, 800_000
-COMPLEX_SAMPLES = 300_000
-
-
-class _Parameter(Protocol):
-    ndim: int
-    requires_grad: bool
-
-    def numel(self) -> int: ...
-
-
-class _Model(Protocol):
-    def parameters(self) -> Iterable[Any]: ...
 
 
 def momentum_candidates(low: float = 0.0, high: float = 1.0) -> tuple[float, ...]:
@@ -52,27 +35,34 @@ def momentum_candidates(low: float = 0.0, high: float = 1.0) -> tuple[float, ...
 
 
 def weight_decay_candidates(
+    model: Model | None = None,
+    data: Any = None,
     *,
     n_parameters: int | None = None,
     n_samples: int | None = None,
     n_classes: int | None = None,
     depth: int | None = None,
+    input_size: int | None = None,
     complexity: Complexity | None = None,
 ) -> tuple[float, ...]:
     """Return the weight decays to compare, the largest first (Smith 2018, section 4.4 and its closing recipe).
 
     Less complex data and architectures need more regularisation. With no argument the set is the one for "unsure",
-    half a decade around 1e-4.
+    half a decade around 1e-4. Give a model and its training data, or numbers, or the word.
 
     Args:
+        model: A torch module; it tells parameters and depth.
+        data: Its training data, a tuple (inputs, targets) or a torch Dataset; they tell samples, classes, input size.
         n_parameters: Trainable parameters.
         n_samples: Training samples.
         n_classes: Classes; many classes make data complex.
         depth: Layers with weights (matrices and kernels).
+        input_size: Numbers of one input; large inputs make data complex.
         complexity: The word itself; then the numbers are not looked at.
 
     Raises:
         ValueError: If a number is below 1, or the word is unknown.
+        TypeError: If `model` is no module, or `data` has no length.
 
     >>> weight_decay_candidates(complexity="shallow")
     (0.01, 0.001, 0.0001)
@@ -80,35 +70,12 @@ def weight_decay_candidates(
     (0.0001, 1e-05, 1e-06, 0.0)
     """
     if complexity is None:
-        complexity = _judge(n_parameters, n_samples, n_classes, depth)
+        seen = sizes_of(model, data, n_classes=n_classes, input_size=input_size)
+        given = {"n_parameters": n_parameters, "n_samples": n_samples, "depth": depth}
+        complexity = judge(replace(seen, **{name: x for name, x in given.items() if x is not None}))
     if complexity not in WEIGHT_DECAYS:
         raise ValueError(f"`complexity` must be one of {tuple(WEIGHT_DECAYS)} or None, but got {complexity!r}.")
     return WEIGHT_DECAYS[complexity]
-
-
-def complexity_of(model: _Model, n_samples: int, n_classes: int | None = None) -> Complexity:
-    """Return how complex a model and its data are, which sets the weight decays to compare.
-
-    Depth decides where it is clear (at most 5 weight layers are shallow, 20 or more complex); more than 300,000
-    samples or 500 classes are complex with any net of more than 5 layers. The thresholds lie between the paper's
-    networks; how often they bracket the best weight decay is not measured yet.
-
-    Args:
-        model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.
-        n_samples: Training samples.
-        n_classes: Classes, or None for a regression.
-
-    Raises:
-        ValueError: If the model has no trainable parameter, or a number is below 1.
-        TypeError: If `model` has no `parameters()`.
-    """
-    if not callable(getattr(model, "parameters", None)):
-        raise TypeError(f"`model` must be a torch module with `parameters()`, but got {type(model).__name__}.")
-    parameters: list[_Parameter] = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("`model` must have trainable parameters, but none requires a gradient.")
-    depth = max(1, sum(p.ndim >= 2 for p in parameters))
-    return _judge(sum(p.numel() for p in parameters), n_samples, n_classes, depth)
 
 
 def bisect_exponent(low: float, high: float) -> float:
@@ -145,30 +112,3 @@ def epochs_at_equal_time(epochs: int, seconds_per_epoch: float, candidate_second
         if not (is_number(value) and 0 < value < math.inf):
             raise ValueError(f"`{name}` must be a positive finite number, but got {value!r}.")
     return max(1, round(epochs * seconds_per_epoch / candidate_seconds_per_epoch))
-
-
-def _judge(n_parameters: int | None, n_samples: int | None, n_classes: int | None, depth: int | None) -> Complexity:
-    for name, value in (
-        ("n_parameters", n_parameters),
-        ("n_samples", n_samples),
-        ("n_classes", n_classes),
-        ("depth", depth),
-    ):
-        if value is not None and not (is_number(value) and 1 <= value < math.inf):
-            raise ValueError(f"`{name}` must be a number from 1 on or None, but got {value!r}.")
-    large_data = (n_samples or 0) >= COMPLEX_SAMPLES or (n_classes or 0) >= 500
-    if depth is not None:
-        size: Complexity = "shallow" if depth <= SHALLOW_DEPTH else "complex" if depth >= COMPLEX_DEPTH else "moderate"
-    elif n_parameters is not None:
-        size = (
-            "shallow"
-            if n_parameters <= SHALLOW_PARAMETERS
-            else "complex"
-            if n_parameters >= COMPLEX_PARAMETERS
-            else "moderate"
-        )
-    else:
-        size = "moderate"
-    if large_data:
-        return "moderate" if size == "shallow" else "complex"
-    return size

@@ -19,6 +19,7 @@ class Axis:
         factor: Ratio of a step beyond the outermost value; 1 takes no such step.
         bisect: Whether to try the middle of the bracket, in the exponent, once.
         max_points: Points at most.
+        figures: Significant figures of a middle.
     """
 
     candidates: tuple[float, ...]
@@ -27,6 +28,7 @@ class Axis:
     factor: float = 1.0
     bisect: bool = False
     max_points: int = 12
+    figures: int = 4
 
 
 def point_key(value: float) -> float:
@@ -110,7 +112,7 @@ def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[flo
     if not neighbours or min(gaps) < 0.75 * spacing:  # halved already
         return []
     better = min(neighbours, key=lambda x: results[x])
-    return [point_key(bisect_exponent(min(best, better), max(best, better)))]
+    return [float(f"{bisect_exponent(min(best, better), max(best, better)):.{axis.figures}g}")]
 
 
 def _spacing(grid: set[float]) -> float:

@@ -14,7 +14,7 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.candidates import MOMENTA
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
-from optuna_discipline.rules.candidates import Complexity
+from optuna_discipline.rules.complexity import Complexity
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import STAGE_NAMES
 from optuna_discipline.rules.run import Proposal

@@ -238,7 +238,8 @@ class Search:
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
             wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"] if cheap else (now * 10, now / 10)
-            axis = Axis((), bounds.low, bounds.high, factor=10.0 if cheap else 1.0, bisect=cheap, max_points=7)
+            factor = 10.0 if cheap else 1.0
+            axis = Axis((), bounds.low, bounds.high, factor=factor, bisect=cheap, max_points=7, figures=1)
         else:
             wanted = (now * 2, now / 2)
             axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6 if cheap else 3)

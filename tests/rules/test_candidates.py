@@ -1,37 +1,16 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from optuna_discipline import bisect_exponent
-from optuna_discipline import complexity_of
 from optuna_discipline import epochs_at_equal_time
 from optuna_discipline import momentum_candidates
 from optuna_discipline import weight_decay_candidates
-
-
-class _Parameter:
-    def __init__(self, *shape: int, requires_grad: bool = True) -> None:
-        self.ndim = len(shape)
-        self.requires_grad = requires_grad
-        self._count = math.prod(shape)
-
-    def numel(self) -> int:
-        return self._count
-
-
-class _Model:
-    def __init__(self, *parameters: _Parameter) -> None:
-        self._parameters = parameters
-
-    def parameters(self) -> Any:
-        return iter(self._parameters)
-
-
-def _net(depth: int) -> _Model:
-    return _Model(*(p for _ in range(depth) for p in (_Parameter(64, 64), _Parameter(64))))
 
 
 def test_momenta_are_the_papers_within_the_bounds() -> None:
@@ -45,40 +24,28 @@ def test_weight_decays_are_the_papers() -> None:
     assert weight_decay_candidates() == (3e-4, 1e-4, 3e-5)
 
 
-@pytest.mark.parametrize(
-    ("depth", "n_samples", "n_classes", "expected"),
-    [
-        (3, 1_000, 10, "shallow"),  # a small net on digits
-        (5, 50_000, 10, "shallow"),  # the paper's 3 convolutions on CIFAR-10
-        (10, 50_000, 10, "moderate"),
-        (56, 50_000, 10, "complex"),  # resnet-56 on CIFAR-10
-        (50, 1_281_167, 1000, "complex"),  # resnet-50 on ImageNet
-        (5, 1_281_167, 1000, "moderate"),
-    ],
-)
-def test_complexity_follows_depth_and_data(depth: int, n_samples: int, n_classes: int, expected: str) -> None:
-    assert complexity_of(_net(depth), n_samples, n_classes) == expected
-
-
-def test_frozen_parameters_do_not_count() -> None:
-    frozen = [_Parameter(9, 9, requires_grad=False)] * 60
-    assert complexity_of(_Model(*frozen, _Parameter(9, 9)), 100, 10) == "shallow"
-    with pytest.raises(ValueError, match="`model` must have trainable parameters"):
-        complexity_of(_Model(*frozen), 100, 10)
-
-
-def test_complexity_of_something_else_is_refused() -> None:
-    with pytest.raises(TypeError, match="`model` must be a torch module"):
-        complexity_of("resnet", 100, 10)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`n_samples` must be a number from 1 on"):
-        complexity_of(_net(3), 0, 10)
-
-
 @pytest.mark.parametrize("name", ["n_parameters", "n_samples", "n_classes", "depth"])
 @pytest.mark.parametrize("value", [0, -3, math.nan])
 def test_impossible_sizes_are_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be a number from 1 on"):
         weight_decay_candidates(**{name: value})
+
+
+def _net(depth: int) -> Any:
+    layers = [SimpleNamespace(ndim=2, requires_grad=True, numel=lambda: 64)] * depth
+    return SimpleNamespace(parameters=lambda: layers)
+
+
+def test_a_model_and_its_data_give_what_their_numbers_give() -> None:
+    few, many = (np.zeros((60, 3)), np.arange(60)), (np.zeros((20_000, 3)), np.arange(20_000) % 10)
+    assert weight_decay_candidates(_net(56), many) == weight_decay_candidates(depth=56, n_samples=20_000)
+    assert weight_decay_candidates(_net(56), few) == weight_decay_candidates(complexity="shallow")
+    assert weight_decay_candidates(_net(3), many) == weight_decay_candidates(complexity="shallow")
+    assert weight_decay_candidates(_net(56), many, depth=3) == weight_decay_candidates(_net(3), many)  # given counts
+    assert weight_decay_candidates(_net(8), 50_000, input_size=3_072) == weight_decay_candidates()
+    assert weight_decay_candidates(_net(8), 50_000, input_size=150_528) == weight_decay_candidates(complexity="complex")
+    with pytest.raises(TypeError, match="`n_samples` must be a number, a tuple"):
+        weight_decay_candidates(_net(8), object())
 
 
 def test_unknown_word_and_bounds_are_refused() -> None:

@@ -1,0 +1,161 @@
+"""How complex a network and its data are, which sets the weight decays to compare (Smith 2018, section 4.4)."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from typing import Literal
+from typing import Protocol
+
+from optuna_discipline.rules.arguments import is_number
+
+Complexity = Literal["shallow", "moderate", "complex"]
+
+# The nets of the paper: 3 convolutions on CIFAR-10 (5 weight layers, .15 M parameters) and LeNet on MNIST (4, .43 M)
+# want 4e-3 and 5e-4; resnet-56 (.85 M), wide resnet and densenet-40 on CIFAR (32 to 56 layers) want 1e-4 to 1e-6, and
+# inception and resnet-50 on ImageNet (1.3 M samples) 3e-6. The thresholds lie between, on a log scale.
+SHALLOW_DEPTH, COMPLEX_DEPTH = 5, 20
+SHALLOW_PARAMETERS, COMPLEX_PARAMETERS = 500_000, 800_000
+# Data: CIFAR has 50,000 samples, 100 classes and 3,072 numbers an image; ImageNet 1.3 M, 1,000 and 150,528. On a few
+# thousand samples a deep net wants as much weight decay as a shallow one, or more (benchmarks/README.md): 26 and 42
+# layers on 1,100 samples are best at 3e-2 and 1e-1, with twice the loss at 1e-4 and below.
+FEW_SAMPLES = 10_000
+COMPLEX_SAMPLES, COMPLEX_CLASSES, COMPLEX_INPUT = 300_000, 500, 50_000
+
+
+class Model(Protocol):
+    """A torch module, or anything whose parameters say how large they are."""
+
+    def parameters(self) -> Iterable[Any]:
+        """Return objects with `numel()`, `ndim` and `requires_grad`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is known about a network and its data; None is unknown.
+
+    Attributes:
+        n_parameters: Trainable parameters.
+        n_samples: Training samples.
+        n_classes: Classes.
+        depth: Layers with weights (matrices and kernels).
+        input_size: Numbers of one input, 3,072 for an image of 32 x 32 pixels in colour.
+    """
+
+    n_parameters: int | None = None
+    n_samples: int | None = None
+    n_classes: int | None = None
+    depth: int | None = None
+    input_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (is_number(value) and 1 <= value < math.inf):
+                raise ValueError(f"`{name}` must be a number from 1 on or None, but got {value!r}.")
+
+
+def complexity_of(
+    model: Model, n_samples: Any, n_classes: int | None = None, *, input_size: int | None = None
+) -> Complexity:
+    """Return how complex a model and its data are, which sets the weight decays to compare.
+
+    Fewer than 10,000 samples are "shallow" with any net. Beyond, depth decides (at most 5 weight layers are shallow, 20
+    or more complex); 300,000 samples, 500 classes or inputs of 50,000 numbers are complex with any net of more than 5
+    layers. So it is for the paper's own networks; how often the candidates hold the best weight decay of 17 other pairs
+    is in benchmarks/README.md.
+
+    Args:
+        model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.
+        n_samples: Training samples; or the training data itself, a tuple (inputs, targets) or a torch Dataset, which
+            tells the other two as far as it can.
+        n_classes: Classes, or None for a regression.
+        input_size: Numbers of one input, None if not known.
+
+    Raises:
+        ValueError: If the model has no trainable parameter, or a number is below 1.
+        TypeError: If `model` has no `parameters()`.
+    """
+    return judge(sizes_of(model, n_samples, n_classes=n_classes, input_size=input_size))
+
+
+def sizes_of(
+    model: Model | None, data: Any = None, *, n_classes: int | None = None, input_size: int | None = None
+) -> Sizes:
+    """Return what a model and its training data (or the number of samples) tell; what is given is not looked for.
+
+    Raises:
+        ValueError: If the model has no trainable parameter, or a number is below 1.
+        TypeError: If `model` has no `parameters()`, or `data` has no length.
+    """
+    depth = n_parameters = None
+    if model is not None:
+        if not callable(getattr(model, "parameters", None)):
+            raise TypeError(f"`model` must be a torch module with `parameters()`, but got {type(model).__name__}.")
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError("`model` must have trainable parameters, but none requires a gradient.")
+        depth = max(1, sum(p.ndim >= 2 for p in parameters))
+        n_parameters = sum(p.numel() for p in parameters)
+    n_samples = data
+    if data is not None and not is_number(data):
+        n_samples, found_classes, found_size = _look_at(data)
+        n_classes, input_size = n_classes or found_classes, input_size or found_size
+    return Sizes(n_parameters, n_samples, n_classes, depth, input_size)
+
+
+def judge(sizes: Sizes) -> Complexity:
+    """Return the complexity of what is known; "moderate" where nothing is.
+
+    >>> judge(Sizes(depth=56, n_samples=50_000)), judge(Sizes(depth=56, n_samples=1_000)), judge(Sizes())
+    ('complex', 'shallow', 'moderate')
+    """
+    if sizes.n_samples is not None and sizes.n_samples < FEW_SAMPLES:
+        return "shallow"
+    if sizes.depth is not None:
+        net = _between(sizes.depth, SHALLOW_DEPTH, COMPLEX_DEPTH)
+    elif sizes.n_parameters is not None:
+        net = _between(sizes.n_parameters, SHALLOW_PARAMETERS, COMPLEX_PARAMETERS)
+    else:
+        net = "moderate"
+    if (
+        (sizes.n_samples or 0) >= COMPLEX_SAMPLES
+        or (sizes.n_classes or 0) >= COMPLEX_CLASSES
+        or (sizes.input_size or 0) >= COMPLEX_INPUT
+    ):
+        return "moderate" if net == "shallow" else "complex"
+    return net
+
+
+def _between(size: int, shallow: int, deep: int) -> Complexity:
+    return "shallow" if size <= shallow else "complex" if size >= deep else "moderate"
+
+
+def _look_at(data: Any) -> tuple[int, int | None, int | None]:
+    """Return samples, classes and input size of training data, as far as one look tells."""
+    pair = isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
+    try:
+        n_samples = len(data[0] if pair else data)
+        inputs, targets = (data[0][0], data[1]) if pair else (_first_input(data), getattr(data, "targets", None))
+    except (TypeError, IndexError, KeyError) as error:
+        raise TypeError(
+            f"`n_samples` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
+            f"{type(data).__name__}: {error}"
+        ) from error
+    shape = getattr(inputs, "shape", None)
+    classes = getattr(data, "classes", None)
+    n_classes = len(classes) if classes is not None and hasattr(classes, "__len__") else _classes_among(targets)
+    return n_samples, n_classes, None if shape is None else max(1, math.prod(shape))
+
+
+def _first_input(data: Any) -> Any:
+    sample = data[0]
+    return sample[0] if isinstance(sample, tuple | list) else sample
+
+
+def _classes_among(targets: Any) -> int | None:
+    """Return the number of classes where targets are a vector of integers (n,); one class alone is none."""
+    if getattr(targets, "ndim", None) != 1 or "int" not in str(getattr(targets, "dtype", "")):
+        return None
+    highest = int(targets.max())
+    return highest + 1 if highest >= 1 else None

@@ -1,0 +1,116 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline import complexity_of
+from optuna_discipline import weight_decay_candidates
+from optuna_discipline.rules.complexity import Sizes
+from optuna_discipline.rules.complexity import judge
+from optuna_discipline.rules.complexity import sizes_of
+
+
+class _Parameter:
+    def __init__(self, *shape: int, requires_grad: bool = True) -> None:
+        self.ndim = len(shape)
+        self.requires_grad = requires_grad
+        self._count = math.prod(shape)
+
+    def numel(self) -> int:
+        return self._count
+
+
+class _Model:
+    def __init__(self, *parameters: _Parameter) -> None:
+        self._parameters = parameters
+
+    def parameters(self) -> Any:
+        return iter(self._parameters)
+
+
+def _net(depth: int) -> _Model:
+    return _Model(*(p for _ in range(depth) for p in (_Parameter(64, 64), _Parameter(64))))
+
+
+@pytest.mark.parametrize(
+    ("depth", "n_samples", "n_classes", "expected"),
+    [
+        (3, 1_000, 10, "shallow"),  # a small net on digits
+        (42, 1_000, 10, "shallow"),  # a deep one on so few samples
+        (42, 9_999, 10, "shallow"),
+        (42, 10_000, 10, "complex"),
+        (5, 50_000, 10, "shallow"),  # the paper's 3 convolutions on CIFAR-10
+        (10, 50_000, 10, "moderate"),
+        (56, 50_000, 10, "complex"),  # resnet-56 on CIFAR-10
+        (50, 1_281_167, 1000, "complex"),  # resnet-50 on ImageNet
+        (5, 1_281_167, 1000, "moderate"),
+    ],
+)
+def test_complexity_follows_depth_and_data(depth: int, n_samples: int, n_classes: int, expected: str) -> None:
+    assert complexity_of(_net(depth), n_samples, n_classes) == expected
+
+
+def test_frozen_parameters_do_not_count() -> None:
+    frozen = [_Parameter(9, 9, requires_grad=False)] * 60
+    assert complexity_of(_Model(*frozen, _Parameter(9, 9)), 50_000, 10) == "shallow"
+    with pytest.raises(ValueError, match="`model` must have trainable parameters"):
+        complexity_of(_Model(*frozen), 100, 10)
+
+
+def test_complexity_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="`model` must be a torch module"):
+        complexity_of("resnet", 100, 10)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`n_samples` must be a number from 1 on"):
+        complexity_of(_net(3), 0, 10)
+
+
+# Layers, samples, classes, numbers an input, and the weight decay that the paper uses or names as best.
+PAPER = {
+    "3 layers, CIFAR-10, figure 4a": (4, 50_000, 10, 3_072, 4e-3),
+    "3 layers, CIFAR-10, figure 12a": (4, 50_000, 10, 3_072, 3e-3),
+    "LeNet, MNIST": (4, 60_000, 10, 784, 5e-4),
+    "resnet-56, CIFAR-10, figure 11b": (56, 50_000, 10, 3_072, 1e-4),
+    "wide resnet-32, CIFAR-10, figure 13a": (32, 50_000, 10, 3_072, 1e-4),
+    "resnet-50, ImageNet, figure 4b": (50, 1_281_167, 1_000, 150_528, 1e-7),
+    "inception-resnet-v2, ImageNet": (200, 1_281_167, 1_000, 150_528, 3e-6),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_best_weight_decays_lie_within_the_candidates(name: str) -> None:
+    depth, n_samples, n_classes, input_size, best = PAPER[name]
+    found = weight_decay_candidates(_net(depth), n_samples, n_classes=n_classes, input_size=input_size)
+    assert min(found) <= best <= max(found)
+
+
+def test_training_data_tell_samples_classes_and_input_size() -> None:
+    images, labels = np.zeros((40, 3, 8, 8)), np.arange(40) % 7
+    assert sizes_of(None, (images, labels)) == Sizes(n_samples=40, n_classes=7, input_size=192)
+    assert sizes_of(None, (images, labels * 0.5)) == Sizes(n_samples=40, input_size=192)
+    assert sizes_of(None, [(images[0], 1), (images[1], 2)]) == Sizes(n_samples=2, input_size=192)
+    assert sizes_of(None, (images, labels), n_classes=100, input_size=9) == Sizes(None, 40, 100, None, 9)
+    assert sizes_of(_net(3), 40) == Sizes(n_parameters=3 * 64 * 65, n_samples=40, depth=3)
+    with pytest.raises(TypeError, match=r"`n_samples` must be a number, a tuple .* got generator"):
+        sizes_of(None, (x for x in ()))
+
+
+def test_a_torch_data_set_tells_what_it_can() -> None:
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(torch.zeros(12, 1, 4, 4), torch.arange(12))
+    assert sizes_of(torch.nn.Linear(2, 2), data) == Sizes(6, 12, None, 1, 16)
+    assert sizes_of(None, (torch.zeros(12, 4), torch.arange(12))) == Sizes(n_samples=12, n_classes=12, input_size=4)
+
+
+@given(st.integers(1, 200), st.integers(1, 10**7), st.integers(2, 2_000), st.integers(1, 10**6))
+def test_more_of_anything_never_asks_for_more_weight_decay(depth: int, n: int, classes: int, size: int) -> None:
+    order = ("shallow", "moderate", "complex")
+
+    def rank(**changes: int) -> int:
+        sizes: dict[str, int] = {"depth": depth, "n_samples": n, "n_classes": classes, "input_size": size, **changes}
+        return order.index(judge(Sizes(**sizes)))
+
+    for name, value in {"depth": depth, "n_samples": n, "n_classes": classes, "input_size": size}.items():
+        assert rank(**{name: 2 * value}) >= rank()
