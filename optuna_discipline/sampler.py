@@ -33,6 +33,7 @@ from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import describe
+from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
@@ -58,7 +59,8 @@ class DisciplinedSampler(BaseSampler):
         range_test: An LR range test, or a function that runs one (called once, by the worker that holds trial 0, and
             kept on the study). It gives the ladder its start and its ceiling.
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`.
-        refine_sampler: What models the refinement; GPSampler, or TPESampler without torch.
+        refine_sampler: What models the refinement instead of our own Gaussian process, and what answers in a study
+            without any role (there GPSampler by default, or TPESampler without torch).
         independent_sampler: What samples parameters that only some trials have; RandomSampler.
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
 
@@ -192,7 +194,7 @@ class DisciplinedSampler(BaseSampler):
             # Rivals in step would give way to each other until the attempts are over: 16 of 60 on Redis, 2 workers.
             time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
             proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
-        suggested = self._model(study, trial, proposal) if proposal.slot == MODEL_SLOT else {}
+        suggested = self._model(study, trial, proposal) if proposal.by_model else {}
         return self._claim(study, trial, proposal, suggested)
 
     def _propose(self, study: Study, trial: FrozenTrial, skip: int) -> Proposal:
@@ -248,13 +250,14 @@ class DisciplinedSampler(BaseSampler):
         space = parameters.known_distributions(t for t in trials if t.number != trial.number)
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
         return refinement.refine(
-            self._refine_sampler or refinement.default_refine_sampler(seed),
+            self._refine_sampler or seed,
             trials,
-            self._reader.runs(study, trials),
+            at_equal_time(self._reader.runs(study, trials)),
             space,
             self._reader.roles(space),
             proposal.box,
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
+            free=proposal.free or None,
         )
 
     def _is_plain(self, study: Study) -> bool:

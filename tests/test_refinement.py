@@ -159,3 +159,31 @@ def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks
     trial = optuna.create_trial(state=TrialState.RUNNING, system_attrs={CLAIM_KEY: claim})
     assert refinement.suggested_to(trial) == {"lr": 0.1}
     assert refinement.suggested_to(optuna.create_trial(state=TrialState.RUNNING)) == {}
+
+
+@pytest.mark.parametrize("coupled", [0.95, None])
+def test_our_own_models_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
+    points = [*POINTS, refinement.Point({**BEST, "lr": 5.0}, 0.9), refinement.Point({**BEST, "lr": 0.12}, None)]
+    for seed in range(10):
+        params = refinement.suggest_by_model(seed, points, SPACE, ROLES, BOX, coupled=coupled)
+        assert set(params) == set(SPACE)
+        for name, distribution in SPACE.items():
+            assert distribution._contains(distribution.to_internal_repr(params[name])), name
+        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
+        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
+        scale = 1 - 0.95 if coupled else 1.0
+        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
+
+
+def test_our_own_model_moves_only_what_is_free() -> None:
+    params = refinement.suggest_by_model(0, POINTS, SPACE, ROLES, BOX, coupled=None, free={"momentum", "lr"})
+    assert {name: params[name] for name in SPACE if name not in ("momentum", "lr")} == pytest.approx(
+        {name: BEST[name] for name in SPACE if name not in ("momentum", "lr")}
+    )
+    assert refinement.suggest_by_model(0, POINTS, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
+
+
+def test_our_own_model_has_nothing_to_say_before_the_first_run() -> None:
+    assert refinement.suggest_by_model(0, [], SPACE, ROLES, BOX, coupled=None) == {}
+    running = [refinement.Point(BEST, None)]
+    assert set(refinement.suggest_by_model(0, running, SPACE, ROLES, BOX, coupled=None)) == set(SPACE)

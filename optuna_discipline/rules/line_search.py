@@ -41,7 +41,7 @@ def open_points(axis: Axis, results: Mapping[float, float], *, noise: float = 0.
 
     The search is for one valley: candidates first; then, while the best point is the outermost on a side and better
     than the default by more than the noise, a step beyond it; then once the middle between the best point and its
-    better neighbour.
+    better neighbour. Where everything so far broke, two steps down at once: there is nothing to compare yet.
 
     Args:
         axis: What to search.
@@ -89,8 +89,11 @@ def _steps_beyond(axis: Axis, results: Mapping[float, float], best: float, noise
     walking = len(axis.candidates) == 1
     if not walking and (best == default or not results[best] < results[default] - noise):
         return []
+    broken = not math.isfinite(results[best])
+    down = best / axis.factor ** (2 if broken else 1)
+    steps = [(down, axis.low)] if broken else [(best * axis.factor, axis.high), (down, axis.low)]
     found = []
-    for step, bound in ((best * axis.factor, axis.high), (best / axis.factor, axis.low)):
+    for step, bound in steps:
         upward = step > best
         if any(x > best for x in results) if upward else any(x < best for x in results):
             continue
@@ -111,7 +114,8 @@ def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[flo
     spacing = math.log(axis.factor) if len(grid) == 1 else _spacing(grid)
     if not neighbours or min(gaps) < 0.75 * spacing:  # halved already
         return []
-    better = min(neighbours, key=lambda x: results[x])
+    holes = [x for x, gap in zip(neighbours, gaps, strict=True) if len(grid) == 1 and gap > 1.5 * spacing]
+    better = holes[0] if holes else min(neighbours, key=lambda x: results[x])
     return [float(f"{bisect_exponent(min(best, better), max(best, better)):.{axis.figures}g}")]
 
 

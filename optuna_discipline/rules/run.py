@@ -73,7 +73,8 @@ class Proposal:
         lr_multiple: Factor on the default learning rate, where `values` has none.
         fidelity: Length of the run in full trainings.
         like: Number of the run whose other parameters are held; None for the defaults.
-        box: Bounds of roles for the model, in the slot "model".
+        box: Bounds of roles for the model.
+        free: Roles that the model chooses, all others held; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
     """
@@ -88,6 +89,12 @@ class Proposal:
     box: Mapping[Role, tuple[float, float]] = field(default_factory=dict)
     keep_snapshot: bool = False
     restart_from: int | None = None
+    free: tuple[Role, ...] = ()
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model chooses some of the values."""
+        return self.slot == MODEL_SLOT or bool(self.free)
 
     def value_of(self, role: Role, bounds: Bounds, choice: LrChoice | None = None) -> float:
         """Return what a role gets within a trial's own bounds."""
@@ -120,4 +127,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "box": {role: list(bounds) for role, bounds in proposal.box.items()},
         "keep_snapshot": proposal.keep_snapshot,
         "restart_from": proposal.restart_from,
+        "free": list(proposal.free),
     }

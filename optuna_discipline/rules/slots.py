@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
 
 from optuna_discipline.rules.pruning import has_learned
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 
 MAX_FAILURES = 2
+EQUAL_TIME = 1.25
 # Two runs are never told apart below this share of the loss, however quiet the replicate was.
 SMALLEST_NOISE = 0.01
 SHORTEST_TIMED_RUN = 1.0
@@ -79,6 +82,21 @@ def seconds_per_epoch(run: Run) -> float | None:
         return None
     epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
     return run.seconds / max(1.0, epochs)
+
+
+def at_equal_time(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, without the loss of those whose batch size makes an epoch clearly slower.
+
+    Batch sizes are compared at equal time (Smith 2018, section 4.1): one whose epochs take more than 1.25 times as long
+    as those of the first one would have had fewer of them, so it does not win by its loss.
+    """
+    timed = [(run, pace) for run in runs if "batch_size" in run.params and (pace := seconds_per_epoch(run)) is not None]
+    if not timed:
+        return list(runs)
+    first = min(timed, key=lambda pair: pair[0].number)[0].params["batch_size"]
+    reference = median(pace for run, pace in timed if run.params["batch_size"] == first)
+    slow = {run.number for run, pace in timed if run.params["batch_size"] != first and pace > EQUAL_TIME * reference}
+    return [replace(run, loss=math.inf) if run.number in slow else run for run in runs]
 
 
 def without_epochs(run: Run) -> dict[Role, float]:

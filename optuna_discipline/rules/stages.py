@@ -26,10 +26,10 @@ from optuna_discipline.rules.run import start_lr
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import any_learned
+from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import loss_of
-from optuna_discipline.rules.slots import seconds_per_epoch
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
@@ -42,7 +42,6 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # A larger batch takes a larger learning rate. Between the square root and the linear rule, on small nets of batch
 # 16 to 256 the best one grew as batch ** 0.7; the square root errs to the safe side.
 LR_BY_BATCH = 0.5
-EQUAL_TIME = 1.25
 # The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
 # and worse after 20, on surrogates of 13 small networks.
 LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
@@ -55,7 +54,6 @@ class _Incumbent:
     values: Mapping[Role, float]
     loss: float | None = None
     like: int | None = None
-    seconds_per_epoch: float | None = None
 
 
 class Search:
@@ -65,13 +63,13 @@ class Search:
         self, recipe: "Recipe", runs: Sequence[Run], space: dict[Role, Bounds], choice: LrChoice | None
     ) -> None:
         self.recipe, self.space, self.choice = recipe, space, choice
-        self.slots = Slots(runs)
-        self.runs = runs
+        self.runs = at_equal_time(runs)
+        self.slots = Slots(self.runs)
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0
         earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
-        known = [run for run in runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
+        known = [run for run in self.runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
         best = min(known, key=lambda run: run.score, default=None)
         self.incumbent = _Incumbent({}) if best is None else _Incumbent(without_epochs(best), like=best.number)
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
@@ -90,6 +88,9 @@ class Search:
 
     def model(self) -> Proposal:
         """Return the model-based refinement around the best full-length run."""
+        return self._by_model("refine", MODEL_SLOT, "model-based search around the best full run")
+
+    def _by_model(self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = ()) -> Proposal:
         best = self._best_full()
         around: Mapping[Role, float] = best.params if best is not None else self.incumbent.values
         if not around:
@@ -103,7 +104,7 @@ class Search:
             if around.get(role, 0) > 0:
                 box[role] = (around[role] * low, around[role] * high)
         like = best.number if best is not None else self.incumbent.like
-        return Proposal("refine", MODEL_SLOT, "model-based search around the best full run", around, like=like, box=box)
+        return Proposal(stage, slot, reason, around, like=like, box=box, free=free)
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
@@ -125,8 +126,9 @@ class Search:
         finished = [run for runs in slots.values() for run in runs if run.finished]
         self._learned = any_learned(finished, results)
         points = [] if self._stuck("lr", finished) else open_points(axis, results)
-        if not points and not self._learned and 3 <= len(results) < 5:
-            points = [x for x in outer_points(axis, results, 2) if x < min(results)]
+        most = 7 if level == self.levels[-1] else 5
+        if not points and not self._learned and 3 <= len(results) < most:  # a plateau has no better side
+            points = [x for x in outer_points(axis, results, 3) if not min(results) < x < max(results)][:2]
         todo = [x for x in points if not is_running(slots.get(x, []))]
         if not todo and (points or any(is_running(runs) for runs in slots.values())):
             todo = [x for x in outer_points(axis, results, 3) if not is_running(slots.get(x, []))]
@@ -199,9 +201,16 @@ class Search:
         return []
 
     def _compare(self, role: ComparedRole) -> list[Proposal]:
-        """Compare the candidates of one role, everything else held."""
+        """Compare the candidates of one role, everything else held.
+
+        Where each run is a full training, the model looks for the best value in one run, instead of candidates; but for
+        weight decays that restart from a snapshot, which must differ in nothing else.
+        """
         if self._fixed(role):
             return []
+        restarted = role == "weight_decay" and self.recipe.weight_decay_search == "snapshot"
+        if self.level >= 1 and not restarted:
+            return self._look(role)
         axis = self._axis(role)
         if axis is None:
             return []
@@ -217,12 +226,21 @@ class Search:
             return [self._comparison(role, x, default) for x in todo]
         if points or any(is_running(runs) for runs in slots.values()):
             return [self._meanwhile(role)]
-        if role == "batch_size":
-            results = self._in_equal_time(slots, results, default)
         best = best_point(axis, results, noise=self.noise)
         if best in slots and best != default and math.isfinite(results[best]):
             self._settle(example_of(slots[best]), results[best])
         return []
+
+    def _look(self, role: ComparedRole) -> list[Proposal]:
+        """Return one full run with the value of the role that the model finds most promising, and its learning rate."""
+        slot = f"{role}:{MODEL_SLOT}"
+        if is_running(self.slots.of(slot)):
+            return [self._meanwhile(role)]
+        if not self.slots.is_open(slot):
+            return []
+        reason = f"the most promising {role.replace('_', ' ')}, with a learning rate that suits it"
+        free: tuple[Role, ...] = (role,) if self._fixed("lr") else (role, "lr")
+        return [self._by_model(role, slot, reason, free)]
 
     def _axis(self, role: ComparedRole) -> Axis | None:
         """Return the candidates of a role, the present value first; None if there is nothing to compare."""
@@ -230,19 +248,18 @@ class Search:
         if bounds is None:
             return None
         now = self.incumbent.values.get(role, default_of(role, bounds))
-        cheap = self.level < 1
+        wanted: tuple[float, ...]
         if role == "momentum":
             wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
-            if not cheap:  # each run is a full training: the model looks between the ends
-                wanted = tuple({max(wanted), min(wanted)}) if wanted else ()
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
+            cheap = self.level < 1
             wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"] if cheap else (now * 10, now / 10)
             factor = 10.0 if cheap else 1.0
             axis = Axis((), bounds.low, bounds.high, factor=factor, bisect=cheap, max_points=7, figures=1)
         else:
             wanted = (now * 2, now / 2)
-            axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6 if cheap else 3)
+            axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6)
         candidates = dict.fromkeys(point_key(bounds.clip(x)) for x in (now, *wanted))
         return replace(axis, candidates=tuple(candidates)) if len(candidates) > 1 else None
 
@@ -266,25 +283,11 @@ class Search:
             like=self.incumbent.like,
         )
 
-    def _in_equal_time(
-        self, slots: Mapping[float, list[Run]], results: Mapping[float, float], default: float
-    ) -> dict[float, float]:
-        """Leave out the batch sizes whose epochs take clearly longer: at equal time they would have had fewer."""
-        pace = self.incumbent.seconds_per_epoch
-        fair = dict(results)
-        for x, runs in slots.items():
-            seconds = seconds_per_epoch(example_of(runs))
-            if x != default and pace is not None and seconds is not None and seconds > EQUAL_TIME * pace:
-                fair[x] = math.inf
-        return fair
-
     def _refit_lr(self) -> list[Proposal]:
         """Compare the learning rate again at full length, around what the stages chose."""
         best = self._best_of_confirmed()
-        if self._fixed("lr") or best is None or "lr" not in best.params:
-            return []
-        if self.level >= 1 and (best.slot or "").startswith("lr"):  # nothing has changed since its ladder
-            return []
+        if self.level >= 1 or self._fixed("lr") or best is None or "lr" not in best.params:
+            return []  # where the stages ran at full length, the model has moved the learning rate all along
         options = []
         for x in (0.5, 2.0):
             slot = f"refine:lr*{x:g}"
@@ -323,7 +326,7 @@ class Search:
 
     def _settle(self, run: Run, loss: float | None) -> None:
         values = {**self.incumbent.values, **without_epochs(run)}
-        self.incumbent = _Incumbent(values, loss, run.number, seconds_per_epoch(run))
+        self.incumbent = _Incumbent(values, loss, run.number)
 
     def _repeat(self, level: float) -> Proposal:
         """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
@@ -341,8 +344,6 @@ class Search:
 
     def _best_of_confirmed(self) -> Run | None:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
-        if self.level >= 1 and self.incumbent.like is not None:
-            runs = [run for run in self.runs if run.number == self.incumbent.like and math.isfinite(run.score)]
         return min(runs, key=lambda run: run.score, default=None)
 
     def _best_full(self) -> Run | None:

@@ -34,7 +34,9 @@ def test_a_walk_ends_within_a_step_of_the_valley_without_crossing_its_bounds(val
 
 
 def test_a_ladder_over_nothing_but_divergence_walks_down() -> None:
-    assert open_points(LADDER, {1.0: math.inf, 3.0: math.inf}) == [0.3333]
+    assert open_points(LADDER, {1.0: math.inf}) == [0.1111]
+    assert open_points(LADDER, {1.0: math.inf, 3.0: math.inf}) == [0.1111]
+    assert open_points(LADDER, {1.0: math.inf, 0.1111: 0.5, 0.03703: 0.7}) == [0.3333]  # the step left out
     assert best_point(LADDER, {1.0: math.inf, 3.0: math.inf, 0.3333: math.inf}) == 0.3333
 
 

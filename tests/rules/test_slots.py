@@ -5,6 +5,7 @@ from optuna_discipline import LossCurve
 from optuna_discipline import Run
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import any_learned
+from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import loss_of
 from optuna_discipline.rules.slots import seconds_per_epoch
@@ -47,3 +48,13 @@ def test_the_pace_of_a_short_run_is_not_known() -> None:
 
 def test_the_example_is_the_best_and_the_first_of_equals() -> None:
     assert example_of([_run(2, "s", 1.0), _run(1, "s", 1.0), _run(0, "s", 2.0)]).number == 1
+
+
+def test_a_batch_size_with_clearly_longer_epochs_does_not_win_by_its_loss() -> None:
+    def timed(number: int, batch: float, seconds: float) -> Run:
+        return Run(number, "complete", {"batch_size": batch, "epochs": 10.0}, 0.1 * number, seconds=seconds)
+
+    runs = [timed(0, 64, 100), timed(1, 64, 104), timed(2, 16, 300), timed(3, 32, 120), timed(4, 64, 300)]
+    assert [run.score for run in at_equal_time(runs)] == [0.0, 0.1, math.inf, 0.1 * 3, 0.4]
+    too_short_to_be_timed = [Run(0, "complete", {"batch_size": 64.0}, 0.1, seconds=0.1)]
+    assert at_equal_time(too_short_to_be_timed) == too_short_to_be_timed

@@ -105,7 +105,7 @@ def test_idle_workers_search_by_the_model_while_the_ladder_is_undecided() -> Non
 def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> None:
     recipe = Recipe(stages=("lr", "momentum", "weight_decay"))
     runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
-    runs += [Run(4, "running", {}, slot="momentum:0.99"), Run(5, "running", {}, slot="momentum:0.9")]
+    runs.append(Run(4, "running", {}, slot="momentum:model"))
     proposal = next_params(recipe, runs, space=SPACE)
     assert (proposal.stage, proposal.slot) == ("refine", "model")
     assert proposal.reason == "model-based search while others finish the stage momentum"
@@ -171,18 +171,30 @@ def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
     assert "refine:lr*2" not in slots
 
 
-def test_at_full_length_only_the_ends_and_neighbours_are_compared() -> None:
+def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held() -> None:
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
-    short, full = Search(SHORT, [], space, None), Search(Recipe(short=1.0), [], space, None)
-    momentum = [set(search._axis("momentum").candidates) for search in (short, full)]  # type: ignore[union-attr]
-    assert len(momentum[0]) > len(momentum[1]) <= 3
-    decay = full._axis("weight_decay")
+    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
+    seen = []
+    while (proposal := next_params(Recipe(), runs, space=space)).stage != "refine":
+        seen.append((proposal.slot, proposal.free, proposal.like))
+        params = {role: proposal.value_of(role, bounds) for role, bounds in space.items()}
+        runs.append(Run(len(runs), "complete", params, 0.9, proposal.slot))
+    assert seen == [
+        ("momentum:model", ("momentum", "lr"), 0),
+        ("weight_decay:model", ("weight_decay", "lr"), 0),
+        ("batch_size:model", ("batch_size", "lr"), 0),
+    ]
+    assert proposal.by_model
+    assert not proposal.free
+
+
+def test_a_snapshot_is_restarted_with_candidates_that_differ_in_nothing_else() -> None:
+    search = Search(Recipe(weight_decay_search="snapshot"), [], SPACE, None)
+    search.level = 1.0
+    decay = search._axis("weight_decay")
     assert decay is not None
     assert decay.candidates == pytest.approx((1e-4, 1e-3, 1e-5))
     assert (decay.factor, decay.bisect) == (1.0, False)
-    batch = full._axis("batch_size")
-    assert batch is not None
-    assert (batch.candidates, batch.max_points) == ((64, 128, 32), 3)
 
 
 def test_a_role_with_one_value_has_nothing_to_compare() -> None:

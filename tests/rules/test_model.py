@@ -1,0 +1,105 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.model import Coordinate
+from optuna_discipline.rules.model import next_point
+from optuna_discipline.rules.model import warp
+
+LR = Coordinate(-3.0, 3.0, length=2.3, bowl=0.4)
+WIDTH = Coordinate(0.0, 1.0, length=0.8, step=0.25)
+KIND = Coordinate(0.0, 2.0, length=0.8, choices=True)
+COORDINATES = (LR, WIDTH, KIND)
+
+
+def _rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-20, 20), st.floats(-1, 2), st.sampled_from([0.0, 1.0, 2.0]), st.floats(allow_nan=True, width=32)
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 9),
+)
+def test_any_losses_give_a_point_within_the_bounds(rows: list[tuple[float, ...]], seed: int) -> None:
+    points, losses = np.array([row[:3] for row in rows]), [row[3] for row in rows]
+    lr, width, kind = next_point(COORDINATES, points, losses, _rng(seed), running=points[:1] + 0.1).tolist()
+    assert -3 <= lr <= 3
+    assert width in (0, 0.25, 0.5, 0.75, 1)
+    assert kind in (0, 1, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_finds_a_valley_in_a_few_runs(seed: int) -> None:
+    rng, points, losses = _rng(seed), [[-1.5, 0.0]], [0.1 * 9 + 0.05]
+    for _ in range(8):
+        point = next_point((LR, WIDTH), np.array(points), losses, rng)
+        points.append(point.tolist())
+        losses.append(0.1 * (point[0] - 1.5) ** 2 + 0.05 * (point[1] - 1) ** 2)
+    assert min(losses) < 0.02
+
+
+def test_what_is_not_free_stays_at_the_best_run() -> None:
+    points = np.array([[0.0, 0.5, 1.0], [1.0, 0.25, 2.0]])
+    for seed in range(5):
+        chosen = next_point(COORDINATES, points, [0.3, 0.2], _rng(seed), free=[0])
+        assert chosen.tolist()[1:] == [0.25, 2.0]
+
+
+def test_the_same_history_and_seed_give_the_same_point_and_a_scaled_loss_changes_nothing() -> None:
+    points, losses = np.array([[0.0, 0.5, 1.0], [1.0, 0.25, 2.0], [-1.0, 0.5, 1.0]]), [0.3, 0.2, math.inf]
+    chosen = next_point(COORDINATES, points, losses, _rng(3))
+    assert next_point(COORDINATES, points, losses, _rng(3)).tolist() == chosen.tolist()
+    assert next_point(COORDINATES, points, [7 * x - 50 for x in losses], _rng(3)).tolist() == chosen.tolist()
+
+
+def test_workers_side_by_side_are_sent_to_different_places() -> None:
+    points, losses = np.array([[0.0, 0.5], [1.0, 0.5], [-1.0, 0.5]]), [0.30, 0.25, 0.5]
+    first = next_point((LR, WIDTH), points, losses, _rng(1))
+    second = next_point((LR, WIDTH), points, losses, _rng(1), running=first[None])
+    assert np.abs(second - first).max() > 0.05
+
+
+def test_the_best_rate_moves_with_the_batch_size() -> None:
+    """Where a larger batch was tried with a larger rate, that rate is what is expected to suit it."""
+    batch = Coordinate(-2.0, 2.0, length=2.5)
+    lr = Coordinate(-3.0, 3.0, length=2.3, bowl=0.4, follows=(0, 0.7))
+    points = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.1]])
+    chosen = next_point((batch, lr), points, [0.2, 0.5, 0.5, 0.2], _rng(0), free=[0, 1])
+    assert abs(chosen[1] - 0.7 * chosen[0]) < 0.8
+
+
+def test_a_broken_run_is_as_bad_as_the_worst_and_no_worse() -> None:
+    assert warp([math.inf, math.nan]).tolist() == [0.0, 0.0]
+    assert warp([0.1, 0.1]).tolist() == [0.0, 0.0]
+    values = warp([0.1, 0.2, 0.3, 1e9, math.nan])
+    assert values[4] == values[3] == max(values) < 30
+
+
+@pytest.mark.parametrize(
+    ("points", "losses"), [(np.zeros((0, 1)), []), (np.zeros((2, 2)), [1.0, 2.0]), (np.zeros((2, 1)), [1.0])]
+)
+def test_shapes_must_fit(points: np.ndarray, losses: list[float]) -> None:
+    with pytest.raises(ValueError, match="`points` must have the shape"):
+        next_point((LR,), points, losses, _rng())
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (math.nan, 1.0), (0.0, math.inf)])
+def test_bounds_must_be_finite_and_in_order(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="`low` and `high` must be finite"):
+        Coordinate(low, high)
+
+
+def test_a_length_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="`length` must be positive"):
+        Coordinate(0.0, 1.0, length=0.0)
