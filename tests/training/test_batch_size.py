@@ -11,7 +11,6 @@ from torch import nn
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.candidates import epochs_at_equal_time
 from optuna_discipline.training.batch_size import largest_batch_size
-from optuna_discipline.training.batch_size import repeat_samples
 from optuna_discipline.training.batch_size import samples_per_second
 from optuna_discipline.training.batch_size import search_largest
 from tests.training.test_snapshot import Net
@@ -128,14 +127,6 @@ def test_the_search_is_right_and_never_tries_a_size_twice(limit: int, low: int, 
         assert best - max(1, tolerance * best) <= found <= best
         if tolerance == 0:
             assert found == best
-
-
-def test_samples_are_repeated_whatever_holds_them() -> None:
-    batch = {"input": torch.arange(4).reshape(2, 2), "more": [torch.tensor([1.0, 2.0])], "name": "n"}
-    repeated = repeat_samples(batch, 5)
-    assert repeated["input"].tolist() == [[0, 1], [2, 3], [0, 1], [2, 3], [0, 1]]
-    assert repeated["more"][0].tolist() == [1, 2, 1, 2, 1]
-    assert repeated["name"] == "n"
 
 
 def test_larger_batches_process_more_samples_and_get_more_epochs_in_the_same_time() -> None:

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from torch import nn
+
+from optuna_discipline.training.sized_step import SizedStep
+from optuna_discipline.training.sized_step import repeat_samples
+
+
+def test_samples_are_repeated_whatever_holds_them() -> None:
+    batch = {"input": torch.arange(4).reshape(2, 2), "more": [torch.tensor([1.0, 2.0])], "name": "n"}
+    repeated = repeat_samples(batch, 5)
+    assert repeated["input"].tolist() == [[0, 1], [2, 3], [0, 1], [2, 3], [0, 1]]
+    assert repeated["more"][0].tolist() == [1, 2, 1, 2, 1]
+    assert repeated["name"] == "n"
+
+
+def test_tensors_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"has shapes \[\(2, 3\), \(1,\)\]: give a single sample one with x\[None\]"):
+        repeat_samples((torch.zeros(2, 3), torch.zeros(1)), 4)
+
+
+def test_each_update_sees_as_many_samples_as_asked() -> None:
+    seen: list[int] = []
+
+    class Counting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    sample = (torch.randn(2, 3), torch.tensor([0, 1]))
+    step = SizedStep.of(Counting(3, 2), sample, nn.CrossEntropyLoss(), "adamw", None, False, None, None)
+    step.run(7)
+    step.run(3, lambda update: update())
+    assert seen == [7, 7, 3]
+
+
+def test_everything_is_given_back_also_after_an_exception() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    step = SizedStep.of(model, torch.randn(4, 3), None, "sgd", None, False, None, None)
+    with pytest.raises(KeyError, match="stop"), step.everything_kept():  # noqa: PT012
+        step.run(8)
+        assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])
+        raise KeyError("stop")
+    assert not model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
