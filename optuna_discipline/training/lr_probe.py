@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.batches import as_batches
@@ -35,23 +36,6 @@ _MIN_PROBE_STEPS = 12
 _SGD_START, _ADAM_START = 1e-4, 1e-6  # rates below these do nothing in so few updates
 _SGD_MIDDLE, _ADAM_MIDDLE = 0.1, 3e-3
 _SGD_END, _ADAM_END = 10.0, 1.0
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One short complete cycle.
-
-    Attributes:
-        lr: Its largest learning rate.
-        loss: Final validation loss (training loss without a validation set); inf for a diverged run.
-        train_loss: Mean training loss of its last epoch.
-        learned: Whether it clearly left the untrained loss, so that `loss` may be compared.
-    """
-
-    lr: float
-    loss: float
-    train_loss: float
-    learned: bool
 
 
 @dataclass

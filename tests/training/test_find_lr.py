@@ -9,13 +9,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
 from optuna_discipline.rules.schedule import OneCycle
-from optuna_discipline.training.find_lr import choose_from_probes
 from optuna_discipline.training.find_lr import find_lr
-from optuna_discipline.training.find_lr import next_probe
 from optuna_discipline.training.loop import train_epochs
-from optuna_discipline.training.lr_probe import Probe
-
-INF = math.inf
 
 
 def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
@@ -27,70 +22,6 @@ def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, tor
 
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-
-
-def walk(loss_of: Any, start: float, ceiling: float, floor: float = 1e-4) -> list[float]:
-    probes: list[Probe] = []
-    while (lr := next_probe(probes, start=start, floor=floor, ceiling=ceiling)) is not None:
-        loss = loss_of(lr)
-        probes.append(Probe(lr, loss, loss, math.isfinite(loss)))
-        assert len(probes) < 20
-    return [probe.lr for probe in probes]
-
-
-def valley(best: float) -> Any:
-    return lambda lr: abs(math.log(lr / best)) + 0.1
-
-
-def cliff(lr: float) -> float:
-    return INF if lr > 0.04 else float(valley(0.03)(lr))
-
-
-@pytest.mark.parametrize(
-    ("loss_of", "ceiling", "expected"),
-    [
-        (valley(0.3), 0.5, [0.3, 0.1, math.sqrt(0.3 * 0.1)]),
-        (valley(0.1), 0.5, [0.3, 0.1, 0.1 / 3, math.sqrt(0.3 * 0.1)]),
-        (valley(1.0), 5.0, [0.3, 0.1, 0.9, 2.7, math.sqrt(2.7 * 0.9)]),
-        (cliff, 0.5, [0.3, 0.1, 0.1 / 3, 0.1 / 9, math.sqrt(0.1 / 3 * 0.1 / 9)]),
-    ],
-)
-def test_the_walk_goes_down_while_it_is_better_up_below_the_ceiling_and_narrows_once(
-    loss_of: Any, ceiling: float, expected: list[float]
-) -> None:
-    got = walk(loss_of, 0.3, ceiling)
-    assert got == pytest.approx(expected)
-
-
-def test_a_walk_that_only_diverges_ends_at_the_floor() -> None:
-    rates = walk(lambda lr: INF, 0.3, 1.0, floor=0.01)
-    assert rates == pytest.approx([0.3, 0.1, 0.1 / 3, 0.1 / 9])
-
-
-def test_probes_that_did_not_learn_never_win_over_one_that_did() -> None:
-    probes = [Probe(0.3, 2.0, 1.9, True), Probe(0.1, 1.5, 2.3, False)]
-    assert choose_from_probes(probes, finished=True, length=0.25, ceiling=1.0, cost=1.0).max_lr == 0.3
-
-
-def test_probes_of_which_none_learned_are_not_ranked() -> None:
-    probes = [Probe(0.1, 2.31, 2.31, False), Probe(0.03, 2.30, 2.30, False)]
-    assert choose_from_probes(probes, finished=False, length=0.5, ceiling=1.0, cost=1.0).max_lr == 0.1
-
-
-@pytest.mark.parametrize(
-    ("probes", "finished", "status", "confident"),
-    [
-        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.3, 0.3, True)], True, "OK", True),
-        ([Probe(0.3, 0.2, 0.2, True)], False, "BEST_AT_START", False),
-        ([Probe(0.1, 0.3, 0.3, True), Probe(0.3, 0.2, 0.2, True)], False, "CENSORED", False),
-        ([Probe(0.3, 2.3, 2.3, False)], False, "FLAT", False),
-        ([Probe(0.3, INF, INF, False)], True, "DIVERGED_AT_START", False),
-    ],
-)
-def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, status: str, confident: bool) -> None:
-    choice = choose_from_probes(probes, finished=finished, length=0.25, ceiling=1.0, cost=0.5)
-    assert (choice.status, choice.confident, choice.cost) == (status, confident, 0.5)
-    assert (choice.max_lr is None) == (status == "DIVERGED_AT_START")
 
 
 def test_digits_trained_at_the_found_lr_are_read_well_within_the_budget() -> None:

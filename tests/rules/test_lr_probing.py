@@ -1,0 +1,123 @@
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.lr_probing import FACTOR
+from optuna_discipline.rules.lr_probing import LONGER
+from optuna_discipline.rules.lr_probing import Probe
+from optuna_discipline.rules.lr_probing import choose_from_probes
+from optuna_discipline.rules.lr_probing import next_probe
+
+INF = math.inf
+
+
+def walk(loss_of: Any, start: float, ceiling: float, floor: float = 1e-4, **options: Any) -> list[Probe]:
+    probes: list[Probe] = []
+    while (lr := next_probe(probes, start=start, floor=floor, ceiling=ceiling, **options)) is not None:
+        loss = loss_of(lr)
+        probes.append(Probe(lr, loss, loss, math.isfinite(loss)))
+        assert len(probes) < 20
+    return probes
+
+
+def valley(best: float) -> Any:
+    return lambda lr: 0.1 * math.exp(0.3 * math.log(lr / best) ** 2)
+
+
+def choose(probes: list[Probe], start: float = 0.1, **options: Any) -> Any:
+    return choose_from_probes(probes, start=start, **{"finished": True, "length": 0.25, "ceiling": 1.0, **options})
+
+
+@pytest.mark.parametrize(
+    ("best", "ceiling", "expected"),
+    [
+        (0.1, 1.0, [0.1, 0.25, 0.04]),
+        (0.3, 1.0, [0.1, 0.25, 0.625]),
+        (0.3, 0.3, [0.1, 0.25]),
+        (0.04, 1.0, [0.1, 0.25, 0.04, 0.016]),
+    ],
+)
+def test_the_walk_goes_on_while_the_outermost_is_the_best(best: float, ceiling: float, expected: list[float]) -> None:
+    assert [probe.lr for probe in walk(valley(best), 0.1, ceiling)] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_slow_starter_is_tried_lower_before_it_is_tried_higher() -> None:
+    assert [p.lr for p in walk(valley(0.1), 0.1, 1.0, down_first=True)] == pytest.approx([0.1, 0.04, 0.25], rel=1e-3)
+
+
+def test_a_walk_that_only_diverges_ends_at_the_floor() -> None:
+    assert [p.lr for p in walk(lambda lr: INF, 0.1, 1.0, floor=0.01)][-1] == pytest.approx(0.01)
+
+
+@given(st.floats(-2.5, 0.0), st.floats(-2.0, 0.0), st.floats(1.0, 1e6))
+def test_the_choice_lies_between_the_optimum_and_the_start_whatever_the_scale(
+    best: float, start: float, scale: float
+) -> None:
+    probes = walk(valley(10**best), 10**start, 10.0)
+    choice = choose(probes, 10**start, ceiling=10.0)
+    low, high = sorted((LONGER * 10**best, 10**start))
+    assert low / FACTOR**0.5 <= choice.max_lr <= high * FACTOR**0.5
+    assert choice.bounds[0] <= choice.max_lr <= choice.bounds[1]
+    scaled = [Probe(p.lr, scale * p.loss, scale * p.train_loss, p.learned) for p in probes]
+    assert choose(scaled, 10**start, ceiling=10.0).max_lr == pytest.approx(choice.max_lr)
+
+
+def test_a_full_length_probe_is_not_lowered() -> None:
+    probes = walk(valley(0.1), 0.1, 1.0)
+    assert choose(probes, length=1.0).max_lr == pytest.approx(0.1, rel=0.01)
+    assert choose(probes).max_lr == pytest.approx(0.1 * LONGER**0.75, rel=0.01)
+
+
+def test_negative_losses_are_compared_by_what_was_gained() -> None:
+    probes = [Probe(lr, valley(0.1)(lr) - 5, 0.0, True) for lr in (0.04, 0.1, 0.25)]
+    assert choose(probes, untrained=0.0).max_lr == pytest.approx(0.1 * LONGER**0.75, rel=0.02)
+    assert math.isfinite(choose(probes).max_lr)
+
+
+def test_probes_that_did_not_learn_never_win_over_one_that_did() -> None:
+    choice = choose([Probe(0.3, 2.0, 1.9, True), Probe(0.1, 1.5, 2.3, False)], 0.3)
+    assert choice.bounds[0] == 0.1
+    assert choice.max_lr > 0.2
+
+
+def test_probes_of_which_none_learned_are_not_ranked() -> None:
+    probes = [Probe(0.1, 2.31, 2.31, False), Probe(0.03, 2.30, 2.30, False)]
+    assert choose(probes, finished=False).max_lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("probes", "finished", "status", "confident"),
+    [
+        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.3, 0.3, True)], True, "OK", True),
+        ([Probe(0.3, 0.2, 0.2, True)], False, "BEST_AT_START", False),
+        ([Probe(0.1, 0.3, 0.3, True), Probe(0.3, 0.2, 0.2, True)], False, "CENSORED", False),
+        ([Probe(0.3, 2.3, 2.3, False)], False, "FLAT", False),
+        ([Probe(0.3, INF, INF, False)], True, "DIVERGED_AT_START", False),
+    ],
+)
+def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, status: str, confident: bool) -> None:
+    choice = choose(probes, 0.3, finished=finished)
+    assert (choice.status, choice.confident) == (status, confident)
+    assert (choice.max_lr is None) == (status == "DIVERGED_AT_START")
+
+
+ANY = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@given(
+    st.lists(
+        st.builds(Probe, st.floats(1e-5, 10), ANY, ANY, st.booleans()),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda probe: probe.lr,
+    )
+)
+def test_any_probes_give_a_rate_between_them_or_a_refusal(probes: list[Probe]) -> None:
+    choice = choose(probes)
+    assert choice.reason
+    if choice.max_lr is not None:
+        lrs = [probe.lr for probe in probes]
+        assert min(lrs) / FACTOR <= choice.max_lr <= max(lrs) * FACTOR
