@@ -34,6 +34,7 @@ from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.study_reader import read_trials
 
 if TYPE_CHECKING:
+    from optuna.artifacts import ArtifactMeta
     from optuna.artifacts._protocol import ArtifactStore
 
     from optuna_discipline.training.saved_state import SavedState
@@ -88,7 +89,7 @@ class SnapshotRestarts:
                 self._remove(study, other)
 
     def _remove(self, study: Study, trial: FrozenTrial) -> None:
-        for artifact in get_all_artifact_meta(trial, storage=study._storage):
+        for artifact in _artifacts_of(study, trial):
             if artifact.filename == FILE_NAME and artifact.artifact_id not in self._removed:
                 self._removed.add(artifact.artifact_id)
                 try:
@@ -182,20 +183,28 @@ def needed_snapshots(trials: Iterable[FrozenTrial], settings: Mapping[str, Any],
     trials = list(trials)
     claims = {t.number: claim for t in trials if (claim := trial_record.read_claim(t)) is not None}
     running = {t.number for t in trials if t.state == TrialState.RUNNING}
-    sources = {claim.get("restart_from") for number, claim in claims.items() if number in running}
-    sources.discard(None)
-    stages = list(settings.get("recipe", {}).get("stages", ()))
+    restarts = {number: n for number, claim in claims.items() if isinstance(n := claim.get("restart_from"), int)}
+    sources = {n for number, n in restarts.items() if number in running}
+    recipe = settings.get("recipe")
+    stages = list(recipe.get("stages", ())) if isinstance(recipe, dict) else []
     if "weight_decay" in stages:
         last = len(stages) - 1 - stages[::-1].index("weight_decay")
         later = set(stages[last + 1 :]) - set(stages[: last + 1])
         if any(claim["stage"] in later for claim in claims.values()):
-            return {number for number in sources if isinstance(number, int)}
+            return sources
     sign = -1 if direction == StudyDirection.MAXIMIZE else 1
     finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None and t.value == t.value]
     finished = [t for t in finished if trial_record.read_snapshot(t) is not None]
     best = sorted(finished, key=lambda t: sign * (t.value or 0.0))[:KEPT]
-    restarted = {claim.get("restart_from") for claim in claims.values()}
-    return running | {t.number for t in best} | {n for n in restarted if isinstance(n, int)}
+    return running | {t.number for t in best} | set(restarts.values())
+
+
+def _artifacts_of(study: Study, trial: FrozenTrial) -> "list[ArtifactMeta]":
+    """Return the artifacts of a trial; none where optuna-dashboard has deleted one, which Optuna cannot read then."""
+    try:
+        return get_all_artifact_meta(trial, storage=study._storage)
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _check_same(params: Mapping[str, Any], others: Mapping[str, Any], roles: Mapping[str, str]) -> None:

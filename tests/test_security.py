@@ -1,6 +1,9 @@
 """A study written by somebody else: its text is shown as text, its records are read as data, nothing in it is run."""
 
+import hashlib
 import json
+import os
+import pickle
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -18,16 +21,19 @@ from optuna.trial import create_trial
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
+from optuna_discipline import SnapshotRestarts
 from optuna_discipline import TrialReporter
 from optuna_discipline import diagnose_study
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import write_report
 from optuna_discipline.cli import main
+from optuna_discipline.snapshots import FILE_NAME
 from optuna_discipline.trial_record import CLAIM_KEY
 from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import ROW_PREFIX
 from optuna_discipline.trial_record import RUN_KEY
 from optuna_discipline.trial_record import SETTINGS_KEY
+from optuna_discipline.trial_record import SNAPSHOT_KEY
 from optuna_discipline.visualization import terminal
 from optuna_discipline.visualization.dashboard import as_markdown
 from optuna_discipline.visualization.dashboard import publish
@@ -37,6 +43,9 @@ SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 LINK = '<a href="javascript:alert(3)">[click](javascript:alert(4)) ![x](http://evil/p.png) http://evil www.evil.com'
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
 EVIL = f"'\"><{SCRIPT}{LINK}{ESCAPES}</pre></td>| `x` & &lt;b&gt;\n# heading"
+
+ARTIFACT = {"filename": FILE_NAME, "mimetype": EVIL, "encoding": EVIL}
+RESTART = {"restart_from": [EVIL], "keep_snapshot": {}}
 
 
 def evil_study(storage: str | None = None, lr: Any = 0.1) -> optuna.Study:
@@ -65,7 +74,9 @@ def evil_study(storage: str | None = None, lr: Any = 0.1) -> optuna.Study:
                 },
                 user_attrs={"stage": EVIL, "reason": EVIL, "pruned_because": EVIL},
                 system_attrs={
-                    CLAIM_KEY: {"stage": EVIL, "slot": EVIL, "number": number, "reason": EVIL, "like": EVIL},
+                    CLAIM_KEY: {"stage": EVIL, "slot": EVIL, "number": number, "reason": EVIL, "like": EVIL, **RESTART},
+                    "artifacts:1": json.dumps({"artifact_id": "../precious", **ARTIFACT}),
+                    "artifacts:2": "null" if number == 1 else json.dumps({"artifact_id": "/precious", **ARTIFACT}),
                     RUN_KEY: {"n_epochs": 4, "metric": EVIL, "n_classes": 10},
                     RANGE_TEST_KEY: test,
                     **{f"{ROW_PREFIX}{epoch}": [*curve[:-1], number] for epoch in range(4)},
@@ -181,6 +192,67 @@ def test_publishing_and_diagnosing_an_evil_study_works(study: optuna.Study) -> N
     pytest.importorskip("optuna_dashboard")
     publish(study)
     assert diagnose_study(study).advice
+
+
+class Bomb:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (os.system, (f"touch {self.file}",))
+
+
+def restarting_trial(artifact_id: object, content: bytes) -> optuna.Trial:
+    """Return a trial that is told to go on from the snapshot of trial 0, whose checksum is right."""
+    study = optuna.create_study()
+    snapshot = {"number": 0, "artifact_id": artifact_id, "sha256": hashlib.sha256(content).hexdigest()}
+    study.add_trial(create_trial(value=1.0, system_attrs={SNAPSHOT_KEY: snapshot}))
+    trial = study.ask()
+    claim = {"stage": "weight_decay", "slot": "weight_decay:1", "number": 1, "restart_from": 0}
+    study._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, claim)
+    return trial
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_an_artifact_that_is_a_pickle_is_not_executed(tmp_path: Path, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    store, made = tmp_path / "store", tmp_path / "made"
+    store.mkdir()
+    if kind == "pickle":
+        (store / "bomb").write_bytes(pickle.dumps(Bomb(made), protocol=2))
+    else:
+        torch.save({"format": 1, "logs": Bomb(made)}, store / "bomb")
+    trial = restarting_trial("bomb", (store / "bomb").read_bytes())
+    with pytest.warns(UserWarning, match="Trial 1 trains from the start, because .* cannot be used"):
+        assert SnapshotRestarts(store).of(trial).load() is None
+    assert not made.exists()
+    pickle.loads(pickle.dumps(Bomb(made)))
+    assert made.exists()  # the bomb was one
+
+
+@pytest.mark.parametrize("artifact_id", ["../outside", "a/../../outside", "{}/outside", "", ".", 3, None, ["x"]])
+def test_an_artifact_cannot_lie_outside_its_folder(tmp_path: Path, artifact_id: Any) -> None:
+    pytest.importorskip("torch")
+    store, outside = tmp_path / "store", tmp_path / "outside"
+    store.mkdir()
+    outside.write_bytes(b"secret")
+    place = artifact_id.format(tmp_path) if isinstance(artifact_id, str) else artifact_id
+    trial = restarting_trial(place, b"secret")
+    with pytest.warns(UserWarning, match="cannot be used: (?!.*cannot be read)"):
+        assert SnapshotRestarts(store).of(trial).load() is None
+
+
+def test_nothing_outside_the_artifact_folder_is_removed(tmp_path: Path) -> None:
+    store, precious = tmp_path / "store", tmp_path / "precious"
+    precious.write_text("mine")
+    study = evil_study()
+    study.set_user_attr(SETTINGS_KEY, {"recipe": {"stages": ["weight_decay", EVIL]}})
+    for bearer in (study, evil_study()):  # with settings, and with some that are none
+        with pytest.warns(UserWarning, match="The snapshot of trial 0 cannot be removed: Invalid artifact_id"):
+            SnapshotRestarts(store)(bearer, bearer.trials[-1])
+    assert precious.read_text() == "mine"
 
 
 @pytest.mark.filterwarnings("ignore:The study .* was begun with other settings:UserWarning")
