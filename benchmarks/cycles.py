@@ -3,10 +3,10 @@
     python -m benchmarks.cycles record --data-root DIR [TASK...]   # trains what is missing; resumable
     python -m benchmarks.cycles table                              # from the files alone
 
-Eight small networks (those of `benchmarks.batch_scaling`), batch size 64, about 200 updates, two seeds. Each policy has
-its own best learning rate of eight, a factor of 2 apart, at weight decay 1e-4. Then, under 1cycle at its best, four
-weight decays are held constant, or cycle between a tenth of themselves and themselves, high in the middle of the run
-(with the learning rate, as the author's later paper has it) or high at its ends.
+Six small networks of `benchmarks.batch_scaling`, batch size 64, about 200 updates, two seeds. Each policy has its own
+best learning rate of seven, a factor of 2 apart, at weight decay 1e-4. Then, under 1cycle at its best, four weight
+decays are held constant, or cycle between a tenth of themselves and themselves, high in the middle of the run or at its
+ends.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from benchmarks.batch_scaling import BASE
-from benchmarks.batch_scaling import TASKS
 from benchmarks.batch_scaling import UPDATES
 from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
@@ -36,7 +35,8 @@ from optuna_discipline import Triangular
 from optuna_discipline import train_epochs
 
 RESULTS = Path(__file__).parent / "results" / "cycles"
-LRS = tuple(2.0**exponent for exponent in range(-6, 2))
+TASKS = ("mlp-256", "regression", "batchnorm", "deep", "residual", "imbalanced")
+LRS = tuple(2.0**exponent for exponent in range(-6, 1))
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 SEEDS = (0, 1)
 POLICIES: dict[str, Callable[[float, int], Any]] = {
@@ -79,7 +79,7 @@ def main() -> int:
         for name in arguments.tasks or [name for name in TASKS if name in tasks]:
             record(tasks[name], arguments.out / f"{name}.json")
     else:
-        show({path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(arguments.out.glob("*.json"))})
+        show(read(arguments.out))
     return 0
 
 
@@ -105,6 +105,11 @@ def record(task: Task, path: Path) -> None:
                 grid[str(top)] = [train(task, OneCycle(lr, total), decay, epochs, seed) for seed in SEEDS]
                 write(path, found)
     print(task.name, flush=True)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the results by task."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def shaped(shape: str, top: float, total: int) -> float | Callable[[int], float]:

@@ -136,7 +136,10 @@ class Triangular:
     One triangle over the whole run is how the author trained in the companion paper (arXiv 1708.07120: 0.1 to 3 and
     back in 10,000 steps); there is no tail below `base_lr`, which is what `OneCycle` added. A `step_size` as long as
     the run is half a triangle: his long LR range test, from `base_lr=0` to 3 in 5,000 to 100,000 steps (`range3` in
-    his logs), trained like any other run and read by its validation loss at each rate.
+    his logs), trained like any other run and read by its validation loss at each rate. His resnet-56 never diverged
+    up to 3, and was best (.816, .831, .865) at 1.2, 1.5 and 0.8 in 5,000, 20,000 and 100,000 steps: a long test says
+    more about what a rate can reach, and its edge moves. `lr_range_test(sweep="linear")` is the same with an early
+    stop, and gives the model back.
 
     Attributes:
         max_lr: Largest learning rate, above 0.

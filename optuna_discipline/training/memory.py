@@ -147,7 +147,8 @@ def _be_the_child(task: Callable[[], object], limit: int, sender: Connection) ->
         import resource
 
         torch.set_num_threads(1)
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # if one must die, this one
+        with suppress(OSError):  # if the kernel must end a process, this one; some containers do not let it say so
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         wanted = address_space_used() + limit
         soft = wanted if soft == resource.RLIM_INFINITY else min(soft, wanted)
