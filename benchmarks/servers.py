@@ -6,6 +6,7 @@ True
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+READY = re.compile(r"ready (to accept|for) connections", re.IGNORECASE)
 
 
 class ServerMissingError(RuntimeError):
@@ -37,7 +39,7 @@ def postgresql(*, durable: bool = True) -> Iterator[str]:
         _call([initdb, "-D", str(data), "-U", "optuna", "-A", "trust", "-E", "UTF8", "--no-sync"], user)
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(home), "fsync": _on(durable)}
         given = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        with _running([postgres, "-D", str(data), "-p", str(port), *given], home, user, port, stop=signal.SIGINT):
+        with _running([postgres, "-D", str(data), "-p", str(port), *given], home, user, stop=signal.SIGINT):
             yield f"postgresql+psycopg://optuna@127.0.0.1:{port}/postgres"
 
 
@@ -59,7 +61,7 @@ def mariadb() -> Iterator[str]:
         first.chmod(0o644)
         words = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={home}/socket", f"--init-file={first}"]
         command = [server, *plain, *words, "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0"]
-        with _running(command, home, user, port, stop=signal.SIGTERM):
+        with _running(command, home, user, stop=signal.SIGTERM):
             yield f"mysql+pymysql://optuna@127.0.0.1:{port}/optuna"
 
 
@@ -70,7 +72,7 @@ def redis() -> Iterator[str]:
     with _home("redis") as (home, user):
         port = free_port()
         command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home)]
-        with _running(command, home, user, port, stop=signal.SIGTERM):
+        with _running(command, home, user, stop=signal.SIGTERM):
             yield f"redis://127.0.0.1:{port}"
 
 
@@ -80,20 +82,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def wait_for_port(port: int, *, seconds: float = START_SECONDS, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until something listens on a port of this machine.
-
-    Raises:
-        TimeoutError: If nothing does in time, or the process has ended.
-    """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and (process is None or process.poll() is None):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port} after {seconds:g} s")
 
 
 def _program(name: str, package: str) -> str:
@@ -124,15 +112,13 @@ def _call(command: Sequence[str], user: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], home: Path, user: str | None, port: int, *, stop: int) -> Iterator[None]:
+def _running(command: Sequence[str], home: Path, user: str | None, *, stop: int) -> Iterator[None]:
     log = home / "log"
+    environment = {**os.environ, "LC_ALL": "C"}  # for the words of the log
     with log.open("wb") as file:
-        process = subprocess.Popen(command, user=user, cwd=home, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, user=user, cwd=home, env=environment, stdout=file, stderr=subprocess.STDOUT)
     try:
-        try:
-            wait_for_port(port, process=process)
-        except TimeoutError as error:
-            raise RuntimeError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}") from error
+        _wait_until_ready(log, process)
         yield
     finally:
         process.send_signal(stop)
@@ -141,6 +127,16 @@ def _running(command: Sequence[str], home: Path, user: str | None, port: int, *,
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _wait_until_ready(log: Path, process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the word of the server itself: its port is open before it can answer."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if READY.search(log.read_text(errors="replace")):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args[0]} did not start: {log.read_text(errors='replace')[-2000:]}")  # type: ignore[index]
 
 
 def _on(value: bool) -> str:
