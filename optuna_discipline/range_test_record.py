@@ -1,4 +1,4 @@
-"""A range test as a study keeps it: a system attribute of trial 0, or several where one could not hold it.
+"""A range test as a study keeps it: a system attribute of the trial whose worker ran it, or several for a long one.
 
 optuna-dashboard shows a study's user attributes whole, hundreds of numbers too, and loses its system attributes when it
 renames the study. What a trial keeps as system attributes it neither shows nor loses.
@@ -18,7 +18,7 @@ MAX_WHOLE, MAX_PART = 60_000, 30_000
 
 
 def write_range_test(storage: BaseStorage, trial_id: int, encoded: Mapping[str, Any]) -> None:
-    """Write what `RangeTest.to_dict` returned on trial 0, which must be running.
+    """Write what `RangeTest.to_dict` returned on a trial, which must be running: trial 0, unless its worker died.
 
     Its parts come first, so that who finds the head finds all of it.
     """
@@ -32,6 +32,12 @@ def write_range_test(storage: BaseStorage, trial_id: int, encoded: Mapping[str, 
     storage.set_trial_system_attr(trial_id, RANGE_TEST_KEY, {PARTS: len(parts)})
 
 
+def has_range_test(study: Study) -> bool:
+    """Return whether a study keeps a range test, be it damaged."""
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+    return any(RANGE_TEST_KEY in trial.system_attrs for trial in trials)
+
+
 def read_range_test(study: Study) -> Any:
     """Return what a study keeps for `RangeTest.from_dict`, None without a range test.
 
@@ -41,7 +47,7 @@ def read_range_test(study: Study) -> Any:
         ValueError: If the parts do not join.
     """
     trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-    attributes = trials[0].system_attrs if trials else {}
+    attributes = next((trial.system_attrs for trial in trials if RANGE_TEST_KEY in trial.system_attrs), {})
     stored = attributes.get(RANGE_TEST_KEY)
     if not isinstance(stored, dict) or PARTS not in stored:
         return stored

@@ -3,6 +3,7 @@
 A little longer than most files, to keep the hooks and the one decision behind them together.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -32,14 +33,17 @@ from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import describe
 from optuna_discipline.rules.slots import at_equal_time
+from optuna_discipline.rules.stages import LR_BOX
+from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
-_RIVAL_STATES = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+AGAIN: Final = "; again, since trial "
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -128,10 +132,13 @@ class DisciplinedSampler(BaseSampler):
             claim = trial_record.read_claim(trial)
             if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
                 return
+            if claim is not None and trial_record.RETRY_MARK in trial.system_attrs:
+                self._try_again(study, trial, claim)
+                return
             if study.study_name not in self._known_studies:
                 study_record.keep_settings(study, {"recipe": dataclasses.asdict(self._recipe), "roles": self._roles})
                 self._known_studies.add(study.study_name)
-            if trial.number == 0 and self._range_test is not None:
+            if self._range_test is not None and self._whose_range_test(study, trial) == "mine":
                 study_record.keep_range_test(study, trial, self._range_test)
             if self._reader.has_roles(read_trials(study)):
                 self._decide(study, trial)
@@ -185,8 +192,11 @@ class DisciplinedSampler(BaseSampler):
             return self._claim(study, trial, self._enqueued(study))
         rng = np.random.default_rng([self._seed, trial.number, crc32(b"claim")])
         proposal = self._propose(study, trial, 0)
-        for attempt in range(CLAIM_ATTEMPTS):
+        for attempt in range(CLAIM_ATTEMPTS + 1):
             if proposal.slot == MODEL_SLOT:
+                break
+            if attempt == CLAIM_ATTEMPTS:
+                proposal = self._propose_model(study, trial, "model-based search, as others hold what is open")
                 break
             self._claim(study, trial, proposal, write_stage=False)
             if not self._has_rival(study, trial, proposal.slot):
@@ -195,19 +205,41 @@ class DisciplinedSampler(BaseSampler):
             time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
             proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
         suggested = self._model(study, trial, proposal) if proposal.by_model else {}
+        if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self._known_to(study, trial)[1]:
+            proposal = self._blind(trial, proposal)
         return self._claim(study, trial, proposal, suggested)
 
+    def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
+        """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
+        rng = np.random.default_rng([self._seed, trial.number, crc32(b"blind")])
+        return dataclasses.replace(proposal, lr_multiple=float(np.exp(rng.uniform(*np.log(LR_BOX)))))
+
     def _propose(self, study: Study, trial: FrozenTrial, skip: int) -> Proposal:
+        if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
+            return self._propose_model(study, trial, "model-based search while another worker runs the range test")
+        known, runs = self._known_to(study, trial)
+        choice = study_record.read_choice(study)
+        return next_params(self._recipe_for(known), runs, space=self._reader.space(known), choice=choice, skip=skip)
+
+    def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
+        known, runs = self._known_to(study, trial)
+        search = Search(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
+        return dataclasses.replace(search.model(), reason=reason)
+
+    def _known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
+        """Return the parameters and the runs of all trials but the one that asks."""
         trials = read_trials(study)
         known = parameters.known_distributions(t for t in trials if t.number != trial.number)
-        runs = self._reader.runs(study, trials, except_for=trial.number)
-        return next_params(
-            self._recipe_for(known),
-            runs,
-            space=self._reader.space(known),
-            choice=study_record.read_choice(study),
-            skip=skip,
-        )
+        return known, self._reader.runs(study, trials, except_for=trial.number)
+
+    def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
+        return study_record.whose_range_test(study, trial.number, self._known_to(study, trial)[1])
+
+    def _try_again(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+        """Keep what a retried trial inherits: its parameters are those of the failed one, and so is what it answers."""
+        proposal = _proposal(claim)
+        reason = proposal.reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
+        self._claim(study, trial, dataclasses.replace(proposal, reason=reason), claim.get("suggested", {}))
 
     def _claim(
         self,
@@ -226,13 +258,8 @@ class DisciplinedSampler(BaseSampler):
         return claim
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
-        for other in read_trials(study):
-            # a rival may have claimed and finished since the proposal was made
-            if other.number != trial.number and other.state in _RIVAL_STATES:
-                claim = trial_record.read_claim(other)
-                if claim is not None and claim["slot"] == slot and claim.get("number") == other.number:
-                    return True
-        return False
+        # a rival may have claimed and finished since the proposal was made; a dead one is none
+        return any(run.slot == slot and run.state != "failed" for run in self._known_to(study, trial)[1])
 
     def _enqueued(self, study: Study) -> Proposal:
         """Return the proposal of an enqueued trial: its open parameters take the best known values."""
@@ -252,7 +279,7 @@ class DisciplinedSampler(BaseSampler):
         return refinement.refine(
             self._refine_sampler or seed,
             trials,
-            at_equal_time(self._reader.runs(study, trials)),
+            at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
             space,
             self._reader.roles(space),
             proposal.box,
@@ -320,4 +347,5 @@ def _fit_any(distribution: BaseDistribution, value: Any) -> Any:
 def _fail(study: Study, trial: FrozenTrial) -> None:
     """Fail the trial of an exception in `before_trial`; Optuna would leave it running for ever."""
     if not trial.state.is_finished():
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        with contextlib.suppress(Exception):  # a storage that is gone cannot be told; the first error says why
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)

@@ -190,7 +190,7 @@ def needed_snapshots(trials: Iterable[FrozenTrial], settings: Mapping[str, Any],
     if "weight_decay" in stages:
         last = len(stages) - 1 - stages[::-1].index("weight_decay")
         later = set(stages[last + 1 :]) - set(stages[: last + 1])
-        if any(claim["stage"] in later for claim in claims.values()):
+        if any(claim["stage"] in later and not claim.get("waits_for") for claim in claims.values()):
             return sources
     sign = -1 if direction == StudyDirection.MAXIMIZE else 1
     finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None and t.value == t.value]

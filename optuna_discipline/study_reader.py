@@ -1,7 +1,6 @@
 """A study as the rules see it: its trials as runs, its parameters as roles with bounds."""
 
 import datetime
-import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -66,9 +65,9 @@ class StudyReader:
         return space
 
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
-        """Return every trial that has started as a run, without the trial numbered `except_for`."""
+        """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        longest = max((s for trial in trials if (s := _seconds(trial)) is not None), default=None)
+        overdue = _overdue(trials, _now(trials, except_for))
         runs = []
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
@@ -76,13 +75,13 @@ class StudyReader:
             key = (study.study_name, trial._trial_id)
             run = self._finished.get(key)
             if run is None:
-                run = self._run(trial, sign, longest)
+                run = self._run(trial, sign, is_overdue=trial.number in overdue)
                 if trial.state.is_finished():
                     self._finished[key] = run
             runs.append(run)
         return runs
 
-    def _run(self, trial: FrozenTrial, sign: float, longest: float | None) -> Run:
+    def _run(self, trial: FrozenTrial, sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
         for name, role in self.roles(trial.distributions).items():
@@ -90,7 +89,7 @@ class StudyReader:
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         return Run(
             number=trial.number,
-            state="failed" if _is_stale(trial, longest) else _STATES[trial.state],
+            state="failed" if is_overdue else _STATES[trial.state],
             params=params,
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
@@ -119,8 +118,30 @@ def _seconds_of_whole(trial: FrozenTrial) -> float | None:
     return seconds * epochs / (epochs - taken_over) if epochs > taken_over else None
 
 
-def _is_stale(trial: FrozenTrial, longest: float | None) -> bool:
-    if trial.state != TrialState.RUNNING or trial.datetime_start is None or longest is None:
-        return False
-    age = (datetime.datetime.now() - trial.datetime_start).total_seconds()
-    return math.isfinite(age) and age > max(STALE_SECONDS, STALE_FACTOR * longest)
+def _now(trials: Sequence[FrozenTrial], asking: int | None) -> datetime.datetime:
+    """Return the time by the clock that stamps trials: when the trial that asks has started, if one does."""
+    started = next((trial.datetime_start for trial in trials if trial.number == asking), None)
+    return datetime.datetime.now() if started is None else started
+
+
+def _overdue(trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
+    """Return the numbers of running trials taken for dead.
+
+    A trial started no earlier than any with a smaller number, whatever the clock of its host says; a start in the
+    future is a wrong clock's. How long trials take is read from those that ended on one clock, their own worker's.
+    """
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    longest = max((s for trial in trials if trial.state in ended and (s := _seconds(trial)) is not None), default=None)
+    if longest is None:
+        return set()
+    patience = datetime.timedelta(seconds=max(STALE_SECONDS, STALE_FACTOR * longest))
+    latest: datetime.datetime | None = None
+    found = set()
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if trial.datetime_start is None:
+            continue
+        if trial.datetime_start <= now:
+            latest = trial.datetime_start if latest is None else max(latest, trial.datetime_start)
+            if trial.state == TrialState.RUNNING and now - latest > patience:
+                found.add(trial.number)
+    return found

@@ -4,25 +4,31 @@ import json
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
+from typing import Literal
 
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
+from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.range_test_record import write_range_test
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.run import LADDER
+from optuna_discipline.rules.run import Run
 
+RangeTestTurn = Literal["mine", "another's", "nobody's"]
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
 def keep_range_test(study: Study, trial: FrozenTrial, range_test: RangeTest | Callable[[], RangeTest]) -> None:
-    """Run the range test and keep it on trial 0, if it has none; a failing one is reported and done without."""
-    if trial_record.RANGE_TEST_KEY in trial.system_attrs:
+    """Run the range test, if the study has none, and keep it on a running trial; one that fails is reported."""
+    if has_range_test(study):
         return
     try:
         test = range_test() if callable(range_test) else range_test
@@ -32,6 +38,18 @@ def keep_range_test(study: Study, trial: FrozenTrial, range_test: RangeTest | Ca
         return
     write_range_test(study._storage, trial._trial_id, encoded)
     _logger.info(f"LR range test: {test.reason}")
+
+
+def whose_range_test(study: Study, number: int, runs: Sequence[Run]) -> RangeTestTurn:
+    """Return whose turn it is to run the study's range test: that of the first worker that lives.
+
+    "mine" if it is that of the trial `number`; "another's" while an earlier trial may still be at it; "nobody's" once
+    there is one, or the ladder has begun without (its steps are multiples of where it began).
+    """
+    if has_range_test(study) or any((run.slot or "").startswith(LADDER) for run in runs):
+        return "nobody's"
+    before = [run for run in runs if run.number < number and run.state == "running" and run.slot is None]
+    return "another's" if any(not run.params for run in before) else "mine"
 
 
 def read_choice(study: Study) -> LrChoice | None:

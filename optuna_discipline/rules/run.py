@@ -18,7 +18,7 @@ from optuna_discipline.rules.space import default_of
 RunState = Literal["running", "complete", "pruned", "failed"]
 Stage = Literal["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine", "enqueued"]
 STAGE_NAMES: tuple[Stage, ...] = get_args(Stage)[:-1]
-MODEL_SLOT = "model"
+MODEL_SLOT, LADDER = "model", "lr"  # the slots of the ladder begin with the latter
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Proposal:
         free: Roles that the model chooses, all others held; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
+        waits_for: Stage that others must finish first, for a run of the model in the meantime.
     """
 
     stage: Stage
@@ -90,6 +91,7 @@ class Proposal:
     keep_snapshot: bool = False
     restart_from: int | None = None
     free: tuple[Role, ...] = ()
+    waits_for: Stage | None = None
 
     @property
     def by_model(self) -> bool:
@@ -128,4 +130,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "keep_snapshot": proposal.keep_snapshot,
         "restart_from": proposal.restart_from,
         "free": list(proposal.free),
+        "waits_for": proposal.waits_for,
     }

@@ -132,7 +132,7 @@ class Search:
             points = [x for x in outer_points(axis, results, 3) if not min(results) < x < max(results)][:2]
         todo = [x for x in points if not is_running(slots.get(x, []))]
         if not todo and (points or any(is_running(runs) for runs in slots.values())):
-            todo = [x for x in outer_points(axis, results, 3) if not is_running(slots.get(x, []))]
+            todo = [x for x in outer_points(axis, results, 1) if not is_running(slots.get(x, []))]
             if not todo:
                 return [self._meanwhile("lr")]
         if todo:
@@ -338,7 +338,7 @@ class Search:
     def _meanwhile(self, stage: Stage) -> Proposal:
         """Return what a worker does while others finish a stage: never a stage that builds on it."""
         reason = f"model-based search while others finish the stage {stage}"
-        return replace(self.model(), reason=reason)
+        return replace(self.model(), reason=reason, waits_for=stage)
 
     def _same_as_confirmed(self) -> bool:
         return any(values == self.incumbent.values for values, _ in self.confirmed)
