@@ -201,7 +201,9 @@ class DisciplinedSampler(BaseSampler):
             self._claim(study, trial, proposal, write_stage=False)
             if not self._has_rival(study, trial, proposal.slot):
                 break
-            # Rivals in step would give way to each other until the attempts are over: 16 of 60 on Redis, 2 workers.
+            # Who gives way lets go at once, or the rival would see him and give way as well. Rivals in step would do so
+            # until the attempts are over: 16 of 60 on Redis, 2 workers.
+            self._claim(study, trial, self._propose_model(study, trial, "between two claims"), write_stage=False)
             time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
             proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
         suggested = self._model(study, trial, proposal) if proposal.by_model else {}

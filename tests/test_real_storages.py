@@ -208,4 +208,6 @@ def test_every_storage_gives_the_study_that_memory_gives_and_runs_no_candidate_t
         met = meet(connect)
     assert [trial.number for trial in met] == list(range(4))
     slots = [claim["slot"] for trial in met if (claim := read_claim(trial)) is not None]
-    assert len(slots) == len(set(slots)) == 4
+    stages = [slot for slot in slots if slot != "model"]  # the third of three finds the ladder's two steps taken
+    assert len(slots) == 4
+    assert len(stages) == len(set(stages)) >= 2
