@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from optuna_discipline.training.lr_range_test import lr_range_test
     from optuna_discipline.tuning import tune
     from optuna_discipline.visualization.cost import plot_cost
+    from optuna_discipline.visualization.dashboard import DashboardCallback
     from optuna_discipline.visualization.dashboard import publish
     from optuna_discipline.visualization.loss_curve import plot_loss_curve
     from optuna_discipline.visualization.range_test import plot_range_test
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "DashboardCallback": "visualization.dashboard",
     "find_lr": "training.find_lr",
     "largest_batch_size": "training.batch_size",
     "lr_range_test": "training.lr_range_test",
@@ -78,6 +80,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "DashboardCallback",
     "Diagnosis",
     "DisciplineError",
     "DisciplinedPruner",

@@ -2,12 +2,16 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.artifacts import FileSystemArtifactStore
 
 from optuna_discipline import examples
 from optuna_discipline import storages
@@ -15,18 +19,31 @@ from optuna_discipline import trial_record
 from optuna_discipline import tune_command
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
-from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.printable import printable
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.trainer import as_device
+from optuna_discipline.visualization import story
 
 USER_ERROR = 2
-EXAMPLES = """examples:
-  optuna-discipline tune --data digits --storage sqlite:///study.db --out results
-  optuna-discipline tune --data fashion-mnist --data-root ~/data --samples all --device cuda --budget 20
-  optuna-discipline tune --task my_module:my_task --trials 30
-  optuna-discipline report --storage sqlite:///study.db --study-name discipline --out report.html
-  optuna-discipline dashboard --storage sqlite:///study.db
-"""
+EXAMPLES = {
+    "tune": (
+        "tune --data digits --storage sqlite:///study.db --out results",
+        "tune --data fashion-mnist --data-root ~/data --samples all --device cuda --budget 20",
+        "tune --task my_module:my_task --trials 30 --json > result.json",
+    ),
+    "range-test": ("range-test --data digits", "range-test --task my_module:my_task --optimizer adamw --json"),
+    "report": (
+        "report --storage sqlite:///study.db --out report.html",
+        "report --storage journal.log --study-name discipline --json",
+    ),
+    "diagnose": ("diagnose --storage sqlite:///study.db", "diagnose --storage sqlite:///study.db --json"),
+    "dashboard": (
+        "dashboard --storage sqlite:///study.db",
+        "dashboard --storage postgresql+psycopg://me@host/studies --artifact-dir artifacts --port 8123",
+    ),
+}
+STORAGE_HELP = "Optuna storage: a URL such as sqlite:///study.db, or a journal file such as study.log"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return tune_command.INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError) as error:
         print(f"optuna-discipline: error: {storages.one_line(error)}", file=sys.stderr)
         return USER_ERROR
@@ -47,26 +67,26 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="optuna-discipline",
         description="Tune learning rate, momentum, weight decay and batch size by Leslie Smith's discipline.",
-        epilog=EXAMPLES,
+        epilog=_examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    tune = commands.add_parser("tune", help="tune a network and compare it with an untuned default")
+    tune = _add_command(commands, "tune", "tune a network and compare it with an untuned default")
     _add_task(tune)
     limit = tune.add_mutually_exclusive_group()
     limit.add_argument("--trials", type=int, help="trials of the whole study (default 20)")
     limit.add_argument("--budget", type=float, help="cost of the whole study in full trainings")
     tune.add_argument("--epochs", type=int, default=16, help="epochs of a full training (default 16)")
     tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
-    tune.add_argument("--storage", help="Optuna storage, such as sqlite:///study.db; without it nothing is kept")
+    tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
     tune.add_argument("--study-name", default="discipline", help="an existing study goes on (default discipline)")
     tune.add_argument("--out", type=Path, help="folder for report.html")
     tune.add_argument("--no-compare", action="store_true", help="leave the comparison with the default out")
     tune.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     tune.set_defaults(run=tune_command.run)
 
-    range_test = commands.add_parser("range-test", help="run one LR range test")
+    range_test = _add_command(commands, "range-test", "run one LR range test")
     _add_task(range_test)
     range_test.add_argument("--steps", type=int, default=100, help="optimizer updates of the sweep (default 100)")
     range_test.add_argument("--batch-size", type=int, default=64)
@@ -79,17 +99,40 @@ def _parser() -> argparse.ArgumentParser:
         ("diagnose", _diagnose, "say what the curves of a study show"),
         ("dashboard", _dashboard, "publish a study's pictures and open optuna-dashboard"),
     ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--storage", required=True, help="Optuna storage, such as sqlite:///study.db")
-        command.add_argument("--study-name", help="needed where the storage holds several studies")
+        command = _add_command(commands, name, text)
+        command.add_argument("--storage", required=True, help=STORAGE_HELP)
+        several = "publish only this one" if name == "dashboard" else "needed where the storage holds several studies"
+        command.add_argument("--study-name", help=several)
         command.set_defaults(run=run)
         if name == "report":
             command.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
+            command.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
         if name == "diagnose":
             command.add_argument("--json", action="store_true", help="print the verdicts as JSON")
         if name == "dashboard":
             command.add_argument("--port", type=_port, default=8080, help="(default 8080)")
+            command.add_argument(
+                "--artifact-dir",
+                type=Path,
+                help="folder of the studies' artifacts, the report among them (default: beside the storage's file)",
+            )
     return parser
+
+
+def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=_examples(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return command
+
+
+def _examples(*names: str) -> str:
+    lines = [f"  optuna-discipline {example}" for name in names for example in EXAMPLES[name]]
+    return "\n".join(["examples:", *lines])
 
 
 def _add_task(command: argparse.ArgumentParser) -> None:
@@ -131,7 +174,13 @@ def _range_test(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from optuna_discipline.visualization.report import write_report
 
-    print(write_report(storages.load_study(arguments.storage, arguments.study_name), arguments.out))
+    study = storages.load_study(arguments.storage, arguments.study_name)
+    path = write_report(study, arguments.out)
+    if arguments.json:
+        told = dataclasses.asdict(story.collect(study))
+        print(json.dumps({"report": str(path), "study_name": study.study_name, **told}))
+    else:
+        print(path)
     return 0
 
 
@@ -139,11 +188,7 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     verdicts = []
     study = storages.load_study(arguments.storage, arguments.study_name)
     for trial in study.trials:
-        curve = trial_record.read_curve(trial)
-        try:
-            found = diagnose(curve) if curve is not None else None
-        except DisciplineError:
-            found = None
+        found = trial_record.read_diagnosis(trial)
         verdict = "too little to read" if found is None else str(found.verdict)
         advice = "" if found is None else found.advice
         verdicts.append({"trial": trial.number, "verdict": verdict, "advice": advice})
@@ -160,13 +205,31 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 def _dashboard(arguments: argparse.Namespace) -> int:
     from optuna_discipline.visualization.dashboard import publish
 
-    publish(storages.load_study(arguments.storage, arguments.study_name))
-    print(f"Open http://127.0.0.1:{arguments.port}/dashboard (stop with Ctrl-C)", flush=True)
+    dashboard = require("optuna_dashboard", extra="dashboard")
+    studies = storages.load_studies(arguments.storage, arguments.study_name)
+    store = _artifact_store(arguments)
+    for study in studies:
+        try:
+            publish(study, artifact_store=store)
+        except UnsupportedStudyError as error:
+            print(f"{printable(study.study_name)} is shown without its story: {error}", file=sys.stderr)
+    page = f"/studies/{studies[0]._study_id}" if len(studies) == 1 else ""
+    print(f"Open http://127.0.0.1:{arguments.port}/dashboard{page} (stop with Ctrl-C)", flush=True)
     try:
-        require("optuna_dashboard", extra="dashboard").run_server(arguments.storage, port=arguments.port)
+        dashboard.run_server(studies[0]._storage, port=arguments.port, artifact_store=store)
     except OSError as error:
         raise DisciplineError(f"--port {arguments.port} cannot be served, choose another: {error}") from error
     return 0
+
+
+def _artifact_store(arguments: argparse.Namespace) -> FileSystemArtifactStore | None:
+    """Return the store of `--artifact-dir`, or of a folder beside the storage's file; None beside a server."""
+    file = storages.file_of(arguments.storage)
+    folder = arguments.artifact_dir or (None if file is None else file.with_name(f"{file.stem}-artifacts"))
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(folder)
 
 
 def _port(text: str) -> int:

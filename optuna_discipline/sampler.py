@@ -180,7 +180,9 @@ class DisciplinedSampler(BaseSampler):
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Pass the end of a trial on to the refine sampler of a study without roles."""
+        """Write what the curve shows; pass the end on to the refine sampler of a study without roles."""
+        if trial_record.read_claim(trial) is not None:
+            trial_record.write_verdict(study._storage, trial)
         if self._plain_sampler is not None and self._is_plain(study):
             self._plain_sampler.after_trial(study, trial, state, values)
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,6 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.printable import printable
+
+# Endings of the file names that are taken for journals of Optuna.
+JOURNALS = (".log", ".journal")
 
 
 def shown(url: str) -> str:
@@ -39,17 +45,53 @@ def errors_of(url: str | None) -> Iterator[None]:
         ) from error
 
 
-def load_study(url: str, study_name: str | None) -> Study:
-    """Return the study of that name, or the only one; raise DisciplineError with the names that there are."""
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+def opened(url: str) -> str | BaseStorage:
+    """Return what Optuna takes for a storage: a URL as it is, the path of a journal file as its storage.
+
+    >>> opened("sqlite:///study.db")
+    'sqlite:///study.db'
+    """
+    if "://" in url or Path(url).suffix not in JOURNALS:
+        return url
+    with errors_of(url):
+        return JournalStorage(JournalFileBackend(url))
+
+
+def load_studies(url: str, study_name: str | None) -> list[Study]:
+    """Return the study of that name, or all of them; raise DisciplineError with the names that there are."""
+    path = file_of(url)
+    if path is not None and not path.is_file():
         raise DisciplineError(f"--storage {shown(url)}: there is no such file")
     with errors_of(url):
-        names = optuna.get_all_study_names(url)
-    name = study_name or (names[0] if len(names) == 1 else None)
-    if name not in names:
-        wanted = "--study-name is needed" if name is None else f"--study-name {name!r} is unknown"
-        raise DisciplineError(f"{wanted}; the storage holds: {', '.join(names) or 'no study'}")
-    return optuna.load_study(study_name=name, storage=url)
+        storage = opened(url)
+        names = optuna.get_all_study_names(storage)
+        if not names or study_name not in (None, *names):
+            wanted = f"--storage {shown(url)}" if study_name is None else f"--study-name {study_name!r} is unknown"
+            raise DisciplineError(f"{wanted}; the storage holds: {', '.join(names) or 'no study'}")
+        return [
+            optuna.load_study(study_name=name, storage=storage)
+            for name in ([study_name] if study_name is not None else names)
+        ]
+
+
+def load_study(url: str, study_name: str | None) -> Study:
+    """Return the study of that name, or the only one; raise DisciplineError with the names that there are."""
+    studies = load_studies(url, study_name)
+    if len(studies) > 1:
+        names = ", ".join(study.study_name for study in studies)
+        raise DisciplineError(f"--study-name is needed; the storage holds: {names}")
+    return studies[0]
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a storage that is one, None for a server.
+
+    >>> str(file_of("sqlite:///results/study.db")), file_of("postgresql://host/studies")
+    ('results/study.db', None)
+    """
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///"))
+    return None if "://" in url else Path(url)
 
 
 def one_line(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """What a trial remembers: one row per epoch, and one small claim of what it runs. Verdicts are computed anew.
 
 Rows and the claim are system attributes of the trial (no page of optuna-dashboard shows them, and they survive its
-renaming of a study); `stage`, `reason` and `pruned_because` are user attributes, for people and for the objective.
+renaming of a study); `stage`, `reason`, `pruned_because` and `verdict` are user attributes, for people and for
+the objective.
 """
 
 import json
@@ -20,10 +21,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.range_test_record import RANGE_TEST_KEY as RANGE_TEST_KEY
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.diagnosis import Diagnosis
+from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.space import ROLE_NAMES
 
 PREFIX = "discipline:"
@@ -34,6 +38,7 @@ SETTINGS_KEY = PREFIX + "settings"
 SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
 RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
 STAGE_KEY, REASON_KEY, PRUNED_KEY, RESTARTED_FROM_KEY = "stage", "reason", "pruned_because", "restarted_from"
+VERDICT_KEY = "verdict"
 STAGE_KEYS = (STAGE_KEY, REASON_KEY)
 
 
@@ -163,6 +168,22 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
     for key, text in zip(STAGE_KEYS, (stage, reason), strict=True):
         storage.set_trial_user_attr(trial._trial_id, key, text)
         trial.user_attrs[key] = text
+
+
+def read_diagnosis(trial: FrozenTrial) -> Diagnosis | None:
+    """Return what a trial's curve shows, None where it has none or too short a one."""
+    curve = read_curve(trial)
+    try:
+        return None if curve is None else diagnose(curve)
+    except DisciplineError:
+        return None
+
+
+def write_verdict(storage: BaseStorage, trial: FrozenTrial) -> None:
+    """Write what a trial's curve shows where the dashboard's table shows it; the trial must not have ended yet."""
+    found = read_diagnosis(trial)
+    if found is not None:
+        storage.set_trial_user_attr(trial._trial_id, VERDICT_KEY, str(found.verdict))
 
 
 def best_run(study: Study) -> FrozenTrial | None:

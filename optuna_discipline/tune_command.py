@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
             budget=arguments.budget,
             optimizer=arguments.optimizer,
             epochs=arguments.epochs,
-            storage=arguments.storage,
+            storage=None if arguments.storage is None else storages.opened(arguments.storage),
             study_name=arguments.study_name if arguments.storage else None,
             device=device,
             seed=arguments.seed,
-            callbacks=[progress],
+            callbacks=[progress, *_live(arguments)],
         )
     best = trial_record.best_run(study)
     if best is None:
@@ -164,6 +165,18 @@ def _write_report(study: Study, out: Path | None) -> Path | None:
     out.mkdir(parents=True, exist_ok=True)
     report: Path = write_report(study, out / "report.html")
     return report
+
+
+def _live(arguments: argparse.Namespace) -> list[Callable[[Study, FrozenTrial], None]]:
+    """Return what keeps the dashboard up to date during the search; nothing without a storage or plotly."""
+    if arguments.storage is None:
+        return []
+    from optuna_discipline.visualization.dashboard import DashboardCallback
+
+    try:
+        return [DashboardCallback()]
+    except MissingExtraError:
+        return []
 
 
 def _publish(study: Study) -> None:

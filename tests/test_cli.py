@@ -1,4 +1,5 @@
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from optuna_discipline import cli
 from optuna_discipline import report_epoch
+from optuna_discipline import storages
 from optuna_discipline import tune_command
 
 pytest.importorskip("torch")
@@ -56,6 +58,31 @@ def test_report_is_written(tuned: str, stored: str, tmp_path: Path, capsys: pyte
     assert "<html" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_report_speaks_json_for_scripts(
+    tuned: str, stored: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", "--storage", stored, "--out", str(tmp_path / "r.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["report"] == str(tmp_path / "r.html")
+    assert told["headline"].startswith("The lowest validation loss is")
+    assert told["stages"][0]["stage"] == "lr"
+
+
+def test_a_journal_file_is_a_storage_by_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.log"
+    study = optuna.create_study(storage=storages.opened(str(path)), study_name="kept in a journal")
+    study.add_trial(optuna.create_trial(value=1.0))
+    assert cli.main(["report", "--storage", str(path), "--out", str(tmp_path / "r.html")]) == 0
+    assert cli.main(["report", "--storage", str(tmp_path / "other.log")]) == cli.USER_ERROR
+    assert "other.log: there is no such file" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tuned: str, stored: str) -> None:
+    script = f"{sys.executable} -m optuna_discipline.cli diagnose --storage {stored} | true"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_diagnose_reads_every_trial(tuned: str, stored: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["diagnose", "--storage", stored, "--json"]) == 0
     verdicts = json.loads(capsys.readouterr().out)
@@ -75,10 +102,32 @@ def test_dashboard_publishes_and_serves(
 ) -> None:
     served: list[Any] = []
     dashboard = pytest.importorskip("optuna_dashboard")
-    monkeypatch.setattr(dashboard, "run_server", lambda storage, port: served.append((storage, port)))
+    monkeypatch.setattr(dashboard, "run_server", lambda storage, **options: served.append((storage, options)))
     assert cli.main(["dashboard", "--storage", stored, "--port", "8123"]) == 0
-    assert served == [(stored, 8123)]
-    assert "http://127.0.0.1:8123/dashboard" in capsys.readouterr().out
+    ((storage, options),) = served
+    assert options["port"] == 8123
+    assert storage.get_all_studies()[0].study_name == "discipline"
+    artifacts = Path(stored.removeprefix("sqlite:///")).with_name("study-artifacts")
+    (artifact,) = artifacts.iterdir()
+    with options["artifact_store"].open_reader(artifact.name) as file:
+        assert file.read(15) == b"<!doctype html>"
+    assert "http://127.0.0.1:8123/dashboard/studies/1" in capsys.readouterr().out
+
+
+def test_dashboard_publishes_every_study_that_it_can_and_names_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    monkeypatch.setattr(dashboard, "run_server", lambda storage, **options: None)
+    url = f"sqlite:///{tmp_path / 'several.db'}"
+    optuna.create_study(storage=url, study_name="one")
+    optuna.create_study(storage=url, study_name="two", directions=["minimize", "minimize"])
+    folder = tmp_path / "store"
+    assert cli.main(["dashboard", "--storage", url, "--artifact-dir", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert "two is shown without its story: The discipline's plots" in shown.err
+    assert "/dashboard (stop" in shown.out
+    assert len(list(folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,7 +217,12 @@ def test_a_port_that_cannot_be_is_refused(port: str, capsys: pytest.CaptureFixtu
     assert "--port" in capsys.readouterr().err
 
 
-def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [None, *cli.EXAMPLES])
+def test_help_shows_examples_that_parse(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["--help"])
-    assert "optuna-discipline tune --data digits" in capsys.readouterr().out
+        cli.main(["--help"] if command is None else [command, "--help"])
+    shown = capsys.readouterr().out
+    examples = re.findall(r"^  optuna-discipline (.*?)(?: >.*)?$", shown, flags=re.MULTILINE)
+    assert len(examples) >= 2
+    for example in examples:
+        assert cli._parser().parse_args(example.split()).run

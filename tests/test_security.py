@@ -35,8 +35,8 @@ from optuna_discipline.trial_record import RUN_KEY
 from optuna_discipline.trial_record import SETTINGS_KEY
 from optuna_discipline.trial_record import SNAPSHOT_KEY
 from optuna_discipline.visualization import terminal
-from optuna_discipline.visualization.dashboard import as_markdown
 from optuna_discipline.visualization.dashboard import publish
+from optuna_discipline.visualization.note import study_note
 from optuna_discipline.visualization.story import collect
 
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -155,7 +155,7 @@ def test_no_figure_holds_a_tag_of_the_study(study: optuna.Study) -> None:
 
 def test_the_note_holds_no_html_no_link_and_no_table_cell_of_the_study(study: optuna.Study) -> None:
     pytest.importorskip("plotly")
-    note = as_markdown(collect(study))
+    note = study_note(collect(study))
     bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", note)  # all that is not escaped
     assert "alert(1)" in bare
     assert not re.search(r"[<>\[\]`]|https?:|www\.|\n# heading", bare)
@@ -306,4 +306,4 @@ def test_records_of_any_shape_are_read_as_damaged(damage: object) -> None:
     study.optimize(lambda trial: trial.suggest_float("lr", 1e-3, 1), n_trials=2)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
     assert list(terminal.decision_lines(study))
-    assert as_markdown(collect(study))
+    assert study_note(collect(study))

@@ -28,9 +28,26 @@ def test_a_study_is_found_by_name_or_as_the_only_one(tmp_path: Path) -> None:
     with pytest.raises(DisciplineError, match="there is no such file"):
         storages.load_study(url, None)
     optuna.create_study(study_name="one", storage=url)
+    assert [study.study_name for study in storages.load_studies(url, None)] == ["one"]
     assert storages.load_study(url, None).study_name == "one"
     optuna.create_study(study_name="two", storage=url)
     with pytest.raises(DisciplineError, match="--study-name is needed; the storage holds: one, two"):
         storages.load_study(url, None)
-    with pytest.raises(DisciplineError, match="'three' is unknown"):
+    assert [study.study_name for study in storages.load_studies(url, None)] == ["one", "two"]
+    with pytest.raises(DisciplineError, match="'three' is unknown; the storage holds: one, two"):
         storages.load_study(url, "three")
+
+
+def test_an_empty_storage_is_said_to_be_empty(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/s.db"
+    optuna.delete_study(study_name=optuna.create_study(storage=url).study_name, storage=url)
+    with pytest.raises(DisciplineError, match="the storage holds: no study"):
+        storages.load_study(url, None)
+
+
+@pytest.mark.parametrize("name", ["study.log", "study.journal"])
+def test_a_journal_file_is_a_storage(name: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    optuna.create_study(study_name="one", storage=storages.opened(path))
+    assert storages.load_study(path, "one").study_name == "one"
+    assert storages.file_of(path) == tmp_path / name

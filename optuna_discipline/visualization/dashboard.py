@@ -1,84 +1,199 @@
-"""Publish a study on optuna-dashboard: a note that says what was decided and why, and the pictures."""
+"""Publish a study on optuna-dashboard: notes that say what was decided and why, the pictures, the report."""
 
-import warnings
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import ExperimentalWarning
+import optuna
+from optuna.artifacts import upload_artifact
+from optuna.storages import BaseStorage
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
+from optuna_discipline import trial_record
 from optuna_discipline._imports import require
-from optuna_discipline.printable import printable
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
-from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import note
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
+from optuna_discipline.visualization import report
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
-from optuna_discipline.visualization.story import Story
 
 # Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page. The page shows them in any
 # order, so the titles are numbered.
 RECIPE_ID, COST_ID = "discipline-1-stages", "discipline-2-cost"
 RANGE_TEST_ID, CURVE_ID = "discipline-3-range-test", "discipline-4-best-run"
-ESCAPED = "\\`*_{}[]<>#|~&@:"
+REPORT = "report.html"
+# A trial's note is two writes, of 3 to 30 ms each on SQLite: a long study gets as many at once as this allows.
+SECONDS_FOR_NOTES = 0.3
+# The dashboard's own functions cut a text into parts of 2,045 letters, so that a page read meanwhile, or two processes
+# that publish at once, mix old and new. One part of any length is read as well, and written whole. MySQL holds 65,535
+# bytes a value, and encoding at most doubles a text.
+MAX_PART = 30_000
+FIGURE_PREFIX = "dashboard:plot_data:"
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
-def publish(study: Study) -> None:
-    """Put the study's note and pictures on optuna-dashboard; calling it again replaces them.
+def publish(study: Study, *, artifact_store: Any = None) -> None:
+    """Put the study's notes and pictures on optuna-dashboard; calling it again replaces them.
 
-    The note stands on the study's note page, the pictures on its history page.
+    The study's note stands on the note page, below what you have written there; the pictures on the history page; each
+    ended trial has a note of its own (a long study gets some more with each call, the best and the newest first).
+    Any number of processes may publish at once, and a study that was renamed may be published again.
+
+    Args:
+        study: Any study with one objective; one of another sampler has fewer things to show.
+        artifact_store: Where the dashboard finds artifacts (`optuna.artifacts.FileSystemArtifactStore(...)`); the
+            report goes there as one file, which replaces the former.
 
     Raises:
         TypeError: If `study` is no study.
-        MissingExtraError: If plotly or optuna-dashboard is absent.
+        UnsupportedStudyError: If it has several objectives.
+        MissingExtraError: If plotly is absent.
     """
-    dashboard = require("optuna_dashboard", extra="dashboard")
-    figures = _figures(study)
-    note = as_markdown(story.collect(study))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        for graph_id, figure in figures.items():
-            dashboard.save_plotly_graph_object(study, figure, graph_object_id=graph_id)
-        dashboard.save_note(study, note)
+    told, drawn = story.collect(study), figures(study)
+    storage, study_id = study._storage, study._study_id
+    kept = storage.get_study_system_attrs(study_id)
+    for graph_id, figure in drawn.items():
+        _write(storage, study_id, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
+    _write_note(storage, study_id, kept, None, note.beside(_read(kept, _note_prefix(None)), note.study_note(told)))
+    began = time.monotonic()
+    for trial in _without_note(study, kept):
+        if body := note.trial_note(trial):
+            _write_note(storage, study_id, kept, trial._trial_id, body)
+        if time.monotonic() - began > SECONDS_FOR_NOTES:
+            break
+    if artifact_store is not None:
+        _upload_report(study, kept, artifact_store)
 
 
-def as_markdown(told: Story) -> str:
-    """Return a story as GitHub-flavoured markdown; text from the study is shown as text."""
-    lines = ["# What was decided", "", _text(told.headline), ""]
-    if told.best_params:
-        lines += ["## Best configuration", "", "| parameter | value |", "|---|---|"]
-        lines += [f"| {_text(name)} | {_text(marks.show(value))} |" for name, value in told.best_params.items()] + [""]
-    if told.range_test is not None:
-        lines += ["## LR range test", "", _text(told.range_test), ""]
-    if told.stages:
-        lines += ["## Stages", "", "| stage | trials | values tried | decision | best | in trial |"]
-        lines.append("|---|---|---|---|---|---|")
-        for row in told.stages:
-            best = "" if row.best_value is None else marks.show(row.best_value)
-            where = "" if row.best_trial is None else str(row.best_trial)
-            stage = f"{row.stage.replace('_', ' ')}: {row.purpose}"
-            cells = (stage, str(row.n_trials), row.tried, row.decision, best, where)
-            lines.append("| " + " | ".join(_text(cell) for cell in cells) + " |")
-        lines += ["", told.short_note, ""]
-    for title, entries in (("Mind", told.warnings), ("Next", told.next_steps)):
-        if entries:
-            lines += [f"## {title}", "", *(f"- {_text(entry)}" for entry in entries), ""]
-    return "\n".join(lines)
+class DashboardCallback:
+    """Keeps a study's page on optuna-dashboard up to date: `study.optimize(..., callbacks=[DashboardCallback()])`.
+
+    After a trial it publishes, but spends at most a share of the time on it; where trials are quicker than that, call
+    `publish(study)` at the end. An error of the storage is logged and stops no search.
+
+    Args:
+        share: Largest share of the time that publishing may take, in (0, 1].
+        artifact_store: As for `publish`.
+
+    Raises:
+        ValueError: If `share` breaks its rule.
+        MissingExtraError: If plotly is absent.
+
+    Example:
+        >>> import optuna
+        >>> from optuna_discipline import DashboardCallback
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study()
+        >>> study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=2, callbacks=[DashboardCallback()])
+    """
+
+    def __init__(self, *, share: float = 0.05, artifact_store: Any = None) -> None:
+        if not (is_number(share) and 0 < share <= 1):
+            raise ValueError(f"`share` must be in (0, 1], but got {share!r}.")
+        require("plotly.graph_objects", extra="plots")
+        self._share = share
+        self._artifact_store = artifact_store
+        self._next = -1.0
+        self._lock = threading.Lock()
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """Publish, unless it was done a short while ago or another thread is at it."""
+        if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
+            return
+        try:
+            started = time.monotonic()
+            publish(study, artifact_store=self._artifact_store)
+        except Exception as error:  # whatever it is, the search matters more
+            _logger.warning(f"The dashboard of the study is not up to date: {error!r}")
+        finally:
+            ended = time.monotonic()
+            self._next = ended + (ended - started) * (1 / self._share - 1)
+            self._lock.release()
 
 
-def _figures(study: Study) -> dict[str, Any]:
-    figures = {
+def figures(study: Study) -> dict[str, Any]:
+    """Return the pictures of a study's history page by id, their titles numbered."""
+    drawn = {
         RECIPE_ID: recipe.plot_recipe(study),
         COST_ID: cost.plot_cost(study),
         RANGE_TEST_ID: range_test.plot_range_test(study),
         CURVE_ID: loss_curve.plot_loss_curve(study),
     }
-    for number, figure in enumerate(figures.values(), start=1):
+    for number, figure in enumerate(drawn.values(), start=1):
         figure.layout.title.text = f"{number}. {figure.layout.title.text}"
-    return figures
+    return drawn
 
 
-def _text(text: str) -> str:
-    flat = printable(" ".join(text.split()))
-    escaped = "".join(f"\\{letter}" if letter in ESCAPED else letter for letter in flat)
-    return escaped.replace("www.", "www\\.")  # which alone would make a link
+def _without_note(study: Study, kept: Mapping[str, Any]) -> list[FrozenTrial]:
+    """Return ended trials that have no note yet, the most telling first."""
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    bare = [trial for trial in ended if _version_key(trial._trial_id) not in kept]
+    best = trial_record.best_run(study)
+    telling = {row.chosen for row in stages.collect(study)} | {None if best is None else best.number}
+    bare.sort(key=lambda trial: (trial.number not in telling, -trial.number))
+    return bare
+
+
+def _write_note(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], trial_id: int | None, body: str) -> None:
+    if _write(storage, study_id, kept, _note_prefix(trial_id), body):
+        version = kept.get(_version_key(trial_id), 0) + 1  # by which the page sees that the note has changed
+        storage.set_study_system_attr(study_id, _version_key(trial_id), version)
+
+
+def _version_key(trial_id: int | None) -> str:
+    return "dashboard:note_ver" if trial_id is None else f"dashboard:{trial_id}:note_ver"
+
+
+def _note_prefix(trial_id: int | None) -> str:
+    return "dashboard:note_str:" if trial_id is None else f"dashboard:{trial_id}:note_str:"
+
+
+def _read(kept: Mapping[str, Any], prefix: str) -> str:
+    parts: list[str] = []
+    while (part := kept.get(f"{prefix}{len(parts)}")) is not None:
+        parts.append(str(part))
+    return "".join(parts)
+
+
+def _write(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], prefix: str, text: str) -> bool:
+    """Write a text as the dashboard reads it; return whether it is another one than before."""
+    if _read(kept, prefix) == text:
+        return False
+    parts = [text[start : start + MAX_PART] for start in range(0, len(text), MAX_PART)]
+    while f"{prefix}{len(parts)}" in kept:
+        parts.append("")
+    for index, part in enumerate(parts):
+        if kept.get(f"{prefix}{index}") != part:
+            storage.set_study_system_attr(study_id, f"{prefix}{index}", part)
+    return True
+
+
+def _upload_report(study: Study, kept: Mapping[str, Any], artifact_store: Any) -> None:
+    """Write the report into the study's artifact of its name; a second upload would stand beside the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = report.write_report(study, Path(folder) / REPORT)
+        for artifact_id in _artifacts_named(REPORT, kept):
+            with path.open("rb") as file:
+                artifact_store.write(artifact_id, file)
+            return
+        upload_artifact(artifact_store=artifact_store, file_path=str(path), study_or_trial=study, mimetype="text/html")
+
+
+def _artifacts_named(filename: str, kept: Mapping[str, Any]) -> Sequence[str]:
+    found = []
+    for key, stored in kept.items():
+        if key.startswith("artifacts:"):
+            meta = json.loads(stored)  # "null" where the artifact was deleted on the page
+            if isinstance(meta, dict) and meta.get("filename") == filename:
+                found.append(str(meta["artifact_id"]))
+    return found

@@ -1,5 +1,6 @@
 """Plot loss curves: training and validation loss and the gap between them, with the verdict."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     """Draw what `collect` returned."""
     title, remark = "Loss curves", ""
     if len(plots) == 1:
-        title = " ".join(part for part in ("Loss curve", plots[0].name) if part) + f": {plots[0].verdict}"
+        title = f"Loss curve{' of ' if plots[0].name else ''}{plots[0].name}: {plots[0].verdict}"
         remark = plots[0].advice
     made = style.figure(title, x="", y="loss")
     if not plots:
@@ -101,7 +102,8 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         made.update_traces(showlegend=False, row=2)
     style.axes(made)
     log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
-    made.update_yaxes(title="loss", row=1, **style.log_axis(log, decades=3))
+    decades = math.log10(max(losses) / min(losses)) if log else 0.0
+    made.update_yaxes(title="loss", row=1, **style.log_axis(log, decades=decades))
     if with_gap:
         made.update_yaxes(title="gap", zeroline=True, zerolinecolor=style.INK, nticks=4, rangemode="tozero", row=2)
     made.update_xaxes(title="epoch", row=rows)

@@ -116,7 +116,7 @@ def draw(plot: RecipePlot) -> Any:
         columns,
         shared_yaxes="all",
         horizontal_spacing=0.08,
-        vertical_spacing=0.2 if rows > 1 else 0.0,
+        vertical_spacing=0.26 if rows > 1 else 0.0,
         subplot_titles=[_panel_title(panel) for panel in plot.panels],
         figure=made,
     )
@@ -126,7 +126,7 @@ def draw(plot: RecipePlot) -> Any:
         _draw_panel(made, panel, plot, row=index // columns + 1, column=index % columns + 1, named=named)
     style.axes(made)
     made.update_yaxes(title=plot.metric, col=1)
-    made.layout.height = 420 if rows == 1 else 540
+    made.layout.height = style.HEIGHT
     made.layout.margin.b = 80
     candidates = [candidate for panel in plot.panels for candidate in panel.candidates]
     words = marks.legend_words(candidates, plot.limit, 0)

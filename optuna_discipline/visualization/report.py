@@ -17,22 +17,30 @@ from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
+from optuna_discipline.visualization import schedule
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
+from optuna_discipline.visualization import style
 from optuna_discipline.visualization.story import Story
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --page: #fff; --line: #ccc; --soft: #f3f3f3; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --page: #161616; --line: #444; --soft: #222; } }
+:root { --ink: #1a1a1a; --page: #fff; --line: #ccc; --soft: #f3f3f3; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --page: #161616; --line: #444; --soft: #222; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
-  max-width: 960px; padding: 1rem 1.5rem 4rem; }
+  max-width: 1040px; padding: 1rem 1.5rem 4rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .verdict { font-size: 1.15rem; padding: .8rem 1rem; background: var(--soft); border-left: 4px solid #009E73; }
 .wide { overflow-x: auto; }
+.caption { margin-bottom: 0; }
+.figure text { fill: var(--ink) !important; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 pre { background: var(--soft); padding: .8rem 1rem; overflow-x: auto; }
-@media print { body { max-width: none; } h2, .figure, table { break-inside: avoid; } }
+h2 { break-after: avoid; }
+@media screen { :root { color-scheme: light dark; } }
+@media print { body { max-width: none; padding: 0; } .verdict, .figure, .caption, tr, pre { break-inside: avoid; }
+  .caption { break-after: avoid; } pre { white-space: pre-wrap; } .modebar { display: none; } }
 """
 
 
@@ -68,8 +76,6 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
 def as_html(study: Study) -> str:
     """Return the page of a report."""
     told = story.collect(study)
-    figures = [recipe.plot_recipe(study), range_test.plot_range_test(study), loss_curve.plot_loss_curve(study)]
-    figures.append(cost.plot_cost(study))
     title = f"Report of the study {study.study_name}"
     parts = [
         f"<h1>{_text(title)}</h1>",
@@ -78,16 +84,18 @@ def as_html(study: Study) -> str:
         *_best(told, stages.role_names(study), _optimizer(study)),
         "<h2>LR range test</h2>",
         f"<p>{_text(told.range_test or 'There was none.')}</p>",
-        _figure(figures[1]),
+        _figure(range_test.plot_range_test(study), captioned=False),
         "<h2>Stages</h2>",
         _stages(told),
-        _figure(figures[0]),
+        _figure(recipe.plot_recipe(study)),
         "<h2>The best run</h2>",
-        _figure(figures[2]),
+        _figure(loss_curve.plot_loss_curve(study)),
+        _figure(schedule.plot_schedule(study)),
         "<h2>Cost</h2>",
-        f"<p>{told.cost:.1f} full trainings: the epochs of all trials and the range test, stopped ones included.</p>",
-        _figure(figures[3]),
+        f"<p>{told.cost:.1f} full trainings.</p>",
+        _figure(cost.plot_cost(study)),
         *_list("What to try next", told.next_steps),
+        *_list("How to read this", told.how_to_read),
     ]
     script = require("plotly.offline", extra="plots").get_plotlyjs()
     return (
@@ -126,8 +134,8 @@ def _code(params: Mapping[str, Any], roles: Mapping[str, str], optimizer: str) -
         f"steps_per_epoch = -(-len(train_data) // {batch})\n"
         f"schedule = OneCycle({by_role['lr']:.4g}, total_steps={epochs} * steps_per_epoch,\n"
         f"                    max_momentum={momentum:.4g}, base_momentum={min(0.85, momentum):.4g})\n"
-        f"for log in train_epochs(model, loss_fn, train_data, val_data, schedule, optimizer={optimizer!r},\n"
-        f"                        weight_decay={decay:.4g}, batch_size={batch}):\n"
+        "for log in train_epochs(model, loss_fn, train_data, val_data, schedule,\n"
+        f"                        optimizer={optimizer!r}, weight_decay={decay:.4g}, batch_size={batch}):\n"
         "    print(log)\n"
     )
 
@@ -137,9 +145,9 @@ def _stages(told: Story) -> str:
     rows = []
     for row in told.stages:
         best = "" if row.best_value is None else f"{marks.show(row.best_value)} in trial {row.best_trial}"
-        cells = (row.stage.replace("_", " "), row.purpose, str(row.n_trials), row.tried, row.decision, best)
+        cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div><p>{told.short_note}</p>'
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _list(title: str, entries: tuple[str, ...]) -> list[str]:
@@ -148,9 +156,11 @@ def _list(title: str, entries: tuple[str, ...]) -> list[str]:
     return [f"<h2>{title}</h2>", "<ul>", *(f"<li>{_text(entry)}</li>" for entry in entries), "</ul>"]
 
 
-def _figure(figure: Any) -> str:
+def _figure(figure: Any, *, captioned: bool = True) -> str:
+    caption = style.caption(figure)
+    words = f'<p class="caption">{_text(caption)}</p>' if captioned else ""
     inner = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
-    return f'<div class="figure">{inner}</div>'
+    return f'{words}<div class="figure">{inner}</div>'
 
 
 def _text(text: str) -> str:

@@ -1,61 +1,115 @@
-"""Plot a schedule: learning rate and momentum over the optimizer steps."""
+"""Plot a schedule: learning rate and momentum over the steps, planned or as a trial reported them."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
+from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
 
 
 @dataclass(frozen=True)
 class SchedulePlot:
-    """What the plot shows: `lr` and `momentum` at `steps`, under the schedule's name."""
+    """What the plot shows.
+
+    Attributes:
+        name: Whose schedule it is.
+        unit: What `steps` count.
+        steps: Optimizer steps, or epochs.
+        lr: Learning rate at each, None where it was not reported.
+        momentum: Likewise; empty for a trial, which does not report it.
+        max_momentum: The trial's momentum, None for a schedule.
+    """
 
     name: str
+    unit: str
     steps: tuple[int, ...]
-    lr: tuple[float, ...]
-    momentum: tuple[float, ...]
+    lr: tuple[float | None, ...]
+    momentum: tuple[float, ...] = ()
+    max_momentum: float | None = None
 
 
-def plot_schedule(schedule: OneCycle | Triangular) -> Any:
+Source = OneCycle | Triangular | FrozenTrial | Study
+
+
+def plot_schedule(schedule: Source) -> Any:
     """Plot learning rate (left) and momentum (right) over the steps as a plotly figure.
 
+    Args:
+        schedule: A schedule; or a trial, or a study for its best one: then the learning rates that it reported.
+
     Raises:
-        TypeError: If `schedule` is neither a `OneCycle` nor a `Triangular`.
+        TypeError: If `schedule` is none of these.
         MissingExtraError: If plotly is absent.
     """
     return draw(collect(schedule))
 
 
-def collect(schedule: OneCycle | Triangular) -> SchedulePlot:
-    """Return the schedule at a few hundred steps, the corners of the (first ten) cycles among them."""
-    if not isinstance(schedule, (OneCycle, Triangular)):
+def collect(schedule: Source) -> SchedulePlot | None:
+    """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
+    if isinstance(schedule, Study):
+        schedule = trial_record.best_run(schedule) or schedule
+    if isinstance(schedule, Study):
+        return None
+    if isinstance(schedule, FrozenTrial):
+        return _of_trial(schedule)
+    if not isinstance(schedule, OneCycle | Triangular):
         raise TypeError(
-            f"`schedule` must be a OneCycle or a Triangular, but got {type(schedule).__name__}: {schedule!r}."
+            f"`schedule` must be a OneCycle, a Triangular, a trial or a study, "
+            f"but got {type(schedule).__name__}: {schedule!r}."
         )
     corners = {round(k * schedule.half) for k in range(1, 3 if isinstance(schedule, OneCycle) else 21)}
     steps = sorted({*style.thinned(range(schedule.total_steps)), *corners} & set(range(schedule.total_steps)))
     return SchedulePlot(
         "1cycle" if isinstance(schedule, OneCycle) else "triangular",
+        "optimizer step",
         tuple(steps),
         tuple(float(f"{schedule.lr(step):.6g}") for step in steps),
         tuple(float(f"{schedule.momentum(step):.6g}") for step in steps),
     )
 
 
-def draw(plot: SchedulePlot) -> Any:
+def draw(plot: SchedulePlot | None) -> Any:
     """Draw what `collect` returned."""
+    made = style.figure("Schedule", x="epoch", y="learning rate")
+    if plot is None:
+        return style.note(made, "No learning rates were reported: use TrialReporter, or report_epoch with lr=.")
     go = require("plotly.graph_objects", extra="plots")
-    made = style.figure(f"{plot.name} schedule", x="optimizer step", y="learning rate")
-    made.add_trace(go.Scatter(x=plot.steps, y=plot.lr, name="learning rate", line={"color": style.TRAIN_COLOR}))
-    made.add_trace(
-        go.Scatter(
-            x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line={"color": style.VAL_COLOR, "dash": "dash"}
-        )
+    made.update_xaxes(title=plot.unit)
+    line = {"color": style.TRAIN_COLOR}
+    mode = "lines" if plot.momentum else "lines+markers"
+    made.add_trace(go.Scatter(x=plot.steps, y=plot.lr, name="learning rate", line=line, mode=mode, connectgaps=True))
+    if plot.momentum:
+        dashed = {"color": style.VAL_COLOR, "dash": "dash"}
+        made.add_trace(go.Scatter(x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line=dashed))
+        right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False, "linecolor": style.INK}
+        made.update_layout(yaxis2=right)
+        return style.titled(made, f"{plot.name} schedule")
+    remark = "the learning rate at the end of each epoch, as the trial reported it"
+    if plot.max_momentum is not None:
+        remark += f"; momentum {marks.show(plot.max_momentum)}, which a 1cycle lowers where the learning rate is high"
+    return style.titled(made, f"Schedule of {plot.name}", remark)
+
+
+def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
+    logs = [row.log for row in trial_record.read_rows(trial)]
+    logs = [logs[i] for i in style.thinned(range(len(logs)))]
+    lr = tuple(style.finite(log.lr) for log in logs)
+    if all(rate is None for rate in lr):
+        return None
+    momentum = stages.value_of(trial, "momentum", ROLE_NAMES)
+    return SchedulePlot(
+        f"trial {trial.number}",
+        "epoch",
+        tuple(log.epoch for log in logs),
+        lr,
+        max_momentum=float(momentum) if isinstance(momentum, int | float) else None,
     )
-    made.update_layout(
-        yaxis2={"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False, "linecolor": style.INK}
-    )
-    return made

@@ -67,6 +67,11 @@ def collect(study: Study) -> tuple[StageRow, ...]:
     return tuple(_row(stage, own, trials, roles, sign) for stage, own in by_stage.items())
 
 
+def purpose_of(stage: str) -> str:
+    """Return what a stage is for, in words."""
+    return PURPOSES.get(stage, "run other trials")
+
+
 def role_names(study: Study) -> Mapping[str, str]:
     """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
     settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
@@ -105,14 +110,16 @@ def _row(
         decision = "" if noise is None else f"equal runs differ by {show(noise)}"
     elif stage in DECIDING:
         base = _went_on_with(own, trials)
-        decision = OPEN if base is None else show(value_of(base, stage, roles))
-        if base is not None and base.number in {trial.number for trial in own}:
-            chosen = base.number
-        elif base is not None:
-            decision += f" kept: {_why_kept(base, best, stage, roles, sign, _noise(trials))}"
+        decision = OPEN
+        if base is not None:
+            decision = show(value_of(base, stage, roles))
+            chosen = base.number if base.number in {trial.number for trial in own} else None
+            why = _why_no_other(base, best, stage, roles, sign, trials)
+            decision += f": {why}" if chosen is not None and why else ""
+            decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
         stage,
-        PURPOSES.get(stage, "other trials"),
+        purpose_of(stage),
         len(own),
         ", ".join(show(value) for value in sorted(values, key=marks.order)) if stage in DECIDING else "",
         decision,
@@ -146,20 +153,23 @@ def _part(trial: FrozenTrial) -> str:
     return str(claim["slot"] if claim["stage"] == "confirm" else claim["stage"])
 
 
-def _why_kept(
+def _why_no_other(
     base: FrozenTrial,
     best: FrozenTrial | None,
     stage: str,
     roles: Mapping[str, str],
     sign: int,
-    noise: float | None,
+    trials: Sequence[FrozenTrial],
 ) -> str:
+    """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
     if best is None or base.value is None or best.value is None or not sign * (base.value - best.value) > 0:
-        return "nothing else was better"
+        return ""
     gain = abs(base.value - best.value)
+    noise, measured = noise_around(base, trials)
+    better = f"{show(value_of(best, stage, roles))} was better by {show(gain)}"
     if noise is not None and gain <= noise:
-        return f"{show(value_of(best, stage, roles))} was better by {show(gain)} only, and the noise is {show(noise)}"
-    return f"{show(value_of(best, stage, roles))} was better by {show(gain)}, too little or too slow"
+        return f"{better} only, and {'the noise is' if measured else 'what counts is'} {show(noise)}"
+    return f"{better}, but {'its epochs take longer' if stage == 'batch_size' else 'only when the study had gone on'}"
 
 
 def _noise(trials: Sequence[FrozenTrial]) -> float | None:

@@ -1,6 +1,8 @@
 """What a study says, as data: the best configuration, what each stage decided, warnings, what to try next."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +14,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
-from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.arguments import check_type
-from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.marks import full_epochs
@@ -31,11 +32,12 @@ class Story:
         headline: One sentence: what came out.
         best_params: Parameters of the best training, by name.
         best_trial: Its number.
-        range_test: The reason of the range test's choice, None without one.
+        range_test: What the range test was and what it showed, None without one.
         stages: One row a stage, in the order in which they began.
         cost: In full trainings.
         warnings: What to mind.
         next_steps: What to try next.
+        how_to_read: One sentence each for who has not read the paper; no text of the study is in them.
     """
 
     headline: str
@@ -46,18 +48,13 @@ class Story:
     cost: float
     warnings: tuple[str, ...]
     next_steps: tuple[str, ...]
-
-    @property
-    def short_note(self) -> str:
-        """How to read the stages where they ran short cycles, "" where every run was a full training."""
-        if not any(row.stage == "confirm" for row in self.stages):
-            return ""
-        return "Short cycles answer a stage's question; their epochs are part of the configuration."
+    how_to_read: tuple[str, ...]
 
 
 def collect(study: Study) -> Story:
     """Return what a study says; one without trials or stages says so."""
     check_type("study", study, Study)
+    rows = stages.collect(study)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
     cost = trial_record.cost_in_full_trainings(study)
@@ -66,11 +63,41 @@ def collect(study: Study) -> Story:
         headline=_headline(study, trials, best, cost),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
-        range_test=None if tested is None else tested.reason,
-        stages=stages.collect(study),
+        range_test=None if tested is None else _range_test(tested),
+        stages=rows,
         cost=cost,
         warnings=tuple(_warnings(trials, best, stages.role_names(study))),
         next_steps=tuple(_next_steps(trials, best)),
+        how_to_read=tuple(_how_to_read(trials, rows)),
+    )
+
+
+def _range_test(test: RangeTest) -> str:
+    low, high = min(test.lrs), max(test.lrs)
+    return (
+        f"A network that was thrown away afterwards was trained while the learning rate rose from {low:.2g} to "
+        f"{high:.2g}, to see where training works and where it breaks. {test.reason}"
+    )
+
+
+def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Iterator[str]:
+    full = full_epochs(trials)
+    length = f" ({full:g} epochs)" if full else ""
+    yield f"Cost is counted in full trainings{length}: by epochs, those of stopped trials and of the range test too."
+    if not any(row.stage in stages.DECIDING for row in rows):
+        return
+    yield (
+        "Each stage varies one number and holds the others. The former value is kept unless another one is better by "
+        "more than the noise."
+    )
+    if any(row.stage == "confirm" for row in rows):
+        yield (
+            "Short cycles are complete trainings of fewer epochs that answer one question cheaply; the best "
+            "configuration was then trained at full length. Their epochs are a parameter: none passes for a full one."
+        )
+    yield (
+        "The dashboard's own History and Hyperparameter Importance throw all stages together: what one number does by "
+        "itself is seen in the picture What each stage compared, what the search gained in Cost and best so far."
     )
 
 
@@ -113,11 +140,7 @@ def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None) -> list[str
     if best is None:
         return ["Run more trials: the same call goes on where the study stopped."]
     steps = []
-    curve = trial_record.read_curve(best)
-    try:
-        diagnosis = None if curve is None else diagnose(curve)
-    except DisciplineError:
-        diagnosis = None
+    diagnosis = trial_record.read_diagnosis(best)
     if diagnosis is not None:
         steps.append(f"The best run looks {diagnosis.verdict}. {diagnosis.advice}")
     seen = {str(trial.user_attrs.get(trial_record.STAGE_KEY)) for trial in trials}

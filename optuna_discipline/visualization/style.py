@@ -25,6 +25,8 @@ INK, GRID, GOOD = "#7A7A7A", "rgba(128,128,128,0.25)", "#009E73"
 MAX_POINTS = 300
 # The dashboard shows figures two abreast: on a page 800 pixels wide a line of small print holds this much.
 LINE_LENGTH = 52
+# Higher figures are cut off on the dashboard.
+HEIGHT = 450
 TITLE_SIZE, SMALL_SIZE, SMALL_LINE = 15, 11, 15
 
 
@@ -46,7 +48,7 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False) -> Any:
             "xref": "container",
         },
         margin={"l": 60, "r": 30, "b": 110},
-        height=420,
+        height=HEIGHT,
         xaxis={"title": x, **log_axis(log_x)},
         yaxis={"title": y},
     )
@@ -60,9 +62,9 @@ def axes(made: Any) -> Any:
     return made
 
 
-def log_axis(on: bool, *, decades: int = 5) -> dict[str, Any]:
-    """Return the settings of an axis that is logarithmic, or is not; below 5 decades 1, 2 and 5 have labels."""
-    return {"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 5 else "D2"} if on else {}
+def log_axis(on: bool, *, decades: float = 2.0) -> dict[str, Any]:
+    """Return the settings of an axis that is logarithmic, or is not; below 2 decades 1, 2 and 5 have labels."""
+    return {"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 2 else "D2"} if on else {}
 
 
 def titled(made: Any, title: str, remarks: str = "") -> Any:
@@ -71,7 +73,16 @@ def titled(made: Any, title: str, remarks: str = "") -> Any:
     small = [f'<span style="font-size:{SMALL_SIZE}px">{line}</span>' for line in lines]
     made.layout.title.text = "<br>".join([title, *small])
     made.layout.margin.t = 45 + SMALL_LINE * len(lines)
+    made.layout.meta = {"title": title, "remarks": remarks}
     return made
+
+
+def caption(made: Any) -> str:
+    """Take title and remarks out of a figure, for a page that writes them itself; return them."""
+    words = [str(made.layout.meta[key]).rstrip(".") for key in ("title", "remarks") if made.layout.meta[key]]
+    made.layout.title.text = None
+    made.layout.margin.t = 30
+    return ". ".join(part[0].upper() + part[1:] for part in words) + "."
 
 
 def plain(text: str) -> str:

@@ -1,58 +1,239 @@
 import json
+import multiprocessing
+import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import get_all_artifact_meta
 
+from optuna_discipline import DashboardCallback
+from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import publish
 from optuna_discipline.visualization import dashboard
-from optuna_discipline.visualization import story
+from optuna_discipline.visualization import note
 
 optuna_dashboard = pytest.importorskip("optuna_dashboard")
+GRAPHS = (dashboard.RECIPE_ID, dashboard.COST_ID, dashboard.RANGE_TEST_ID, dashboard.CURVE_ID)
 
 
-def test_note_and_figures_are_published_and_replaced(study: optuna.Study) -> None:
+def kept(study: optuna.Study) -> dict[str, Any]:
+    return study._storage.get_study_system_attrs(study._study_id)
+
+
+def note_of(study: optuna.Study, trial_id: int | None = None) -> str:
+    return str(optuna_dashboard._note.get_note_from_system_attrs(kept(study), trial_id)["body"])
+
+
+def graphs(study: optuna.Study) -> dict[str, str]:
+    return dict(optuna_dashboard._custom_plot_data.get_plotly_graph_objects(kept(study)))
+
+
+def copy(study: optuna.Study, name: str, storage: Any = None) -> optuna.Study:
+    made = optuna.create_study(study_name=name, storage=storage, directions=study.directions)
+    made.add_trials(study.get_trials(deepcopy=False))
+    for key, value in study.user_attrs.items():
+        made.set_user_attr(key, value)
+    return made
+
+
+def test_the_dashboard_reads_the_notes_and_the_figures_and_they_are_replaced(study: optuna.Study) -> None:
+    own = copy(study, "published")
     for _ in range(2):
-        publish(study)
-    attributes = study._storage.get_study_system_attrs(study._study_id)
-    text = json.dumps(attributes)
-    for graph in (dashboard.RECIPE_ID, dashboard.COST_ID, dashboard.RANGE_TEST_ID, dashboard.CURVE_ID):
-        assert graph in text
-        assert ":" not in graph
-    assert "What was decided" in optuna_dashboard._note.get_note_from_system_attrs(attributes, None)["body"]
+        publish(own)
+    assert sorted(graphs(own)) == sorted(GRAPHS)
+    assert all("data" in json.loads(figure) for figure in graphs(own).values())
+    assert note_of(own).startswith(note.HEADING)
+    assert note_of(own, own.trials[4]._trial_id) == note.trial_note(own.trials[4])
+    own.add_trial(optuna.create_trial(value=-1.0))
+    publish(own)
+    assert "validation loss is -1, in trial 17" in note_of(own)
+
+
+def test_nothing_is_written_where_nothing_has_changed(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = copy(study, "unchanged")
+    publish(own)
+    monkeypatch.setattr(own._storage, "set_study_system_attr", lambda *_: pytest.fail("written"))
+    publish(own)
+
+
+def test_what_a_user_wrote_stays(study: optuna.Study) -> None:
+    own = copy(study, "edited")
+    trial = own.trials[4]
+    optuna_dashboard.save_note(own, "My own words. " * 200)
+    optuna_dashboard._note.save_note_with_version(own._storage, own._study_id, trial._trial_id, 1, "mine")
+    for _ in range(2):
+        publish(own)
+    assert note_of(own).startswith("My own words.")
+    assert note_of(own).count(note.HEADING) == 1
+    assert note_of(own, trial._trial_id) == "mine"
+
+
+def test_figures_of_the_dashboards_own_function_are_replaced_whole(study: optuna.Study) -> None:
+    own = copy(study, "former")
+    optuna_dashboard.save_plotly_graph_object(
+        own, dashboard.figures(own)[dashboard.COST_ID], graph_object_id=dashboard.COST_ID
+    )
+    assert len([key for key in kept(own) if dashboard.COST_ID in key]) > 1
+    publish(own)
+    assert json.loads(graphs(own)[dashboard.COST_ID])["layout"]["title"]["text"].startswith("2. Cost")
 
 
 def test_any_study_is_published(empty: optuna.Study, plain: optuna.Study) -> None:
     publish(empty)
     publish(plain)
+    with pytest.raises(UnsupportedStudyError, match="has 2: use"):
+        publish(optuna.create_study(directions=["minimize", "minimize"]))
+
+
+def test_a_renamed_study_is_published_again(study: optuna.Study) -> None:
+    """The dashboard renames by copying trials, user attributes and notes."""
+    publish(study)
+    renamed = copy(study, "renamed")
+    optuna_dashboard._note.copy_notes(study._storage, study, renamed)
+    publish(renamed)
+    assert sorted(graphs(renamed)) == sorted(GRAPHS)
+    assert note_of(renamed).count(note.HEADING) == 1
+    assert json.loads(graphs(renamed)[dashboard.RANGE_TEST_ID])["data"]
 
 
 def test_figures_are_small_enough_to_travel_in_every_poll(study: optuna.Study) -> None:
-    for figure in dashboard._figures(study).values():
+    for graph, figure in dashboard.figures(study).items():
+        assert ":" not in graph
         assert len(figure.to_json()) < 30_000
+        assert figure.layout.height <= 450
 
 
-def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:
-    note = dashboard.as_markdown(story.collect(plain))
-    assert "<" not in note.replace(r"\<", "")
-    assert r"\<img src" in note
-    for line in note.splitlines():
-        if line.startswith("| ") and "trials" not in line and "---" not in line:
-            assert line.replace(r"\|", "").count("|") in (3, 6)
-
-
-def test_no_warning_leaks(study: optuna.Study, tmp_path: Path) -> None:
+def test_no_warning_leaks(study: optuna.Study) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         publish(study)
 
 
 def test_titles_are_numbered_because_the_page_shows_figures_in_any_order(study: optuna.Study) -> None:
-    titles = [figure.layout.title.text for figure in dashboard._figures(study).values()]
+    titles = [figure.layout.title.text for figure in dashboard.figures(study).values()]
     assert [title[:3] for title in titles] == ["1. ", "2. ", "3. ", "4. "]
 
 
-def test_the_note_says_what_each_stage_decided(study: optuna.Study) -> None:
-    note = dashboard.as_markdown(story.collect(study))
-    assert "| stage | trials | values tried | decision | best | in trial |" in note
+def test_a_long_study_gets_the_notes_of_its_best_and_newest_trials_first(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard, "SECONDS_FOR_NOTES", -1.0)  # one a call
+    own = copy(study, "long")
+    best = own.best_trial
+    publish(own)
+    assert note_of(own, best._trial_id)
+    publish(own)
+    for _ in range(5):
+        publish(own)
+    noted = {trial.number for trial in own.trials if note_of(own, trial._trial_id)}
+    assert len(noted) == 7
+    assert {best.number, 3, 16, 15} <= noted  # 3 is the choice of its stage
+
+
+def test_the_report_is_one_artifact_that_is_replaced(study: optuna.Study, tmp_path: Path) -> None:
+    own = copy(study, "with artifacts")
+    store = FileSystemArtifactStore(tmp_path)
+    own._storage.set_study_system_attr(own._study_id, "artifacts:gone", "null")  # deleted on the page
+    publish(own, artifact_store=store)
+    (first,) = [path for path in tmp_path.iterdir() if path.is_file()]
+    first.write_text("old")
+    publish(own, artifact_store=store)
+    (again,) = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert again == first
+    assert "<html" in again.read_text(encoding="utf-8")
+    del own._storage.get_study_system_attrs(own._study_id)["artifacts:gone"]
+    metas = [json.loads(value) for key, value in kept(own).items() if key.startswith("artifacts:")]
+    (meta,) = [meta for meta in metas if meta]
+    assert (meta["filename"], meta["mimetype"]) == ("report.html", "text/html")
+
+
+def _publish_often(url: str, n_trials: int) -> None:
+    study = optuna.load_study(study_name="shared", storage=url)
+    for number in range(n_trials):
+        trial = study.ask()
+        trial.suggest_float("lr", 1e-3, 1, log=True)
+        study.tell(trial, 1 / (number + 1))
+        publish(study)
+
+
+def test_two_processes_that_publish_at_once_leave_whole_figures_and_notes(study: optuna.Study, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    own = copy(study, "shared", url)
+    other = multiprocessing.get_context("spawn").Process(target=_publish_often, args=(url, 3))
+    other.start()
+    seen = []
+    while other.is_alive():
+        publish(own)
+        seen.append([json.loads(figure)["data"] is not None for figure in graphs(own).values()])
+    other.join()
+    assert other.exitcode == 0
+    assert seen
+    assert all(all(whole) for whole in seen)
+    publish(own)
+    assert note_of(own).count(note.HEADING) == 1
+    assert f"after {len(own.trials)} trials" in note_of(own)
+
+
+def test_the_callback_keeps_the_page_up_to_date_at_small_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = [0.0], []
+
+    def slow(*_: Any, **__: Any) -> None:
+        calls.append(now[0])
+        now[0] += 1.0
+
+    monkeypatch.setattr(dashboard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dashboard, "publish", slow)
+    callback = DashboardCallback(share=0.1)
+    study = optuna.create_study()
+    for _ in range(100):
+        now[0] += 0.5
+        callback(study, study)  # type: ignore[arg-type]
+    assert calls == [0.5, 10.5, 20.5, 30.5, 40.5, 50.5]
+
+
+def test_the_callback_stops_no_search(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("database is gone")
+
+    monkeypatch.setattr(dashboard, "publish", broken)
+    optuna.logging.enable_propagation()
+    study = optuna.create_study()
+    study.optimize(lambda t: t.suggest_float("lr", 0, 1), n_trials=2, callbacks=[DashboardCallback()])
+    optuna.logging.disable_propagation()
+    assert len(study.trials) == 2
+    assert "not up to date: RuntimeError('database is gone')" in caplog.text
+
+
+def test_threads_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, leave, calls = threading.Event(), threading.Event(), []
+
+    def waiting(*_: Any, **__: Any) -> None:
+        calls.append(1)
+        inside.set()
+        assert leave.wait(10)
+
+    monkeypatch.setattr(dashboard, "publish", waiting)
+    callback, study = DashboardCallback(), optuna.create_study()
+    thread = threading.Thread(target=callback, args=(study, study))
+    thread.start()
+    assert inside.wait(10)
+    callback(study, study)  # type: ignore[arg-type]
+    leave.set()
+    thread.join()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5, float("nan"), "x", None])
+def test_a_share_that_cannot_be_is_refused(share: Any) -> None:
+    with pytest.raises(ValueError, match=r"`share` must be in \(0, 1\]"):
+        DashboardCallback(share=share)
+
+
+def test_artifact_metas_are_those_that_optuna_lists(study: optuna.Study, tmp_path: Path) -> None:
+    own = copy(study, "listed")
+    publish(own, artifact_store=FileSystemArtifactStore(tmp_path))
+    assert [meta.filename for meta in get_all_artifact_meta(own)] == ["report.html"]

@@ -1,3 +1,4 @@
+import optuna
 import pytest
 
 from optuna_discipline import OneCycle
@@ -29,5 +30,19 @@ def test_short_schedules_are_shown_whole(total: int) -> None:
 def test_learning_rate_and_momentum_have_axes_of_their_own() -> None:
     figure = plot_schedule(OneCycle(1.0, 50))
     assert [trace.yaxis for trace in figure.data] == [None, "y2"]
-    with pytest.raises(TypeError, match="`schedule` must be a OneCycle"):
+    with pytest.raises(TypeError, match="`schedule` must be a OneCycle, a Triangular, a trial or a study"):
         plot_schedule(0.1)  # type: ignore[arg-type]
+
+
+def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_its_best(
+    study: optuna.Study, empty: optuna.Study
+) -> None:
+    plot = schedule.collect(study)
+    best = study.best_trial
+    assert plot is not None
+    assert (plot.name, plot.unit, plot.steps) == (f"trial {best.number}", "epoch", tuple(range(8)))
+    assert plot.lr == pytest.approx([best.params["lr"]] * 8, rel=1e-5)
+    assert plot.max_momentum == best.params["momentum"]
+    assert plot_schedule(study).data[0].name == "learning rate"
+    assert schedule.collect(empty) is schedule.collect(optuna.create_trial(value=1.0)) is None
+    assert "No learning rates" in plot_schedule(empty).layout.annotations[0].text.replace("<br>", " ")

@@ -51,7 +51,7 @@ def test_a_stage_without_a_next_one_is_open_and_repetitions_are_no_next_one() ->
     ("value", "words"),
     [
         (0.19, "64 kept: 32 was better by 0.01 only, and the noise is 0.02"),
-        (0.1, "64 kept: 32 was better by 0.1, too little or too slow"),
+        (0.1, "64 kept: 32 was better by 0.1, but its epochs take longer"),
         (0.3, "64 kept: nothing else was better"),
     ],
 )
@@ -118,3 +118,21 @@ def test_values_of_mixed_kinds_are_shown() -> None:
         for size in ("auto", 64, 16)
     ]
     assert decided(trials)["batch_size"].tried == "16, 64, auto"
+
+
+def test_a_choice_that_is_not_the_stages_best_is_explained() -> None:
+    trials = [
+        *LADDER,
+        run("batch_size", "batch_size:128", 0.15, like=1, lr=0.3, batch=128),
+        run("batch_size", "batch_size:32", 0.1, like=1, lr=0.3, batch=32),
+        run("refine", "model", 0.1, like=2, lr=0.3, batch=128),
+    ]
+    row = decided(trials)["batch_size"]
+    assert row.decision == "128: 32 was better by 0.05, but its epochs take longer"
+    assert (row.chosen, row.went_on_with, row.best_trial) == (2, 2, 3)
+
+
+def test_what_counts_as_a_difference_is_said_where_no_noise_was_measured() -> None:
+    trials = [*LADDER, run("refine", "model", 0.1, like=0)]
+    trials[1].values = [0.299]
+    assert decided(trials)["lr"].decision == "0.1: 0.3 was better by 0.001 only, and what counts is 0.003"

@@ -59,5 +59,12 @@ def test_empty_studies_say_so(empty: optuna.Study) -> None:
 
 
 def test_short_cycles_are_spoken_of_only_where_there_are_some(study: optuna.Study, plain: optuna.Study) -> None:
-    assert story.collect(study).short_note.startswith("Short cycles answer")
-    assert story.collect(plain).short_note == ""
+    assert any("Short cycles" in entry for entry in story.collect(study).how_to_read)
+    assert len(story.collect(plain).how_to_read) == 1
+
+
+def test_the_range_test_is_told_for_who_has_not_read_the_paper(study: optuna.Study) -> None:
+    told = story.collect(study).range_test
+    assert told is not None
+    assert told.startswith("A network that was thrown away afterwards was trained while the learning rate rose from")
+    assert "0.0001 to 10, to see where training works" in told

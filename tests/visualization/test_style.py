@@ -30,3 +30,15 @@ def test_remarks_are_broken_into_lines_that_a_narrow_page_shows() -> None:
     lines = made.layout.title.text.split("<br>")
     assert lines[0] == "title"
     assert all(len(line.partition(">")[2].removesuffix("</span>")) <= style.LINE_LENGTH for line in lines[1:])
+
+
+def test_a_page_may_write_title_and_remarks_itself() -> None:
+    made = style.titled(style.figure("title", x="x", y="y"), "title", "remarks, with <tags>")
+    assert "&lt;tags>" in made.layout.title.text
+    assert style.caption(made) == "Title. Remarks, with <tags>."
+    assert made.layout.title.text is None
+
+
+def test_short_axes_have_labels_between_the_powers() -> None:
+    assert style.log_axis(False) == {}
+    assert [style.log_axis(True, decades=decades)["dtick"] for decades in (1.2, 3)] == ["D2", 1]
