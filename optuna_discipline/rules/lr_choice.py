@@ -33,7 +33,7 @@ USUAL_LR: Mapping[str, float] = {"SGD": 0.1, "Adam": 5e-3, "AdamW": 5e-3, "NAdam
 # loss of a grid (worst 1.8); at the smallest loss within 3.4 (worst 20). A share of 0.1 to 0.25, divisors of 2 to 4 and
 # a trust of 0.75 to 1 differ from this by less than the seeds do.
 LOST = 0.15
-EDGE_DIVISOR: Mapping[str, float] = {"validation": 2.5, "training": 3.5}
+EDGE_DIVISOR: Mapping[str, float] = {"validation": 3.0, "training": 4.0}
 TRUST = 0.85  # in the curve, against the usual rate
 UNTRAINED_DIVISOR, UNTRAINED_TRUST = 5.0, 1 / 3  # an untrained network bears more than a trained one
 
@@ -66,7 +66,7 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
 
     What a short test tells reliably is its edge: the learning rate from which 15 % of what had been gained is lost for
     good. It is read from the validation loss and the training loss, each through a running median of 5; the suggestion
-    is the geometric mean of the first over 2.5 and the second over 3.5 (or the one there is). Where the optimizer is
+    is the geometric mean of the first over 3 and the second over 4 (or the one there is). Where the optimizer is
     known, that is drawn a little to the rate at which most networks train by it. A test as long as the training is
     read as the paper does: the smallest smoothed loss, at most 0.8 of the edge. Thresholds are relative to the
     improvement over the untrained loss, so scaling all losses changes nothing.
@@ -90,7 +90,9 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
             f"; the validation loss rose after {main.edge_lr:.3g} already, by overfitting: the training loss still fell"
         )
     edge_lr = _mean([curve.edge_lr for curve in readable])
-    if range_test.planned_steps is not None and len(range_test.lrs) >= range_test.planned_steps:
+    if status == "CENSORED":  # the edge lies beyond: the end of the range is the best that was seen
+        max_lr, how = float(main.lrs[-1]), "the end of the range"
+    elif range_test.planned_steps is not None and len(range_test.lrs) >= range_test.planned_steps:
         max_lr, how = min(main.best_lr, 0.8 * edge_lr), "that lr, as the test is as long as the training"
     else:
         below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
@@ -213,10 +214,15 @@ class Prober:
 def last_stable_lr(test: RangeTest) -> float:
     """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
 
-    >>> test = RangeTest(np.array([0.1, 1.0, 10.0]), np.array([2.0, 1.0, 9.0]), None, "diverged", initial_loss=2.0)
-    >>> last_stable_lr(test)
+    The loss is the running median of 5 updates: one wild batch ends nothing.
+
+    >>> test = RangeTest(np.geomspace(0.1, 10.0, 3), np.array([2.0, 1.0, math.nan]), None, "non-finite loss", 2.0)
+    >>> round(last_stable_lr(test), 2)
     1.0
     """
     start = math.nan if test.initial_loss is None else test.initial_loss
-    wild = np.flatnonzero(~(test.train_loss <= start + 0.5 * abs(start)))
-    return float(test.lrs[max(int(wild[0]) - 1, 0)]) if len(wild) else float(test.lrs[-1])
+    first = float(np.median(test.train_loss[:10])) if len(test.train_loss) else math.nan
+    start = max(start, first) if math.isfinite(first) else start
+    wild = ~(running_median(test.train_loss) <= start + 0.5 * abs(start)) | ~np.isfinite(test.train_loss)
+    found = np.flatnonzero(wild)
+    return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])

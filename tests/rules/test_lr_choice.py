@@ -32,7 +32,7 @@ def test_a_valley_gives_a_fraction_of_the_lr_at_which_the_gain_begins_to_be_lost
     choice = choose_max_lr(_test(_valley()))
     assert choice.status == "OK"
     assert choice.confident
-    assert choice.max_lr == pytest.approx(EDGE / 3.5, rel=0.2)
+    assert choice.max_lr == pytest.approx(EDGE / 4, rel=0.2)
     low, high = choice.bounds  # type: ignore[misc]
     assert low == pytest.approx(choice.max_lr / 10)  # type: ignore[operator]
     assert high == pytest.approx(2 * EDGE, rel=0.2)
@@ -41,7 +41,7 @@ def test_a_valley_gives_a_fraction_of_the_lr_at_which_the_gain_begins_to_be_lost
 def test_the_edges_of_both_losses_count_the_same() -> None:
     late = np.interp(EXPONENT - 0.5, EXPONENT, _valley())  # half a decade later
     both = choose_max_lr(_test(late, val_loss=_valley())).max_lr
-    assert both == pytest.approx(EDGE / (2.5 * 3.5) ** 0.5 * 10**0.25, rel=0.25)
+    assert both == pytest.approx(EDGE / (3 * 4) ** 0.5 * 10**0.25, rel=0.25)
 
 
 def test_a_plateau_does_not_move_the_choice_however_its_noise_falls() -> None:
@@ -69,7 +69,7 @@ def test_a_validation_loss_that_rises_while_the_training_loss_falls_on_is_overfi
     choice = choose_max_lr(_test(_valley(), val_loss=val))
     assert (choice.status, choice.confident) == ("OVERFITTING", False)
     assert "overfitting" in choice.reason
-    assert choice.max_lr == pytest.approx(EDGE / 3.5, rel=0.2)  # where the training loss rises
+    assert choice.max_lr == pytest.approx(EDGE / 4, rel=0.2)  # where the training loss rises
 
 
 def test_a_loss_that_explodes_to_huge_numbers_does_not_hide_what_was_gained() -> None:
@@ -103,6 +103,12 @@ def test_curves_that_cannot_answer_are_recognised(losses: Any, status: str, numb
     choice = choose_max_lr(_test(losses))
     assert (choice.status, choice.max_lr is not None, choice.confident) == (status, number, confident)
     assert choice.reason.endswith(".")
+
+
+def test_a_loss_that_still_falls_at_the_end_of_the_range_gives_that_end() -> None:
+    choice = choose_max_lr(_test(np.linspace(2.3, 0.1, N), settings={"optimizer": "SGD"}))
+    assert choice.max_lr == LRS[-1]
+    assert "raise `end_lr`" in choice.reason
 
 
 def test_a_curve_cut_by_nan_is_read_up_to_there() -> None:

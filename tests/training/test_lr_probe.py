@@ -88,7 +88,10 @@ def curve(losses: list[float]) -> RangeTest:
 
 
 def test_the_last_stable_lr_is_the_one_before_the_first_wild_loss() -> None:
-    assert last_stable_lr(curve([2.0, 1.0, 9.0])) == pytest.approx(1.0)
+    rising = np.concatenate([np.full(20, 2.0), np.full(10, 9.0)])
+    assert last_stable_lr(curve(list(rising))) == pytest.approx(curve(list(rising)).lrs[19])
+    spike = np.where(np.arange(30) == 12, 9.0, 2.0)
+    assert last_stable_lr(curve(list(spike))) == pytest.approx(10.0)
     assert last_stable_lr(curve([2.0, 1.0, math.nan])) == pytest.approx(1.0)
     assert last_stable_lr(curve([2.0, 1.0, 1.0])) == pytest.approx(10.0)
     assert last_stable_lr(curve([math.nan, 1.0])) == pytest.approx(0.1)
