@@ -1,5 +1,6 @@
 """Snapshots of a study's trainings: saved at a plateau, restarted by any worker, removed when no longer needed."""
 
+import dataclasses
 import hashlib
 import os
 import tempfile
@@ -18,19 +19,23 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna.artifacts import upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import BaseTrial
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
+from optuna_discipline import parameters
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.plateau import is_restart_point
+from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.recipe import restart_sources
 from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.space import ROLES
+from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 if TYPE_CHECKING:
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from optuna_discipline.training.saved_state import SavedState
 
 FILE_NAME = "discipline-snapshot.pt"
-KEPT = 3  # finished runs whose snapshots are kept while any of them may be the one to restart from
+ARTIFACT_PREFIX = "artifacts:"  # Optuna's keys
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -82,22 +87,29 @@ class SnapshotRestarts:
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Remove the snapshots that no later trial can restart from."""
-        trials = read_trials(study)
-        needed = needed_snapshots(trials, study_record.read_settings(study), study.direction)
-        for other in trials:
-            if other.number not in needed:
-                self._remove(study, other)
+        there = {t.number: files for t in read_trials(study) if (files := self._files_of(study, t))}
+        if there:
+            needed = needed_snapshots(study)
+            for number, files in there.items():
+                if number not in needed:
+                    self._remove(number, files)
 
-    def _remove(self, study: Study, trial: FrozenTrial) -> None:
-        for artifact in _artifacts_of(study, trial):
-            if artifact.filename == FILE_NAME and artifact.artifact_id not in self._removed:
-                self._removed.add(artifact.artifact_id)
-                try:
-                    self._store.remove(artifact.artifact_id)
-                except ArtifactNotFound:
-                    continue
-                except Exception as error:
-                    warnings.warn(f"The snapshot of trial {trial.number} cannot be removed: {error}", stacklevel=2)
+    def _files_of(self, study: Study, trial: FrozenTrial) -> list[str]:
+        """Return the artifacts of a trial that are snapshots, also of one that was killed while it wrote them."""
+        if not any(key.startswith(ARTIFACT_PREFIX) for key in trial.system_attrs):  # spares a query of the storage
+            return []
+        found = [artifact.artifact_id for artifact in _artifacts_of(study, trial) if artifact.filename == FILE_NAME]
+        return [artifact_id for artifact_id in found if artifact_id not in self._removed]
+
+    def _remove(self, number: int, artifact_ids: Iterable[str]) -> None:
+        for artifact_id in artifact_ids:
+            self._removed.add(artifact_id)
+            try:
+                self._store.remove(artifact_id)
+            except ArtifactNotFound:
+                continue
+            except Exception as error:
+                warnings.warn(f"The snapshot of trial {number} cannot be removed: {error}", stacklevel=2)
 
 
 class TrialSnapshots:
@@ -164,7 +176,7 @@ class TrialSnapshots:
         snapshot = None if other is None else trial_record.read_snapshot(other)
         if other is None or snapshot is None:
             raise DisciplineError("it has none")
-        names = study_record.read_settings(trial.study).get("roles", {})
+        names = _roles_of(study_record.read_settings(trial.study))
         _check_same(trial.params, other.params, {**ROLE_NAMES, **names})
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE_NAME
@@ -174,29 +186,38 @@ class TrialSnapshots:
             return read_state(path)
 
 
-def needed_snapshots(trials: Iterable[FrozenTrial], settings: Mapping[str, Any], direction: StudyDirection) -> set[int]:
-    """Return the numbers of the trials whose snapshots may still be restarted from.
+def needed_snapshots(study: Study) -> set[int]:
+    """Return the numbers of the trials whose snapshots may still be restarted from; those that run are among them."""
+    trials, settings = read_trials(study), study_record.read_settings(study)
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    claims = [claim for trial in running if (claim := trial_record.read_claim(trial)) is not None]
+    sources = {claim["restart_from"] for claim in claims if isinstance(claim.get("restart_from"), int)}
+    reader = StudyReader(_roles_of(settings))
+    space = reader.space(parameters.known_distributions(trials))
+    choice = study_record.read_choice(study)
+    recipe = _recipe_of(settings)
+    found = restart_sources(recipe, reader.runs(study, trials), space=space, choice=choice)
+    return found | sources | {trial.number for trial in running}
 
-    Before the weight decay is decided these are the running trials, the best three finished ones and every trial that
-    a running one may go on from; afterwards none. It counts as decided when a trial of a later stage has begun.
-    """
-    trials = list(trials)
-    claims = {t.number: claim for t in trials if (claim := trial_record.read_claim(t)) is not None}
-    running = {t.number for t in trials if t.state == TrialState.RUNNING}
-    restarts = {number: n for number, claim in claims.items() if isinstance(n := claim.get("restart_from"), int)}
-    sources = {n for number, n in restarts.items() if number in running}
-    recipe = settings.get("recipe")
-    stages = list(recipe.get("stages", ())) if isinstance(recipe, dict) else []
-    if "weight_decay" in stages:
-        last = len(stages) - 1 - stages[::-1].index("weight_decay")
-        later = set(stages[last + 1 :]) - set(stages[: last + 1])
-        if any(claim["stage"] in later and not claim.get("waits_for") for claim in claims.values()):
-            return sources
-    sign = -1 if direction == StudyDirection.MAXIMIZE else 1
-    finished = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None and t.value == t.value]
-    finished = [t for t in finished if trial_record.read_snapshot(t) is not None]
-    best = sorted(finished, key=lambda t: sign * (t.value or 0.0))[:KEPT]
-    return running | {t.number for t in best} | set(restarts.values())
+
+def _roles_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the roles of the study's own names, as far as they are roles."""
+    stored = settings.get("roles")
+    return {name: x for name, x in stored.items() if x in ROLES} if isinstance(stored, dict) else {}
+
+
+def _recipe_of(settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that the study was begun with; the default where it is not to be read."""
+    stored, names = settings.get("recipe"), {field.name for field in dataclasses.fields(Recipe)}
+    if not isinstance(stored, dict):
+        return Recipe()
+    known: dict[str, Any] = {
+        name: tuple(x) if isinstance(x, list) else x for name, x in stored.items() if name in names
+    }
+    try:
+        return Recipe(**known)
+    except (TypeError, ValueError):
+        return Recipe()
 
 
 def _artifacts_of(study: Study, trial: FrozenTrial) -> "list[ArtifactMeta]":

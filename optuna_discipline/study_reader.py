@@ -95,6 +95,7 @@ class StudyReader:
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
             curve=trial_record.read_curve(trial) if trial.state.is_finished() else None,
             seconds=_seconds_of_whole(trial),
+            restarted=trial_record.epochs_of_source(trial) > 0,
         )
 
 

@@ -190,10 +190,12 @@ def best_run(study: Study) -> FrozenTrial | None:
     """Return the best finished trial, the first of equals; None without one that ended at a number.
 
     A short cycle is a complete training, and its epochs are part of its configuration: where full trainings overfit,
-    a short one is best, and says so.
+    a short one is best, and says so. A trial that was restarted from another's middle does not count, since a training
+    with its parameters may end elsewhere.
     """
     sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [trial for trial in trials if not epochs_of_source(trial)]
     finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
     return min(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 

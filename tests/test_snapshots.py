@@ -13,7 +13,6 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts import get_all_artifact_meta
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
@@ -51,6 +50,11 @@ def sources(study: optuna.Study) -> list[int | None]:
     return [trial.user_attrs.get("restarted_from") for trial in study.trials]
 
 
+def stop_when_decided(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    if trial.user_attrs["stage"] == "momentum":
+        study.stop()
+
+
 def shared(folder: Path) -> dict[str, Any]:
     """Return what two workers share: a storage and a store."""
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
@@ -73,10 +77,11 @@ def test_other_weight_decays_go_on_from_the_plateau_of_the_first() -> None:
     assert cost_in_full_trainings(study) == pytest.approx(1 + 2 * (1 - shared[0] / EPOCHS))
 
 
-def test_without_a_run_before_it_the_first_weight_decay_is_run_as_a_whole() -> None:
-    study = run(n_trials=4, lr=(0.3, 0.3))
-    assert [trial.user_attrs["stage"] for trial in study.trials] == ["lr"] + ["weight_decay"] * 3
-    assert sources(study) == [None, None, 1, 1]
+@pytest.mark.parametrize("stages", [("lr", "weight_decay", "refine"), ("weight_decay", "refine")])
+def test_the_first_trial_is_restarted_where_no_stage_comes_before(stages: Any) -> None:
+    study = run(recipe=dataclasses.replace(RECIPE, stages=stages), lr=(0.3, 0.3))
+    assert [trial.user_attrs["stage"] for trial in study.trials[1:]] == ["weight_decay"] * 2
+    assert sources(study) == [None, 0, 0]
 
 
 def test_runs_from_the_start_stay_the_default() -> None:
@@ -92,7 +97,7 @@ def test_any_worker_restarts_and_the_last_one_clears_up(tmp_path: Path) -> None:
     study = run(n_trials=3, **place)
     assert sources(study) == [None, 0, 0]
     assert len(stored(tmp_path / "store")) == 1
-    study = run(n_trials=4, **place)
+    study = run(n_trials=12, callbacks=[stop_when_decided], **place)
     assert study.trials[-1].user_attrs["stage"] == "momentum"
     assert stored(tmp_path / "store") == set()
     assert study.trials[-1].state in (TrialState.COMPLETE, TrialState.PRUNED)
@@ -164,7 +169,7 @@ def test_an_own_objective_restarts_too(tmp_path: Path) -> None:
         return log.val_loss  # type: ignore[return-value]
 
     study = optuna.create_study(sampler=DisciplinedSampler(RECIPE, seed=0))
-    study.optimize(objective, n_trials=4, callbacks=[restarts])
+    study.optimize(objective, n_trials=12, callbacks=[stop_when_decided, restarts])
     assert sources(study)[:3] == [None, 0, 0]
     assert stored(tmp_path) == set()
 
@@ -179,23 +184,22 @@ def test_before_the_weight_decay_is_searched_the_best_three_are_kept(tmp_path: P
     assert stored(tmp_path) == {read_snapshot(t)["artifact_id"] for t in best}  # type: ignore[index]
 
 
-def test_a_snapshot_that_a_running_trial_goes_on_from_is_needed_to_the_end() -> None:
-    claim = {"stage": "weight_decay", "slot": "weight_decay:0.1", "number": 1, "restart_from": 0, "values": {}}
-    snapshot = {"number": 0, "artifact_id": "a", "sha256": "b"}
-    settings = {"recipe": {"stages": ["lr", "weight_decay", "confirm", "refine"]}}
+def test_the_snapshot_that_the_stage_restarts_is_needed_until_it_is_decided() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(RECIPE, seed=0))
 
-    def trial(number: int, state: TrialState, attributes: dict[str, Any]) -> Any:
-        made = optuna.trial.create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None)
-        made.number, made.system_attrs = number, attributes
-        return made
+    def ask() -> optuna.Trial:
+        trial = study.ask()
+        suggest_hyperparams(trial, lr=(0.29, 0.31), momentum=(0.89, 0.91), epochs=EPOCHS)
+        return trial
 
-    source = trial(0, TrialState.COMPLETE, {"discipline:snapshot": snapshot})
-    going = trial(1, TrialState.RUNNING, {"discipline:claim": claim})
-    later = trial(2, TrialState.RUNNING, {"discipline:claim": {**claim, "stage": "refine", "restart_from": None}})
-    assert needed_snapshots([source, going], settings, StudyDirection.MINIMIZE) == {0, 1}
-    assert needed_snapshots([source, going, later], settings, StudyDirection.MINIMIZE) == {0}
-    done = trial(1, TrialState.COMPLETE, {"discipline:claim": claim})
-    assert needed_snapshots([source, done, later], settings, StudyDirection.MINIMIZE) == set()
+    study.tell(ask(), 1.0)
+    restarted = ask()
+    assert needed_snapshots(study) == {0, restarted.number}
+    study.tell(restarted, 2.0)
+    while (trial := ask()).user_attrs["stage"] == "weight_decay":
+        assert 0 in needed_snapshots(study)
+        study.tell(trial, 2.0)
+    assert needed_snapshots(study) == {trial.number}
 
 
 def test_a_stored_study_needs_a_place_that_all_workers_reach(tmp_path: Path) -> None:
@@ -228,12 +232,8 @@ def test_a_worker_killed_in_the_middle_of_a_snapshot_leaves_a_study_that_goes_on
     study = optuna.load_study(study_name="discipline", storage=place["storage"])
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
     study.tell(0, state=TrialState.FAIL)  # as a heartbeat would
-    study = run(n_trials=4, **place)
-    assert [trial.user_attrs["stage"] for trial in study.trials[1:]] == [
-        "lr",
-        "weight_decay",
-        "weight_decay",
-        "momentum",
-    ]
-    assert sources(study) == [None, None, 1, 1, None]
+    study = run(n_trials=12, callbacks=[stop_when_decided], **place)
+    assert study.trials[-1].user_attrs["stage"] == "momentum"
+    assert {source for source in sources(study) if source is not None} == {1}
+    assert sources(study)[2:4] == [1, 1]
     assert stored(tmp_path / "store") == set()  # the half one is removed too

@@ -53,8 +53,10 @@ class Recipe:
             momentum are compared at one maximal LR; else (None: unless the parameter is a beta1 or max_momentum) at one
             lr / (1 - momentum), the step that the weights really take.
         weight_decay_search: "runs" trains every weight decay from the start. "snapshot" saves the earlier runs at their
-            plateau and restarts the best of them with each weight decay (Smith 2018, figure 12): about half the cost,
-            for objectives that train by `tune` or by `train_epochs(..., snapshots=...)`; others train from the start.
+            plateau and restarts the best of them with each weight decay (Smith 2018, figure 12), for about half the
+            cost; so the stage compares those of the complexity, halves and extrapolates at full length too, and trains
+            the winner from the start before it is taken. For objectives that train by `tune` or by
+            `train_epochs(..., snapshots=...)`; others train from the start.
 
     Raises:
         ValueError: If an attribute breaks its rule.
@@ -110,17 +112,52 @@ def next_params(
         options = search.plan(stage, index)
         if options:
             return _with_snapshot(search, index, options[skip % len(options)])
-    return search.model()
+    # The first trial of all, before anything is known of the study, may be what the stage restarts.
+    keep = not search.space and recipe.weight_decay_search == "snapshot" and "weight_decay" in recipe.stages
+    return replace(search.model(), keep_snapshot=keep)
+
+
+def restart_sources(
+    recipe: Recipe,
+    runs: Sequence[Run],
+    *,
+    space: Mapping[Role, Bounds] | None = None,
+    choice: LrChoice | None = None,
+) -> set[int]:
+    """Return the numbers of the finished runs whose snapshots may still be restarted from.
+
+    While the stages before the weight decay are open these are the three best whole runs, in its stage the one that is
+    restarted, afterwards none. Arguments are those of `next_params`.
+    """
+    if recipe.weight_decay_search == "runs" or "weight_decay" not in recipe.stages:
+        return set()
+    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice)
+    last = len(recipe.stages) - 1 - recipe.stages[::-1].index("weight_decay")
+    for index, stage in enumerate(recipe.stages[: last + 1]):
+        if search.plan(stage, index):
+            source = _source_of(search) if stage == "weight_decay" else None
+            return _best_three(runs) if source is None else {source}
+    return set()
 
 
 def _with_snapshot(search: Search, index: int, proposal: Proposal) -> Proposal:
     """Say whether a run is saved for, or restarted in, the search for the weight decay."""
-    if search.recipe.weight_decay_search == "runs":
+    if search.recipe.weight_decay_search == "runs" or proposal.slot.startswith("whole:"):
         return proposal
     if proposal.stage != "weight_decay":
         return replace(proposal, keep_snapshot="weight_decay" in search.recipe.stages[index + 1 :])
-    source = proposal.like
-    if source is None:  # no stage before this one: the first weight decay is run as a whole
-        runs = [run for runs in search.slots.points("weight_decay").values() for run in runs]
-        source = min((run.number for run in runs if math.isfinite(run.score)), default=None)
+    source = _source_of(search)
     return replace(proposal, restart_from=source, keep_snapshot=source is None)
+
+
+def _source_of(search: Search) -> int | None:
+    """Return the run that the weight decays restart: the best so far, else the first of them, run as a whole."""
+    if search.incumbent.like is not None:
+        return search.incumbent.like
+    runs = [run for runs in search.slots.points("weight_decay").values() for run in runs]
+    return min((run.number for run in runs if math.isfinite(run.score)), default=None)
+
+
+def _best_three(runs: Sequence[Run]) -> set[int]:
+    whole = [run for run in runs if math.isfinite(run.score) and not run.restarted]
+    return {run.number for run in sorted(whole, key=lambda run: run.score)[:3]}

@@ -33,6 +33,7 @@ class Run:
         slot: Which candidate of which stage it runs, as its `Proposal` said; None if it was not proposed.
         curve: Its epochs, if it reported them.
         seconds: How long it took.
+        restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Run:
     slot: str | None = None
     curve: LossCurve | None = None
     seconds: float | None = None
+    restarted: bool = False
 
     @property
     def finished(self) -> bool:

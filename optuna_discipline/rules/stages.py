@@ -210,8 +210,10 @@ class Search:
         if self._fixed(role):
             return []
         restarted = role == "weight_decay" and self.recipe.weight_decay_search == "snapshot"
-        if self.level >= 1 and not restarted:
-            return self._look(role)
+        if self.level >= 1:
+            if not restarted:
+                return self._look(role)
+            self._settle_best_before(role)
         axis = self._axis(role)
         if axis is None:
             return []
@@ -229,6 +231,8 @@ class Search:
             return [self._meanwhile(role)]
         best = best_point(axis, results, noise=self.noise)
         if best in slots and best != default and math.isfinite(results[best]):
+            if any(run.restarted for run in slots[best]):
+                return self._train_whole(role, best, default)
             self._settle(example_of(slots[best]), results[best])
         return []
 
@@ -243,6 +247,28 @@ class Search:
         free: tuple[Role, ...] = (role,) if self._fixed("lr") else (role, "lr")
         return [self._by_model(role, slot, reason, free)]
 
+    def _settle_best_before(self, role: ComparedRole) -> None:
+        """Take the best full run from before the stage, which the model may have found, to restart it."""
+        first = min((run.number for runs in self.slots.points(role).values() for run in runs), default=math.inf)
+        best = self._best_full(before=first)
+        if best is not None:
+            self._settle(best, best.score)
+
+    def _train_whole(self, role: ComparedRole, best: float, default: float) -> list[Proposal]:
+        """Train the best restart from the start before it is taken: a strong decay may work late in a run only."""
+        slot = f"whole:{best:g}"
+        runs = self.slots.of(slot)
+        loss = loss_of(runs)
+        if loss is None and is_running(runs):
+            return [self._meanwhile(role)]
+        if loss is None:
+            reason = f"{role.replace('_', ' ')} {best:g} against {default:g}, the best restart, as a whole training"
+            values = {**self.incumbent.values, role: best}
+            return [Proposal(role, slot, reason, values, fidelity=self.level, like=self.incumbent.like)]
+        if self.incumbent.loss is None or loss < self.incumbent.loss - self.noise:
+            self._settle(example_of(runs), loss)
+        return []
+
     def _axis(self, role: ComparedRole) -> Axis | None:
         """Return the candidates of a role, the present value first; None if there is nothing to compare."""
         bounds = self.space.get(role)
@@ -254,7 +280,7 @@ class Search:
             wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
-            cheap = self.level < 1
+            cheap = self.level < 1 or self.recipe.weight_decay_search == "snapshot"
             wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"] if cheap else (now * 10, now / 10)
             factor = 10.0 if cheap else 1.0
             axis = Axis((), bounds.low, bounds.high, factor=factor, bisect=cheap, max_points=7, figures=1)
@@ -347,7 +373,8 @@ class Search:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
         return min(runs, key=lambda run: run.score, default=None)
 
-    def _best_full(self) -> Run | None:
+    def _best_full(self, before: float = math.inf) -> Run | None:
         full = self.space["epochs"].high if "epochs" in self.space else None
         runs = [run for run in self.runs if run.params.get("epochs") == full and math.isfinite(run.score)]
+        runs = [run for run in runs if run.number < before and not run.restarted]
         return min(runs, key=lambda run: run.score, default=None)

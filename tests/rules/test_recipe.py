@@ -14,6 +14,7 @@ from optuna_discipline import next_params
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.recipe import restart_sources
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.space import Bounds
@@ -260,3 +261,25 @@ def test_the_name_may_say_where_the_ladder_starts() -> None:
     space: dict[Role, Bounds] = {"lr": Bounds(1e-5, 1.0, start=1e-3)}
     played = _play(Recipe(), 2, loss=lambda p: p["lr"], space=space)
     assert [run.params["lr"] for _, run in played] == pytest.approx([1e-3, 3e-3])
+
+
+def test_what_may_be_restarted_is_kept_until_the_weight_decay_is_decided() -> None:
+    recipe = Recipe(stages=("lr", "weight_decay", "refine"), weight_decay_search="snapshot")
+    space: dict[Role, Bounds] = {"lr": Bounds(1e-3, 1.0), "weight_decay": Bounds(1e-7, 0.1), "epochs": Bounds(1, 8)}
+    runs: list[Run] = []
+    while True:
+        proposal = next_params(recipe, runs, space=space)
+        sources = restart_sources(recipe, runs, space=space)
+        if proposal.stage == "lr":
+            assert sources == {run.number for run in sorted(runs, key=lambda run: run.score)[:3]}
+        elif proposal.stage == "weight_decay" and proposal.restart_from is not None:
+            assert sources == {proposal.restart_from}
+        elif proposal.stage == "refine":
+            assert sources == set()
+            break
+        params = {role: proposal.value_of(role, bounds) for role, bounds in space.items()}
+        loss = 1 + abs(math.log10(params["lr"]) + 1) + abs(math.log10(params["weight_decay"]) + 3)
+        restarted = proposal.restart_from is not None
+        runs.append(Run(len(runs), "complete", params, loss, proposal.slot, restarted=restarted))
+    assert {run.slot.split(":")[0] for run in runs if run.slot} == {"lr0", "weight_decay", "whole"}
+    assert restart_sources(Recipe(), runs[:3], space=space) == set()

@@ -188,16 +188,75 @@ def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held(
     assert not proposal.free
 
 
-def test_a_snapshot_is_restarted_with_candidates_that_differ_in_nothing_else() -> None:
-    search = Search(Recipe(weight_decay_search="snapshot"), [], SPACE, None)
-    search.level = 1.0
-    decay = search._axis("weight_decay")
-    assert decay is not None
-    assert decay.candidates == pytest.approx((1e-4, 1e-3, 1e-5))
-    assert (decay.factor, decay.bisect) == (1.0, False)
-
-
 def test_a_role_with_one_value_has_nothing_to_compare() -> None:
     search = Search(SHORT, [], {**SPACE, "weight_decay": Bounds(1e-4, 1e-4)}, None)
     assert search._axis("weight_decay") is None
     assert search._axis("batch_size") is None
+
+
+def _restarts(losses: dict[float, float]) -> list[Run]:
+    """Return a decided ladder at full length, and a restart of its best for each weight decay."""
+    runs = [replace(run, params={**run.params, "epochs": 16}) for run in _lr_stage()]
+    for x, loss in losses.items():
+        params: dict[Role, float] = {**START, "weight_decay": x, "epochs": 16}
+        runs.append(Run(len(runs), "complete", params, loss, f"weight_decay:{x:g}", restarted=True))
+    return runs
+
+
+SNAPSHOT = Recipe(
+    stages=("lr", "weight_decay", "batch_size", "refine"), weight_decay_search="snapshot", complexity="shallow"
+)
+
+
+def test_snapshots_make_the_papers_candidates_cheap_enough_at_full_length() -> None:
+    first = next_params(SNAPSHOT, _restarts({}), space=SPACE)
+    assert (first.slot, first.restart_from, first.keep_snapshot) == ("weight_decay:0.01", 0, False)
+    assert _next(_restarts({1e-2: 0.9}), SNAPSHOT)[0] == "weight_decay:0.001"
+    assert _next(_restarts({1e-2: 0.9, 1e-3: 0.45}), SNAPSHOT)[0] == "weight_decay:0.0003"  # bisected, to one figure
+    ladder = next_params(SNAPSHOT, [], space=SPACE)
+    assert (ladder.restart_from, ladder.keep_snapshot) == (None, True)
+
+
+@pytest.mark.parametrize(("whole", "settled"), [(0.44, 1e-3), (2.3, 1e-4), (0.4999, 1e-4)])
+def test_the_best_restart_is_taken_only_if_it_holds_as_a_whole_training(whole: float, settled: float) -> None:
+    runs = _restarts({1e-2: 0.9, 1e-3: 0.42, 3e-4: 0.43})
+    proposal = next_params(SNAPSHOT, runs, space=SPACE)
+    assert (proposal.stage, proposal.slot, proposal.restart_from) == ("weight_decay", "whole:0.001", None)
+    assert proposal.values["weight_decay"] == 1e-3
+    running = Run(len(runs), "running", {}, slot="whole:0.001")
+    assert _next([*runs, running], SNAPSHOT)[0] == "model"
+    params: dict[Role, float] = {**START, "weight_decay": 1e-3, "epochs": 16}
+    ended = Run(len(runs), "complete", params, whole, "whole:0.001")
+    recipe = replace(SNAPSHOT, stages=("lr", "replicate", "weight_decay", "refine"))
+    proposal = next_params(recipe, [*runs, ended], space=SPACE)
+    assert proposal.stage == "refine"
+    found = Search(recipe, [*runs, ended], SPACE, None)
+    for index, stage in enumerate(recipe.stages[:-1]):
+        assert found.plan(stage, index) == []
+    assert found.incumbent.values["weight_decay"] == settled
+
+
+def test_the_models_box_does_not_lie_around_a_restart() -> None:
+    runs = _restarts({1e-2: 0.1})
+    best = next_params(replace(SNAPSHOT, stages=("refine",)), runs, space=SPACE)
+    assert best.values["weight_decay"] == 1e-4
+
+
+def test_without_any_run_before_it_the_first_weight_decay_is_saved_and_restarted() -> None:
+    space = {**SPACE, "lr": Bounds(0.1, 0.1)}
+    recipe = replace(SNAPSHOT, stages=("lr", "weight_decay", "refine"))
+    first = next_params(recipe, [], space=space)
+    assert (first.slot, first.restart_from, first.keep_snapshot) == ("weight_decay:0.0001", None, True)
+    runs = [Run(3, "complete", {**START, "epochs": 16}, 0.5, first.slot)]
+    second = next_params(recipe, runs, space=space)
+    assert (second.restart_from, second.keep_snapshot) == (3, False)
+
+
+def test_the_best_full_run_from_before_the_stage_is_restarted_whoever_found_it() -> None:
+    found: dict[Role, float] = {**START, "lr": 0.2, "momentum": 0.97, "epochs": 16}
+    runs = [*_restarts({}), Run(4, "complete", found, 0.3, "momentum:model")]
+    proposal = next_params(SNAPSHOT, runs, space=SPACE)
+    assert (proposal.restart_from, proposal.values["momentum"], proposal.values["lr"]) == (4, 0.97, 0.2)
+    params: dict[Role, float] = {**found, "weight_decay": 1e-2}
+    later = [Run(5, "complete", params, 0.35, proposal.slot, restarted=True), Run(6, "complete", found, 0.1, "model")]
+    assert next_params(SNAPSHOT, [*runs, *later], space=SPACE).restart_from == 4
