@@ -1,0 +1,191 @@
+"""The dashboard and the report in a real browser, made from real studies, one of them hostile."""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from benchmarks import browser as browsers
+from optuna_discipline import publish
+from optuna_discipline import write_report
+from optuna_discipline.visualization import dashboard
+
+pytest.importorskip("optuna_dashboard")
+pytestmark = [
+    pytest.mark.skipif(browsers.missing() is not None, reason=f"no browser: {browsers.missing()}"),
+    # all in one process, which starts browser and dashboard once
+    pytest.mark.xdist_group("browser"),
+]
+TITLES = ("1. What each stage compared", "2. Cost and best so far", "3. LR range test", "4. Loss curve")
+PATIENCE = 60_000  # milliseconds: a cold browser takes its time
+
+
+def copy(study: optuna.Study, name: str, storage: str) -> optuna.Study:
+    made = optuna.create_study(study_name=name, storage=storage)
+    made.add_trials([trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()])
+    for key, value in study.user_attrs.items():
+        made.set_user_attr(key, value)
+    return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browsers.chromium() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def storage(study: optuna.Study, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a storage of a real study, and of one that holds failed and running trials only."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('browser') / 'study.db'}"
+    copy(study, "bowl", url)
+    broken = optuna.create_study(study_name="failed and running", storage=url)
+    broken.tell(broken.ask(), state=optuna.trial.TrialState.FAIL)
+    broken.ask()
+    return url
+
+
+@pytest.fixture(scope="module")
+def address(storage: str) -> Iterator[str]:
+    with browsers.dashboard(storage) as address:
+        yield address
+
+
+class Page:
+    """A page that keeps what went wrong on it."""
+
+    def __init__(self, chromium: Any, *, width: int = 1440, scheme: str = "light") -> None:
+        self.context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.wrong.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.wrong.append(dialog.message), dialog.dismiss()))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def __enter__(self) -> "Page":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def boxes(self, selector: str) -> list[dict[str, float]]:
+        return [box for found in self.page.locator(selector).all() if (box := found.bounding_box()) is not None]
+
+    def background(self) -> str:
+        return str(self.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def overlap(one: dict[str, float], two: dict[str, float]) -> bool:
+    wide = min(one["x"] + one["width"], two["x"] + two["width"]) - max(one["x"], two["x"])
+    high = min(one["y"] + one["height"], two["y"] + two["height"]) - max(one["y"], two["y"])
+    return wide > 1 and high > 1
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
+def test_the_history_page_shows_the_four_pictures_whole(chromium: Any, address: str, width: int, scheme: str) -> None:
+    with Page(chromium, width=width, scheme=scheme) as one:
+        one.page.goto(f"{address}/dashboard/studies/1")
+        for title in TITLES:
+            one.page.get_by_text(title).first.wait_for(timeout=PATIENCE)
+        pictures = one.boxes(".js-plotly-plot:has(.gtitle)")
+        ours = [box for box in pictures if abs(box["height"] - 450) < 2]
+        assert len(ours) == 4
+        assert not any(overlap(a, b) for i, a in enumerate(ours) for b in ours[i + 1 :])
+        one.page.get_by_text("report.html").first.wait_for(timeout=PATIENCE)
+        assert one.wrong == []
+
+
+def test_the_note_page_shows_the_story_and_its_tables(chromium: Any, address: str) -> None:
+    with Page(chromium) as one:
+        one.page.goto(f"{address}/dashboard/studies/1/note")
+        one.page.get_by_role("heading", name="What was decided").wait_for(timeout=PATIENCE)
+        tables = one.page.get_by_role("table").all()
+        assert [table.get_by_role("row").count() for table in tables] == [4, 7]
+        assert "compare momenta" in tables[1].inner_text()
+        assert one.wrong == []
+
+
+def test_a_trial_has_its_note(chromium: Any, address: str) -> None:
+    with Page(chromium) as one:
+        one.page.goto(f"{address}/dashboard/studies/1/trials?numbers=4")
+        one.page.get_by_text("What its curve shows:").wait_for(timeout=PATIENCE)
+        assert "the best configuration of the short cycles, at full length" in one.page.inner_text("body")
+        assert one.wrong == []
+
+
+def test_a_study_of_failed_and_running_trials_has_its_pages(chromium: Any, address: str) -> None:
+    with Page(chromium) as one:
+        one.page.goto(f"{address}/dashboard/studies/2/note")
+        one.page.get_by_text("No training has finished yet; 2 trials have been started.").wait_for(timeout=PATIENCE)
+        one.page.goto(f"{address}/dashboard/studies/2")
+        one.page.get_by_text("No trial has ended yet.").wait_for(timeout=PATIENCE)
+        assert one.wrong == []
+
+
+def test_the_artifact_of_the_dashboard_is_the_report(address: str) -> None:
+    with urllib.request.urlopen(f"{address}/api/studies/1") as answer:
+        (artifact,) = json.load(answer)["artifacts"]
+    with urllib.request.urlopen(f"{address}/artifacts/1/{artifact['artifact_id']}") as answer:
+        assert answer.headers["Content-Type"] == "text/html"
+        assert b"<title>Report of the study bowl</title>" in answer.read()
+
+
+def test_a_study_that_the_dashboard_renamed_is_published_again(study: optuna.Study, storage: str, address: str) -> None:
+    copy(study, "before", storage)
+    publish(optuna.load_study(study_name="before", storage=storage))
+    body = json.dumps({"study_name": "after"}).encode()
+    header = {"Content-Type": "application/json"}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{address}/api/studies/3/rename", body, header), timeout=60
+    ) as answer:
+        renamed = json.load(answer)["study_id"]
+    publish(optuna.load_study(study_name="after", storage=storage))
+    with urllib.request.urlopen(f"{address}/api/studies/{renamed}") as answer:
+        detail = json.load(answer)
+    drawn = {graph["id"]: json.loads(graph["graph_object"]) for graph in detail["plotly_graph_objects"]}
+    assert len(drawn) == len(TITLES)
+    assert drawn[dashboard.RANGE_TEST_ID]["data"]
+    assert detail["note"]["body"].startswith("# What was decided")
+    assert sum(bool(trial["note"]["body"]) for trial in detail["trials"]) > 5
+    assert [attribute["key"] for attribute in detail["user_attrs"]] == ["discipline:settings"]
+
+
+def test_the_report_opens_offline_and_fits_its_page(chromium: Any, study: optuna.Study, tmp_path: Path) -> None:
+    path = write_report(study, tmp_path / "report.html")
+    with Page(chromium) as one:
+        one.page.goto(browsers.file_url(path))
+        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+        assert one.page.locator(".js-plotly-plot").count() == 5
+        assert one.page.get_by_role("table").count() == 2
+        for width, scheme, background in ((1440, "light", "255, 255, 255"), (800, "dark", "22, 22, 22")):
+            one.page.set_viewport_size({"width": width, "height": 900})
+            one.page.emulate_media(color_scheme=scheme)
+            one.page.wait_for_function(f"document.querySelector('.main-svg').getBoundingClientRect().right <= {width}")
+            assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert all(box["x"] + box["width"] <= width for box in one.boxes(".main-svg"))
+            assert one.background() == f"rgb({background})"
+        assert [url for url in one.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+        one.page.emulate_media(media="print", color_scheme="dark")
+        assert one.background() == "rgb(255, 255, 255)"
+        assert one.wrong == []
+
+
+def test_hostile_text_runs_nowhere(
+    chromium: Any, plain: optuna.Study, storage: str, address: str, tmp_path: Path
+) -> None:
+    hostile = copy(plain, "<script>alert(1)</script>", storage)
+    publish(hostile)
+    with Page(chromium) as one:
+        one.page.goto(browsers.file_url(write_report(hostile, tmp_path / "report.html")))
+        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+        for page in ("", "/note", "/trials"):
+            one.page.goto(f"{address}/dashboard/studies/{hostile._study_id}{page}")
+            one.page.get_by_text("alert(1)").first.wait_for(timeout=PATIENCE)
+            assert one.page.locator("img[src=x]").count() == 0
+        assert one.wrong == []
