@@ -135,7 +135,9 @@ def draw(plot: RecipePlot) -> Any:
         words.append("grey band: equal runs differ as much")
     elif bands:
         words.append("grey band: the least that counts as a difference")
-    return style.titled(made, title, "; ".join(words))
+    style.titled(made, title, "; ".join(words))
+    made.layout.margin.t += style.SMALL_LINE  # the panels' own titles
+    return made
 
 
 def _draw_panel(made: Any, panel: StagePanel, plot: RecipePlot, *, row: int, column: int, named: set[str]) -> None:

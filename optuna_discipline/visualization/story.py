@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from optuna_discipline import trial_record
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.marks import full_epochs
@@ -33,7 +34,7 @@ class Story:
         best_params: Parameters of the best training, by name.
         best_trial: Its number.
         range_test: What the range test was and what it showed, None without one.
-        stages: One row a stage, in the order in which they began.
+        stages: One row a stage, in the order in which they began; trials without one are left out.
         cost: In full trainings.
         warnings: What to mind.
         next_steps: What to try next.
@@ -54,7 +55,7 @@ class Story:
 def collect(study: Study) -> Story:
     """Return what a study says; one without trials or stages says so."""
     check_type("study", study, Study)
-    rows = stages.collect(study)
+    rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
     cost = trial_record.cost_in_full_trainings(study)
@@ -82,8 +83,13 @@ def _range_test(test: RangeTest) -> str:
 
 def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Iterator[str]:
     full = full_epochs(trials)
-    length = f" ({full:g} epochs)" if full else ""
-    yield f"Cost is counted in full trainings{length}: by epochs, those of stopped trials and of the range test too."
+    if full:
+        yield (
+            f"Cost is counted in full trainings ({full:g} epochs): by epochs, those of stopped trials and of the range "
+            "test too."
+        )
+    else:
+        yield "Cost is counted in full trainings: one a trial, as no trial says how many epochs it ran."
     if not any(row.stage in stages.DECIDING for row in rows):
         return
     yield (

@@ -35,7 +35,14 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False) -> Any:
     made = require("plotly.graph_objects", extra="plots").Figure()
     made.update_layout(
         template="none",
-        title={"font": {"size": TITLE_SIZE}, "x": 0.02, "xanchor": "left", "y": 0.97, "yanchor": "top"},
+        title={
+            "font": {"size": TITLE_SIZE},
+            "x": 0.02,
+            "xanchor": "left",
+            "y": 0.97,
+            "yanchor": "top",
+            "pad": {"t": 6},
+        },
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": INK, "size": 12},
@@ -94,6 +101,8 @@ def note(made: Any, text: str) -> Any:
     """Write a remark into the middle of a figure that has nothing to show; return the figure."""
     lines = "<br>".join(textwrap.wrap(text, LINE_LENGTH // 2))
     made.add_annotation(text=lines, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
+    made.update_xaxes(visible=False)
+    made.update_yaxes(visible=False)
     return made
 
 
