@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,16 @@ def test_figures_are_small_enough_to_travel_in_every_poll(study: optuna.Study) -
         assert ":" not in graph
         assert len(figure.to_json()) < 30_000
         assert figure.layout.height <= 450
+
+
+def test_a_thousand_trials_are_published_in_two_seconds_of_work(study: optuna.Study) -> None:
+    own = optuna.create_study(study_name="thousand")
+    trials = study.get_trials(deepcopy=False)
+    own.add_trials([trials[number % len(trials)] for number in range(1_000)])
+    began = time.process_time()
+    publish(own)
+    assert time.process_time() - began < 2
+    assert all(len(figure) < 30_000 for figure in graphs(own).values())
 
 
 def test_no_warning_leaks(study: optuna.Study) -> None:
