@@ -277,9 +277,10 @@ def show(found: dict[str, Any]) -> None:
         long = first["step", "full"]
         fast = {p: min((first[p, share], share) for share in SHARES) for p in ("step", "1cycle")}
         cells = [f"{steps:.0f} ({share})" if math.isfinite(steps) else "never" for steps, share in fast.values()]
-        ratio = long / fast["1cycle"][0] if math.isfinite(long) else math.nan
+        both = math.isfinite(long) and math.isfinite(fast["1cycle"][0])
+        ratio = f"{long / fast['1cycle'][0]:.1f}" if both else "-"
         shown = f"{long:.0f}" if math.isfinite(long) else "never"
-        print(f"| {level:g} x | {shown} | {cells[0]} | {cells[1]} | {ratio:.1f} |")
+        print(f"| {level:g} x | {shown} | {cells[0]} | {cells[1]} | {ratio} |")
 
 
 def reached(result: dict[str, Any], accuracy: float) -> float:
