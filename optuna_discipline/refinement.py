@@ -108,7 +108,7 @@ def refine(
         return {}
     points = [Point(trial.params, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
-    names = set(common) if free is None else {name for name in common if roles.get(name) in free}
+    names = {name for name in common if free is None or name not in roles or roles[name] in free}
     if isinstance(sampler, BaseSampler):
         searched = {name: d for name, d in common.items() if name in names}
         return suggest(sampler, points, searched, roles, box, coupled=coupled) if searched else {}
