@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import browser
 from benchmarks.figures import FIGURES
-from benchmarks.figures import save
+from benchmarks.figures import shoot_plots
 from benchmarks.range_test import RESULTS
 from benchmarks.range_test_nets import NETS
 from benchmarks.range_test_nets import Net
@@ -66,7 +67,10 @@ def main() -> int:
     if arguments.by_net:
         chosen = [row for row in rows if arguments.half is None or row.net.held_out == (arguments.half == "held-out")]
         print(by_net(chosen))
-    return save(draw(rows), FIGURES / "range_test.png") if arguments.figure else 0
+    if arguments.figure:
+        with browser.chromium() as chromium:
+            shoot_plots(chromium, [draw(rows)], FIGURES / "range_test.png")
+    return 0
 
 
 def read(folder: Path) -> list[Row]:
