@@ -3,7 +3,7 @@
     python -m benchmarks.weight_decay record --data-root DIR [PAIR...]   # trains what is missing; resumable
     python -m benchmarks.weight_decay table                              # from the files alone
 
-Seventeen pairs of a data set and a network, each trained by a full 1cycle at weight decays 0 and 1e-6 to 3e-1 by half
+Pairs of a data set and a network, each trained by a full 1cycle at weight decays 0 and 1e-6 to 3e-1 by half
 decades, five seeds (three for convolutional nets), at the best of five learning rates for weight decay 1e-4.
 """
 
@@ -58,7 +58,6 @@ def record(task: Task, path: Path) -> None:
     few = task.parts[0][0].ndim == 4
     found: dict[str, Any] = {
         "pair": task.name,
-        "part": PARTS[task.name],
         "depth": len(layers),
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "n_samples": len(task.parts[0][1]),
@@ -95,8 +94,12 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the results by pair, in the order of `PARTS`."""
-    paths = {name: folder / f"{name}.json" for name in PARTS}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    found = {}
+    for name, part in PARTS.items():
+        path = folder / f"{name}.json"
+        if path.exists():
+            found[name] = {**json.loads(path.read_text(encoding="utf-8")), "part": part}
+    return found
 
 
 if __name__ == "__main__":

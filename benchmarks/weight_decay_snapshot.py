@@ -29,6 +29,7 @@ from benchmarks.weight_decay_tasks import train
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline.rules.plateau import is_restart_point
+from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.training.saved_state import SavedState
 
 RESULTS = Path(__file__).parent / "results" / "weight_decay_snapshot"
@@ -48,6 +49,7 @@ PAIRS = (
 )
 BASE = 1e-4
 OTHERS = (1e-5, 1e-3, 1e-2, 1e-1)
+SHALLOW = (1e-3, 1e-2)  # the others of `weight_decay_candidates(complexity="shallow")`
 SEEDS = (10, 11, 12)
 SHARES = (0.25, 0.5, 0.75)
 PLATEAU = "plateau"
@@ -145,6 +147,9 @@ def show(folder: Path, grids: dict[str, dict[str, Any]]) -> None:
                 losses = {BASE: runs[BASE], **{float(wd): loss for wd, loss in restart["losses"].items()}}
                 pick = min(losses, key=lambda wd: losses[wd])
                 searches[f"restart, {name}"] = (pick, 1 + len(OTHERS) * (1 - restart["share"]))
+            few = {wd: runs[wd] for wd in (BASE, *SHALLOW)}
+            searches["three candidates, whole trainings"] = (min(few, key=lambda wd: few[wd]), float(len(few)))
+            searches["three candidates, as the recipe restarts them"] = _as_the_recipe(runs, seed["restarts"][PLATEAU])
             for name, (pick, cost) in searches.items():
                 rows.setdefault(name, []).append((pair["pair"], truth[pick] / best - 1, cost, pick == whole))
     print("| search | pairs x seeds | picks as whole trainings do | mean regret | median | worst pair | cost |")
@@ -160,6 +165,16 @@ def show(folder: Path, grids: dict[str, dict[str, Any]]) -> None:
             f"| {name} | {len(found)} | {same:.0%} | {regrets.mean():.3f} | {np.median(regrets):.3f} | "
             f"{by_pair[worst]:.3f} ({worst}) | {cost:.2f} |"
         )
+
+
+def _as_the_recipe(runs: dict[float, float], restart: dict[str, Any]) -> tuple[float, float]:
+    """Return pick and cost of the recipe's search: restarts, and their winner trained from the start to be taken."""
+    losses = {BASE: runs[BASE], **{wd: restart["losses"][str(wd)] for wd in SHALLOW}}
+    best, cost = min(losses, key=lambda wd: losses[wd]), 1 + len(SHALLOW) * (1 - restart["share"])
+    noise = SMALLEST_NOISE * runs[BASE]
+    if best == BASE or losses[best] >= runs[BASE] - noise:
+        return BASE, cost
+    return best if runs[best] < runs[BASE] - noise else BASE, cost + 1
 
 
 def _names(curve: LossCurve) -> list[str]:

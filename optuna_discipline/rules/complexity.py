@@ -62,8 +62,8 @@ def complexity_of(
 
     Fewer than 10,000 samples are "shallow" with any net. Beyond, depth decides (at most 5 weight layers are shallow, 20
     or more complex); 300,000 samples, 500 classes or inputs of 50,000 numbers are complex with any net of more than 5
-    layers. So it is for the paper's own networks; how often the candidates hold the best weight decay of 17 other pairs
-    is in benchmarks/README.md.
+    layers. So it is for the paper's own networks; how often the candidates hold the best weight decay of other
+    pairs is in benchmarks/README.md.
 
     Args:
         model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.

@@ -74,6 +74,16 @@ def test_a_weight_decay_that_turns_negative_is_refused_at_its_step() -> None:
         run(net(), weight_decay=lambda step: 1e-3 - step)
 
 
+def test_adams_beta1_cycles_against_the_learning_rate() -> None:
+    model, cycle = net(), OneCycle(0.01, 12)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
+    seen: list[tuple[float, float]] = []
+    optimizer.register_step_pre_hook(lambda o, *_: seen.append(o.param_groups[0]["betas"]))
+    run(model, optimizer=optimizer, schedule=cycle)
+    assert seen == [(cycle.momentum(i), 0.999) for i in range(12)]
+    assert (max(seen)[0], min(seen)[0]) == pytest.approx((0.95, 0.85), abs=0.01)
+
+
 def test_the_same_seed_gives_the_same_run_whatever_the_callers_random_state() -> None:
     results = []
     for state in (1, 2):
