@@ -18,8 +18,9 @@ from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
-# A running trial this many times older than the longest finished one is taken for dead.
-STALE_FACTOR, STALE_SECONDS = 5.0, 60.0
+# A running trial this many times older than the longest finished one is taken for dead; one that still has no parameter
+# sooner, because no range test takes so long.
+STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -135,7 +136,6 @@ def _overdue(trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
     longest = max((s for trial in trials if trial.state in ended and (s := _seconds(trial)) is not None), default=None)
     if longest is None:
         return set()
-    patience = datetime.timedelta(seconds=max(STALE_SECONDS, STALE_FACTOR * longest))
     latest: datetime.datetime | None = None
     found = set()
     for trial in sorted(trials, key=lambda trial: trial.number):
@@ -143,6 +143,7 @@ def _overdue(trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
             continue
         if trial.datetime_start <= now:
             latest = trial.datetime_start if latest is None else max(latest, trial.datetime_start)
-            if trial.state == TrialState.RUNNING and now - latest > patience:
+            patience = max(STALE_SECONDS, (STALE_FACTOR if trial.params else UNDECIDED_FACTOR) * longest)
+            if trial.state == TrialState.RUNNING and (now - latest).total_seconds() > patience:
                 found.add(trial.number)
     return found

@@ -39,15 +39,16 @@ def test_waiting_and_excepted_trials_are_no_runs() -> None:
 
 def test_a_running_trial_that_is_long_overdue_counts_as_failed() -> None:
     study = optuna.create_study()
-    study.add_trial(_ended(seconds=20))
-    study.ask()
+    study.add_trial(_ended(seconds=40))
+    study.ask().suggest_float("lr", 1e-3, 1)
+    study.ask()  # still without a parameter
     trials = read_trials(study)
     reader = StudyReader()
-    assert reader.runs(study, trials)[1].state == "running"
-    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=90)
-    assert reader.runs(study, trials)[1].state == "running"  # the shortest patience is 5 x 20 s
-    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=110)
-    assert reader.runs(study, trials)[1].state == "failed"
+    assert [run.state for run in reader.runs(study, trials)] == ["complete", "running", "running"]
+    for seconds, states in ((70, ["running", "running"]), (90, ["running", "failed"]), (210, ["failed", "failed"])):
+        for trial in trials[1:]:
+            trial.datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=seconds)
+        assert [run.state for run in reader.runs(study, trials)[1:]] == states
 
 
 def test_finished_trials_are_read_once_and_the_cache_is_not_pickled() -> None:
@@ -106,3 +107,43 @@ def test_an_overdue_trial_that_ends_after_all_is_read_anew() -> None:
         "complete",
         0.5,
     )
+
+
+def test_a_start_that_a_wrong_clock_stamped_is_corrected_by_the_order_of_the_trials() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(seconds=1))
+    for _ in range(4):
+        study.ask().suggest_float("lr", 1e-3, 1)
+    trials = read_trials(study)
+    hour, now = datetime.timedelta(hours=1), datetime.datetime.now()
+    for trial, start in zip(trials[1:], (now - hour, now, now - hour, now + hour), strict=True):
+        trial.datetime_start = start
+    states = [run.state for run in StudyReader().runs(study, trials)]
+    assert states == ["complete", "failed", "running", "running", "running"]
+
+
+def test_the_clock_of_the_trial_that_asks_counts() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(seconds=1))
+    study.ask().suggest_float("lr", 1e-3, 1)
+    study.ask()
+    trials = read_trials(study)
+    assert trials[2].datetime_start is not None
+    assert StudyReader().runs(study, trials, except_for=2)[1].state == "running"
+    trials[2].datetime_start += datetime.timedelta(hours=1)
+    assert StudyReader().runs(study, trials, except_for=2)[1].state == "failed"
+
+
+def test_a_trial_failed_by_another_host_says_nothing_about_how_long_trials_take() -> None:
+    study = optuna.create_study()
+    study.add_trial(_ended(seconds=1))
+    killed = optuna.create_trial(state=TrialState.FAIL)
+    killed.datetime_start = datetime.datetime.now() - datetime.timedelta(days=3)
+    killed.datetime_complete = datetime.datetime.now()
+    study.add_trial(killed)
+    study.ask()
+    trials = read_trials(study)
+    trials[2].datetime_start = datetime.datetime.now() + datetime.timedelta(seconds=1)
+    assert StudyReader().runs(study, trials)[2].state == "running"
+    trials[1].datetime_start = trials[2].datetime_start = datetime.datetime.now() - datetime.timedelta(hours=1)
+    assert StudyReader().runs(study, trials)[2].state == "failed"

@@ -1,0 +1,130 @@
+"""Trials that raise, hang, or return something that is no number; studies that change half-way."""
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import Recipe
+from optuna_discipline.rules.slots import MAX_FAILURES
+from optuna_discipline.trial_record import read_claim
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The value .* is not acceptable", "ignore:The value .* could not be cast"
+)
+
+
+def new_study() -> optuna.Study:
+    return optuna.create_study(sampler=DisciplinedSampler(Recipe(stages=("lr", "momentum", "refine")), seed=0))
+
+
+def good(trial: optuna.Trial) -> Any:
+    lr, momentum = trial.suggest_float("lr", 1e-5, 10, log=True), trial.suggest_float("momentum", 0.8, 0.99)
+    return (math.log10(lr / (1 - momentum)) - 0.3) ** 2
+
+
+def bad(what: Any) -> Callable[[optuna.Trial], Any]:
+    def objective(trial: optuna.Trial) -> Any:
+        good(trial)
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    return objective
+
+
+def slots(study: optuna.Study) -> list[str]:
+    return [claim["slot"] for trial in study.trials if (claim := read_claim(trial)) is not None]
+
+
+BAD = [RuntimeError("out of memory"), math.nan, None, "a good loss", [], {"loss": 1}, object()]
+
+
+@pytest.mark.parametrize("what", BAD, ids=lambda what: type(what).__name__)
+def test_what_is_no_result_is_asked_again_once_and_holds_up_nothing(what: Any) -> None:
+    study = new_study()
+    study.optimize(good, n_trials=1)
+    study.optimize(bad(what), n_trials=1, catch=RuntimeError)
+    study.optimize(good, n_trials=8)
+    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
+    assert slots(study)[1] == slots(study)[2] == "lr0:3"
+    assert slots(study)[-1] == "model"
+    assert "momentum" in {trial.user_attrs["stage"] for trial in study.trials}
+
+
+@pytest.mark.parametrize("what", BAD[:4], ids=lambda what: type(what).__name__)
+def test_a_study_of_nothing_but_failures_goes_on_and_repeats_no_candidate_for_ever(what: Any) -> None:
+    study = new_study()
+    study.optimize(bad(what), n_trials=20, catch=RuntimeError)
+    counts = Counter(slots(study))
+    del counts["model"]
+    assert max(counts.values()) == MAX_FAILURES
+    assert len(study.trials) == 20
+
+
+@pytest.mark.parametrize("loss", [math.inf, -math.inf])
+def test_an_infinite_loss_is_a_result_but_never_the_base_of_a_stage(loss: float) -> None:
+    study = new_study()
+    study.optimize(good, n_trials=1)
+    study.optimize(bad(loss), n_trials=1)
+    study.optimize(good, n_trials=8)
+    claims = [claim for trial in study.trials if (claim := read_claim(trial)) is not None]
+    assert 1 not in {claim["like"] for claim in claims}
+    assert slots(study).count("lr0:3") == 1
+
+
+def test_a_trial_that_hangs_is_waited_for_and_then_done_without() -> None:
+    study = new_study()
+    study.optimize(good, n_trials=1)
+    hangs = study.ask()
+    good(hangs)
+    study.optimize(good, n_trials=6)
+    assert set(slots(study)[3:]) == {"model"}  # the ladder waits, the workers do not
+    for trial in study._storage.get_all_trials(study._study_id, deepcopy=False):  # an hour passes
+        for name in ("datetime_start", "datetime_complete"):
+            if (at := getattr(trial, name)) is not None:
+                setattr(trial, name, at - datetime.timedelta(hours=1))
+    study.optimize(good, n_trials=8)
+    assert slots(study).count("lr0:3") == 2
+    assert "momentum" in {trial.user_attrs["stage"] for trial in study.trials}
+
+
+def test_a_search_space_that_changes_half_way_is_obeyed_at_every_trial() -> None:
+    spaces: list[Callable[[optuna.Trial], Any]] = [
+        lambda t: (t.suggest_float("lr", 1e-5, 10, log=True), t.suggest_float("momentum", 0.8, 0.99)),
+        lambda t: (t.suggest_float("lr", 1e-3, 1e-2, log=True), t.suggest_float("momentum", 0.5, 0.6)),
+        lambda t: (t.suggest_float("lr", 0.5, 0.5, log=True), t.suggest_float("weight_decay", 0, 0.1)),
+        lambda t: (t.suggest_float("momentum", 0, 0), t.suggest_int("epochs", 1, 4), t.suggest_int("k", 1, 9)),
+        lambda t: (t.suggest_float("lr", 1e-5, 1, log=True), t.suggest_int("epochs", 2, 2)),
+        lambda t: (t.suggest_float("learning_rate", 1e-5, 1, log=True), t.suggest_float("beta1", 0.8, 0.99)),
+        lambda t: (t.suggest_float("dropout", 0, 1),),
+        lambda t: (t.suggest_float("lr", 1e-5, 10, log=True), t.suggest_int("batch_size", 16, 256, log=True)),
+    ]
+    study = new_study()
+    for space in spaces * 2:
+        study.optimize(lambda t, space=space: float(sum(space(t))), n_trials=2)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    for trial in study.trials:
+        for name, distribution in trial.distributions.items():
+            assert distribution._contains(distribution.to_internal_repr(trial.params[name]))
+
+
+def test_a_recipe_that_changes_half_way_is_said_and_followed() -> None:
+    study = new_study()
+    study.optimize(good, n_trials=6)
+    study.sampler = DisciplinedSampler(
+        Recipe(stages=("lr", "weight_decay", "momentum", "refine"), lr_factor=2.0), seed=1
+    )
+    with pytest.warns(UserWarning, match="was begun with other settings of DisciplinedSampler"):
+        study.optimize(lambda t: good(t) + t.suggest_float("weight_decay", 0, 0.1), n_trials=1)
+    study.optimize(lambda t: good(t) + t.suggest_float("weight_decay", 0, 0.1), n_trials=9)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert "weight_decay" in {trial.user_attrs["stage"] for trial in study.trials[6:]}
+    candidates = [slot for slot in slots(study) if slot != "model"]
+    assert len(candidates) == len(set(candidates))
