@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
@@ -65,7 +66,7 @@ class LrChoice:
     cost: float = 0.0
 
 
-def choose_max_lr(range_test: RangeTest) -> LrChoice:
+def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrChoice:
     """Choose the largest learning rate of a cycle from one range test (Smith 2018, section 3; the rule is ours).
 
     What a short test tells reliably is its edge: the learning rate from which 15 % of what had been gained is lost for
@@ -76,10 +77,20 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
     at most 0.8 of the edge. Thresholds are relative to the improvement over the untrained loss, so scaling all losses
     changes nothing.
 
+    Args:
+        range_test: The curves.
+        trust: Share of the way (in the exponent) from the usual rate to the curve's, in [0, 1]; None is as above.
+
     Returns:
-        A choice inside the tested range, or a refusal (`max_lr=None`) whose reason says what to do; never an exception.
+        A choice inside the tested range, or a refusal (`max_lr=None`) whose reason says what to do: no curve raises.
+
+    Raises:
+        TypeError: If `range_test` is not a RangeTest.
+        ValueError: If `trust` is outside [0, 1].
     """
     check_type("range_test", range_test, RangeTest)
+    if trust is not None and not (is_number(trust) and 0 <= trust <= 1):
+        raise ValueError(f"`trust` must be in [0, 1] or None, but got {trust!r}.")
     curves = _read(range_test)
     main = curves[0]
     if main.broken < MIN_EVALUATIONS:
@@ -101,10 +112,13 @@ def choose_max_lr(range_test: RangeTest) -> LrChoice:
         max_lr, how = min(main.best_lr, 0.8 * edge_lr), "that lr, as the test is as long as the training"
     else:
         below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
-        trust = TRUST * min(1.0, len(range_test.lrs) / ENOUGH_UPDATES)
-        trust *= TRUST_WITHOUT_VALIDATION if main.name == "training" else 1.0
-        max_lr, how = _drawn_to_usual(below, range_test, trust)
-        how = f"{how} {edge_lr / below:.2g} times below" if edge_lr > below else how
+        planned = len(range_test.lrs) if range_test.n_steps is None else range_test.n_steps
+        if trust is None:
+            trust = TRUST * min(1.0, planned / ENOUGH_UPDATES)
+            trust *= TRUST_WITHOUT_VALIDATION if main.name == "training" else 1.0
+        max_lr, drawn = _drawn_to_usual(below, range_test, trust)
+        edges = "the mean edge of both losses" if len(readable) > 1 else "the edge"
+        how = f"{edges}, {edge_lr:.3g}, over {edge_lr / below:.2g}{drawn}"
     low, high = float(main.lrs[0]), float(main.lrs[-1])
     max_lr = min(max(max_lr, low), high)
     bounds = (max(max_lr / 10, low), min(max(2 * edge_lr, 3 * max_lr), high))
@@ -187,8 +201,8 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
 def _drawn_to_usual(lr: float, test: RangeTest, trust: float) -> tuple[float, str]:
     usual = USUAL_LR.get(str(test.settings.get("optimizer")))
     if usual is None:
-        return lr, "its edge"
-    return lr**trust * usual ** (1 - trust), f"its edge, drawn to the usual {usual:g},"
+        return lr, ""
+    return lr**trust * usual ** (1 - trust), f", drawn to the usual {usual:g}"
 
 
 def _overfits(val: _Curve, train: _Curve) -> bool:
@@ -225,12 +239,12 @@ def _no_gain(curve: _Curve, test: RangeTest) -> LrChoice:
     if above[0] < len(lrs) / 4:
         reason = f"The {curve.name} loss rose from its start of {start:.3g} at lr {edge:.3g} already: lower `start_lr`."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
-    max_lr, how = _drawn_to_usual(edge / UNTRAINED_DIVISOR, test, UNTRAINED_TRUST)
+    max_lr, drawn = _drawn_to_usual(edge / UNTRAINED_DIVISOR, test, UNTRAINED_TRUST)
     max_lr = min(max(max_lr, float(lrs[0])), float(lrs[-1]))
     reason = (
         f"The {curve.name} loss never fell below its start of {start:.3g} and rose for good after lr {edge:.3g}, as on "
-        f"a network that starts slowly or is trained already; max_lr {max_lr:.3g} is a guess: {how} "
-        f"{UNTRAINED_DIVISOR:g} times below."
+        f"a network that starts slowly or is trained already; max_lr {max_lr:.3g} is a guess: that over "
+        f"{UNTRAINED_DIVISOR:g}{drawn}."
     )
     bounds = (max(min(edge / 300, max_lr), float(lrs[0])), max(edge, max_lr))
     return LrChoice(max_lr, max_lr / 10, bounds, "NO_GAIN_THEN_DIVERGED", reason, confident=False)

@@ -79,7 +79,7 @@ def choose_from_probes(
 
     Losses are compared as ratios (as shares of the improvement where they are not positive), and a parabola through
     the best probe and its neighbours gives the optimum of this length. It is lowered for the longer run, and drawn a
-    quarter of the way (in the exponent) to the start.
+    quarter of the way (in the exponent) to the start, if that one learned.
 
     Args:
         probes: At least one probe.
@@ -96,6 +96,7 @@ def choose_from_probes(
     """
     ordered = sorted(probes, key=lambda probe: probe.lr)
     ranks = _ranks(ordered)
+    runs = list(zip(ordered, ranks, strict=True))
     best = min(range(len(ordered)), key=lambda i: (ranks[i], ordered[i].lr))
     chosen, lr = ordered[best], ordered[best].lr
     count = f"{len(probes)} probe{'s' if len(probes) > 1 else ''} of {length:g} of the run"
@@ -114,7 +115,9 @@ def choose_from_probes(
     high = ordered[best + 1].lr if best + 1 < len(ordered) else lr * FACTOR
     optimum = _vertex(ordered, best, ranks, untrained)
     shift = 1.0 if length >= 1 else LONGER
-    max_lr = min(max((optimum * shift) ** (1 - START_WEIGHT) * start**START_WEIGHT, low), high)
+    began_well = any(math.isclose(probe.lr, start, rel_tol=1e-3) and math.isfinite(rank) for probe, rank in runs)
+    weight = START_WEIGHT if began_well else 0.0  # a start that diverged is no place to be drawn to
+    max_lr = min(max((optimum * shift) ** (1 - weight) * start**weight, low), high)
     status: LrStatus = "OK"
     care = ""
     if not finished and best == 0:

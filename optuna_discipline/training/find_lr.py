@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from optuna_discipline.rules.lr_choice import TRUST
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.lr_probing import Probe
@@ -119,7 +120,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
     lengths: Sequence[float] = _LENGTHS
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
-        curve, edge = choose_max_lr(test), last_stable_lr(test)
+        curve, edge = choose_max_lr(test, trust=TRUST), last_stable_lr(test)  # what it errs, the probes mend
         if test.initial_loss is None or not math.isfinite(test.initial_loss):
             reason = "The loss of the untrained model is not a finite number: check the data and the loss."
             return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)

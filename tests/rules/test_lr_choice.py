@@ -66,6 +66,18 @@ def test_a_known_optimizer_draws_the_choice_to_its_usual_rate(optimizer: str, us
     assert f"the usual {usual:g}" in drawn.reason
 
 
+@pytest.mark.parametrize("trust", [-0.1, 1.1, math.nan, "1"])
+def test_a_trust_that_is_no_share_is_refused(trust: Any) -> None:
+    with pytest.raises(ValueError, match=r"`trust` must be in \[0, 1\]"):
+        choose_max_lr(_test(_valley()), trust=trust)
+
+
+def test_how_far_the_curve_is_trusted_can_be_said() -> None:
+    adamw = _test(_valley(), settings={"optimizer": "AdamW"})
+    assert choose_max_lr(adamw, trust=0.0).max_lr == pytest.approx(5e-3)
+    assert choose_max_lr(adamw, trust=1.0).max_lr == choose_max_lr(_test(_valley())).max_lr
+
+
 def test_a_validation_loss_is_trusted_more_than_a_training_loss_alone() -> None:
     far = {"settings": {"optimizer": "AdamW"}}
     alone = choose_max_lr(_test(_valley(), **far))

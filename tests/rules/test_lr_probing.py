@@ -83,6 +83,11 @@ def test_probes_that_did_not_learn_never_win_over_one_that_did() -> None:
     assert choice.max_lr > 0.2
 
 
+def test_nothing_is_drawn_to_a_start_that_diverged() -> None:
+    probes = [Probe(0.3, INF, INF, False), Probe(0.12, 0.2, 0.2, True), Probe(0.048, 0.5, 0.5, True)]
+    assert choose(probes, 0.3).max_lr < 0.12
+
+
 def test_probes_of_which_none_learned_are_not_ranked() -> None:
     probes = [Probe(0.1, 2.31, 2.31, False), Probe(0.03, 2.30, 2.30, False)]
     assert choose(probes, finished=False).max_lr == 0.1
