@@ -24,6 +24,7 @@ from optuna_discipline import choose_max_lr
 from optuna_discipline.visualization.style import figure
 
 CURVE, PROBES, USUAL, ORACLE = "ours, one curve", "ours, with probes", "a fixed default", "best of the grid on average"
+NAMED = {"fastai minimum": 1.75, "fastai valley": 4.0, "Lightning": 4.0}  # in the figure, at this ratio
 FORWARD = 1 / 3  # of an update on as many samples
 
 
@@ -160,7 +161,14 @@ def draw(rows: list[Row]) -> Any:
         if rule == USUAL:
             style["dash"] = "dot"
         share = [(i + 1) / len(ratios) for i in range(len(ratios))]
-        made.add_trace(go.Scatter(x=ratios, y=share, mode="lines", line={**style, "shape": "hv"}, name=rule))
+        mine = rule in colors
+        first = not mine and not any(trace.name == "the field's finders" for trace in made.data)
+        name = rule if mine else "the field's finders"
+        line = {**style, "shape": "hv"}
+        made.add_trace(go.Scatter(x=ratios, y=share, mode="lines", line=line, name=name, showlegend=mine or first))
+        if rule in NAMED:
+            at = float(np.mean(np.array(ratios) <= NAMED[rule]))
+            made.add_annotation(x=math.log10(NAMED[rule]), y=at, text=rule, showarrow=False, yshift=-9, xanchor="left")
     return made
 
 
