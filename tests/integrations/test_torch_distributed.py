@@ -31,7 +31,7 @@ def run(url: str) -> list[dict[str, Any]]:
         )
         for rank in range(2)
     ]
-    ended = [process.communicate(timeout=120) for process in started]
+    ended = [process.communicate(timeout=240) for process in started]
     for process, (_, errors) in zip(started, ended, strict=True):
         assert process.returncode == 0, errors[-3000:]
     return [json.loads(out.splitlines()[-1]) for out, _ in ended]

@@ -136,7 +136,7 @@ def example(url: str) -> int:
 
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=40))
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=100))
     checks = {check.__name__: check() for check in (decisions, errors, one_sided_nan, shares, misuse)}
     sys.stdout.write(json.dumps({**checks, "example": example(sys.argv[1])}) + "\n")
     dist.destroy_process_group()
