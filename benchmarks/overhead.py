@@ -24,7 +24,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 
 SIZES = (10, 100, 1_000, 10_000)
-SLOW = 1_000  # Gaussian processes are not timed above this: they would take minutes a trial
+SLOW = 1_000  # GPSampler is not timed above this: it would take minutes a trial
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -80,7 +80,7 @@ def main() -> int:
             for name, make in methods.items():
                 cells = []
                 for size in sizes:
-                    if size > SLOW and name in ("gp", "ours, refinement"):
+                    if size > SLOW and name == "gp":
                         cells.append("-")
                         continue
                     url = None if kind == "memory" else f"sqlite:///{Path(folder) / f'{name}-{size}.db'}"
