@@ -52,21 +52,6 @@ def test_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
         assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
 
 
-@pytest.mark.parametrize("coupled", [0.95, None])
-def test_coordinates_go_there_and_back(coupled: float | None) -> None:
-    coordinates = refinement._Coordinates(SPACE, ROLES, BOX, coupled)
-    encoded = coordinates.encode(BEST)
-    assert encoded is not None
-    assert coordinates.decode(encoded) == pytest.approx(BEST)
-
-
-def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
-    coordinates = refinement._Coordinates(SPACE, ROLES, BOX, None)
-    assert coordinates.encode({**BEST, "lr": 5.0}) is None
-    assert coordinates.encode({name: value for name, value in BEST.items() if name != "width"}) is None
-    assert coordinates.encode({**BEST, "kind": "unknown"}) is None
-
-
 def test_a_diverged_run_is_bad_but_not_how_bad() -> None:
     assert refinement._tame([0.3, 0.4, 55.0, math.inf]) == [
         0.3,
@@ -113,14 +98,6 @@ def test_odd_ranges_are_searched_too_and_a_box_beside_them_moves_nothing_out(
     for seed in range(3):
         params = refinement.suggest(RandomSampler(seed=seed), [], {"x": distribution}, {"x": role}, box, coupled=0.95)
         assert allows(distribution, params["x"])
-
-
-def test_large_momenta_are_modelled() -> None:
-    distribution = FloatDistribution(0.9, 0.9999)
-    coordinates = refinement._Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
-    encoded = coordinates.encode({"m": 0.9995})
-    assert encoded is not None
-    assert coordinates.decode(encoded) == pytest.approx({"m": 0.9995})
 
 
 @pytest.mark.parametrize("missing", ["torch", "scipy"])

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
+
+from optuna_discipline.coordinates import Coordinates
+from optuna_discipline.rules.space import Role
+
+SPACE: dict[str, Any] = {
+    "momentum": FloatDistribution(0.8, 0.99),
+    "lr": FloatDistribution(1e-5, 10, log=True),
+    "weight_decay": FloatDistribution(0.0, 0.1),
+    "batch_size": CategoricalDistribution([64, 16, 256]),
+    "width": IntDistribution(8, 64, log=True),
+    "kind": CategoricalDistribution(["a", "b"]),
+}
+ROLES: dict[str, Role] = {
+    "momentum": "momentum",
+    "lr": "lr",
+    "weight_decay": "weight_decay",
+    "batch_size": "batch_size",
+}
+BEST = {"momentum": 0.95, "lr": 0.1, "weight_decay": 1e-4, "batch_size": 64, "width": 32, "kind": "a"}
+BOX: dict[Role, tuple[float, float]] = {"lr": (0.025, 0.3), "weight_decay": (1e-5, 1e-3)}
+
+
+@pytest.mark.parametrize("coupled", [0.95, None])
+def test_coordinates_go_there_and_back(coupled: float | None) -> None:
+    coordinates = Coordinates(SPACE, ROLES, BOX, coupled)
+    encoded = coordinates.encode(BEST)
+    assert encoded is not None
+    assert coordinates.decode(encoded) == pytest.approx(BEST)
+
+
+def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
+    coordinates = Coordinates(SPACE, ROLES, BOX, None)
+    assert coordinates.encode({**BEST, "lr": 5.0}) is None
+    assert coordinates.encode({name: value for name, value in BEST.items() if name != "width"}) is None
+    assert coordinates.encode({**BEST, "kind": "unknown"}) is None
+
+
+def test_large_momenta_are_modelled() -> None:
+    distribution = FloatDistribution(0.9, 0.9999)
+    coordinates = Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
+    encoded = coordinates.encode({"m": 0.9995})
+    assert encoded is not None
+    assert coordinates.decode(encoded) == pytest.approx({"m": 0.9995})
+
+
+@pytest.mark.parametrize("coupled", [0.95, None])
+def test_the_model_sees_a_run_as_one_vector_and_gives_it_back(coupled: float | None) -> None:
+    coordinates = Coordinates(SPACE, ROLES, BOX, coupled)
+    vector = coordinates.vector(BEST)
+    assert vector is not None
+    assert coordinates.params(vector) == pytest.approx(BEST)
+    assert len(coordinates.of_the_model()) == len(vector) == len(SPACE)
+
+
+def test_the_model_sees_runs_outside_of_the_box_but_none_that_lacks_a_parameter() -> None:
+    coordinates = Coordinates(SPACE, ROLES, BOX, None)
+    assert coordinates.vector({**BEST, "lr": 5.0}) is not None
+    assert coordinates.vector({name: value for name, value in BEST.items() if name != "width"}) is None
+    assert coordinates.vector({**BEST, "kind": "unknown"}) is None
+    assert coordinates.vector({**BEST, "batch_size": 17}) is None
+
+
+def test_the_learning_rate_follows_the_batch_size_in_steps_of_its_choices() -> None:
+    """Choices 16, 64, 256 are factors of 4 apart, and the best rate grows as batch ** 0.7."""
+    coordinates = Coordinates(SPACE, ROLES, BOX, None)
+    names = list(SPACE)
+    lr = coordinates.of_the_model()[names.index("lr")]
+    assert lr.follows is not None
+    assert lr.follows == (names.index("batch_size"), pytest.approx(0.7 * 1.386, rel=1e-3))
