@@ -26,6 +26,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import bounds_of
+from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
@@ -125,10 +126,11 @@ def suggest_by_model(
     coordinates = Coordinates(space, roles, box, coupled)
     known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
-    if not known:  # all that is known is where others are: what they find is one loss like another
-        known, under_way = [(at, 0.0) for at in under_way], []
-    if not known or free == set():
+    if free == set() or not (known or under_way):
         return {}
+    if not known:
+        drawn = coordinates.params(anywhere(coordinates.of_the_model(), np.random.default_rng(seed)))
+        return {name: value for name, value in drawn.items() if free is None or name in free}
     chosen = next_point(
         coordinates.of_the_model(),
         np.array([at for at, _ in known]),

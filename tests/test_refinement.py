@@ -164,3 +164,13 @@ def test_our_own_model_has_nothing_to_say_before_the_first_run() -> None:
     assert refinement.suggest_by_model(0, [], SPACE, ROLES, BOX, coupled=None) == {}
     running = [refinement.Point(BEST, None)]
     assert set(refinement.suggest_by_model(0, running, SPACE, ROLES, BOX, coupled=None)) == set(SPACE)
+    assert set(refinement.suggest_by_model(0, running, SPACE, ROLES, BOX, coupled=None, free={"lr"})) == {"lr"}
+
+
+def test_before_the_first_run_has_ended_other_workers_are_spread_over_the_box() -> None:
+    running = [refinement.Point(BEST, None)]
+    drawn = [refinement.suggest_by_model(seed, running, SPACE, ROLES, BOX, coupled=None) for seed in range(12)]
+    assert all(0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001 for params in drawn)
+    assert min(params["lr"] for params in drawn) < 0.05 < 0.15 < max(params["lr"] for params in drawn)
+    assert {params["kind"] for params in drawn} == {"a", "b"}
+    assert {params["batch_size"] for params in drawn} == {16, 64, 256}

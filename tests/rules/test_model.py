@@ -70,6 +70,15 @@ def test_workers_side_by_side_are_sent_to_different_places() -> None:
     assert np.abs(second - first).max() > 0.05
 
 
+def test_of_many_workers_some_look_near_the_best_run_and_some_far() -> None:
+    points = np.array([[0.0, 0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.75], [0.0, 0.25]])
+    losses, running = [0.25, 0.3, 0.3, 0.3, 0.3], np.array([[0.1, 0.5]])
+    rates = [next_point((LR, WIDTH), points, losses, _rng(seed), running=running)[0] for seed in range(20)]
+    alone = [next_point((LR, WIDTH), points, losses, _rng(seed))[0] for seed in range(20)]
+    assert np.ptp(rates) > 2 * np.ptp(alone)
+    assert min(abs(rate) for rate in rates) < 0.5
+
+
 def test_the_best_rate_moves_with_the_batch_size() -> None:
     """Where a larger batch was tried with a larger rate, that rate is what is expected to suit it."""
     batch = Coordinate(-2.0, 2.0, length=2.5)
