@@ -21,6 +21,8 @@ from benchmarks.duel.run import run_study  # noqa: E402
 from benchmarks.duel.tasks import Task  # noqa: E402
 from benchmarks.duel.tasks import load_tasks  # noqa: E402
 from benchmarks.duel.tasks import mlp  # noqa: E402
+from benchmarks.tuning_losses import KINDS  # noqa: E402
+from benchmarks.tuning_losses import Loss  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
 
 
 def test_a_simulated_study_spends_one_budget_with_any_number_of_workers() -> None:
-    loss = workers.Loss.draw("plain", 0)
+    loss = Loss.draw("plain", 0)
     for n_workers in (1, 3):
         done = workers.simulate(loss, "random", n_workers, 0, 6.0)
         assert sum(one.cost for one in done[:-n_workers]) < 6.0 <= sum(one.cost for one in done)
@@ -88,9 +90,26 @@ def test_a_simulated_study_spends_one_budget_with_any_number_of_workers() -> Non
 
 
 def test_the_simulation_counts_stages_built_on_undecided_ones_and_candidates_run_twice() -> None:
-    done = workers.simulate(workers.Loss.draw("plain", 0), "ours", 1, 0, 8.0)
+    done = workers.simulate(Loss.draw("plain", 0), "ours", 1, 0, 8.0)
     assert workers.wrong_stages(done) == workers.twice(done) == 0
     assert any((one.slot or "").startswith("momentum") for one in done)
     at_once = [replace(one, start=0.0, end=9.0) for one in done]
     assert workers.wrong_stages(at_once) >= 2
     assert workers.twice([*done, done[0]]) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_simulated_loss_has_its_optimum_inside_the_bounds_and_diverges_above(kind: str) -> None:
+    for seed in range(10):
+        loss = Loss.draw(kind, seed)
+        best = {
+            "momentum": 1 - 10**loss.momentum,
+            "lr": 10 ** (loss.step if kind == "adam" else loss.step + loss.momentum),
+        }
+        best |= {"weight_decay": 10**loss.decay, "batch_size": 64.0, "dropout": loss.extra}
+        assert 1e-5 <= best["lr"] <= (0.1 if kind == "adam" else 10)
+        assert 0.8 <= best["momentum"] <= 0.99
+        assert loss(best) == pytest.approx(loss.floor, abs=0.1)
+        assert loss({**best, "lr": best["lr"] * 1.5}) > loss(best)
+        assert loss({**best, "lr": best["lr"] * 1e3}) == math.inf
+        assert loss.floor < loss.middle() <= math.log(10)
