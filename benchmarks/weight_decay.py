@@ -4,7 +4,7 @@
     python -m benchmarks.weight_decay table                              # from the files alone
 
 Pairs of a data set and a network, each trained by a full 1cycle at weight decays 0 and 1e-6 to 3e-1 by half
-decades, five seeds (three for convolutional nets), at the best of five learning rates for weight decay 1e-4.
+decades, five seeds (three for images), at the best of five learning rates for weight decay 1e-4.
 """
 
 import argparse

@@ -5,8 +5,8 @@
 
 On each pair of `benchmarks.weight_decay_snapshot`, two studies a recipe with `tune`, each up to a cost of 12 full
 trainings, with weight decay searched by runs (the default) and by snapshots. Judged is the best whole trial when 6, 8
-and 12 trainings had been spent: its configuration is trained anew with three fresh seeds, and the mean loss compared
-with the smallest such mean on the pair, minus one.
+and 12 trainings had been spent, give or take a half: its configuration is trained anew with three fresh seeds, and
+the mean loss compared with the smallest such mean on the pair, minus one.
 """
 
 import argparse
@@ -76,8 +76,9 @@ def record(task: Task, path: Path) -> None:
 
 def show(folder: Path) -> None:
     """Print the mean regret of each recipe at each cost, over pairs, with its standard error."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    print(f"{len(results)} pairs, {len(SEEDS)} studies each\n")
+    results = [_by_both(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.json"))]
+    n_studies = sum(len(result["studies"]) for result in results) // len(SEARCHES)
+    print(f"{len(results)} pairs, {n_studies} studies a recipe\n")
     print(f"| weight decay by | {' | '.join(str(c) for c in CHECKPOINTS)} | trials of the stage |")
     print("|---" * (len(CHECKPOINTS) + 2) + "|")
     for search in SEARCHES:
@@ -92,6 +93,13 @@ def show(folder: Path) -> None:
                 trials += [study["stage_trials"] for study in studies]
             cells.append(f"{np.mean(regrets):.3f} ({np.std(regrets, ddof=1) / len(regrets) ** 0.5:.3f})")
         print(f"| {search} | {' | '.join(cells)} | {np.mean(trials):.1f} |")
+
+
+def _by_both(result: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the seeds that one of the recipes lacks."""
+    studies = result["studies"]
+    whole = [seed for seed in SEEDS if all(f"{search}-{seed}" in studies for search in SEARCHES)]
+    return {**result, "studies": {f"{x}-{seed}": studies[f"{x}-{seed}"] for x in SEARCHES for seed in whole}}
 
 
 def _study(task: Task, search: Any, seed: int) -> dict[str, Any]:

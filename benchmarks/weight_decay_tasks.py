@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from benchmarks.duel.tasks import Task
-from benchmarks.duel.tasks import cnn
 from benchmarks.duel.tasks import load_tasks
 from benchmarks.duel.tasks import mlp
 from benchmarks.duel.tasks import split_and_scale
@@ -43,11 +42,6 @@ PARTS = {
     "digits-residual-26": DEVELOPMENT,
     "optdigits-residual-42": DEVELOPMENT,
     "cifar-3-layers": HELD_OUT,
-    "fashion-resnet-8": HELD_OUT,
-    "cifar-resnet-8": HELD_OUT,
-    "fashion-resnet-20": HELD_OUT,
-    "cifar-resnet-20": HELD_OUT,
-    "fashion-18k-cnn": HELD_OUT,
     "fashion-18k-deep": HELD_OUT,
     "fashion-18k-residual-26": HELD_OUT,
 }
@@ -66,26 +60,6 @@ class NormResidual(nn.Module):
         return torch.relu(x + self.inner(x))
 
 
-class ConvBlock(nn.Module):
-    """The basic block of a resnet for small images."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        same = n_in == n_out and stride == 1
-        self.past = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the block's output, (n, n_out, h / stride, w / stride)."""
-        return torch.relu(self.past(x) + self.inner(x))
-
-
 def residual_mlp(n_in: int, n_out: int, width: int, blocks: int) -> nn.Module:
     """Return a residual network of `2 * blocks + 2` linear layers with BatchNorm."""
     return nn.Sequential(
@@ -95,18 +69,6 @@ def residual_mlp(n_in: int, n_out: int, width: int, blocks: int) -> nn.Module:
         *(NormResidual(width) for _ in range(blocks)),
         nn.Linear(width, n_out),
     )
-
-
-def resnet(n_in: int, depth: int, width: int) -> nn.Module:
-    """Return a resnet of 6 n + 2 layers in three stages, as for CIFAR-10."""
-    layers: list[nn.Module] = [nn.Conv2d(n_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    now = width
-    for stage in range(3):
-        for block in range((depth - 2) // 6):
-            wide = width * 2**stage
-            layers.append(ConvBlock(now, wide, 2 if stage and not block else 1))
-            now = wide
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, 10))
 
 
 def three_layers() -> nn.Module:
@@ -125,7 +87,7 @@ def load_pairs(data_root: Path) -> dict[str, Task]:
     duel, _ = load_tasks(data_root)
     images = FashionMNIST(str(data_root), train=True, download=False)
     small = nn.functional.avg_pool2d(images.data[:, None].float(), 2).numpy()
-    fashion, many = (split_and_scale(small[:n], images.targets[:n].numpy(), seed=0) for n in (3000, 30_000))
+    many = split_and_scale(small[:30_000], images.targets[:30_000].numpy(), seed=0)
     with np.load(data_root / "cifar10_small.npz") as data:
         colour = torch.tensor(data["x_train"][:4000]).permute(0, 3, 1, 2).float()
         cifar = split_and_scale(nn.functional.avg_pool2d(colour, 2).numpy(), data["y_train"][:4000], seed=0)
@@ -136,13 +98,8 @@ def load_pairs(data_root: Path) -> dict[str, Task]:
     own = (
         Task("cifar-3-layers", cifar, three_layers, 10),
         Task("penbased-residual", tables["penbased"], lambda: residual_mlp(16, 10, 32, 5), 12),
-        Task("fashion-resnet-8", fashion, lambda: resnet(1, 8, 6), 8),
-        Task("cifar-resnet-8", cifar, lambda: resnet(3, 8, 8), 8),
         Task("digits-residual-26", duel["deep"].parts, lambda: residual_mlp(64, 10, 32, 12), 12),
         Task("optdigits-residual-42", tables["optdigits"], lambda: residual_mlp(64, 10, 32, 20), 10),
-        Task("fashion-resnet-20", fashion, lambda: resnet(1, 20, 4), 8),
-        Task("cifar-resnet-20", cifar, lambda: resnet(3, 20, 4), 8),
-        Task("fashion-18k-cnn", many, lambda: cnn(10), 6, batch_size=128),
         Task("fashion-18k-deep", many, lambda: mlp(196, 10, 64, 6), 10, batch_size=128),
         Task("fashion-18k-residual-26", many, lambda: residual_mlp(196, 10, 32, 12), 8, batch_size=128),
     )

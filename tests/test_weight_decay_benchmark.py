@@ -11,6 +11,7 @@ pytest.importorskip("sklearn")
 
 from benchmarks import selectors  # noqa: E402
 from benchmarks import weight_decay_snapshot  # noqa: E402
+from benchmarks import weight_decay_studies  # noqa: E402
 from benchmarks import weight_decay_table  # noqa: E402
 from benchmarks.duel.tasks import Task  # noqa: E402
 from benchmarks.duel.tasks import mlp  # noqa: E402
@@ -98,3 +99,17 @@ def test_restarts_and_selectors_are_compared_by_what_whole_trainings_show(
     out = capsys.readouterr().out
     assert "**momentum**, 1 pairs" in out
     assert "| range tests |" in out
+
+
+def test_studies_are_judged_by_their_best_whole_trial_trained_anew(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_decay_studies, "SEEDS", (0,))
+    monkeypatch.setattr(weight_decay_studies, "CHECKPOINTS", (1, 2))
+    weight_decay_studies.record(task, tmp_path / f"{PAIR}.json")
+    studies = json.loads((tmp_path / f"{PAIR}.json").read_text())["studies"]
+    assert set(studies) == {"runs-0", "snapshot-0"}
+    assert studies["runs-0"]["retrained"] == studies["snapshot-0"]["retrained"]  # no weight decay has been searched yet
+    (tmp_path / "other.json").write_text(json.dumps({"pair": "other", "studies": studies}))
+    weight_decay_studies.show(tmp_path)
+    assert "| snapshot | 0.0" in capsys.readouterr().out
