@@ -113,7 +113,7 @@ def warp(losses: Sequence[float]) -> FloatArray:
     Nothing changes when all losses are shifted or multiplied. A run that broke says "bad here", not how bad.
 
     >>> warp([0.3, 0.4, 0.5, float("inf")]).round(2).tolist()
-    [0.0, 0.62, 1.1, 2.09]
+    [0.0, 0.63, 1.1, 2.09]
     """
     values = np.asarray(losses, dtype=float)
     finite = np.isfinite(values)
