@@ -188,7 +188,7 @@ def result_of(kind: str, method: str, n_workers: int, seed: int, budget: float) 
         "alike": alike(done),
         "replicates": sum((one.slot or "").startswith("replicate") for one in done),
         "regret": [round(regret_after(done, cost), 5) for cost in COSTS],
-        "by_time": [round(regret_at(done, now), 4) for now in TIMES],
+        "by_time": [round(regret_at(done, now), 3) for now in TIMES],
         "end": round(max(one.end for one in done), 3),
     }
 
@@ -246,14 +246,16 @@ def main() -> int:
         for n_workers in arguments.workers:
             path = arguments.out / f"{method.replace(', ', '-')}-{n_workers}.json"
             found = json.loads(path.read_text(encoding="utf-8"))["studies"] if path.exists() else {}
-            for kind in KINDS:
-                for seed in range(arguments.seeds):
-                    if f"{kind}|{seed}" not in found:
-                        found[f"{kind}|{seed}"] = result_of(kind, method, n_workers, seed, arguments.budget)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"settings": settings(), "budget": arguments.budget, "studies": found})
-            path.write_text(text, encoding="utf-8")
+            missing = [(k, seed) for k in KINDS for seed in range(arguments.seeds) if f"{k}|{seed}" not in found]
             results[f"{method}|{n_workers}"] = found
+            if not missing:
+                continue
+            for kind, seed in missing:
+                found[f"{kind}|{seed}"] = result_of(kind, method, n_workers, seed, arguments.budget)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record = {"settings": settings(), "budget": arguments.budget, "studies": found}
+            text = json.dumps(record, separators=(",", ":"))
+            path.write_text(text, encoding="utf-8")
             print(f"{time.perf_counter() - start:.0f} s {method}, {n_workers}", file=sys.stderr, flush=True)
     print(table(results))
     return 0
