@@ -60,7 +60,7 @@ class DisciplinedSampler(BaseSampler):
 
     Args:
         recipe: The stages and their settings.
-        range_test: An LR range test, or a function that runs one (called once, by the worker that holds trial 0, and
+        range_test: An LR range test, or a function that runs one (called once, by the first worker that lives, and
             kept on the study). It gives the ladder its start and its ceiling.
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`.
         refine_sampler: What models the refinement instead of our own Gaussian process, and what answers in a study
