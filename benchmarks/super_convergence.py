@@ -33,8 +33,6 @@ from torch import nn
 
 from benchmarks.duel.run import settings
 from benchmarks.weight_decay import write
-from benchmarks.weight_decay_tasks import ConvBlock
-from benchmarks.weight_decay_tasks import resnet
 from optuna_discipline import OneCycle
 from optuna_discipline import train_epochs
 
@@ -287,6 +285,38 @@ def reached(result: dict[str, Any], accuracy: float) -> float:
     """Return the steps after which a run first had the validation accuracy, inf if never."""
     per_epoch = result["steps"] / len(result["val"])
     return next((per_epoch * (i + 1) for i, now in enumerate(result["val"]) if (now or 0) >= accuracy), math.inf)
+
+
+class ConvBlock(nn.Module):
+    """The basic block of a resnet for small images."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
+        same = n_in == n_out and stride == 1
+        self.past = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output, (n, n_out, h / stride, w / stride)."""
+        return torch.relu(self.past(x) + self.inner(x))
+
+
+def resnet(n_in: int, depth: int, width: int) -> nn.Module:
+    """Return a resnet of 6 n + 2 layers in three stages, as for CIFAR-10."""
+    layers: list[nn.Module] = [nn.Conv2d(n_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    now = width
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            wide = width * 2**stage
+            layers.append(ConvBlock(now, wide, 2 if stage and not block else 1))
+            now = wide
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, 10))
 
 
 def _resnet9(n_in: int, width: int) -> nn.Module:
