@@ -109,6 +109,18 @@ def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, sta
     assert (choice.max_lr is None) == (status == "DIVERGED_AT_START")
 
 
+def test_a_start_that_is_vouched_for_needs_no_walk_to_the_end() -> None:
+    probes = [Probe(0.1, 0.3, 0.3, True), Probe(0.25, 0.2, 0.2, True)]
+    assert not choose(probes, finished=False).confident
+    assert choose(probes, finished=False, sure=True).confident
+    assert not choose([Probe(0.3, 2.3, 2.3, False)], 0.3, sure=True).confident
+
+
+def test_only_a_noisy_length_is_drawn_to_the_start() -> None:
+    probes = walk(valley(0.25), 0.1, 1.0)
+    assert choose(probes, length=0.5).max_lr > choose(probes, length=0.25).max_lr
+
+
 ANY = st.floats(allow_nan=True, allow_infinity=True)
 
 
