@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 # half the run came within 1.25 times the best loss on .89 (worst 1.6), three or four of a quarter on .86 (worst: slow
 # starters, which show nothing by then).
 _LENGTHS = (0.25, 0.5, 1.0)
+_UNUSUAL = 5.0  # times below the usual rate's draw
 
 
 def find_lr(
@@ -119,25 +120,27 @@ def find_lr(
 
 def _search(prober: Prober, max_cost: float) -> LrChoice:
     """Run the range test, then the probes of each length in turn, while the budget lasts."""
-    start, ceiling, patience, slow = prober.default_start, prober.default_ceiling, 1, False
+    start, ceiling, patience, down_first = prober.default_start, prober.default_ceiling, 1, False
     sure = False
     lengths: Sequence[float] = _LENGTHS
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
-        curve, edge = choose_max_lr(test), last_stable_lr(test)
+        curve, own, edge = choose_max_lr(test), choose_max_lr(test, trust=1.0), last_stable_lr(test)
         if test.initial_loss is None or not math.isfinite(test.initial_loss):
             reason = "The loss of the untrained model is not a finite number: check the data and the loss."
             return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start, ceiling = curve.max_lr or min(start, edge / 2), 0.8 * edge
         patience = 1 if curve.max_lr is None else 2
-        slow = curve.status == "NO_GAIN_THEN_DIVERGED"
+        # a network that starts slowly, or one for which the usual rate may be far too much, is tried lower first
+        unusual = own.max_lr is not None and own.max_lr < start / _UNUSUAL
+        down_first = curve.status == "NO_GAIN_THEN_DIVERGED" or unusual
         sure = curve.confident
     if prober.cost + 2 * prober.probe_cost(_LENGTHS[1]) <= max_cost:
         lengths = _LENGTHS[1:]
     choice = None
     for length in lengths:
-        probes, finished = _walk(prober, length, start, ceiling, max_cost, patience, slow)
+        probes, finished = _walk(prober, length, start, ceiling, max_cost, patience, down_first)
         if not probes:
             break
         choice = choose_from_probes(
@@ -161,13 +164,13 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
 
 
 def _walk(
-    prober: Prober, length: float, start: float, ceiling: float, max_cost: float, patience: int, slow: bool
+    prober: Prober, length: float, start: float, ceiling: float, max_cost: float, patience: int, down_first: bool
 ) -> tuple[list[Probe], bool]:
     """Try one learning rate after the other; return the probes and whether the walk came to its end."""
     probes: list[Probe] = []
     ceiling = max(ceiling, start)
     while prober.cost + prober.probe_cost(length) <= max_cost + 1e-9:
-        lr = next_probe(probes, start=start, floor=prober.floor, ceiling=ceiling, down_first=slow)
+        lr = next_probe(probes, start=start, floor=prober.floor, ceiling=ceiling, down_first=down_first)
         if lr is None:
             return probes, True
         probes.append(prober.probe(lr, length))
