@@ -31,9 +31,9 @@ from optuna_discipline.training.step import Step
 
 logger = logging.getLogger(__name__)
 
-# Of the full run; a length at which nothing learns is left for the next. Replayed on 28 networks x 3 seeds two cycles of
-# half the run came within 1.25 times the best loss on .89 (worst 1.6), three or four of a quarter on .86 (worst: slow
-# starters, which show nothing by then).
+# Of the full run; a length at which nothing learns is left for the next. Replayed on 28 networks x 3 seeds two cycles
+# of half the run came within 1.25 times the best loss on .89 (worst 1.6), three or four of a quarter on .86 (worst:
+# slow starters, which show nothing by then).
 _LENGTHS = (0.25, 0.5, 1.0)
 _UNUSUAL = 5.0  # times below the usual rate's draw
 
