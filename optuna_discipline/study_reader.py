@@ -87,6 +87,7 @@ class StudyReader:
         params: dict[Role, float] = {}
         for name, role in self.roles(trial.distributions).items():
             params.setdefault(role, float(trial.params[name]))
+        done = trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         return Run(
             number=trial.number,
@@ -94,7 +95,8 @@ class StudyReader:
             params=params,
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
-            curve=trial_record.read_curve(trial) if trial.state.is_finished() else None,
+            curve=trial_record.read_curve(trial) if done else None,
+            reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if done else (),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
         )

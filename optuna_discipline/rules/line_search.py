@@ -4,8 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 from optuna_discipline.rules.candidates import bisect_exponent
+
+Lean = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,13 @@ def point_key(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def open_points(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0) -> list[float]:
+def open_points(
+    axis: Axis,
+    results: Mapping[float, float],
+    *,
+    noise: float = 0.0,
+    leaning: Mapping[float, Lean] | None = None,
+) -> list[float]:
     """Return the points that must run next, most wanted first; [] when the search is decided.
 
     The search is for one valley: candidates first; then, while the best point is the outermost on a side and better
@@ -47,6 +56,8 @@ def open_points(axis: Axis, results: Mapping[float, float], *, noise: float = 0.
         axis: What to search.
         results: Finished points and their losses; inf for a run that diverged.
         noise: Difference of two losses that means nothing.
+        leaning: On which side of a finished point a better one is to be expected, where that is known: no step is taken
+            to the other side.
 
     >>> walk = Axis(candidates=(1.0,), factor=3.0)
     >>> open_points(walk, {})
@@ -60,7 +71,7 @@ def open_points(axis: Axis, results: Mapping[float, float], *, noise: float = 0.
     if todo or not results or len(results) >= axis.max_points:
         return todo
     best = best_point(axis, results, noise=noise)
-    stepped = _steps_beyond(axis, results, best, noise)
+    stepped = _steps_beyond(axis, results, best, noise, (leaning or {}).get(best))
     return stepped or _middle(axis, results, best)
 
 
@@ -82,7 +93,9 @@ def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list
     return [x for x in dict.fromkeys(points) if axis.low <= x <= axis.high and x not in results]
 
 
-def _steps_beyond(axis: Axis, results: Mapping[float, float], best: float, noise: float) -> list[float]:
+def _steps_beyond(
+    axis: Axis, results: Mapping[float, float], best: float, noise: float, lean: Lean | None
+) -> list[float]:
     if axis.factor <= 1 or best <= 0:
         return []
     default = point_key(axis.candidates[0])
@@ -95,6 +108,8 @@ def _steps_beyond(axis: Axis, results: Mapping[float, float], best: float, noise
     found = []
     for step, bound in steps:
         upward = step > best
+        if lean is not None and not broken and upward != (lean == "up"):
+            continue
         if any(x > best for x in results) if upward else any(x < best for x in results):
             continue
         point = min(step, bound) if upward else max(step, bound)

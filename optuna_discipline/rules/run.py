@@ -32,6 +32,7 @@ class Run:
         loss: The objective, turned so that smaller is better; None if there is none.
         slot: Which candidate of which stage it runs, as its `Proposal` said; None if it was not proposed.
         curve: Its epochs, if it reported them.
+        reports: The objective from report to report, turned so that smaller is better; empty if it reported nothing.
         seconds: How long it took.
         restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
     """
@@ -42,6 +43,7 @@ class Run:
     loss: float | None = None
     slot: str | None = None
     curve: LossCurve | None = None
+    reports: tuple[float, ...] = ()
     seconds: float | None = None
     restarted: bool = False
 

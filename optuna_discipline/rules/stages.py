@@ -18,6 +18,7 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
@@ -126,7 +127,8 @@ class Search:
         results = {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
         finished = [run for runs in slots.values() for run in runs if run.finished]
         self._learned = any_learned(finished, results)
-        points = [] if self._stuck("lr", finished) else open_points(axis, results)
+        leaning = {x: lean for x, runs in slots.items() if (lean := lr_lean(example_of(runs))) is not None}
+        points = [] if self._stuck("lr", finished) else open_points(axis, results, leaning=leaning)
         most = 7 if level == self.levels[-1] else 5
         if not points and not self._learned and 3 <= len(results) < most:  # a plateau has no better side
             points = [x for x in outer_points(axis, results, 3) if not min(results) < x < max(results)][:2]
