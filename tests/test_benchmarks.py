@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from benchmarks import workers  # noqa: E402
+from benchmarks import lr_lean  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
 from benchmarks.duel import table  # noqa: E402
 from benchmarks.duel.methods import METHODS  # noqa: E402
@@ -76,6 +77,15 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
     )
     assert duel.main() == 0
     assert set(METHODS) > set(table.PEERS)
+
+
+def test_what_curves_say_is_compared_with_the_rates_beside_them() -> None:
+    fell, climbed, flat = [2.0, 1.0, 0.8, 0.6], [2.0, 1.0, 1.5, 0.7], [2.0, 1.0, 0.9, 0.5]
+    curves = {"0.01": [flat], "0.02": [flat], "0.04": [fell], "0.08": [[2.0, 1.0, 0.7, 0.4]], "0.16": [climbed]}
+    curves |= {"0.32": [[2.0, math.inf]], "0.64": [[math.inf]]}
+    readings = list(lr_lean._read(curves, "all"))
+    assert [(r.lean, r.below_is_better) for r in readings] == [("up", False), ("up", True), ("down", True)]
+    assert [round(math.exp(r.distance), 2) for r in readings] == [2.0, 1.0, 0.5]
 
 
 def test_a_simulated_study_spends_one_budget_with_any_number_of_workers() -> None:

@@ -29,6 +29,16 @@ def test_trials_become_runs_with_roles_losses_and_times() -> None:
     assert runs[0].seconds is not None
 
 
+def test_reports_are_turned_so_that_smaller_is_better_and_come_in_order() -> None:
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    for step, accuracy in ((2, 0.9), (0, 0.5), (1, 0.7)):
+        trial.report(accuracy, step)
+    assert StudyReader().runs(study, read_trials(study))[0].reports == ()
+    study.tell(trial, 0.9)
+    assert StudyReader().runs(study, read_trials(study))[0].reports == (-0.5, -0.7, -0.9)
+
+
 def test_waiting_and_excepted_trials_are_no_runs() -> None:
     study = optuna.create_study()
     study.enqueue_trial({"lr": 0.1})

@@ -13,6 +13,7 @@ from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.line_search import Axis
+from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
@@ -138,7 +139,7 @@ class Search:
             if not todo:
                 return [self._meanwhile("lr")]
         if todo:
-            return [self._lr_proposal(x, rank, results) for x in todo]
+            return [self._lr_proposal(x, rank, results, leaning) for x in todo]
         self._settle_lr(slots, results, axis)
         return []
 
@@ -154,7 +155,9 @@ class Search:
                 high = min(high, max(1.0, 2 * tested[1] / start))
         return Axis((1.0,), low=low, high=high, factor=self.recipe.lr_factor, bisect=True, max_points=10)
 
-    def _lr_proposal(self, x: float, rank: int, results: Mapping[float, float]) -> Proposal:
+    def _lr_proposal(
+        self, x: float, rank: int, results: Mapping[float, float], leaning: Mapping[float, Lean]
+    ) -> Proposal:
         values = dict(self.incumbent.values)
         if "lr" in values:
             values["lr"] *= x
@@ -163,6 +166,10 @@ class Search:
         else:
             best = min(results, key=lambda key: results[key])
             reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {results[best]:.4g}"
+            if best in leaning:
+                reason += ", whose loss " + (
+                    "climbed: too high" if leaning[best] == "down" else "only fell: room above"
+                )
         if rank:
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
         slot = f"lr{rank}:{x:g}"

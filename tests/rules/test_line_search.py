@@ -40,6 +40,14 @@ def test_a_ladder_over_nothing_but_divergence_walks_down() -> None:
     assert best_point(LADDER, {1.0: math.inf, 3.0: math.inf, 0.3333: math.inf}) == 0.3333
 
 
+def test_no_step_is_taken_to_the_side_where_nothing_better_is_expected() -> None:
+    assert open_points(LADDER, {1.0: 0.5}, leaning={1.0: "down"}) == [0.3333]
+    assert open_points(LADDER, {1.0: 0.5, 0.3333: 0.6}, leaning={1.0: "down"}) == [0.5773]
+    assert open_points(LADDER, {1.0: 0.5, 3.0: math.inf}, leaning={1.0: "up"}) == [1.732]
+    assert open_points(LADDER, {1.0: 0.5, 3.0: 0.4}, leaning={1.0: "up", 3.0: "down"}) == [1.732]
+    assert open_points(LADDER, {1.0: math.inf}, leaning={1.0: "up"}) == [0.1111]
+
+
 def test_candidates_come_first_and_the_default_first_of_all() -> None:
     axis = Axis((1e-4, 3e-4, 3e-5), 1e-7, 1e-1, factor=10.0, bisect=True)
     assert open_points(axis, {}) == [1e-4, 3e-4, 3e-5]

@@ -125,6 +125,17 @@ def _curve(train: list[float], n_classes: int = 10) -> LossCurve:
     return LossCurve(logs, n_epochs=len(train), n_classes=n_classes)
 
 
+def test_a_loss_that_climbed_on_the_way_sends_the_ladder_down_and_says_so() -> None:
+    first = next_params(Recipe(), [])
+    params = {role: first.value_of(role, bounds) for role, bounds in SPACE.items()}
+    climbed = Run(0, "complete", params, 0.45, first.slot, reports=(2.0, 1.0, 1.4, 0.6, 0.45))
+    second = next_params(Recipe(), [climbed], space=SPACE)
+    assert second.lr_multiple < 1
+    assert "climbed" in second.reason
+    fell = replace(climbed, reports=(2.0, 1.0, 0.7, 0.5, 0.45))
+    assert next_params(Recipe(), [fell], space=SPACE).lr_multiple > 1
+
+
 def test_cycles_in_which_nothing_learns_are_lengthened_not_ranked() -> None:
     runs: list[Run] = []
     lengths = []

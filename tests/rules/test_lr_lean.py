@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.lr_lean import lr_lean
+from optuna_discipline.rules.lr_lean import shape_of
+from optuna_discipline.rules.run import Run
+
+FALLS = (2.0, 1.0, 0.6, 0.4, 0.35, 0.34)
+CLIMBS = (2.0, 1.0, 1.4, 0.6, 0.5, 0.45)
+OVERSHOOTS = (2.0, 1.0, 0.6, 0.4, 0.45, 0.5)
+BUMPS = (2.0, 1.0, 1.05, 0.6, 0.5, 0.45)
+
+
+def _run(reports: tuple[float, ...], state: str = "complete") -> Run:
+    return Run(0, state, {"lr": 0.1}, 0.1, reports=reports)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("reports", "lean"), [(FALLS, "up"), (CLIMBS, "down"), (OVERSHOOTS, "down"), (BUMPS, None)], ids=str
+)
+def test_a_climb_says_down_a_steady_fall_up_and_a_small_bump_nothing(
+    reports: tuple[float, ...], lean: str | None
+) -> None:
+    assert lr_lean(_run(reports)) == lean
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [(), FALLS[:3], (2.3, 2.31, 2.29, 2.3, 2.3), (1.0, 0.5, math.nan, 0.3), (1.0, 0.5, 0.4, math.inf)],
+    ids=str,
+)
+def test_too_few_reports_no_learning_and_no_numbers_say_nothing(reports: tuple[float, ...]) -> None:
+    assert lr_lean(_run(reports)) is None
+
+
+@pytest.mark.parametrize("state", ["running", "pruned", "failed"])
+def test_a_run_that_did_not_end_says_nothing(state: str) -> None:
+    assert lr_lean(_run(FALLS, state)) is None
+
+
+def test_a_long_noisy_curve_is_read_by_its_parts() -> None:
+    rng = np.random.default_rng(0)
+    noisy = np.linspace(2.0, 0.5, 320) + rng.normal(0, 0.02, 320)
+    assert np.diff(noisy).max() > 0.02
+    assert lr_lean(_run((*noisy.tolist(), 0.4))) == "up"
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=40),
+    st.floats(1e-3, 1e3),
+)
+def test_the_unit_of_the_loss_does_not_matter(reports: list[float], scale: float) -> None:
+    shape, scaled = shape_of(tuple(reports)), shape_of(tuple(x * scale for x in reports))
+    if shape is not None and scaled is not None:
+        assert scaled == pytest.approx(shape, abs=1e-5)
+
+
+@given(st.lists(st.floats(), max_size=20))
+def test_any_reports_are_read(reports: list[float]) -> None:
+    assert lr_lean(_run(tuple(reports))) in ("up", "down", None)
