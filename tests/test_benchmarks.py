@@ -12,8 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from benchmarks import workers  # noqa: E402
 from benchmarks import lr_lean  # noqa: E402
+from benchmarks import workers  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
 from benchmarks.duel import table  # noqa: E402
 from benchmarks.duel.methods import METHODS  # noqa: E402

@@ -152,7 +152,7 @@ class Search:
             low, high = bounds.low / start, bounds.high / start
             tested = self.choice.bounds if self.choice is not None and self.choice.confident else None
             if tested is not None and "lr" not in self.incumbent.values:
-                high = min(high, max(1.0, 2 * tested[1] / start))
+                high = min(high, max(1.0, tested[1] / start))
         return Axis((1.0,), low=low, high=high, factor=self.recipe.lr_factor, bisect=True, max_points=10)
 
     def _lr_proposal(
