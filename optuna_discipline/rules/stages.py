@@ -48,6 +48,7 @@ LR_BY_BATCH = 0.5
 # The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
 # and worse after 20, on surrogates of 13 small networks.
 LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
+LEANING = 1.5  # how far the model may still go against what the curve of the best run says
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,22 @@ class Search:
         for role, (low, high) in sizes.items():
             if around.get(role, 0) > 0:
                 box[role] = (around[role] * low, around[role] * high)
+        if "lr" in box:
+            box["lr"] = self._within_reach(*box["lr"], around["lr"], best)
         like = best.number if best is not None else self.incumbent.like
         return Proposal(stage, slot, reason, around, like=like, box=box, free=free)
+
+    def _within_reach(self, low: float, high: float, lr: float, best: Run | None) -> tuple[float, float]:
+        """Return the learning rates worth a run around `lr`: not where the best run's curve or the range test says no.
+
+        Without this, a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
+        """
+        lean = None if best is None else lr_lean(best)
+        low = lr / LEANING if lean == "up" else low
+        high = lr * LEANING if lean == "down" else high
+        if self.choice is not None and self.choice.confident and self.choice.bounds is not None:
+            high = min(high, max(self.choice.bounds[1], lr))
+        return low, high
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
