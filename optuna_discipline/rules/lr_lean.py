@@ -6,9 +6,9 @@ from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.run import Run
 
 # Shares of what the loss spans from report to report. Of 640 trainings of 42 small networks by 1cycle, at rates within
-# a factor of 4 of the best one, those that overshot or climbed by more had a better rate below in .85 (at .6 of the rate
-# in the mean), those that climbed by less than the smaller share a better one above in .79 (at 1.8 times the rate), the
-# others stood right (.99); on the 14 networks kept apart .88 and .83 (`python -m benchmarks.lr_lean`).
+# a factor of 4 of the best one, those that overshot or climbed by more had a better rate below in .85 (the best one at
+# .6 of the rate in the mean), those that climbed by less than the smaller share a better one above in .79 (1.8 times
+# the rate), the others stood right (.99); on the 14 networks kept apart .88 and .83 (`python -m benchmarks.lr_lean`).
 OVERSHOT, CLIMBED, LEVEL = 0.01, 0.1, 0.01
 LEARNED = 0.02  # a loss that changed by less than this share of itself shows nothing but noise
 MIN_REPORTS, MOST_PARTS = 4, 16  # a longer curve is averaged into so many parts, or its noise would be its climb

@@ -48,7 +48,7 @@ LR_BY_BATCH = 0.5
 # The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
 # and worse after 20, on surrogates of 13 small networks.
 LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
-LEANING = 1.5  # how far the model may still go against what the curve of the best run says
+BEYOND_TRAINED = 1.5  # how far above the best run's learning rate, where that is the largest that has trained
 
 
 @dataclass(frozen=True)
@@ -107,22 +107,21 @@ class Search:
         for role, (low, high) in sizes.items():
             if around.get(role, 0) > 0:
                 box[role] = (around[role] * low, around[role] * high)
-        if "lr" in box:
-            box["lr"] = self._within_reach(*box["lr"], around["lr"], best)
+        if "lr" in box and best is not None:
+            box["lr"] = self._within_reach(*box["lr"], best)
         like = best.number if best is not None else self.incumbent.like
         return Proposal(stage, slot, reason, around, like=like, box=box, free=free)
 
-    def _within_reach(self, low: float, high: float, lr: float, best: Run | None) -> tuple[float, float]:
-        """Return the learning rates worth a run around `lr`: not where the best run's curve or the range test says no.
+    def _within_reach(self, low: float, high: float, best: Run) -> tuple[float, float]:
+        """Return the learning rates worth a run, of those from `low` to `high`: not on the side that lean speaks against.
 
-        Without this, a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
+        Nor above all that have trained: a rate that went well once on the edge of divergence breaks at the next seed,
+        and a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
         """
-        lean = None if best is None else lr_lean(best)
-        low = lr / LEANING if lean == "up" else low
-        high = lr * LEANING if lean == "down" else high
-        if self.choice is not None and self.choice.confident and self.choice.bounds is not None:
-            high = min(high, max(self.choice.bounds[1], lr))
-        return low, high
+        lean, lr = lr_lean(best), best.params["lr"]
+        most = max(run.params["lr"] for run in self.runs if "lr" in run.params and math.isfinite(run.score))
+        above = most if most > lr else lr * BEYOND_TRAINED
+        return (lr if lean == "up" else low), (lr if lean == "down" else min(high, above))
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
