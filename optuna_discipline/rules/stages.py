@@ -115,8 +115,8 @@ class Search:
     def _within_reach(self, low: float, high: float, best: Run) -> tuple[float, float]:
         """Return the learning rates worth a run: of those from `low` to `high` not the side that the best curve closes.
 
-        Nor those above all that have trained: a rate that went well once on the edge of divergence breaks at the next seed,
-        and a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
+        Nor those above all that have trained: a rate that went well once on the edge of divergence breaks at the next
+        seed, and a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
         """
         lean, lr = lr_lean(best), best.params["lr"]
         most = max(run.params["lr"] for run in self.runs if "lr" in run.params and math.isfinite(run.score))
