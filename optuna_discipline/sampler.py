@@ -56,7 +56,8 @@ class DisciplinedSampler(BaseSampler):
     its upper bound is the full length. The study is the only memory: any number of workers may share it, stop and
     go on, and the same history gives the same next stage.
 
-    The objective finds `stage` and `reason` in `trial.user_attrs`.
+    The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
+    `TrialReporter`), the curve of a run says on which side of its learning rate to look next.
 
     Args:
         recipe: The stages and their settings.

@@ -8,6 +8,7 @@ three fresh seeds, which does not. Means over tasks of the means over seeds; the
 import argparse
 import json
 import sys
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -74,10 +75,12 @@ def cost_to_reach(results: Results, reading: Reading, checkpoint: int, budget: i
     grid = list(range(1, budget + 1))
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for task, methods in results.items():
-        means = {
-            name: np.nanmean([[_or_nan(reading(run, c)) for c in grid] for run in runs.values()], axis=0)
-            for name, runs in methods.items()
-        }
+        with warnings.catch_warnings():  # before a method's first trial there is nothing to average
+            warnings.simplefilter("ignore", RuntimeWarning)
+            means = {
+                name: np.nanmean([[_or_nan(reading(run, c)) for c in grid] for run in runs.values()], axis=0)
+                for name, runs in methods.items()
+            }
         peers = [means[name][grid.index(checkpoint)] for name in PEERS if name in means]
         if peers:
             level = min(peers)
