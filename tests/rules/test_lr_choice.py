@@ -60,8 +60,8 @@ def test_a_test_as_long_as_the_training_is_read_at_its_smallest_loss() -> None:
 def test_a_known_optimizer_draws_the_choice_to_its_usual_rate(optimizer: str, usual: float) -> None:
     alone = choose_max_lr(_test(_valley())).max_lr
     drawn = choose_max_lr(_test(_valley(), settings={"optimizer": optimizer}))
-    trust = 0.85 * 0.5 * N / 100  # fewer updates than 100, and no validation loss
-    assert trust < 0.85 * 0.5
+    trust = 0.7 * 0.5 * N / 100  # fewer updates than 100, and no validation loss
+    assert trust < 0.7 * 0.5
     assert drawn.max_lr == pytest.approx(alone**trust * usual ** (1 - trust))  # type: ignore[operator]
     assert f"the usual {usual:g}" in drawn.reason
 
