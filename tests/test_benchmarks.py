@@ -72,6 +72,8 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
     out = capsys.readouterr().out
     assert "| ours | 1 | 0.400 (0.000) | 0.100 (0.000) | 0.000 (0.000) |" in out
     assert "ours / best peer:" in out
+    drawn = table.draw(table.regrets(table.load([tmp_path]), table.seen, [1, 2, 3]), [1, 2, 3], "as seen")
+    assert {trace.name: len(trace.y) for trace in drawn.data} == {"random": 2, "ours": 2}
     monkeypatch.setattr(
         sys, "argv", ["duel", "--out", str(tmp_path), "--seeds", "1", "--tasks", "t", "--methods", "tpe"]
     )

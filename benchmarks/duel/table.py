@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import browser
 from benchmarks.duel.__main__ import RESULTS
 from benchmarks.duel.methods import BOXES
 from benchmarks.duel.methods import PEERS
 from benchmarks.duel.run import CHECKPOINTS
 from benchmarks.duel.run import incumbent
+from benchmarks.figures import FIGURES
+from benchmarks.figures import shoot_plots
+from optuna_discipline.visualization.style import figure
 
 Results = dict[str, dict[str, dict[int, dict[str, Any]]]]  # task, method, seed
 Reading = Callable[[dict[str, Any], int], float | None]
@@ -125,7 +129,12 @@ def main() -> int:
         values = np.array(list(costs[name].values()))
         print(f"| {name} | {np.median(values):.1f} | {int(np.isinf(values).sum())} |")
     if arguments.figure:
-        return _draw(regrets(results, retrained, checkpoints), checkpoints)
+        figures = [
+            draw(regrets(results, reading, checkpoints), checkpoints, name)
+            for name, reading in (("as seen by the study", seen), ("retrained on fresh seeds", retrained))
+        ]
+        with browser.chromium() as chromium:
+            shoot_plots(chromium, figures, FIGURES / "duel.png")
     return 0
 
 
@@ -141,24 +150,20 @@ def _complete(results: Results, seeds: int | None) -> Results:
     }
 
 
-def _draw(table: dict[str, dict[str, np.ndarray]], checkpoints: list[int]) -> int:
-    """Draw the mean regret of ours, of the peers and of the best in our box against cost."""
-    import plotly.graph_objects as go
-
-    from benchmarks.figures import FIGURES
-    from benchmarks.figures import save
-
-    figure = go.Figure()
+def draw(table: dict[str, dict[str, np.ndarray]], checkpoints: list[int], reading: str) -> Any:
+    """Return the figure: the mean regret of ours, of some peers and of the best in our box against cost."""
+    made = figure(
+        f"Incumbent {reading}", x="cost in full trainings", y="regret (0 best, 1 median of random)", log_x=True
+    )
     at = [i for i, c in enumerate(checkpoints) if c >= 2]
-    for name in ("random", "tpe", "tpe + median", "tpe + hyperband", "gp", "box, gp", "default", "ours"):
+    for name in ("random", "tpe + median", "tpe + hyperband", "gp", "cma-es", "box, gp", "default", "ours"):
         if name in table:
             mean = np.mean([runs.mean(axis=0) for runs in table[name].values()], axis=0)
-            line = {"width": 4, "color": "#d55e00"} if name == "ours" else {"width": 1.5}
-            figure.add_scatter(x=[checkpoints[i] for i in at], y=mean[at], name=name, mode="lines+markers", line=line)
-    figure.update_layout(template="none", title="Incumbent retrained on fresh seeds: mean normalised regret")
-    figure.update_xaxes(type="log", title="cost in full trainings", tickvals=[checkpoints[i] for i in at])
-    figure.update_yaxes(type="log", title="regret (0 best, 1 median of random)")
-    return save(figure, FIGURES / "duel.png")
+            line = {"width": 4, "color": "#D55E00"} if name == "ours" else {"width": 1.5}
+            made.add_scatter(x=[checkpoints[i] for i in at], y=mean[at], name=name, mode="lines+markers", line=line)
+    made.update_xaxes(tickvals=[checkpoints[i] for i in at])
+    made.update_yaxes(type="log", tickvals=[0.02, 0.05, 0.1, 0.2, 0.5])
+    return made
 
 
 def _print_targets(table: dict[str, dict[str, np.ndarray]], checkpoints: list[int]) -> None:
