@@ -68,7 +68,8 @@ class StudyReader:
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
         """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
         sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-        overdue = _overdue(trials, _now(trials, except_for))
+        others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
+        overdue = _overdue(trials, _now(trials, except_for)) if any(others) else set()
         runs = []
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
