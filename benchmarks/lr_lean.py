@@ -3,6 +3,9 @@
 Trains the networks of the duel (4 seeds) and of the range-test benchmark (3 seeds) by 1cycle at 14 or 15 rates,
 each a factor of 10 ** 0.25 apart, and compares what `shape_of` reads from the validation losses of a run with where the
 mean over seeds is best. What was trained is kept in a file per network. One thread.
+
+A second table reads the trainings recorded for the pruners: other networks, four schedules, random learning rates,
+momenta and weight decays. There the best rate is the median of the five best runs of a group, in lr / (1 - momentum).
 """
 
 import argparse
@@ -34,6 +37,8 @@ from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.lr_lean import shape_of
 
 RESULTS = Path(__file__).parent / "results" / "lr_lean"
+RECORDED = Path(__file__).parent / "results" / "pruner_replay"
+FAR = 6.0  # as NEAR, for the recorded trainings, whose best rate is less certain
 DUEL_LRS = [float(f"{10 ** (k / 4):.3g}") for k in range(-11, 3)]
 ADAMW = 0.03  # the grid of AdamW against that of SGD
 NEAR = 4.0  # rates within this factor of the best one are those that a ladder meets
@@ -73,6 +78,7 @@ def main() -> int:
         )
         readings += list(_read(curves, "held out" if net.held_out else "others"))
     _print(readings)
+    _print_recorded()
     return 0
 
 
@@ -138,6 +144,34 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
             lean = lr_lean(Run(0, "complete", {}, curve[-1], reports=tuple(curve)))
             below, above = min(mean[i - 2 : i]), min(mean[i + 1 : i + 3])
             yield Reading(group, *shape, lean, below < above, math.log(best / float(lrs[i])))
+
+
+def _recorded(schedule: str, by: str) -> Iterator[tuple[str | None, float]]:
+    """Return what each recorded training near the best rate says, and the log of the best rate over its own."""
+    for path in sorted(RECORDED.glob(f"*.{schedule}.*.npz")):
+        with np.load(path) as stored:
+            rows, configs = stored["rows"].astype(float), stored["configs"]
+        rates = np.log(configs[:, 0] / (1 - configs[:, 1]))
+        curves = rows[:, 2] if by == "loss" else 1 - rows[:, 3]
+        final = np.where(np.isfinite(curves[:, -1]), curves[:, -1], np.inf)
+        best = float(np.median(rates[np.argsort(final)[:5]]))
+        for curve, rate in zip(curves, rates, strict=True):
+            if abs(rate - best) < math.log(FAR) and shape_of(tuple(curve)) is not None:
+                yield lr_lean(Run(0, "complete", {}, float(curve[-1]), reports=tuple(curve))), best - float(rate)
+
+
+def _print_recorded() -> None:
+    print(f"\nRecorded trainings at rates within {FAR:g} times the best one: number, and best rate over this one\n")
+    print("| read by | schedule | down | nothing | up |")
+    print("|---|---|---|---|---|")
+    for by in ("loss", "error"):
+        for schedule in ("1cycle", "cosine", "step", "constant"):
+            found = list(_recorded(schedule, by))
+            cells = []
+            for lean in ("down", None, "up"):
+                some = [distance for said, distance in found if said == lean]
+                cells.append(f"{len(some)}: {math.exp(np.mean(some)):.2f}" if some else "-")
+            print(f"| {by} | {schedule} | {' | '.join(cells)} |")
 
 
 def _final(curve: Sequence[float], worst: float) -> float:

@@ -11,7 +11,7 @@ from optuna_discipline.rules.run import Run
 # .6 of the rate in the mean), those that climbed by less than the smaller share a better one above in .79 (1.8 times
 # the rate), the others stood right (.97); on the 14 networks kept apart .94 and .83 (`python -m benchmarks.lr_lean`).
 # On other curves by 1cycle, cosine, step and constant rates the best stood at .44 to .46 of the rate and at 1.8 to 1.9
-# times it; read by the noisier error instead of the loss at .66 to .76 and 1.3 to 2.3.
+# times it; read by the noisier error instead of the loss at .65 to .76 and 1.3 to 2.3.
 OVERSHOT, CLIMBED, LEVEL = 0.01, 0.1, 0.01
 OVERSHOT_IN_NOISE = 2.0  # and beyond so many deviations of a report: the lowest of many is low by luck
 LEARNED = 0.02  # a loss that changed by less than this share of itself shows nothing but noise
