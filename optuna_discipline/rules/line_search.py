@@ -20,6 +20,7 @@ class Axis:
         low: Smallest value.
         high: Largest value.
         factor: Ratio of a step beyond the outermost value; 1 takes no such step.
+        first_up: Ratio of the first step up from a single candidate; None is `factor`.
         bisect: Whether to try the middle of the bracket, in the exponent, once.
         max_points: Points at most.
         figures: Significant figures of a middle.
@@ -29,6 +30,7 @@ class Axis:
     low: float = 0.0
     high: float = math.inf
     factor: float = 1.0
+    first_up: float | None = None
     bisect: bool = False
     max_points: int = 12
     figures: int = 4
@@ -104,7 +106,8 @@ def _steps_beyond(
         return []
     broken = not math.isfinite(results[best])
     down = best / axis.factor ** (2 if broken else 1)
-    steps = [(down, axis.low)] if broken else [(best * axis.factor, axis.high), (down, axis.low)]
+    up = best * (axis.first_up if walking and best == default and axis.first_up is not None else axis.factor)
+    steps = [(down, axis.low)] if broken else [(up, axis.high), (down, axis.low)]
     found = []
     for step, bound in steps:
         upward = step > best
