@@ -83,7 +83,7 @@ def test_the_objective_reads_its_stage_and_reason() -> None:
     study = _study()
     study.optimize(objective, n_trials=3)
     assert seen == [(t.user_attrs["stage"], t.user_attrs["reason"]) for t in study.trials]
-    assert seen[1] == ("lr", "learning-rate ladder: 3 x the start; best so far 1 x with 0.4556")
+    assert seen[1] == ("lr", "learning-rate ladder: 2 x the start; best so far 1 x with 0.4556")
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_no_step_is_taken_to_the_side_where_nothing_better_is_expected() -> None
     assert open_points(LADDER, {1.0: math.inf}, leaning={1.0: "up"}) == [0.1111]
 
 
+def test_the_first_step_up_may_be_smaller_than_the_others() -> None:
+    careful = Axis((1.0,), low=1e-4, high=100.0, factor=3.0, first_up=2.0, bisect=True)
+    assert open_points(careful, {1.0: 0.5}) == [2.0, 0.3333]
+    assert open_points(careful, {1.0: 0.5, 2.0: 0.4}) == [6.0]
+    assert open_points(careful, {1.0: 0.5, 2.0: 0.4, 6.0: 0.6}) == []  # a step of 2 needs no halving
+    assert open_points(careful, {1.0: 0.5, 2.0: 0.6, 0.3333: 0.6}) == []
+
+
 def test_candidates_come_first_and_the_default_first_of_all() -> None:
     axis = Axis((1e-4, 3e-4, 3e-5), 1e-7, 1e-1, factor=10.0, bisect=True)
     assert open_points(axis, {}) == [1e-4, 3e-4, 3e-5]

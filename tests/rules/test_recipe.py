@@ -166,11 +166,11 @@ def test_a_difference_smaller_than_the_noise_keeps_the_defaults() -> None:
 
 
 def test_nothing_is_built_on_an_undecided_stage() -> None:
-    runs = [run for _, run in _play(SHORT, 3)]
+    runs = [run for _, run in _play(SHORT, 2)]
     pending = next_params(SHORT, runs, space=SPACE)
     assert pending.stage == "lr"
-    runs.append(Run(3, "running", {}, slot=pending.slot))
-    for number in range(4, 12):
+    runs.append(Run(2, "running", {}, slot=pending.slot))
+    for number in range(3, 12):
         idle = next_params(SHORT, runs, space=SPACE)
         assert idle.stage == "lr" or idle.slot == "model"
         assert idle.slot == "model" or idle.slot not in {run.slot for run in runs}
@@ -271,7 +271,7 @@ def test_by_default_every_stage_runs_at_full_length_and_the_model_starts_within_
 def test_the_name_may_say_where_the_ladder_starts() -> None:
     space: dict[Role, Bounds] = {"lr": Bounds(1e-5, 1.0, start=1e-3)}
     played = _play(Recipe(), 2, loss=lambda p: p["lr"], space=space)
-    assert [run.params["lr"] for _, run in played] == pytest.approx([1e-3, 3e-3])
+    assert [run.params["lr"] for _, run in played] == pytest.approx([1e-3, 2e-3])
 
 
 def test_what_may_be_restarted_is_kept_until_the_weight_decay_is_decided() -> None:
