@@ -91,7 +91,9 @@ def best_point(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0
 def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list[float]:
     """Return points that may turn out useful, for workers with nothing else to do: the next steps outwards."""
     start = point_key(axis.candidates[0])
-    points = (point_key(start * axis.factor**power) for step in range(1, count + 1) for power in (-step, step))
+    first = axis.factor if axis.first_up is None else axis.first_up
+    ratios = (r for step in range(count) for r in (axis.factor ** (-step - 1), first * axis.factor**step))
+    points = (point_key(start * ratio) for ratio in ratios)
     return [x for x in dict.fromkeys(points) if axis.low <= x <= axis.high and x not in results]
 
 

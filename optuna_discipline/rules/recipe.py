@@ -48,7 +48,7 @@ class Recipe:
             of updates, 0.25 finds the learning rate for a quarter of the cost.
         complexity: Complexity of data and network (see `complexity_of`), which sets the weight decays; None is unsure.
         momenta: Momenta to compare, those within the bounds.
-        lr_factor: Ratio between neighbours of the learning-rate ladder, above 1.
+        lr_factor: Ratio between neighbours of the learning-rate ladder, above 1; the first step up is 2 at most.
         cyclical_momentum: Whether the objective cycles momentum against the learning rate. If it does, candidates of
             momentum are compared at one maximal LR; else (None: unless the parameter is a beta1 or max_momentum) at one
             lr / (1 - momentum), the step that the weights really take.

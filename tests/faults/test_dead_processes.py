@@ -123,11 +123,11 @@ def test_without_a_heartbeat_a_killed_workers_candidate_is_run_when_it_is_overdu
     Process(lambda: open_storage(tmp_path), "stage").end()
     study.optimize(objective, n_trials=2)
     assert states(study) == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
-    assert slots(study)[:3] == ["lr0:1", "lr0:3", "lr0:0.3333"]
-    assert slots(study)[3] != "lr0:3"  # it may live
+    assert slots(study)[:3] == ["lr0:1", "lr0:2", "lr0:0.3333"]
+    assert slots(study)[3] != "lr0:2"  # it may live
     overdue(monkeypatch)
     study.optimize(objective, n_trials=1)
-    assert slots(study)[4] == "lr0:3"
+    assert slots(study)[4] == "lr0:2"
 
 
 def test_a_worker_killed_in_the_range_test_leaves_it_to_another(
@@ -141,7 +141,7 @@ def test_a_worker_killed_in_the_range_test_leaves_it_to_another(
     assert (slots(study), has_range_test(study)) == ([None, "model"], False)
     overdue(monkeypatch)
     study.optimize(objective, n_trials=2)
-    assert slots(study)[2:] == ["lr0:1", "lr0:3"]
+    assert slots(study)[2:] == ["lr0:1", "lr0:2"]
     assert has_range_test(study)
     assert study.trials[2].params["lr"] == pytest.approx(TEST.max_lr)
 
