@@ -136,8 +136,8 @@ def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> N
 
 
 def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None:
-    runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 3, 0.3333))]
-    runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((9, 0.1111, 27, 0.03704))]
+    runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 2, 0.3333))]
+    runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((6, 0.1111, 18, 0.03704))]
     proposal = next_params(Recipe(), runs, space=SPACE)
     assert proposal.slot == "model"
     low, high = proposal.box["lr"]

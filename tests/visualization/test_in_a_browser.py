@@ -117,7 +117,7 @@ def test_the_note_page_shows_the_story_and_its_tables(chromium: Any, address: st
 
 def test_a_trial_has_its_note(chromium: Any, address: str) -> None:
     with Page(chromium) as one:
-        one.page.goto(f"{address}/dashboard/studies/1/trials?numbers=4")
+        one.page.goto(f"{address}/dashboard/studies/1/trials?numbers=3")
         one.page.get_by_text("What its curve shows:").wait_for(timeout=PATIENCE)
         assert "the best configuration of the short cycles, at full length" in one.page.inner_text("body")
         assert one.wrong == []

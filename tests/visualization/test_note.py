@@ -31,7 +31,7 @@ def test_a_study_without_stages_is_not_told_of_them(plain: optuna.Study) -> None
 
 
 def test_a_trial_is_told_with_its_stage_its_reason_and_what_its_curve_shows(study: optuna.Study) -> None:
-    text = note.trial_note(study.trials[4])
+    text = note.trial_note(next(t for t in study.trials if t.user_attrs["stage"] == "confirm"))
     assert text.startswith("**Stage:** confirm, to train the best so far at full length")
     assert "**Why these numbers:** the best configuration of the short cycles, at full length" in text
     assert "**What its curve shows:** horizontal. The validation loss has levelled off" in text
