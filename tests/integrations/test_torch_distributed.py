@@ -43,7 +43,7 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
 
     # every rank sees the same trials, and is pruned at the same epoch
     assert first["decisions"] == second["decisions"]
-    assert [entry[-1] for entry in first["decisions"]] == [2, 2, 1, 2]
+    assert [entry[-1] for entry in first["decisions"]] == [2, 1, 2, 2]
 
     # an error of rank 0 is raised on every rank
     assert first["errors"][0] == "DriverError: server gone"
