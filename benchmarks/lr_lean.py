@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import pruner_curves
 from benchmarks.duel import run as duel
 from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
@@ -37,11 +38,10 @@ from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.lr_lean import shape_of
 
 RESULTS = Path(__file__).parent / "results" / "lr_lean"
-RECORDED = Path(__file__).parent / "results" / "pruner_replay"
-FAR = 6.0  # as NEAR, for the recorded trainings, whose best rate is less certain
 DUEL_LRS = [float(f"{10 ** (k / 4):.3g}") for k in range(-11, 3)]
 ADAMW = 0.03  # the grid of AdamW against that of SGD
 NEAR = 4.0  # rates within this factor of the best one are those that a ladder meets
+FAR = 6.0  # as NEAR, for the recorded trainings, whose best rate is less certain
 Curves = dict[str, list[list[float]]]  # by learning rate: a curve for each seed
 
 
@@ -50,8 +50,6 @@ class Reading:
     """One run near the best rate: what its curve says and what the neighbours show."""
 
     group: str
-    climbed: float
-    overshot: float
     lean: str | None
     below_is_better: bool
     distance: float  # log of the best rate over the run's
@@ -138,17 +136,16 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
         if not 1 / NEAR < float(lrs[i]) / best < NEAR:
             continue
         for curve in curves[lrs[i]]:
-            shape = shape_of(tuple(curve))
-            if shape is None or _final(curve, worst) > 1.3 * curve[0]:
+            if shape_of(tuple(curve)) is None or _final(curve, worst) > 1.3 * curve[0]:
                 continue
             lean = lr_lean(Run(0, "complete", {}, curve[-1], reports=tuple(curve)))
             below, above = min(mean[i - 2 : i]), min(mean[i + 1 : i + 3])
-            yield Reading(group, *shape, lean, below < above, math.log(best / float(lrs[i])))
+            yield Reading(group, lean, below < above, math.log(best / float(lrs[i])))
 
 
 def _recorded(schedule: str, by: str) -> Iterator[tuple[str | None, float]]:
     """Return what each recorded training near the best rate says, and the log of the best rate over its own."""
-    for path in sorted(RECORDED.glob(f"*.{schedule}.*.npz")):
+    for path in sorted(pruner_curves.FOLDER.glob(f"*.{schedule}.*.npz")):
         with np.load(path) as stored:
             rows, configs = stored["rows"].astype(float), stored["configs"]
         rates = np.log(configs[:, 0] / (1 - configs[:, 1]))
