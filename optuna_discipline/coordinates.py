@@ -66,29 +66,51 @@ class Coordinates:
                 low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)
                 self.space[name] = self._log_range(role, min(low, high), high)
 
-    def encode(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the coordinates of a run, None for one that lies outside or lacks a parameter."""
-        encoded: dict[str, Any] = {}
+    def shares(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return a run as a point of `share_space`, None for one that lies outside or lacks a parameter."""
+        found: dict[str, Any] = {}
         for name, distribution in self.space.items():
             if name not in params:
                 return None
             value = self._forward(name, params)
-            if isinstance(distribution, FloatDistribution) and name in self._roles:
-                slack = 1e-9 + 1e-9 * abs(value)
-                if not distribution.low - slack <= value <= distribution.high + slack:
+            if self._is_share(name):
+                assert isinstance(distribution, FloatDistribution)
+                low, high = distribution.low, distribution.high
+                value = (value - low) / (high - low) if high > low else value - low
+                if not -1e-9 <= value <= 1 + 1e-9:
                     return None
-                value = min(max(value, distribution.low), distribution.high)
+                value = min(max(value, 0.0), 1.0)
             elif not allows(distribution, value):
                 return None
-            encoded[name] = value
-        return encoded
+            found[name] = value
+        return found
 
-    def decode(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of a point, fitted into their distributions."""
+    @property
+    def share_space(self) -> dict[str, BaseDistribution]:
+        """What `shares` returns: shares from 0 to 1 of what the box leaves of a role, all else as it is.
+
+        It stays the same when the box moves. Optuna's samplers drop a parameter whose distribution changes in a study.
+        """
+        return {n: FloatDistribution(0.0, 1.0) if self._is_share(n) else d for n, d in self.space.items()}
+
+    def params_of_shares(self, shares: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a point of `share_space`, fitted into their distributions."""
+        encoded = dict(shares)
+        for name in shares:
+            distribution = self.space[name]
+            if self._is_share(name):
+                assert isinstance(distribution, FloatDistribution)
+                encoded[name] = distribution.low + shares[name] * (distribution.high - distribution.low)
+        return self._decode(encoded)
+
+    def _is_share(self, name: str) -> bool:
+        return name in self._roles and isinstance(self.space[name], FloatDistribution)
+
+    def _decode(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
         params: dict[str, Any] = {}
         for name in sorted(encoded, key=lambda n: self._roles.get(n) == "lr"):  # lr last: it may need the momentum
             value, role, original = encoded[name], self._roles.get(name), self._original[name]
-            if role is None or name not in self.space:
+            if role is None:
                 params[name] = value
             elif isinstance(original, CategoricalDistribution):
                 params[name] = _ordered(original)[value]
@@ -154,7 +176,7 @@ class Coordinates:
                 encoded[name] = fit(distribution, _at_share(distribution, value))
             else:
                 encoded[name] = round(value) if isinstance(distribution, IntDistribution) else value
-        return self.decode(encoded)
+        return self._decode(encoded)
 
     def _unit(self, name: str) -> float:
         """Return how far apart two neighbours of a role lie, in logs; 1 where the coordinate is a log already."""

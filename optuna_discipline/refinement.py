@@ -20,6 +20,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.samplers import PartialFixedSampler
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
@@ -96,8 +97,7 @@ def refine(
     points += [Point(params, None) for params in pending]
     names = {name for name in common if free is None or name not in roles or roles[name] in free}
     if isinstance(sampler, BaseSampler):
-        searched = {name: d for name, d in common.items() if name in names}
-        return suggest(sampler, points, searched, roles, box, coupled=coupled) if searched else {}
+        return suggest(sampler, points, common, roles, box, coupled=coupled, free=names)
     return suggest_by_model(sampler, points, common, roles, box, coupled=coupled, free=names)
 
 
@@ -159,8 +159,9 @@ def suggest(
     box: Mapping[Role, tuple[float, float]],
     *,
     coupled: float | None,
+    free: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the model's next parameters, by name, within `space`.
+    """Return the next parameters of a user's own sampler, by name, within `space`; {} if none is free.
 
     Args:
         sampler: What models the shadow study.
@@ -169,22 +170,36 @@ def suggest(
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
+        free: Names that may move, the others are held at the best run's; None moves everything.
     """
+    if free is not None and not free:
+        return {}
     finished, pending = _split(points)
     coordinates = Coordinates(space, roles, box, coupled)
     losses = _tame([loss for _, loss in finished])
+    known = [
+        (shares, loss)
+        for (params, _), loss in zip(finished, losses, strict=True)
+        if (shares := coordinates.shares(params)) is not None
+    ]
+    under_way = [shares for params in pending if (shares := coordinates.shares(params)) is not None]
+    within = coordinates.share_space
+    if free is not None and known:
+        best = min(known, key=lambda one: one[1])[0]
+        sampler = _held_at({name: value for name, value in best.items() if name not in free}, sampler)
     with _quiet_storage():
         shadow = optuna.create_study(sampler=sampler)
-    for (params, _), loss in zip(finished, losses, strict=True):
-        encoded = coordinates.encode(params)
-        if encoded is not None:
-            shadow.add_trial(optuna.create_trial(params=encoded, distributions=coordinates.space, value=loss))
-    for params in pending:
-        encoded = coordinates.encode(params)
-        if encoded is not None:
-            running = TrialState.RUNNING
-            shadow.add_trial(optuna.create_trial(state=running, params=encoded, distributions=coordinates.space))
-    return coordinates.decode(shadow.ask(coordinates.space).params)
+    for shares, loss in known:
+        shadow.add_trial(optuna.create_trial(params=shares, distributions=within, value=loss))
+    for shares in under_way:
+        shadow.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=shares, distributions=within))
+    return coordinates.params_of_shares(shadow.ask(within).params)
+
+
+def _held_at(values: Mapping[str, Any], sampler: BaseSampler) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return PartialFixedSampler(dict(values), sampler) if values else sampler
 
 
 def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:

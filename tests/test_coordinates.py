@@ -6,6 +6,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from optuna_discipline.coordinates import Coordinates
+from optuna_discipline.parameters import allows
 from optuna_discipline.rules.space import Role
 
 SPACE: dict[str, Any] = {
@@ -29,24 +30,31 @@ BOX: dict[Role, tuple[float, float]] = {"lr": (0.025, 0.3), "weight_decay": (1e-
 @pytest.mark.parametrize("coupled", [0.95, None])
 def test_coordinates_go_there_and_back(coupled: float | None) -> None:
     coordinates = Coordinates(SPACE, ROLES, BOX, coupled)
-    encoded = coordinates.encode(BEST)
-    assert encoded is not None
-    assert coordinates.decode(encoded) == pytest.approx(BEST)
+    shares = coordinates.shares(BEST)
+    assert shares is not None
+    assert all(allows(distribution, shares[name]) for name, distribution in coordinates.share_space.items())
+    assert coordinates.params_of_shares(shares) == pytest.approx(BEST)
+
+
+def test_the_space_of_shares_stays_when_the_box_moves() -> None:
+    there, elsewhere = Coordinates(SPACE, ROLES, BOX, 0.95), Coordinates(SPACE, ROLES, {"lr": (1e-3, 0.02)}, 0.9)
+    assert there.share_space == elsewhere.share_space
+    assert there.space != elsewhere.space
 
 
 def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
     coordinates = Coordinates(SPACE, ROLES, BOX, None)
-    assert coordinates.encode({**BEST, "lr": 5.0}) is None
-    assert coordinates.encode({name: value for name, value in BEST.items() if name != "width"}) is None
-    assert coordinates.encode({**BEST, "kind": "unknown"}) is None
+    assert coordinates.shares({**BEST, "lr": 5.0}) is None
+    assert coordinates.shares({name: value for name, value in BEST.items() if name != "width"}) is None
+    assert coordinates.shares({**BEST, "kind": "unknown"}) is None
 
 
 def test_large_momenta_are_modelled() -> None:
     distribution = FloatDistribution(0.9, 0.9999)
     coordinates = Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
-    encoded = coordinates.encode({"m": 0.9995})
-    assert encoded is not None
-    assert coordinates.decode(encoded) == pytest.approx({"m": 0.9995})
+    shares = coordinates.shares({"m": 0.9995})
+    assert shares is not None
+    assert coordinates.params_of_shares(shares) == pytest.approx({"m": 0.9995})
 
 
 @pytest.mark.parametrize("coupled", [0.95, None])
