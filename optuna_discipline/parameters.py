@@ -17,6 +17,11 @@ from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
+# A dropout's range ends where it hurts, and its middle is more than most networks bear: on surrogates of 12 tables
+# trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
+# .20, .11 and .10 after three trainings, .04 after ten from all three.
+DROPOUT, START_DROPOUT = "dropout", 0.1
+
 
 def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
     """Return the names of every role: the usual ones and the user's.
@@ -75,6 +80,13 @@ def middle_of(distribution: BaseDistribution) -> Any:
     if distribution.log:
         return fit(distribution, math.sqrt(distribution.low) * math.sqrt(distribution.high))
     return fit(distribution, (distribution.low + distribution.high) / 2)
+
+
+def start_of(name: str, distribution: BaseDistribution) -> Any:
+    """Return where a parameter without a role begins: a dropout at 0.1, all else in the middle."""
+    if DROPOUT in name.lower() and isinstance(distribution, FloatDistribution):
+        return fit(distribution, START_DROPOUT)
+    return middle_of(distribution)
 
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

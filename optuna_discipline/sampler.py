@@ -309,20 +309,20 @@ class DisciplinedSampler(BaseSampler):
     def _held(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
     ) -> Any:
-        """Return the value of the run that the stage builds on, else the latest one, else the middle."""
+        """Return the value of the run that the stage builds on, else the latest one, else its start."""
         if claim["slot"] == MODEL_SLOT:
             return self._independent_sampler.sample_independent(study, trial, name, distribution)
         earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
         like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
         if like and parameters.allows(distribution, like[0].params[name]):
             return like[0].params[name]
-        return parameters.middle_of(distribution)
+        return parameters.start_of(name, distribution)
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         if self._is_plain(study):
             return self._plain().sample_independent(study, trial, name, distribution)
         if trial.number == 0:
-            return parameters.middle_of(distribution)
+            return parameters.start_of(name, distribution)
         return self._independent_sampler.sample_independent(study, trial, name, distribution)
 
     def _plain(self) -> BaseSampler:

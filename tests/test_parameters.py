@@ -66,6 +66,13 @@ def test_the_middle_is_in_the_exponent_of_a_log_distribution_and_the_first_of_wo
     assert parameters.middle_of(CategoricalDistribution(["relu", "tanh"])) == "relu"
 
 
+def test_a_dropout_begins_low_and_all_else_in_the_middle() -> None:
+    assert parameters.start_of("max_dropout", FloatDistribution(0, 0.8)) == 0.1
+    assert parameters.start_of("Dropout", FloatDistribution(0.2, 0.8)) == 0.2
+    assert parameters.start_of("dropout", CategoricalDistribution([0.0, 0.5])) == 0.0
+    assert parameters.start_of("droop", FloatDistribution(0, 0.8)) == 0.4
+
+
 def test_roles_are_checked() -> None:
     assert parameters.check_roles({"alpha": "weight_decay"})["alpha"] == "weight_decay"
     assert parameters.check_roles(None)["lr"] == "lr"

@@ -146,10 +146,10 @@ def test_conditional_parameters_are_sampled_where_they_exist() -> None:
 
 def test_other_parameters_are_held_during_the_stages_and_searched_after() -> None:
     study = _study(_model_quickly())
-    study.optimize(lambda t: _objective(t) + 0.1 * (t.suggest_float("dropout", 0, 0.8) - 0.1) ** 2, n_trials=24)
-    held = {t.params["dropout"] for t in study.trials if "model" not in t.user_attrs["reason"]}
+    study.optimize(lambda t: _objective(t) + 0.1 * (t.suggest_float("slope", 0, 0.8) - 0.1) ** 2, n_trials=24)
+    held = {t.params["slope"] for t in study.trials if "model" not in t.user_attrs["reason"]}
     assert held == {0.4}
-    assert len({t.params["dropout"] for t in study.trials}) > 3
+    assert len({t.params["slope"] for t in study.trials}) > 3
 
 
 def test_enqueued_values_are_used_and_the_rest_is_filled_in() -> None:
