@@ -1,5 +1,9 @@
+import hypothesis
 import optuna
 import pytest
+
+hypothesis.settings.register_profile("same examples in every run", derandomize=True)
+hypothesis.settings.load_profile("same examples in every run")
 
 
 @pytest.fixture(autouse=True)

@@ -190,4 +190,5 @@ def _median(window: FloatArray) -> float:
     middle = len(ordered) // 2
     if len(ordered) % 2:
         return float(ordered[middle])
-    return float(ordered[middle - 1]) / 2 + float(ordered[middle]) / 2
+    low, high = float(ordered[middle - 1]), float(ordered[middle])
+    return max(low, low / 2 + high / 2)  # half of the smallest number is zero

@@ -61,6 +61,10 @@ def test_running_median_stays_within_the_values(values: list[float]) -> None:
     assert all(x == math.inf or min(finite) <= x <= max(finite) for x in smooth)
 
 
+def test_the_median_of_two_of_the_smallest_numbers_is_no_zero() -> None:
+    assert running_median([5e-324, 5e-324]).tolist() == [5e-324, 5e-324]
+
+
 def test_running_median_ignores_one_spike_and_shows_a_broken_end() -> None:
     assert running_median([1, 1, 50, 1, 1])[2] == 1
     assert running_median([1, 1, 1, math.nan, math.nan, math.nan])[-1] == math.inf
