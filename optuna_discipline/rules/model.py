@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 # In the units of the prior: standard deviation of a repeated run, and how far below its expectation a point may count.
 NOISE, CAUTION = 0.2, 1.0
-# A run closer than this to one that has run (in lengths; a factor of 1.26 in the learning rate) shows little new.
+# A run closer than this to another one (in lengths; a factor of 1.26 in the learning rate) shows little new.
 NEAR = 0.1
 # Who asks while others run draws his caution (Hutter, Hoos and Leyton-Brown 2012), or all would look beside the
 # best run: with a constant 0.7 four had twice the regret after 60 trainings, in `benchmarks.workers`.
@@ -91,16 +91,16 @@ def next_point(
     values = warp(losses)
     best = points[int(np.argmin(values))]
     candidates = _candidates(coordinates, best, range(len(coordinates)) if free is None else free, rng)
-    candidates = _clear_of(coordinates, candidates, points)
+    under_way = np.zeros((0, len(coordinates))) if running is None else np.asarray(running, dtype=float)
+    candidates = _clear_of(coordinates, candidates, np.vstack([points, under_way]))
     model = _Model(coordinates, points, values, best)
-    if running is not None and len(running):
-        expected, _ = model.predict(running)
+    if len(under_way):
+        expected, _ = model.predict(under_way)
         model = _Model(
-            coordinates, np.vstack([points, running]), np.concatenate([values, expected]), best, scale=model.scale
+            coordinates, np.vstack([points, under_way]), np.concatenate([values, expected]), best, scale=model.scale
         )
     mean, deviation = model.predict(candidates)
-    alone = running is None or not len(running)
-    caution = CAUTION if alone else float(rng.exponential(MEAN_CAUTION))
+    caution = float(rng.exponential(MEAN_CAUTION)) if len(under_way) else CAUTION
     chosen: FloatArray = candidates[int(np.argmin(mean - caution * model.scale * deviation))]
     return chosen
 
