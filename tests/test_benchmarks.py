@@ -81,6 +81,12 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
     assert set(METHODS) > set(table.PEERS)
 
 
+def test_a_study_that_has_ended_keeps_its_last_incumbent() -> None:
+    result = {"retrained": [{"checkpoint": c, "val": [1 / c, 3 / c], "test": [5 / c]} for c in (2, 4)]}
+    assert [table.retrained(result, c) for c in (1, 2, 3, 20)] == [None, 1.0, 1.0, 0.5]
+    assert table.tested(result, 20) == 1.25
+
+
 def test_what_curves_say_is_compared_with_the_rates_beside_them() -> None:
     fell, climbed, flat = [2.0, 1.0, 0.8, 0.6], [2.0, 1.0, 1.5, 0.7], [2.0, 1.0, 0.9, 0.5]
     curves = {"0.01": [flat], "0.02": [flat], "0.04": [fell], "0.08": [[2.0, 1.0, 0.7, 0.4]], "0.16": [climbed]}

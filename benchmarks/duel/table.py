@@ -48,14 +48,18 @@ def seen(result: dict[str, Any], checkpoint: int) -> float | None:
 
 def retrained(result: dict[str, Any], checkpoint: int) -> float | None:
     """Return the incumbent's mean validation loss on fresh seeds."""
-    rows = [row for row in result["retrained"] if row["checkpoint"] == checkpoint]
-    return float(np.mean(rows[0]["val"])) if rows else None
+    return _on_fresh_seeds(result, checkpoint, "val")
 
 
 def tested(result: dict[str, Any], checkpoint: int) -> float | None:
     """Return the incumbent's mean test loss on fresh seeds."""
-    rows = [row for row in result["retrained"] if row["checkpoint"] == checkpoint]
-    return float(np.mean(rows[0]["test"])) if rows else None
+    return _on_fresh_seeds(result, checkpoint, "test")
+
+
+def _on_fresh_seeds(result: dict[str, Any], checkpoint: int, part: str) -> float | None:
+    """Return a loss of the latest incumbent that was retrained: a study that has ended keeps its last one."""
+    rows = [row for row in result["retrained"] if row["checkpoint"] <= checkpoint]
+    return float(np.mean(max(rows, key=lambda row: row["checkpoint"])[part])) if rows else None
 
 
 def regrets(results: Results, reading: Reading, checkpoints: list[int]) -> dict[str, dict[str, np.ndarray]]:
