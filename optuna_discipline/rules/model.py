@@ -174,8 +174,7 @@ class _Model:
 
     def _covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
         """Return an unknown level, an unknown slope, and a smooth rest (Matern 5/2)."""
-        squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
-        distance = np.sqrt(5 * np.maximum(squares, 0.0))
+        distance = np.sqrt(5 * _squared_distances(a, b))
         smooth = (1 + distance + distance**2 / 3) * np.exp(-distance)
         slope = (a - self._centre) @ (b - self._centre).T
         found: FloatArray = _LEVEL + slope + smooth
@@ -185,10 +184,13 @@ class _Model:
 def _clear_of(coordinates: Sequence[Coordinate], candidates: FloatArray, points: FloatArray) -> FloatArray:
     """Return the candidates that are not near a point; all of them where there is nothing else."""
     at, known = _features(coordinates, candidates), _features(coordinates, points)
-    clear = np.ones(len(candidates), dtype=bool)
-    for point in known:
-        clear &= ((at - point) ** 2).sum(axis=1) > NEAR**2
+    clear = (_squared_distances(at, known) > NEAR**2).all(axis=1)
     return candidates[clear] if clear.any() else candidates
+
+
+def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    found: FloatArray = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T, 0.0)
+    return found
 
 
 def _features(coordinates: Sequence[Coordinate], points: FloatArray) -> FloatArray:
