@@ -26,8 +26,8 @@ from benchmarks.duel.run import settings
 FloatArray = NDArray[np.floating[Any]]
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
-TABLES = ("magic", "optdigits", "penbased", "segment", "texture")
-TASKS = (*TABLES, "digits", "cancer", "fashion7", "cifar8", "rare", "noisy", "synth")
+TASKS = ("magic", "optdigits", "penbased", "segment", "texture")  # of the UCI's
+TASKS += ("digits", "cancer", "fashion7", "cifar8", "rare", "noisy", "synth")
 KEYS = ("lr", "momentum", "weight_decay", "batch_size", "layers", "units", "dropout")
 EPOCHS, N_TRAIN, N_VAL = 50, 1500, 700
 FEW = {"layers": 2.0, "units": 64.0, "dropout": 0.0}  # what the four-parameter studies hold
@@ -65,7 +65,6 @@ def load(name: str, root: Path) -> Data:
 
 
 def _table(name: str, root: Path) -> tuple[FloatArray, NDArray[np.int64]]:
-    rng = np.random.default_rng(0)
     if name == "digits":
         return load_digits(return_X_y=True)  # type: ignore[no-any-return]
     if name == "cancer":
@@ -91,6 +90,7 @@ def _table(name: str, root: Path) -> tuple[FloatArray, NDArray[np.int64]]:
         rows = np.r_[np.where(y == 0)[0][:2500], np.where(y == 1)[0][:250]]
         return x[rows], y[rows]
     if name == "noisy":  # a fifth of the labels is drawn anew
+        rng = np.random.default_rng(0)
         wrong = rng.random(len(y)) < 0.2
         y[wrong] = rng.integers(0, 10, int(wrong.sum()))
     return x, y

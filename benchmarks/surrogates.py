@@ -13,36 +13,32 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.samplers import CmaEsSampler
-from optuna.samplers import GPSampler
-from optuna.samplers import RandomSampler
-from optuna.samplers import TPESampler
 
+from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
 from benchmarks.surrogate_tasks import FEW
 from benchmarks.surrogate_tasks import TASKS
 from benchmarks.surrogate_tasks import Surrogate
 from benchmarks.surrogate_tasks import record
 from benchmarks.surrogate_tasks import surrogates
+from benchmarks.tabular import print_means
 from optuna_discipline import DisciplinedSampler
 
 RESULTS = Path(__file__).parent / "results" / "surrogates"
 COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
-METHODS: dict[str, Callable[[int], BaseSampler]] = {
-    "ours": lambda seed: DisciplinedSampler(seed=seed),
-    "ours, no reports": lambda seed: DisciplinedSampler(seed=seed),
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed),
-    "cma-es": lambda seed: CmaEsSampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
+OURS, SILENT = "ours", "ours, no reports"
+METHODS = (OURS, SILENT, "tpe", "gp", "cma-es", "random")
+
+
+def sampler_of(method: str, seed: int) -> BaseSampler:
+    """Return the sampler of a method: ours, or one of the duel's."""
+    return DisciplinedSampler(seed=seed) if method in (OURS, SILENT) else DUEL[method].sampler(seed, None, {})
 
 
 def suggest(trial: optuna.Trial, few: bool) -> dict[str, float]:
@@ -88,23 +84,11 @@ def compare(tasks: list[Surrogate], methods: list[str], *, noise: float, seeds: 
         found[method] = {}
         for number, task in enumerate(tasks):
             own = [1000 * number + seed for seed in range(seeds)]  # no two tables begin with the same random draws
-            report = not method.endswith("no reports")
             found[method][task.name] = [
-                run(task, METHODS[method](s), s, noise=noise, budget=budget, report=report) for s in own
+                run(task, sampler_of(method, s), s, noise=noise, budget=budget, report=method != SILENT) for s in own
             ]
         print(f"{time.perf_counter() - start:.0f} s {method}", file=sys.stderr, flush=True)
     return found
-
-
-def show(found: dict[str, Any], title: str, budget: int) -> None:
-    """Print the table of one comparison."""
-    costs = [cost for cost in COSTS if cost <= budget]
-    print(f"\n{title}\n\n| method | " + " | ".join(map(str, costs)) + " |\n|---|" + "---|" * len(costs))
-    for method, by_task in found.items():
-        means = np.array([np.mean(runs, axis=0) for runs in by_task.values()])[:, [c - 1 for c in costs]]
-        errors = means.std(axis=0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.zeros(len(costs))
-        cells = (f"{m:.3f} ({e:.3f})" for m, e in zip(means.mean(axis=0), errors, strict=True))
-        print(f"| {method} | " + " | ".join(cells) + " |")
 
 
 def main() -> int:
@@ -114,8 +98,8 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw, tabular/ and cifar10_small.npz")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=int, default=430, help="recorded trainings a table")
-    parser.add_argument("--tables", nargs="*", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--tables", nargs="*", choices=TASKS, default=TASKS)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--noise", type=float, default=0.0)
@@ -133,7 +117,9 @@ def main() -> int:
         tasks = [by_size[few] for by_size in fitted]
         found = compare(tasks, arguments.methods, noise=arguments.noise, seeds=arguments.seeds, budget=arguments.budget)
         title = f"{words} parameters, noise {arguments.noise:g}, {len(tasks)} tables, {arguments.seeds} seeds"
-        show(found, title + ": mean normalised regret (standard error over tables)", arguments.budget)
+        means = {m: [np.mean(runs, axis=0) for runs in by_table.values()] for m, by_table in found.items()}
+        costs = [cost for cost in COSTS if cost <= arguments.budget]
+        print_means(title + ": mean normalised regret (standard error over tables)", means, costs)
         path = arguments.out / f"{words.lower()}-noise-{arguments.noise:g}.json"
         path.write_text(json.dumps({"settings": settings(), "regret": found}))
     return 0

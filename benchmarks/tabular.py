@@ -11,19 +11,16 @@ import argparse
 import json
 import sys
 import time
-import warnings
+from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.samplers import CmaEsSampler
-from optuna.samplers import GPSampler
-from optuna.samplers import QMCSampler
-from optuna.samplers import RandomSampler
-from optuna.samplers import TPESampler
 
+from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
 from optuna_discipline import DisciplinedSampler
 
@@ -85,20 +82,21 @@ def run(table: Table, sampler: BaseSampler, seed: int, budget: int) -> list[floa
 
 
 def sampler_of(method: str, seed: int) -> BaseSampler:
-    """Return the sampler of a method."""
-    roles = {"alpha": "weight_decay"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        makers: dict[str, Any] = {
-            "ours": lambda: DisciplinedSampler(roles=roles, seed=seed),
-            "tpe": lambda: TPESampler(seed=seed),
-            "gp": lambda: GPSampler(seed=seed),
-            "cma-es": lambda: CmaEsSampler(seed=seed),
-            "qmc": lambda: QMCSampler(seed=seed, warn_independent_sampling=False),
-            "random": lambda: RandomSampler(seed=seed),
-        }
-        sampler: BaseSampler = makers[method]()
-    return sampler
+    """Return the sampler of a method: ours, or one of the duel's."""
+    if method == "ours":
+        return DisciplinedSampler(roles={"alpha": "weight_decay"}, seed=seed)
+    return DUEL[method].sampler(seed, None, {})
+
+
+def print_means(title: str, found: Mapping[str, Sequence[np.ndarray]], costs: Sequence[int]) -> None:
+    """Print the mean over data sets of each method's regrets after every training, with its standard error."""
+    print(f"\n{title}\n\n| method | " + " | ".join(map(str, costs)) + " |")
+    print("|---|" + "---|" * len(costs))
+    for method, rows in found.items():
+        at = np.array(rows)[:, [c - 1 for c in costs]]
+        error = at.std(axis=0, ddof=1) / np.sqrt(len(at)) if len(at) > 1 else np.zeros(len(costs))
+        cells = (f"{m:.3f} ({e:.3f})" for m, e in zip(at.mean(axis=0), error, strict=True))
+        print(f"| {method} | " + " | ".join(cells) + " |")
 
 
 def main() -> int:
@@ -126,16 +124,9 @@ def main() -> int:
             kept = [runs[str(seed)][: arguments.budget] for seed in range(arguments.seeds)]
             found[method].append(np.mean(kept, axis=0))
             print(f"{time.perf_counter() - start:.0f} s {name} {method}", file=sys.stderr, flush=True)
-    costs = [c for c in COSTS if c <= arguments.budget]
     sizes = f"{len(arguments.data_sets)} data sets, {arguments.seeds} seeds"
-    print(f"\nMean normalised regret over {sizes} (standard error)\n")
-    print("| method | " + " | ".join(map(str, costs)) + " |")
-    print("|---|" + "---|" * len(costs))
-    for method, rows in found.items():
-        at = np.array(rows)[:, [c - 1 for c in costs]]
-        error = at.std(axis=0, ddof=1) / np.sqrt(len(at)) if len(at) > 1 else np.zeros(len(costs))
-        cells = (f"{m:.3f} ({e:.3f})" for m, e in zip(at.mean(axis=0), error, strict=True))
-        print(f"| {method} | " + " | ".join(cells) + " |")
+    costs = [c for c in COSTS if c <= arguments.budget]
+    print_means(f"Mean normalised regret over {sizes} (standard error)", found, costs)
     return 0
 
 

@@ -17,8 +17,8 @@ from optuna.distributions import IntDistribution
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
+from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
-from optuna_discipline.rules.model import FloatArray
 from optuna_discipline.rules.space import Role
 
 SMALLEST_WEIGHT_DECAY = 1e-9

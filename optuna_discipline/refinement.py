@@ -196,10 +196,10 @@ def suggest(
     return coordinates.params_of_shares(shadow.ask(within).params)
 
 
-def _held_at(values: Mapping[str, Any], sampler: BaseSampler) -> BaseSampler:
+def _held_at(values: dict[str, Any], sampler: BaseSampler) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return PartialFixedSampler(dict(values), sampler) if values else sampler
+        return PartialFixedSampler(values, sampler) if values else sampler
 
 
 def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:

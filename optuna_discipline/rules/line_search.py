@@ -35,6 +35,11 @@ class Axis:
     max_points: int = 12
     figures: int = 4
 
+    @property
+    def first_step_up(self) -> float:
+        """Ratio of the first step up from a single candidate."""
+        return self.factor if self.first_up is None else self.first_up
+
 
 def point_key(value: float) -> float:
     """Return `value` rounded to four figures, so that a point found again is the same point."""
@@ -91,8 +96,7 @@ def best_point(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0
 def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list[float]:
     """Return points that may turn out useful, for workers with nothing else to do: the next steps outwards."""
     start = point_key(axis.candidates[0])
-    first = axis.factor if axis.first_up is None else axis.first_up
-    ratios = (r for step in range(count) for r in (axis.factor ** (-step - 1), first * axis.factor**step))
+    ratios = (r for i in range(count) for r in (axis.factor ** (-i - 1), axis.first_step_up * axis.factor**i))
     points = (point_key(start * ratio) for ratio in ratios)
     return [x for x in dict.fromkeys(points) if axis.low <= x <= axis.high and x not in results]
 
@@ -108,7 +112,7 @@ def _steps_beyond(
         return []
     broken = not math.isfinite(results[best])
     down = best / axis.factor ** (2 if broken else 1)
-    up = best * (axis.first_up if walking and best == default and axis.first_up is not None else axis.factor)
+    up = best * (axis.first_step_up if walking and best == default else axis.factor)
     steps = [(down, axis.low)] if broken else [(up, axis.high), (down, axis.low)]
     found = []
     for step, bound in steps:

@@ -3,12 +3,10 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.run import Run
-
-FloatArray = NDArray[np.float64]
 
 # Shares of what the loss spans. Of 640 trainings of 42 small networks by 1cycle, at rates within a factor of 4 of the
 # best one, those that overshot or climbed by more had a better rate below in .91 (the best one at .52 of the rate in
@@ -71,7 +69,10 @@ def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:
 
 
 def _relative_noise(losses: FloatArray) -> float:
-    """Return the noise of one report as a share of the loss, from the last third of a run (four reports at least)."""
+    """Return the noise of one report as a share of the loss, from the last third of a run (four reports at least).
+
+    By the deviation of the differences: the median that `noise_sd` takes is too uncertain on so few.
+    """
     if len(losses) < MIN_FOR_NOISE:
         return 0.0
     tail = losses[-max(MIN_REPORTS, len(losses) // 3) :]

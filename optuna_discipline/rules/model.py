@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from optuna_discipline.rules.curve import FloatArray
 
 # In the units of the prior: standard deviation of a repeated run, and how far below its expectation a point may count.
 NOISE, CAUTION = 0.2, 1.0
