@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
+from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import START_BY_NAME
@@ -21,6 +22,7 @@ from optuna_discipline.rules.space import Role
 # trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
 # .20, .11 and .10 after three trainings, .04 after ten from all three.
 DROPOUT, START_DROPOUT = "dropout", 0.1
+_USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
 def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
@@ -83,10 +85,30 @@ def middle_of(distribution: BaseDistribution) -> Any:
 
 
 def start_of(name: str, distribution: BaseDistribution) -> Any:
-    """Return where a parameter without a role begins: a dropout at 0.1, all else in the middle."""
+    """Return where a parameter without a role begins.
+
+    A dropout begins at 0.1, an optimizer at the first that adapts its steps, all else in the middle.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return next((c for c in distribution.choices if _adapts(c)), distribution.choices[0])
     if DROPOUT in name.lower() and isinstance(distribution, FloatDistribution):
         return fit(distribution, START_DROPOUT)
     return middle_of(distribution)
+
+
+def _adapts(choice: Any) -> bool:
+    """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
+    return isinstance(choice, str) and choice.lower() in _USUAL_LR and choice.lower() != "sgd"
+
+
+def usual_lr(params: Mapping[str, Any]) -> float | None:
+    """Return the usual learning rate of the optimizer that some parameter names, None where none does.
+
+    >>> usual_lr({"width": 64, "optimizer": "adam"})
+    0.005
+    """
+    words = (value.lower() for value in params.values() if isinstance(value, str))
+    return next((_USUAL_LR[word] for word in words if word in _USUAL_LR), None)
 
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

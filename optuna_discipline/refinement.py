@@ -26,7 +26,9 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline.coordinates import Coordinates
+from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
+from optuna_discipline.parameters import start_of
 from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.run import Run
@@ -77,7 +79,9 @@ def refine(
         sampler: What models the shadow study, or a seed for our own model.
         trials: The study's trials.
         runs: The same as runs.
-        space: Every known parameter; those that all finished trials share are searched, but for the epochs.
+        space: Every known parameter; all but the epochs are modelled. A run without one counts as if it had the value
+            of the best run with one, and while the best run lacks one it stays at that value: to move what a network
+            does not use would be the same network again.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
@@ -87,18 +91,26 @@ def refine(
     full = bounds_of(space[epochs]) if epochs is not None else None
     losses = full_length_losses(runs, None if full is None else full.high)
     finished = [trial for trial in trials if trial.number in losses]
-    shared = {name: d for name, d in space.items() if name != epochs and not d.single()}
-    common = {name: d for name, d in shared.items() if all(name in trial.params for trial in finished)}
+    finished.sort(key=lambda trial: losses[trial.number])
+    searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
+    absent = {name: _value_of_best(name, d, finished) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
-    pending = [{**suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
-    if not common or not (finished or pending):
+    pending = [{**absent, **suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
+    if not searched or not (finished or pending):
         return {}
-    points = [Point(trial.params, losses[trial.number]) for trial in finished]
+    points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
-    names = {name for name in common if free is None or name not in roles or roles[name] in free}
+    names = {name for name in searched if free is None or name not in roles or roles[name] in free}
+    if finished:
+        names &= set(finished[0].params)
     if isinstance(sampler, BaseSampler):
-        return suggest(sampler, points, common, roles, box, coupled=coupled, free=names)
-    return suggest_by_model(sampler, points, common, roles, box, coupled=coupled, free=names)
+        return suggest(sampler, points, searched, roles, box, coupled=coupled, free=names)
+    return suggest_by_model(sampler, points, searched, roles, box, coupled=coupled, free=names)
+
+
+def _value_of_best(name: str, distribution: BaseDistribution, best_first: Sequence[FrozenTrial]) -> Any:
+    values = (trial.params[name] for trial in best_first if name in trial.params)
+    return next((value for value in values if allows(distribution, value)), start_of(name, distribution))
 
 
 def suggest_by_model(

@@ -17,7 +17,6 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
@@ -66,7 +65,8 @@ class DisciplinedSampler(BaseSampler):
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`.
         refine_sampler: What models the refinement instead of our own Gaussian process, and what answers in a study
             without any role (there GPSampler by default, or TPESampler without torch).
-        independent_sampler: What samples parameters that only some trials have; RandomSampler.
+        independent_sampler: What samples parameters that no trial has had yet; by default they begin in their middle (a
+            dropout at 0.1, a choice at the first).
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
 
     Raises:
@@ -111,14 +111,14 @@ class DisciplinedSampler(BaseSampler):
         self._known_studies: set[str] = set()  # whose settings have been compared
         self._refine_sampler = refine_sampler
         self._plain_sampler = refine_sampler
-        self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
+        self._independent_sampler = independent_sampler
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
 
     def reseed_rng(self) -> None:
         """Reseed the samplers that are asked; the discipline itself draws by trial number."""
-        self._independent_sampler.reseed_rng()
-        if self._plain_sampler is not None:
-            self._plain_sampler.reseed_rng()
+        for sampler in (self._independent_sampler, self._plain_sampler):
+            if sampler is not None:
+                sampler.reseed_rng()
 
     # ---- Optuna's hooks, in the order of a trial ----------------------------------------------------------------
 
@@ -176,6 +176,8 @@ class DisciplinedSampler(BaseSampler):
         if role is not None:
             bounds = parameters.bounds_of(param_distribution, param_name)
             assert bounds is not None
+            if role == "lr" and (usual := parameters.usual_lr(trial.params)) is not None:
+                bounds = dataclasses.replace(bounds, start=usual)
             wish = _proposal(claim).value_of(role, bounds, study_record.read_choice(study))
             return parameters.fit(param_distribution, wish)
         return self._held(study, trial, param_name, param_distribution, claim)
@@ -293,9 +295,10 @@ class DisciplinedSampler(BaseSampler):
         )
 
     def _is_plain(self, study: Study) -> bool:
-        """Whether the study has parameters, and none of them has a role."""
+        """Whether a trial has ended with parameters, and none has a role; one under way may still ask for one."""
         trials = read_trials(study)
-        return any(trial.distributions for trial in trials) and not self._reader.has_roles(trials)
+        ended = any(trial.distributions for trial in trials if trial.state.is_finished())
+        return ended and not self._reader.has_roles(trials)
 
     def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
         """Return the recipe with what the parameter's name says about momentum."""
@@ -311,17 +314,20 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the value of the run that the stage builds on, else the latest one, else its start."""
         if claim["slot"] == MODEL_SLOT:
-            return self._independent_sampler.sample_independent(study, trial, name, distribution)
+            return self._begin(study, trial, name, distribution)
         earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
         like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
         if like and parameters.allows(distribution, like[0].params[name]):
             return like[0].params[name]
-        return parameters.start_of(name, distribution)
+        return self._begin(study, trial, name, distribution)
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         if self._is_plain(study):
             return self._plain().sample_independent(study, trial, name, distribution)
-        if trial.number == 0:
+        return self._begin(study, trial, name, distribution)
+
+    def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        if self._independent_sampler is None or trial.number == 0:
             return parameters.start_of(name, distribution)
         return self._independent_sampler.sample_independent(study, trial, name, distribution)
 

@@ -166,7 +166,7 @@ class Search:
         low, high = 0.0, math.inf
         bounds = self.space.get("lr")
         if bounds is not None:
-            start = self.incumbent.values.get("lr", start_lr(bounds, self.choice))
+            start = self.incumbent.values.get("lr") or self._first_lr() or start_lr(bounds, self.choice)
             low, high = bounds.low / start, bounds.high / start
             tested = self.choice.bounds if self.choice is not None and self.choice.confident else None
             if tested is not None and "lr" not in self.incumbent.values:
@@ -176,12 +176,18 @@ class Search:
             (1.0,), low=low, high=high, factor=factor, first_up=min(factor, FIRST_UP), bisect=True, max_points=10
         )
 
+    def _first_lr(self) -> float | None:
+        """Return what the ladder's first run was given, which its trial's own bounds and words may have changed."""
+        runs = [run for rank in range(len(self.levels)) for run in self.slots.of(f"lr{rank}:1") if "lr" in run.params]
+        return min(runs, key=lambda run: run.number).params["lr"] if runs else None
+
     def _lr_proposal(
         self, x: float, rank: int, results: Mapping[float, float], leaning: Mapping[float, Lean]
     ) -> Proposal:
         values = dict(self.incumbent.values)
-        if "lr" in values:
-            values["lr"] *= x
+        start = values.get("lr") or self._first_lr()
+        if start:
+            values["lr"] = start * x
         if not results:
             reason = "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
         else:
