@@ -1,7 +1,8 @@
 """The coordinates in which a study's hyperparameters are modelled, and back.
 
 Learning rates are searched as log(lr / (1 - momentum)) or log(lr), momenta as log(1 - momentum), weight decays and
-batch sizes as logs; a parameter without a role is searched as it is, by its share of its range.
+batch sizes as logs; a parameter without a role is searched as it is, by its share of its range. Where a parameter names
+the optimizer, a learning rate counts against the usual one of it: 0.1 of SGD stands where 0.005 of Adam does.
 """
 
 import math
@@ -17,6 +18,7 @@ from optuna.distributions import IntDistribution
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
+from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
 from optuna_discipline.rules.space import Role
@@ -33,7 +35,15 @@ LR_BY_BATCH = 0.7
 
 
 class Coordinates:
-    """The change of coordinates of one study, and back."""
+    """The change of coordinates of one study, and back.
+
+    Args:
+        space: Distributions by name.
+        roles: Roles of those names that have one.
+        box: Narrower bounds of roles, in their own units.
+        coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
+        optimizer_lr: Usual learning rate of the optimizer that the box belongs to, None where none is named.
+    """
 
     def __init__(
         self,
@@ -41,7 +51,9 @@ class Coordinates:
         roles: Mapping[str, Role],
         box: Mapping[Role, tuple[float, float]],
         coupled: float | None,
+        optimizer_lr: float | None = None,
     ) -> None:
+        self._optimizer_lr = optimizer_lr
         self._original = dict(space)
         bounds_by_name = {name: bounds_of(distribution) for name, distribution in space.items()}
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
@@ -117,8 +129,7 @@ class Coordinates:
             elif role == "momentum":
                 params[name] = fit(original, 1 - math.exp(value))
             else:
-                scale = 1 - float(params[self._momentum]) if role == "lr" and self._momentum is not None else 1.0
-                params[name] = fit(original, math.exp(value) * scale)
+                params[name] = fit(original, math.exp(value) * (self._lr_unit(params) if role == "lr" else 1.0))
         return params
 
     def vector(self, params: Mapping[str, Any]) -> FloatArray | None:
@@ -198,9 +209,16 @@ class Coordinates:
         if isinstance(original, CategoricalDistribution):
             ordered = _ordered(original)
             return ordered.index(value) if value in ordered else -1
-        if role == "lr" and self._momentum is not None:
-            return self._log(role, float(value)) - self._log("momentum", float(params.get(self._momentum, 0.0)))
-        return self._log(role, float(value))
+        unit = self._lr_unit(params) if role == "lr" else 1.0
+        return self._log(role, float(value)) - math.log(unit)
+
+    def _lr_unit(self, params: Mapping[str, Any]) -> float:
+        """Return what a learning rate counts against, given the other parameters of its run."""
+        unit = 1.0
+        if self._momentum is not None:
+            unit = max(1 - float(params.get(self._momentum, 0.0)), 1e-6)
+        usual = None if self._optimizer_lr is None else usual_lr(params)
+        return unit if usual is None or self._optimizer_lr is None else unit * usual / self._optimizer_lr
 
     def _log_range(self, role: Role, low: float, high: float) -> FloatDistribution:
         if role == "lr" and self._momentum is not None:

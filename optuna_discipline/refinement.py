@@ -29,6 +29,7 @@ from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import start_of
+from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.run import Run
@@ -135,7 +136,7 @@ def suggest_by_model(
         free: Names that may move; None moves everything.
     """
     finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled)
+    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished))
     known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
     if free == set() or not (known or under_way):
@@ -152,6 +153,10 @@ def suggest_by_model(
         free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
     )
     return coordinates.params(chosen)
+
+
+def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
+    return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished else None
 
 
 def _split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
@@ -187,7 +192,7 @@ def suggest(
     if free is not None and not free:
         return {}
     finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled)
+    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished))
     losses = _tame([loss for _, loss in finished])
     known = [
         (shares, loss)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -81,3 +82,17 @@ def test_the_learning_rate_follows_the_batch_size_in_steps_of_its_choices() -> N
     lr = coordinates.of_the_model()[names.index("lr")]
     assert lr.follows is not None
     assert lr.follows == (names.index("batch_size"), pytest.approx(0.7 * 1.386, rel=1e-3))
+
+
+def test_a_learning_rate_counts_against_the_usual_one_of_the_optimizer() -> None:
+    space = {"lr": SPACE["lr"], "opt": CategoricalDistribution(["Adam", "SGD", "other"])}
+    coordinates = Coordinates(space, {"lr": "lr"}, {"lr": (1e-3, 1e-2)}, None, optimizer_lr=5e-3)
+    adam, sgd, other = [{"lr": lr, "opt": opt} for lr, opt in ((4e-3, "Adam"), (0.08, "SGD"), (4e-3, "other"))]
+    vectors = [coordinates.vector(params) for params in (adam, sgd, other)]
+    assert [vector[0] for vector in vectors if vector is not None] == pytest.approx([math.log(4e-3)] * 3)
+    assert [coordinates.params(vector) for vector in vectors if vector is not None] == [
+        pytest.approx(params) for params in (adam, sgd, other)
+    ]
+    there = coordinates.shares(sgd)
+    assert there is not None
+    assert coordinates.params_of_shares(there) == pytest.approx(sgd)

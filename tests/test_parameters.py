@@ -73,6 +73,19 @@ def test_a_dropout_begins_low_and_all_else_in_the_middle() -> None:
     assert parameters.start_of("droop", FloatDistribution(0, 0.8)) == 0.4
 
 
+def test_an_optimizer_begins_with_one_that_adapts_its_steps() -> None:
+    assert parameters.start_of("opt", CategoricalDistribution(["SGD", "RMSprop", "Adam"])) == "RMSprop"
+    assert parameters.start_of("opt", CategoricalDistribution(["sgd", "adamw"])) == "adamw"
+    assert parameters.start_of("opt", CategoricalDistribution(["SGD", "Lion"])) == "SGD"
+    assert parameters.start_of("opt", CategoricalDistribution([None, 3, "x"])) is None
+
+
+def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> None:
+    assert parameters.usual_lr({"activation": "relu", "opt": "SGD", "width": 3}) == 0.1
+    assert parameters.usual_lr({"opt": "AdamW"}) == 5e-3
+    assert parameters.usual_lr({"activation": "relu", "nesterov": True, "none": None}) is None
+
+
 def test_roles_are_checked() -> None:
     assert parameters.check_roles({"alpha": "weight_decay"})["alpha"] == "weight_decay"
     assert parameters.check_roles(None)["lr"] == "lr"

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import refinement
 from optuna_discipline.parameters import allows
+from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.trial_record import CLAIM_KEY
 
@@ -190,3 +191,27 @@ def test_a_users_sampler_keeps_its_model_while_the_box_moves() -> None:
         assert {n: params[n] for n in held} == pytest.approx({n: BEST[n] for n in held})
         points.append(refinement.Point(params, 0.5))
     assert refinement.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
+
+
+@pytest.mark.parametrize("sampler", [0, RandomSampler(seed=0)])
+def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
+    lr, width = FloatDistribution(1e-3, 1.0, log=True), IntDistribution(1, 9)
+    deep = CategoricalDistribution([False, True])
+    known = {"lr": lr, "deep": deep, "width": width}
+    params: list[dict[str, Any]] = [
+        {"lr": 0.1, "deep": False},
+        {"lr": 0.1, "deep": True, "width": 7},
+        {"lr": 0.1, "deep": True, "width": 2},
+    ]
+    trials = []
+    for number, (one, loss) in enumerate(zip(params, (0.1, 0.3, 0.2), strict=True)):
+        trials.append(optuna.create_trial(params=one, distributions={n: known[n] for n in one}, value=loss))
+        trials[-1].number = number
+    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+
+    def widths(runs: list[Run]) -> set[int]:
+        found = [refinement.refine(sampler, trials, runs, known, {"lr": "lr"}, {}, coupled=None) for _ in range(9)]
+        return {one["width"] for one in found}
+
+    assert widths(runs) == {2}
+    assert widths(runs[1:]) != {2}  # the best run has a width now

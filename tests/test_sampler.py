@@ -133,15 +133,39 @@ def test_bounds_that_change_between_trials_are_those_of_the_trial() -> None:
     assert all(t.params["lr"] <= 1e-5 for t in study.trials[3:])
 
 
-def test_conditional_parameters_are_sampled_where_they_exist() -> None:
+def test_what_is_asked_before_the_learning_rate_begins_where_it_should_too() -> None:
     def objective(trial: Trial) -> float:
-        deep = trial.suggest_categorical("deep", [True, False])
-        width = trial.suggest_int("width", 8, 64, log=True) if deep else trial.suggest_float("slope", 0, 1)
-        return _loss(trial.suggest_float("lr", 1e-4, 1, log=True)) + width / 1000
+        layers = trial.suggest_int("layers", 1, 5)
+        width = sum(trial.suggest_int(f"width{i}", 10, 30) for i in range(layers))
+        dropout = trial.suggest_float("dropout", 0.0, 0.5)
+        optimizer = trial.suggest_categorical("optimizer", ["SGD", "Adam"])
+        return _loss(trial.suggest_float("lr", 1e-5, 1, log=True)) + dropout / width + len(optimizer) / 100
 
-    study = _study(_model_quickly())
-    study.optimize(objective, n_trials=20)
-    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=3)
+    others = {"layers": 3, "width0": 20, "width1": 20, "width2": 20, "dropout": 0.1, "optimizer": "Adam"}
+    assert [trial.params for trial in study.trials][:2] == [{**others, "lr": 5e-3}, {**others, "lr": 1e-2}]
+    assert all(trial.params.items() >= others.items() for trial in study.trials)
+
+
+def test_conditional_parameters_are_held_at_the_best_that_has_them_or_asked_of_the_users_sampler() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1, log=True)
+        deep = trial.suggest_categorical("deep", [False, True])
+        width = trial.suggest_float("width", 0, 1) if deep else 0.0
+        return _loss(lr) + 0.1 * width - 0.2 * deep
+
+    def widths(sampler: DisciplinedSampler) -> list[float]:
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(objective, n_trials=25)
+        assert all(t.state == TrialState.COMPLETE for t in study.trials)
+        return [t.params["width"] for t in study.trials if "width" in t.params]
+
+    found = widths(DisciplinedSampler(seed=0))
+    assert found[0] == 0.5  # its middle, when it first exists
+    assert min(found) < 0.2  # and a run with it is the best one, so the model moves it
+    asked = widths(DisciplinedSampler(seed=0, independent_sampler=optuna.samplers.RandomSampler(seed=7)))
+    assert asked[0] != 0.5
 
 
 def test_other_parameters_are_held_during_the_stages_and_searched_after() -> None:

@@ -283,3 +283,10 @@ def test_the_best_full_run_from_before_the_stage_is_restarted_whoever_found_it()
     params: dict[Role, float] = {**found, "weight_decay": 1e-2}
     later = [Run(5, "complete", params, 0.35, proposal.slot, restarted=True), Run(6, "complete", found, 0.1, "model")]
     assert next_params(SNAPSHOT, [*runs, *later], space=SPACE).restart_from == 4
+
+
+def test_the_ladder_counts_from_what_its_first_run_was_given() -> None:
+    runs = [Run(0, "complete", {**START, "lr": 0.002}, 0.5, "lr0:1")]  # its optimizer's usual rate, not the bounds'
+    slot, values = _next(runs)
+    assert slot == "lr0:2"
+    assert values["lr"] == pytest.approx(0.004)
