@@ -6,6 +6,7 @@ the optimizer, a learning rate counts against the usual one of it: 0.1 of SGD st
 """
 
 import math
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,10 @@ class Coordinates:
             elif isinstance(distribution, CategoricalDistribution):
                 self.space[name] = IntDistribution(0, len(distribution.choices) - 1)
             elif role == "momentum":
-                most = bounds.high if bounds.high < 1 else 0.999
-                self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - min(bounds.low, most)))
+                low, high = box.get(role, (bounds.low, bounds.high))
+                most = min(high, bounds.high if bounds.high < 1 else 0.999)
+                least = min(max(low, bounds.low), most)
+                self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - least))
             else:
                 low, high = box.get(role, (bounds.low, bounds.high))
                 low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)
@@ -188,6 +191,37 @@ class Coordinates:
             else:
                 encoded[name] = round(value) if isinstance(distribution, IntDistribution) else value
         return self._decode(encoded)
+
+    def within_bounds(self, points: FloatArray) -> FloatArray:
+        """Return points of the model, shape (n, d), with the learning rates that their trials could be given.
+
+        A small momentum asks for a learning rate that may lie above its bounds; the model must know what it gets.
+        """
+        names = list(self.space)
+        lr = next((name for name in names if self._roles.get(name) == "lr"), None)
+        bounds = None if lr is None else bounds_of(self._original[lr])
+        if lr is None or bounds is None or not isinstance(self.space[lr], FloatDistribution):
+            return points
+        unit = np.zeros(len(points))
+        for j, name in enumerate(names):
+            if name == self._momentum:
+                of_choices = self._of_choices(name, lambda m: self._log("momentum", float(m)))
+                unit += points[:, j] if of_choices is None else of_choices[points[:, j].round().astype(int)]
+            elif self._optimizer_lr is not None and name not in self._roles:
+                usual = self._of_choices(name, lambda word: math.log(self._lr_unit({"": word})))
+                unit += 0.0 if usual is None else usual[points[:, j].round().astype(int)]
+        low, high = (self._log("lr", limit) - unit for limit in (bounds.low, bounds.high))
+        within: FloatArray = points.copy()
+        within[:, names.index(lr)] = np.clip(points[:, names.index(lr)], low, high)
+        return within
+
+    def _of_choices(self, name: str, number: Callable[[Any], float]) -> FloatArray | None:
+        """Return a number of each choice, in the order of the model; None for a parameter that is not categorical."""
+        original = self._original[name]
+        if not isinstance(original, CategoricalDistribution):
+            return None
+        choices = _ordered(original) if name in self._roles else original.choices
+        return np.array([number(choice) for choice in choices])
 
     def _unit(self, name: str) -> float:
         """Return how far apart two neighbours of a role lie, in logs; 1 where the coordinate is a log already."""

@@ -150,6 +150,7 @@ def suggest_by_model(
         [loss for _, loss in known],
         np.random.default_rng(seed),
         running=np.array(under_way) if under_way else None,
+        within=coordinates.within_bounds,
         free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
     )
     return coordinates.params(chosen)

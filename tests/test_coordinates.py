@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
@@ -96,3 +97,30 @@ def test_a_learning_rate_counts_against_the_usual_one_of_the_optimizer() -> None
     there = coordinates.shares(sgd)
     assert there is not None
     assert coordinates.params_of_shares(there) == pytest.approx(sgd)
+
+
+@pytest.mark.parametrize("momenta", [FloatDistribution(0.0, 0.99), CategoricalDistribution([0.9, 0.0, 0.99])])
+def test_points_of_the_model_are_moved_to_what_a_trial_can_be_given(momenta: Any) -> None:
+    space = {
+        "opt": CategoricalDistribution(["SGD", "Adam"]),
+        "lr": FloatDistribution(1e-4, 0.1, log=True),
+        "momentum": momenta,
+    }
+    coordinates = Coordinates(space, {"lr": "lr", "momentum": "momentum"}, {}, 0.9, optimizer_lr=0.1)
+    rng = np.random.default_rng(0)
+    limits = [(c.low, c.high) for c in coordinates.of_the_model()]
+    drawn = np.array([[rng.uniform(low, high) for low, high in limits] for _ in range(200)])
+    drawn[:, 0] = drawn[:, 0].round()
+    if isinstance(momenta, CategoricalDistribution):
+        drawn[:, 2] = drawn[:, 2].round()
+    within = coordinates.within_bounds(drawn)
+    there = np.array([coordinates.vector(coordinates.params(point)) for point in within])
+    assert np.abs(there - within).max() < 1e-9
+    assert np.abs(within - drawn).max() > 1  # a momentum of 0 asked for a rate far above the bounds
+
+
+def test_a_momentum_keeps_to_its_box() -> None:
+    space = {"momentum": FloatDistribution(0.0, 0.999)}
+    coordinates = Coordinates(space, {"momentum": "momentum"}, {"momentum": (0.7, 0.99)}, None)
+    (momentum,) = coordinates.of_the_model()
+    assert (momentum.low, momentum.high) == pytest.approx((math.log(0.01), math.log(0.3)))

@@ -24,6 +24,7 @@ class Axis:
         bisect: Whether to try the middle of the bracket, in the exponent, once.
         max_points: Points at most.
         figures: Significant figures of a middle.
+        choices: The only points allowed; None if all between `low` and `high` are.
     """
 
     candidates: tuple[float, ...]
@@ -34,11 +35,19 @@ class Axis:
     bisect: bool = False
     max_points: int = 12
     figures: int = 4
+    choices: tuple[float, ...] | None = None
 
     @property
     def first_step_up(self) -> float:
         """Ratio of the first step up from a single candidate."""
         return self.factor if self.first_up is None else self.first_up
+
+    def nearest(self, point: float, *, above: float = 0.0, below: float = math.inf) -> float | None:
+        """Return the allowed point nearest to `point` of those strictly between `above` and `below`, None for none."""
+        if self.choices is None:
+            return point
+        allowed = [choice for choice in self.choices if above < choice < below]
+        return min(allowed, key=lambda choice: abs(math.log(choice / point)), default=None)
 
 
 def point_key(value: float) -> float:
@@ -97,8 +106,9 @@ def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list
     """Return points that may turn out useful, for workers with nothing else to do: the next steps outwards."""
     start = point_key(axis.candidates[0])
     ratios = (r for i in range(count) for r in (axis.factor ** (-i - 1), axis.first_step_up * axis.factor**i))
-    points = (point_key(start * ratio) for ratio in ratios)
-    return [x for x in dict.fromkeys(points) if axis.low <= x <= axis.high and x not in results]
+    allowed = (axis.nearest(start * ratio) for ratio in ratios)
+    points = dict.fromkeys(point_key(x) for x in allowed if x is not None)
+    return [x for x in points if axis.low <= x <= axis.high and x not in results]
 
 
 def _steps_beyond(
@@ -121,8 +131,9 @@ def _steps_beyond(
             continue
         if any(x > best for x in results) if upward else any(x < best for x in results):
             continue
-        point = min(step, bound) if upward else max(step, bound)
-        if abs(math.log(point / best)) > 0.4 * math.log(axis.factor):
+        wanted = min(step, bound) if upward else max(step, bound)
+        point = axis.nearest(wanted, above=best) if upward else axis.nearest(wanted, below=best)
+        if point is not None and abs(math.log(point / best)) > 0.4 * math.log(axis.factor):
             found.append(point_key(point))
     return found
 
@@ -140,7 +151,9 @@ def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[flo
         return []
     holes = [x for x, gap in zip(neighbours, gaps, strict=True) if len(grid) == 1 and gap > 1.5 * spacing]
     better = holes[0] if holes else min(neighbours, key=lambda x: results[x])
-    return [float(f"{bisect_exponent(min(best, better), max(best, better)):.{axis.figures}g}")]
+    low, high = sorted((best, better))
+    middle = axis.nearest(bisect_exponent(low, high), above=low, below=high)
+    return [] if middle is None else [float(f"{middle:.{axis.figures}g}")]
 
 
 def _spacing(grid: set[float]) -> float:

@@ -7,6 +7,7 @@ networks the incumbent's regret was a fifth below that of Optuna's GPSampler fro
 """
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ def next_point(
     *,
     running: FloatArray | None = None,
     free: Sequence[int] | None = None,
+    within: Callable[[FloatArray], FloatArray] | None = None,
 ) -> FloatArray:
     """Return the most promising point, shape (d,).
 
@@ -77,6 +79,7 @@ def next_point(
         running: Runs under way, shape (r, d): they are taken to end as the model expects, so that no other worker is
             sent to the same place.
         free: Indices of the coordinates that may move; the others stay at the best run's. None: all.
+        within: Moves candidates, shape (n, d), to where a run can be; None where the bounds alone say that.
 
     Raises:
         ValueError: If there is no point, or shapes do not fit.
@@ -90,6 +93,7 @@ def next_point(
     values = warp(losses)
     best = points[int(np.argmin(values))]
     candidates = _candidates(coordinates, best, range(len(coordinates)) if free is None else free, rng)
+    candidates = candidates if within is None else within(candidates)
     under_way = np.zeros((0, len(coordinates))) if running is None else np.asarray(running, dtype=float)
     candidates = _clear_of(coordinates, candidates, np.vstack([points, under_way]))
     model = _Model(coordinates, points, values, best)

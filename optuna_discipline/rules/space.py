@@ -22,6 +22,8 @@ ROLE_NAMES: Mapping[str, Role] = {
 # Without a range test the first learning rate lies two thirds up its bounds in the exponent: 0.1 of [1e-5, 10] for
 # SGD, 2e-3 of [1e-5, 1e-1] for Adam. Users leave more room below a good learning rate than above it.
 START_SHARE = 2 / 3
+# No usual optimizer starts higher, whatever the bounds: of [1e-3, 100] two thirds would be 2.
+MOST_START = 0.1
 # Names that belong to one library, and its default: scikit-learn's MLPClassifier trains by Adam from 1e-3.
 START_BY_NAME: Mapping[str, float] = {"learning_rate_init": 1e-3}
 
@@ -88,11 +90,22 @@ class Bounds:
 def default_of(role: Role, bounds: Bounds) -> float:
     """Return what a role starts from: 0.95, 1e-4, the middle batch size, two thirds up the learning rates."""
     if role == "lr":
-        return bounds.at(START_SHARE) if bounds.start is None else bounds.clip(bounds.start)
+        if bounds.start is not None:
+            return bounds.clip(bounds.start)
+        start = bounds.at(START_SHARE)
+        return bounds.clip(min(start, MOST_START)) if bounds.low < MOST_START else start
     if role == "momentum":
-        return bounds.clip(DEFAULT_MOMENTUM)
+        return _nearest_momentum(bounds)
     if role == "weight_decay":
         return bounds.clip(DEFAULT_WEIGHT_DECAY)
     if role == "epochs":
         return bounds.high
     return bounds.middle()
+
+
+def _nearest_momentum(bounds: Bounds) -> float:
+    """Return the momentum nearest to the default by the ratio of 1 - momentum: of 0.9 and 0.99 it is 0.9."""
+    if bounds.choices is None:
+        return bounds.clip(DEFAULT_MOMENTUM)
+    left = 1 - DEFAULT_MOMENTUM
+    return min(bounds.choices, key=lambda choice: abs(math.log(max(1 - choice, 1e-6) / left)))

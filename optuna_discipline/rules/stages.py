@@ -48,6 +48,7 @@ LR_BY_BATCH = 0.5
 # The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
 # and worse after 20, on surrogates of 13 small networks.
 LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
+MOMENTUM_BOX = 6.0  # times 1 - momentum
 # The ladder's first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a
 # good rate trains now and then, on the edge of divergence (in replays on 42 networks the incumbent's expected regret
 # after 3 trainings was .035 with steps by 3, .011 so; seen .022 and .020).
@@ -111,6 +112,9 @@ class Search:
         for role, (low, high) in sizes.items():
             if around.get(role, 0) > 0:
                 box[role] = (around[role] * low, around[role] * high)
+        if 0 < around.get("momentum", 0) < 1:
+            left = 1 - around["momentum"]
+            box["momentum"] = (max(1 - left * MOMENTUM_BOX, 0.0), 1 - left / MOMENTUM_BOX)
         if "lr" in box and best is not None:
             box["lr"] = self._within_reach(*box["lr"], best)
         like = best.number if best is not None else self.incumbent.like
@@ -163,17 +167,25 @@ class Search:
 
     def _lr_axis(self) -> Axis:
         """Return the ladder as multiples of the start."""
-        low, high = 0.0, math.inf
+        low, high, choices = 0.0, math.inf, None
         bounds = self.space.get("lr")
         if bounds is not None:
             start = self.incumbent.values.get("lr") or self._first_lr() or start_lr(bounds, self.choice)
             low, high = bounds.low / start, bounds.high / start
+            choices = None if bounds.choices is None else tuple(point_key(c / start) for c in bounds.choices if c > 0)
             tested = self.choice.bounds if self.choice is not None and self.choice.confident else None
             if tested is not None and "lr" not in self.incumbent.values:
                 high = min(high, max(1.0, tested[1] / start))
         factor = self.recipe.lr_factor
         return Axis(
-            (1.0,), low=low, high=high, factor=factor, first_up=min(factor, FIRST_UP), bisect=True, max_points=10
+            (1.0,),
+            low=low,
+            high=high,
+            factor=factor,
+            first_up=min(factor, FIRST_UP),
+            bisect=True,
+            max_points=10,
+            choices=choices,
         )
 
     def _first_lr(self) -> float | None:

@@ -86,3 +86,13 @@ def test_the_step_beyond_ends_at_the_bound() -> None:
     assert open_points(axis, {1.0: 0.5}) == [0.5]
     assert open_points(axis, {1.0: 0.5, 0.5: 0.4}) == []
     assert best_point(axis, {1.0: 0.5, 0.5: 0.4}) == pytest.approx(0.5)
+
+
+def test_a_list_of_points_is_walked_from_one_to_the_next() -> None:
+    axis = Axis((1.0,), 0.01, 10.0, factor=3.0, first_up=2.0, bisect=True, choices=(0.01, 0.1, 1.0, 10.0))
+    assert open_points(axis, {1.0: 0.5}) == [10.0, 0.1]
+    assert open_points(axis, {1.0: 0.5, 10.0: 0.9}) == [0.1]
+    assert open_points(axis, {1.0: 0.5, 10.0: 0.9, 0.1: 0.4}) == [0.01]
+    assert open_points(axis, {1.0: 0.5, 10.0: 0.9, 0.1: 0.4, 0.01: 0.8}) == []  # nothing lies between them
+    assert open_points(axis, {1.0: math.inf}) == [0.1]
+    assert outer_points(axis, {1.0: 0.5}, 2) == [0.1, 10.0]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.model import warp
@@ -120,3 +121,12 @@ def test_bounds_must_be_finite_and_in_order(low: float, high: float) -> None:
 def test_a_length_must_be_positive() -> None:
     with pytest.raises(ValueError, match="`length` must be positive"):
         Coordinate(0.0, 1.0, length=0.0)
+
+
+def test_no_point_is_promised_that_a_run_cannot_have() -> None:
+    def within(points: FloatArray) -> FloatArray:
+        return np.minimum(points, [0.5, 1.0])
+
+    for seed in range(10):
+        lr, _ = next_point((LR, WIDTH), np.array([[0.0, 0.5]]), [0.3], _rng(seed), within=within).tolist()
+        assert lr <= 0.5

@@ -39,6 +39,17 @@ def test_defaults_are_the_papers_within_the_bounds() -> None:
     assert default_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.1)
 
 
+def test_a_wide_range_of_learning_rates_does_not_start_high() -> None:
+    assert default_of("lr", Bounds(1e-3, 100.0)) == 0.1
+    assert default_of("lr", Bounds(1.0, 100.0)) == pytest.approx(100 ** (2 / 3))
+    assert default_of("lr", Bounds(1e-5, 1e-1)) == pytest.approx(10 ** (-5 + 8 / 3))
+
+
+def test_a_momentum_of_a_list_is_near_by_what_is_left_of_one() -> None:
+    assert default_of("momentum", Bounds.of_choices([0.0, 0.9, 0.99])) == 0.9
+    assert default_of("momentum", Bounds.of_choices([0.0, 1.0])) == 0.0
+
+
 def test_bounds_must_be_ordered_numbers() -> None:
     for low, high in ((2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)):
         with pytest.raises(ValueError, match="`low` and `high` must be finite"):
