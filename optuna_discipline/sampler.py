@@ -27,6 +27,7 @@ from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.model_box import LR_BOX
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import next_params
@@ -35,7 +36,6 @@ from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import describe
 from optuna_discipline.rules.slots import at_equal_time
-from optuna_discipline.rules.stages import LR_BOX
 from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.ladder import Ladder
+from optuna_discipline.rules.ladder import ladder_axis
 from optuna_discipline.rules.line_search import Axis
-from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
-from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_lean import lr_lean
+from optuna_discipline.rules.model_box import box_around
+from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
@@ -27,7 +28,6 @@ from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.run import start_lr
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import Slots
-from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import is_running
@@ -45,15 +45,6 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4 (median 3 %), against 44 %
 # unchanged, 37 % linear, 26 % by a range test there. At equal time it should stay as it is (batch ** 0.25).
 LR_BY_BATCH = 0.5
-# The model searches this far around the best full run. Narrower boxes (a third of it) were no better after 10 trainings
-# and worse after 20, on surrogates of 13 small networks.
-LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
-MOMENTUM_BOX = 6.0  # times 1 - momentum
-# The ladder's first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a
-# good rate trains now and then, on the edge of divergence (in replays on 42 networks the incumbent's expected regret
-# after 3 trainings was .035 with steps by 3, .011 so; seen .022 and .020).
-FIRST_UP = 2.0
-BEYOND_TRAINED = 1.5  # how far above the best run's learning rate, where that is the largest that has trained
 
 
 @dataclass(frozen=True)
@@ -107,29 +98,9 @@ class Search:
                 role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
                 for role, b in self.space.items()
             }
-        box: dict[Role, tuple[float, float]] = {}
-        sizes: dict[Role, tuple[float, float]] = {"lr": LR_BOX, "weight_decay": WEIGHT_DECAY_BOX}
-        for role, (low, high) in sizes.items():
-            if around.get(role, 0) > 0:
-                box[role] = (around[role] * low, around[role] * high)
-        if 0 < around.get("momentum", 0) < 1:
-            left = 1 - around["momentum"]
-            box["momentum"] = (max(1 - left * MOMENTUM_BOX, 0.0), 1 - left / MOMENTUM_BOX)
-        if "lr" in box and best is not None:
-            box["lr"] = self._within_reach(*box["lr"], best)
+        box = box_around(around, best, self.runs)
         like = best.number if best is not None else self.incumbent.like
         return Proposal(stage, slot, reason, around, like=like, box=box, free=free)
-
-    def _within_reach(self, low: float, high: float, best: Run) -> tuple[float, float]:
-        """Return the learning rates worth a run: of those from `low` to `high` not the side that the best curve closes.
-
-        Nor those above all that have trained: a rate that went well once on the edge of divergence breaks at the next
-        seed, and a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
-        """
-        lean, lr = lr_lean(best), best.params["lr"]
-        most = max(run.params["lr"] for run in self.runs if "lr" in run.params and math.isfinite(run.score))
-        above = most if most > lr else lr * BEYOND_TRAINED
-        return (lr if lean == "up" else low), (lr if lean == "down" else min(high, above))
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
@@ -144,82 +115,45 @@ class Search:
         return []
 
     def _lr_at(self, rank: int, level: float) -> list[Proposal]:
-        axis = self._lr_axis()
-        name = f"lr{rank}"
-        slots = self.slots.points(name)
-        results = {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
-        finished = [run for runs in slots.values() for run in runs if run.finished]
-        self._learned = any_learned(finished, results)
-        leaning = {x: lean for x, runs in slots.items() if (lean := lr_lean(example_of(runs))) is not None}
-        points = [] if self._stuck("lr", finished) else open_points(axis, results, leaning=leaning)
-        most = 7 if level == self.levels[-1] else 5
-        if not points and not self._learned and 3 <= len(results) < most:  # a plateau has no better side
-            points = [x for x in outer_points(axis, results, 3) if not min(results) < x < max(results)][:2]
-        todo = [x for x in points if not is_running(slots.get(x, []))]
-        if not todo and (points or any(is_running(runs) for runs in slots.values())):
-            todo = [x for x in outer_points(axis, results, 1) if not is_running(slots.get(x, []))]
-            if not todo:
-                return [self._meanwhile("lr")]
+        start, tested = self._start_of_ladder()
+        axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
+        ladder = Ladder(axis, self.slots.points(f"{LADDER}{rank}"), longest=level == self.levels[-1])
+        self._learned = ladder.learned
+        wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()
+        todo = ladder.open(wanted)
         if todo:
-            return [self._lr_proposal(x, rank, results, leaning) for x in todo]
-        self._settle_lr(slots, results, axis)
+            return [self._rung(ladder, x, rank) for x in todo]
+        if wanted or ladder.running:
+            return [self._meanwhile("lr")]
+        if ladder.best is not None:
+            loss = ladder.results[best_point(axis, ladder.results)]
+            self._settle(ladder.best, loss if math.isfinite(loss) else None)
         return []
 
-    def _lr_axis(self) -> Axis:
-        """Return the ladder as multiples of the start."""
-        low, high, choices = 0.0, math.inf, None
+    def _start_of_ladder(self) -> tuple[float | None, LrChoice | None]:
+        """Return the learning rate of its first rung, if that is known, and the range test that its top obeys."""
+        if "lr" in self.incumbent.values:
+            return self.incumbent.values["lr"], None
         bounds = self.space.get("lr")
-        if bounds is not None:
-            start = self.incumbent.values.get("lr") or self._first_lr() or start_lr(bounds, self.choice)
-            low, high = bounds.low / start, bounds.high / start
-            choices = None if bounds.choices is None else tuple(point_key(c / start) for c in bounds.choices if c > 0)
-            tested = self.choice.bounds if self.choice is not None and self.choice.confident else None
-            if tested is not None and "lr" not in self.incumbent.values:
-                high = min(high, max(1.0, tested[1] / start))
-        factor = self.recipe.lr_factor
-        return Axis(
-            (1.0,),
-            low=low,
-            high=high,
-            factor=factor,
-            first_up=min(factor, FIRST_UP),
-            bisect=True,
-            max_points=10,
-            choices=choices,
-        )
+        start = self._first_lr() or (None if bounds is None else start_lr(bounds, self.choice))
+        return start, None if bounds is None else self.choice
 
     def _first_lr(self) -> float | None:
         """Return what the ladder's first run was given, which its trial's own bounds and words may have changed."""
-        runs = [run for rank in range(len(self.levels)) for run in self.slots.of(f"lr{rank}:1") if "lr" in run.params]
+        slots = [f"{LADDER}{rank}:1" for rank in range(len(self.levels))]
+        runs = [run for slot in slots for run in self.slots.of(slot) if "lr" in run.params]
         return min(runs, key=lambda run: run.number).params["lr"] if runs else None
 
-    def _lr_proposal(
-        self, x: float, rank: int, results: Mapping[float, float], leaning: Mapping[float, Lean]
-    ) -> Proposal:
+    def _rung(self, ladder: Ladder, x: float, rank: int) -> Proposal:
         values = dict(self.incumbent.values)
         start = values.get("lr") or self._first_lr()
         if start:
             values["lr"] = start * x
-        if not results:
-            reason = "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
-        else:
-            best = min(results, key=lambda key: results[key])
-            reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {results[best]:.4g}"
-            if best in leaning:
-                reason += ", whose loss " + (
-                    "climbed: too high" if leaning[best] == "down" else "only fell: room above"
-                )
+        reason = ladder.reason(x)
         if rank:
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
-        slot = f"lr{rank}:{x:g}"
+        slot = f"{LADDER}{rank}:{x:g}"
         return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=self.incumbent.like)
-
-    def _settle_lr(self, slots: Mapping[float, list[Run]], results: Mapping[float, float], axis: Axis) -> None:
-        if not results:
-            return
-        run = example_of(slots[best_point(axis, results)])
-        loss = results[best_point(axis, results)]
-        self._settle(run, loss if math.isfinite(loss) else None)
 
     def _confirm(self, index: int) -> list[Proposal]:
         if self.level >= 1 or self.incumbent.like is None or self._same_as_confirmed():

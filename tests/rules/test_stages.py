@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -89,28 +88,6 @@ def test_the_models_box_lies_around_the_best_full_run() -> None:
     low, high = proposal.box["lr"]
     assert low < 0.2 < high
     assert proposal.like == 0
-
-
-FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("reports", "others", "low", "high"),
-    [
-        ((), {0.1: 0.5, 0.4: 0.6, 0.9: math.inf}, 0.2 / 8, 0.4),  # above it nothing has trained
-        ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # the best is the largest that trained: half again
-        ((), {5.0: 0.6}, 0.2 / 8, 1.2),  # never far from the best
-        (FALLS, {0.4: 0.6}, 0.2, 0.4),
-        (CLIMBS, {0.4: 0.6}, 0.2 / 8, 0.2),
-    ],
-)
-def test_the_model_goes_neither_where_the_best_curve_says_no_nor_above_all_that_trained(
-    reports: tuple[float, ...], others: dict[float, float], low: float, high: float
-) -> None:
-    best = Run(0, "complete", {**START, "lr": 0.2, "epochs": 16}, 0.3, reports=reports)
-    rest = [Run(i + 1, "complete", {**START, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
-    proposal = next_params(Recipe(stages=("refine",)), [best, *rest], space=SPACE)
-    assert proposal.box["lr"] == pytest.approx((low, high))
 
 
 def test_idle_workers_search_by_the_model_while_the_ladder_is_undecided() -> None:

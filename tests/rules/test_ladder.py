@@ -1,0 +1,84 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from optuna_discipline import LrChoice
+from optuna_discipline import Run
+from optuna_discipline.rules.ladder import Ladder
+from optuna_discipline.rules.ladder import ladder_axis
+from optuna_discipline.rules.space import Bounds
+
+AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
+FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
+
+
+def _ladder(losses: dict[float, float | None], reports: tuple[float, ...] = (), *, longest: bool = True) -> Ladder:
+    """Return a ladder of these losses; None is a rung under way."""
+    slots = {
+        x: [Run(i, "running", {}) if loss is None else Run(i, "complete", {"lr": x}, loss, reports=reports)]
+        for i, (x, loss) in enumerate(losses.items())
+    }
+    return Ladder(AXIS, slots, longest)
+
+
+def test_it_begins_at_its_start_and_says_so() -> None:
+    ladder = _ladder({})
+    assert ladder.wanted() == ladder.open([1.0]) == [1.0]
+    assert ladder.best is None
+    assert ladder.reason(1.0) == "learning-rate ladder: where to start"
+
+
+@pytest.mark.parametrize(
+    ("reports", "wanted", "said"),
+    [
+        ((), [2.0, 0.3333], "best so far 1 x with 0.5"),
+        (FALLS, [2.0], "best so far 1 x with 0.5, whose loss only fell: room above"),
+        (CLIMBS, [0.3333], "best so far 1 x with 0.5, whose loss climbed: too high"),
+    ],
+)
+def test_the_best_curve_closes_a_side_and_the_reason_says_which(
+    reports: tuple[float, ...], wanted: list[float], said: str
+) -> None:
+    ladder = _ladder({1.0: 0.5}, reports)
+    assert ladder.wanted() == wanted
+    assert ladder.reason(2.0) == f"learning-rate ladder: 2 x the start; {said}"
+
+
+def test_what_runs_is_not_run_again_and_idle_workers_get_the_next_rung_outwards() -> None:
+    ladder = _ladder({1.0: 0.5, 2.0: None})
+    assert ladder.running
+    assert ladder.wanted() == [2.0, 0.3333]
+    assert ladder.open([2.0, 0.3333]) == [0.3333]
+    busy = _ladder({1.0: 0.5, 2.0: None, 0.3333: None})
+    assert busy.open([2.0, 0.3333]) == []
+    waiting = _ladder({1.0: 0.5, 2.0: None, 0.3333: 0.6})
+    assert waiting.open([2.0]) == []
+
+
+@pytest.mark.parametrize(("longest", "most"), [(True, 7), (False, 5)])
+def test_a_plateau_is_left_on_both_sides_but_not_for_ever(longest: bool, most: int) -> None:
+    losses: dict[float, float | None] = {1.0: 2.3}
+    while (ladder := _ladder(losses, longest=longest)).wanted():
+        losses |= dict.fromkeys(ladder.wanted(), 2.3)
+    assert not ladder.learned
+    assert len(losses) in (most, most + 1)
+    assert min(losses) < 0.2
+    assert max(losses) > 5
+
+
+def test_the_best_rung_is_the_one_to_build_on() -> None:
+    ladder = _ladder({1.0: 0.5, 2.0: 0.4, 6.0: math.inf})
+    assert ladder.best is not None
+    assert ladder.best.number == 1
+    assert ladder.learned
+
+
+def test_the_rungs_keep_to_the_bounds_to_a_list_and_to_a_range_test_that_is_sure() -> None:
+    assert (AXIS.low, AXIS.high, AXIS.first_up) == (pytest.approx(1e-4), pytest.approx(100), 2.0)
+    listed = ladder_axis(3.0, 0.1, Bounds.of_choices([0.0, 0.01, 0.1, 1.0]))
+    assert listed.choices == (0.1, 1.0, 10.0)
+    tested = LrChoice(0.1, 0.01, (0.01, 0.4), "OK", "", confident=True)
+    assert ladder_axis(3.0, 0.1, None, tested).high == pytest.approx(4.0)
+    assert ladder_axis(3.0, 0.1, None, replace(tested, confident=False)).high == math.inf
+    assert ladder_axis(1.5, 0.1, None).first_up == 1.5

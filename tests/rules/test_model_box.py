@@ -1,0 +1,37 @@
+import math
+
+import pytest
+
+from optuna_discipline import Run
+from optuna_discipline.rules.model_box import box_around
+from optuna_discipline.rules.space import Role
+
+VALUES: dict[Role, float] = {"lr": 0.2, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 16}
+FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("reports", "others", "low", "high"),
+    [
+        ((), {0.1: 0.5, 0.4: 0.6, 0.9: math.inf}, 0.2 / 8, 0.4),  # above it nothing has trained
+        ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # the best is the largest that trained: half again
+        ((), {5.0: 0.6}, 0.2 / 8, 1.2),  # never far from the best
+        (FALLS, {0.4: 0.6}, 0.2, 0.4),
+        (CLIMBS, {0.4: 0.6}, 0.2 / 8, 0.2),
+    ],
+)
+def test_the_model_goes_neither_where_the_best_curve_says_no_nor_above_all_that_trained(
+    reports: tuple[float, ...], others: dict[float, float], low: float, high: float
+) -> None:
+    best = Run(0, "complete", VALUES, 0.3, reports=reports)
+    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
+    assert box_around(VALUES, best, [best, *rest])["lr"] == pytest.approx((low, high))
+
+
+def test_momentum_has_its_box_in_what_is_left_of_one() -> None:
+    assert box_around(VALUES, None, [])["momentum"] == pytest.approx((0.7, 1 - 0.05 / 6))
+    assert box_around({"momentum": 0.5}, None, [])["momentum"] == pytest.approx((0.0, 1 - 0.5 / 6))
+
+
+def test_a_role_without_a_positive_value_has_no_box() -> None:
+    assert box_around({"weight_decay": 0.0, "momentum": 0.0}, None, []) == {}
