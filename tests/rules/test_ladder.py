@@ -56,6 +56,23 @@ def test_what_runs_is_not_run_again_and_idle_workers_get_the_next_rung_outwards(
     assert waiting.open([2.0]) == []
 
 
+@pytest.mark.parametrize(
+    ("losses", "reports", "longest", "wanted"),
+    [
+        ({1.0: 0.5, 2.0: 0.6}, (), True, []),  # one step, and no curve that says where to go
+        ({1.0: 0.5, 2.0: 0.4}, (), True, []),
+        ({1.0: 0.5, 2.0: 0.4}, FALLS, True, [6.0]),
+        ({1.0: 0.5, 2.0: 0.6}, (), False, [0.3333]),  # a short cycle is no result, and no model follows
+        ({1.0: math.inf, 0.1111: math.inf}, (), True, [0.01234]),
+        ({1.0: 2.3, 2.0: 2.301}, (), True, [0.3333]),  # nothing may have learned
+    ],
+)
+def test_full_trainings_are_left_to_the_model_after_one_step_that_says_nothing(
+    losses: dict[float, float | None], reports: tuple[float, ...], longest: bool, wanted: list[float]
+) -> None:
+    assert _ladder(losses, reports, longest=longest).wanted() == wanted
+
+
 @pytest.mark.parametrize(("longest", "most"), [(True, 7), (False, 5)])
 def test_a_plateau_is_left_on_both_sides_but_not_for_ever(longest: bool, most: int) -> None:
     losses: dict[float, float | None] = {1.0: 2.3}
