@@ -27,8 +27,8 @@ from optuna_discipline.rules.space import Bounds
 # trainings was .035 with steps by 3, .011 so; seen .022 and .020).
 FIRST_UP = 2.0
 MOST_RUNGS = 10
-# Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings by
-# seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
+# Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings
+# by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
