@@ -1,0 +1,46 @@
+"""Studies as users write them: every one trains, is repeatable, and is scored as the README says."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from benchmarks.spaces import __main__ as spaces
+from benchmarks.spaces.training import SpaceTask
+from benchmarks.spaces.training import train
+
+
+@pytest.mark.parametrize("task", spaces.TASKS.values(), ids=spaces.TASKS)
+def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
+    sampler = optuna.samplers.RandomSampler(seed=1)
+    params = optuna.create_study(sampler=sampler)
+    trial = params.ask()
+    values, stopped = train(task, trial, 5)
+    assert not stopped
+    assert len(values) == trial.params.get("num_train_epochs", task.epochs)
+    again, _ = train(task, optuna.trial.FixedTrial(trial.params), 5)
+    assert again == values
+
+
+def test_the_regret_is_zero_at_the_best_and_one_at_the_median_of_random() -> None:
+    random = [[(1.0, 0.5, True), (2.0, 0.3, True), (3.0, 0.9, True)]]
+    ours = [[(0.5, 0.01, False), (1.5, 0.4, True), (2.5, 0.1, True)]]  # what was stopped is no result
+    found = spaces.regrets({"ours": ours, "random": random})
+    assert found["ours"][:3].tolist() == pytest.approx([1.0, 0.75, 0.0])
+    assert found["random"][:2].tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_what_is_there_is_not_run_again_and_the_table_reads_the_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, value in (("ours", 0.1), ("random", 0.3)):
+        trials = {"0": [[1.0, value, True], [2.0, 0.4, True]]}
+        (tmp_path / f"lists-{method}.json").write_text(json.dumps({"settings": {}, "trials": trials}))
+    arguments = ["--out", str(tmp_path), "--tasks", "lists", "--methods", "ours", "random", "--seeds", "1"]
+    monkeypatch.setattr("sys.argv", ["spaces", *arguments])
+    assert spaces.main() == 0
+    assert "| lists | 0.00 0.00 0.00 0.00 | 0.80 0.80 0.80 0.80 |" in capsys.readouterr().out
