@@ -114,10 +114,9 @@ def main() -> int:
     methods = [m for m in METHODS if all(m in found for found in by_task.values())]
     for title, group in (("Seen", SEEN), ("Held out", HELD_OUT)):
         names = [task.name for task in group if task.name in by_task]
-        rows = {method: [by_task[name][method] for name in names] for method in methods}
-        print_means(
-            f"{title}: {len(names)} studies, {arguments.seeds} seeds (standard error over studies)", rows, COSTS
-        )
+        heading = f"{title}: {len(names)} studies, {arguments.seeds} seeds (standard error over studies)"
+        if names:
+            print_means(heading, {m: [by_task[name][m] for name in names] for m in methods}, COSTS)
     print("\n| study, after 2, 5, 10, 20 | " + " | ".join(methods) + " |\n|---|" + "---|" * len(methods))
     for name, means in by_task.items():
         cells = [" ".join(f"{means[method][cost - 1]:.2f}" for cost in (2, 5, 10, 20)) for method in methods]
