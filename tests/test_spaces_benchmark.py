@@ -26,6 +26,14 @@ def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
     assert again == values
 
 
+def test_a_study_pays_for_stopped_runs_and_does_not_count_them() -> None:
+    trials = spaces.run(spaces.TASKS["too-high"], "ours", 0, 5.0)
+    assert trials[-1][0] >= 5.0 > trials[-2][0]
+    stopped = [i for i, (_, _, whole) in enumerate(trials) if not whole]
+    assert all(trials[i][0] - (trials[i - 1][0] if i else 0.0) <= 1.0 for i in stopped)
+    assert len(trials) - len(stopped) >= 4
+
+
 def test_the_regret_is_zero_at_the_best_and_one_at_the_median_of_random() -> None:
     random = [[(1.0, 0.5, True), (2.0, 0.3, True), (3.0, 0.9, True)]]
     ours = [[(0.5, 0.01, False), (1.5, 0.4, True), (2.5, 0.1, True)]]  # what was stopped is no result

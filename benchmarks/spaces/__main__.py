@@ -53,7 +53,10 @@ def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]
         trial = study.ask()
         values, stopped = train(task, trial, 1000 * seed + trial.number)
         cost += len(values) / task.epochs
-        study.tell(trial, values[-1], state=TrialState.PRUNED if stopped else TrialState.COMPLETE)
+        if stopped:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, values[-1])
         found.append((round(cost, 4), round(values[-1], 6), not stopped))
     return found
 
