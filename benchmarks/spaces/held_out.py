@@ -49,10 +49,10 @@ class Rows(nn.Module):
 
 def recurrent(trial: Trial) -> Setup:
     """A recurrent network with clipped gradients, Adam."""
-    hidden, layers = trial.suggest_int("hidden_size", 8, 64, log=True), trial.suggest_int("num_layers", 1, 2)
+    hidden, layers = trial.suggest_int("hidden_size", 8, 32, log=True), trial.suggest_int("num_layers", 1, 2)
     net = Rows(hidden, layers, trial.suggest_categorical("bidirectional", [False, True]))
     lr, clip = trial.suggest_float("lr", 1e-5, 1e-1, log=True), trial.suggest_float("clip", 0.1, 10, log=True)
-    return Setup(net, optimizer_of("Adam", net, lr), trial.suggest_int("batch_size", 16, 128, log=True), clip=clip)
+    return Setup(net, optimizer_of("Adam", net, lr), trial.suggest_int("batch_size", 32, 128, log=True), clip=clip)
 
 
 def regression(trial: Trial) -> Setup:
@@ -93,7 +93,7 @@ def sklearn_names(trial: Trial) -> Setup:
 
 HELD_OUT = (
     SpaceTask("convolution", convolution, epochs=5),
-    SpaceTask("recurrent", recurrent, epochs=5, by_error=True),
+    SpaceTask("recurrent", recurrent, epochs=3, by_error=True),
     SpaceTask("regression", regression, data="diabetes"),
     SpaceTask("schedulers", schedulers, data="breast_cancer"),
     SpaceTask("sklearn-names", sklearn_names, epochs=6, by_error=True),
