@@ -208,7 +208,7 @@ class Coordinates:
                 of_choices = self._of_choices(name, lambda m: self._log("momentum", float(m)))
                 unit += points[:, j] if of_choices is None else of_choices[points[:, j].round().astype(int)]
             elif self._optimizer_lr is not None and name not in self._roles:
-                usual = self._of_choices(name, lambda word: math.log(self._lr_unit({"": word})))
+                usual = self._of_choices(name, lambda word: math.log(self._unit_of_optimizer({"": word})))
                 unit += 0.0 if usual is None else usual[points[:, j].round().astype(int)]
         low, high = (self._log("lr", limit) - unit for limit in (bounds.low, bounds.high))
         within: FloatArray = points.copy()
@@ -248,11 +248,13 @@ class Coordinates:
 
     def _lr_unit(self, params: Mapping[str, Any]) -> float:
         """Return what a learning rate counts against, given the other parameters of its run."""
-        unit = 1.0
-        if self._momentum is not None:
-            unit = max(1 - float(params.get(self._momentum, 0.0)), 1e-6)
+        unit = self._unit_of_optimizer(params)
+        return unit if self._momentum is None else unit * max(1 - float(params.get(self._momentum, 0.0)), 1e-6)
+
+    def _unit_of_optimizer(self, params: Mapping[str, Any]) -> float:
+        """Return the usual rate of the optimizer that some parameter names, in that of the box; 1 where none does."""
         usual = None if self._optimizer_lr is None else usual_lr(params)
-        return unit if usual is None or self._optimizer_lr is None else unit * usual / self._optimizer_lr
+        return 1.0 if usual is None or self._optimizer_lr is None else usual / self._optimizer_lr
 
     def _log_range(self, role: Role, low: float, high: float) -> FloatDistribution:
         if role == "lr" and self._momentum is not None:

@@ -312,7 +312,7 @@ class DisciplinedSampler(BaseSampler):
     def _held(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
     ) -> Any:
-        """Return the value of the run that the stage builds on, else the latest one, else its start."""
+        """Return the value of the run that the stage builds on, else of the first run, else its start."""
         if claim["slot"] == MODEL_SLOT:
             return self._begin(study, trial, name, distribution)
         earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
