@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=int, default=430, help="recorded trainings a table")
     parser.add_argument("--tables", nargs="*", choices=TASKS, default=TASKS)
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="run; the others are kept")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--noise", type=float, default=0.0)
@@ -115,13 +115,18 @@ def main() -> int:
     fitted = [surrogates(name, arguments.out) for name in arguments.tables]
     for few, words in ((True, "Four"), (False, "Seven")):
         tasks = [by_size[few] for by_size in fitted]
+        path = arguments.out / f"{words.lower()}-noise-{arguments.noise:g}.json"
+        known = json.loads(path.read_text()) if path.exists() else {"settings": {}, "regret": {}}
         found = compare(tasks, arguments.methods, noise=arguments.noise, seeds=arguments.seeds, budget=arguments.budget)
+        shape = (len(tasks), arguments.seeds, arguments.budget)
+        kept = {m: runs for m, runs in known["regret"].items() if np.shape(list(runs.values())) == shape}
+        regret = {m: runs for m in METHODS if (runs := found.get(m, kept.get(m))) is not None}
+        made = {m: settings() if m in found else known["settings"][m] for m in regret}
+        path.write_text(json.dumps({"settings": made, "regret": regret}))
         title = f"{words} parameters, noise {arguments.noise:g}, {len(tasks)} tables, {arguments.seeds} seeds"
-        means = {m: [np.mean(runs, axis=0) for runs in by_table.values()] for m, by_table in found.items()}
+        means = {m: [np.mean(runs, axis=0) for runs in by_table.values()] for m, by_table in regret.items()}
         costs = [cost for cost in COSTS if cost <= arguments.budget]
         print_means(title + ": mean normalised regret (standard error over tables)", means, costs)
-        path = arguments.out / f"{words.lower()}-noise-{arguments.noise:g}.json"
-        path.write_text(json.dumps({"settings": settings(), "regret": found}))
     return 0
 
 

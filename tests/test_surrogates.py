@@ -52,3 +52,16 @@ def test_a_study_ends_near_the_best_and_random_configurations_in_the_middle(
     assert regrets[-1] < 0.3
     noisy = surrogates.run(task, DisciplinedSampler(seed=0), 0, noise=0.5, budget=6, report=True)
     assert noisy != regrets
+
+
+def test_methods_that_are_not_run_again_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cancer.npz").write_bytes((surrogates.RESULTS / "cancer.npz").read_bytes())
+    same = ["surrogates", "--out", str(tmp_path), "--tables", "cancer", "--seeds", "1", "--budget", "3", "--methods"]
+    for method in ("random", "ours"):
+        monkeypatch.setattr("sys.argv", [*same, method])
+        assert surrogates.main() == 0
+    last = capsys.readouterr().out.split("Seven parameters")[-1]
+    assert "| ours | " in last
+    assert "| random | " in last
