@@ -2,8 +2,8 @@
 
 Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
 in one process and one run, so that ratios can be compared although seconds cannot. "ours, ladder" is the time while the
-ladder decides, as it does not count another sampler's trials as its own; "ours, refinement" is the model's, in the stages
-of momentum, weight decay and batch size too.
+ladder decides, as it does not count another sampler's trials as its own; "ours, refinement" is the model's, which
+the stages of momentum, weight decay and batch size ask too.
 """
 
 import argparse
