@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 Open = Callable[[], BaseStorage]
 # Every step evaluated: more than one value of MySQL holds. Not sure of itself, so that the ladder goes up and diverges.
 LONG_TEST = RangeTest(np.geomspace(1e-5, 9, 1_500), np.full(1_500, 2 / 3), np.full(1_500, 1 / 3), "end of range")
-EPOCHS = 2
+EPOCHS = 4
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def test_a_trial_that_hangs_is_waited_for_and_then_done_without() -> None:
             if (at := getattr(trial, name)) is not None:
                 setattr(trial, name, at - datetime.timedelta(hours=1))
     study.optimize(good, n_trials=8)
-    assert slots(study).count("lr0:2") == 2
+    assert slots(study).count("lr0:2") == 1  # another step has been taken, and says as much
     assert "momentum" in {trial.user_attrs["stage"] for trial in study.trials}
 
 
