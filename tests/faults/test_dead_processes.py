@@ -87,6 +87,7 @@ class Process:
             reached("range test")
             return TEST
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
         study = load(open_storage(), range_test=range_test)
         with contextlib.suppress(KeyboardInterrupt):
             study.optimize(lambda trial: objective(trial, reached), n_trials=n_trials)
