@@ -92,9 +92,9 @@ def refine(
     full = bounds_of(space[epochs]) if epochs is not None else None
     losses = full_length_losses(runs, None if full is None else full.high)
     finished = [trial for trial in trials if trial.number in losses]
-    finished.sort(key=lambda trial: losses[trial.number])
+    best_first = sorted(finished, key=lambda trial: losses[trial.number])
     searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
-    absent = {name: _value_of_best(name, d, finished) for name, d in searched.items()}
+    absent = {name: _value_of_best(name, d, best_first) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
     pending = [{**absent, **suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
     if not searched or not (finished or pending):
@@ -102,8 +102,8 @@ def refine(
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
-    if finished:
-        names &= set(finished[0].params)
+    if best_first:
+        names &= set(best_first[0].params)
     if isinstance(sampler, BaseSampler):
         return suggest(sampler, points, searched, roles, box, coupled=coupled, free=names)
     return suggest_by_model(sampler, points, searched, roles, box, coupled=coupled, free=names)

@@ -215,3 +215,17 @@ def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
 
     assert widths(runs) == {2}
     assert widths(runs[1:]) != {2}  # the best run has a width now
+
+
+def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = [0.4, 0.1, 0.5, 0.2, 0.3]
+    trials = [optuna.create_trial(params={"lr": 0.1}, distributions={"lr": SPACE["lr"]}, value=x) for x in losses]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    given: list[refinement.Point] = []
+    monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
+    refinement.refine(0, trials, runs, {"lr": SPACE["lr"]}, {"lr": "lr"}, {}, coupled=None)
+    assert [point.loss for point in given] == losses
