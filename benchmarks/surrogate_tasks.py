@@ -22,8 +22,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from torch.nn import functional
 
 from benchmarks.duel.run import settings
+from optuna_discipline.rules.curve import FloatArray
 
-FloatArray = NDArray[np.floating[Any]]
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 TASKS = ("magic", "optdigits", "penbased", "segment", "texture")  # of the UCI's

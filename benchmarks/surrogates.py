@@ -20,7 +20,6 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
 from benchmarks.surrogate_tasks import FEW
 from benchmarks.surrogate_tasks import TASKS
@@ -28,17 +27,12 @@ from benchmarks.surrogate_tasks import Surrogate
 from benchmarks.surrogate_tasks import record
 from benchmarks.surrogate_tasks import surrogates
 from benchmarks.tabular import print_means
-from optuna_discipline import DisciplinedSampler
+from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent / "results" / "surrogates"
 COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 OURS, SILENT = "ours", "ours, no reports"
 METHODS = (OURS, SILENT, "tpe", "gp", "cma-es", "random")
-
-
-def sampler_of(method: str, seed: int) -> BaseSampler:
-    """Return the sampler of a method: ours, or one of the duel's."""
-    return DisciplinedSampler(seed=seed) if method in (OURS, SILENT) else DUEL[method].sampler(seed, None, {})
 
 
 def suggest(trial: optuna.Trial, few: bool) -> dict[str, float]:
@@ -81,11 +75,11 @@ def compare(tasks: list[Surrogate], methods: list[str], *, noise: float, seeds: 
     found: dict[str, Any] = {}
     for method in methods:
         start = time.perf_counter()
-        found[method] = {}
+        found[method], sampler = {}, OURS if method == SILENT else method
         for number, task in enumerate(tasks):
             own = [1000 * number + seed for seed in range(seeds)]  # no two tables begin with the same random draws
             found[method][task.name] = [
-                run(task, sampler_of(method, s), s, noise=noise, budget=budget, report=method != SILENT) for s in own
+                run(task, sampler_of(sampler, s), s, noise=noise, budget=budget, report=method != SILENT) for s in own
             ]
         print(f"{time.perf_counter() - start:.0f} s {method}", file=sys.stderr, flush=True)
     return found

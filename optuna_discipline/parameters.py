@@ -90,7 +90,8 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
     A dropout begins at 0.1, an optimizer at the first that adapts its steps, all else in the middle.
     """
     if isinstance(distribution, CategoricalDistribution):
-        return next((c for c in distribution.choices if _adapts(c)), distribution.choices[0])
+        adaptive = [choice for choice in distribution.choices if _adapts(choice)]
+        return adaptive[0] if adaptive else middle_of(distribution)
     if DROPOUT in name.lower() and isinstance(distribution, FloatDistribution):
         return fit(distribution, START_DROPOUT)
     return middle_of(distribution)

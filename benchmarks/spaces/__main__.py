@@ -16,8 +16,6 @@ from statistics import median
 import numpy as np
 import optuna
 import torch
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
@@ -27,8 +25,7 @@ from benchmarks.spaces.seen import SEEN
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import train
 from benchmarks.tabular import print_means
-from optuna_discipline import DisciplinedPruner
-from optuna_discipline import DisciplinedSampler
+from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
 TASKS = {task.name: task for task in (*SEEN, *HELD_OUT)}
@@ -37,17 +34,10 @@ COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 Outcome = tuple[float, float, bool]  # of a trial: cost of the study so far, objective, whether it was completed
 
 
-def start(method: str, task: SpaceTask, seed: int) -> tuple[BaseSampler, BasePruner]:
-    """Return sampler and pruner of a method: ours, or one of the duel's."""
-    if method == "ours":
-        return DisciplinedSampler(roles={"alpha": "weight_decay"}, seed=seed), DisciplinedPruner()
-    return DUEL[method].sampler(seed, None, {}), DUEL[method].pruner(task.epochs)
-
-
 def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]:
     """Return what came of each trial of one study."""
-    sampler, pruner = start(method, task, seed)
-    study, cost = optuna.create_study(sampler=sampler, pruner=pruner), 0.0
+    study = optuna.create_study(sampler=sampler_of(method, seed), pruner=DUEL[method].pruner(task.epochs))
+    cost = 0.0
     found: list[Outcome] = []
     while cost < budget:
         trial = study.ask()

@@ -15,7 +15,7 @@ from benchmarks.spaces.training import optimizer_of
 
 
 def convolution(trial: Trial) -> Setup:
-    """A convolutional network: channels, kernel, pooling, label noise; the optimizer last."""
+    """A convolutional network: channels, kernel, blocks; the optimizer late."""
     channels, kernel = trial.suggest_int("channels", 4, 32, step=4), trial.suggest_categorical("kernel", [3, 5])
     blocks = trial.suggest_int("blocks", 1, 2)
     layers: list[nn.Module] = [nn.Unflatten(1, (1, 8, 8))]
