@@ -22,6 +22,11 @@ from optuna_discipline.rules.space import Role
 # trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
 # .20, .11 and .10 after three trainings, .04 after ten from all three.
 DROPOUT, START_DROPOUT = "dropout", 0.1
+# A wide layer is seldom worse than a narrow one, and its training is what the learning rate is found for; the middle of
+# a width's range in the exponent is narrow. On surrogates of 12 tables (seven parameters) the first regret from 1/2,
+# 2/3, 3/4 and 9/10 of the range was .18, .16, .16 and .15, on four other tables .22, .17, .14 and .20.
+WIDTH_WORDS = ("width", "units", "hidden", "channels", "filters", "neurons", "dim")
+START_WIDTH, LEAST_WIDTH = 0.75, 16
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
@@ -74,27 +79,35 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
     return min(max(float(inside), low), high)
 
 
-def middle_of(distribution: BaseDistribution) -> Any:
-    """Return the middle of a distribution (in the exponent of a log one); of words the first, as users list them."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[0]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if distribution.log:
-        return fit(distribution, math.sqrt(distribution.low) * math.sqrt(distribution.high))
-    return fit(distribution, (distribution.low + distribution.high) / 2)
-
-
 def start_of(name: str, distribution: BaseDistribution) -> Any:
     """Return where a parameter without a role begins.
 
-    A dropout begins at 0.1, an optimizer at the first that adapts its steps, all else in the middle.
+    A dropout begins at 0.1, a width at three quarters of its range, an optimizer at the first that adapts its steps,
+    other words at the first, as users list them, and all else in the middle (in the exponent of a log scale).
     """
-    if isinstance(distribution, CategoricalDistribution):
-        adaptive = [choice for choice in distribution.choices if _adapts(choice)]
-        return adaptive[0] if adaptive else middle_of(distribution)
-    if DROPOUT in name.lower() and isinstance(distribution, FloatDistribution):
+    bounds = bounds_of(distribution)
+    if bounds is None:
+        assert isinstance(distribution, CategoricalDistribution)
+        return next((choice for choice in distribution.choices if _adapts(choice)), distribution.choices[0])
+    if DROPOUT in name.lower() and not isinstance(distribution, IntDistribution):
         return fit(distribution, START_DROPOUT)
-    return middle_of(distribution)
+    return _at(START_WIDTH if _is_width(name, bounds) else 0.5, distribution, bounds)
+
+
+def _is_width(name: str, bounds: Bounds) -> bool:
+    """Whether a parameter counts the units of a layer: `hidden_layers` and a list of 1 to 4 do not."""
+    word = name.lower()
+    return "layers" not in word and bounds.high >= LEAST_WIDTH and any(part in word for part in WIDTH_WORDS)
+
+
+def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
+    """Return the value at a share of the way up the range, or up the sorted list."""
+    if bounds.choices is not None:
+        return fit(distribution, bounds.choices[round(share * (len(bounds.choices) - 1) - 1e-9)])
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.log:
+        return fit(distribution, distribution.low ** (1 - share) * distribution.high**share)
+    return fit(distribution, (1 - share) * distribution.low + share * distribution.high)
 
 
 def _adapts(choice: Any) -> bool:

@@ -17,15 +17,18 @@ from optuna_discipline.objective import Metric
 from optuna_discipline.objective import TrialReporter
 from optuna_discipline.objective import suggest_hyperparams
 from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 from optuna_discipline.rules.complexity import complexity_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.rules.space import Bounds
 from optuna_discipline.snapshots import SnapshotRestarts
 
 OptimizerName = Literal["sgd", "adamw", "adam"]
-RANGE_TEST_STEPS = 100
+# A fifth of a short training gives bounds good enough; more updates than 100 make the curve no better.
+RANGE_TEST_SHARE, LEAST_RANGE_TEST_STEPS, MOST_RANGE_TEST_STEPS = 0.2, 20, 100
 RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
 BASE_MOMENTUM = 0.85
 VALIDATION_BATCH = 1024
@@ -159,8 +162,9 @@ class Trainer:
         from optuna_discipline.training.lr_range_test import lr_range_test
 
         sizes = self.space["batch_size"]
-        size = sizes if isinstance(sizes, int) else sorted(sizes)[(len(sizes) - 1) // 2]
+        size = sizes if isinstance(sizes, int) else int(Bounds.of_choices(sizes).clip(DEFAULT_BATCH_SIZE))
         batches = self._batches(self.train, size, shuffle=True, seed=self.seed)
+        planned = self.epochs * self._updates(batches)
         names = ("amp", "clip_norm", "accumulate", "step")
         return lr_range_test(
             self._model(None, self.seed),
@@ -168,12 +172,12 @@ class Trainer:
             batches,
             self._batches(self.val, VALIDATION_BATCH),
             optimizer=self.optimizer,
-            num_steps=RANGE_TEST_STEPS,
+            num_steps=min(max(LEAST_RANGE_TEST_STEPS, round(RANGE_TEST_SHARE * planned)), MOST_RANGE_TEST_STEPS),
             momentum=RANGE_TEST_MOMENTUM,
             weight_decay=DEFAULT_WEIGHT_DECAY,
             device=self.device,
             seed=self.seed,
-            planned_steps=self.epochs * self._updates(batches),
+            planned_steps=planned,
             **{name: self.options[name] for name in names if name in self.options},
         )
 

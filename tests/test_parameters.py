@@ -60,16 +60,36 @@ def test_what_a_distribution_does_not_hold_is_not_allowed(value: Any) -> None:
     assert not any(parameters.allows(d, value) for d in DISTRIBUTIONS[:5])
 
 
-def test_the_middle_is_in_the_exponent_of_a_log_distribution_and_the_first_of_words() -> None:
-    assert parameters.middle_of(FloatDistribution(1e-4, 1, log=True)) == pytest.approx(1e-2)
-    assert parameters.middle_of(FloatDistribution(0, 0.8)) == 0.4
-    assert parameters.middle_of(CategoricalDistribution(["relu", "tanh"])) == "relu"
+def test_numbers_begin_in_their_middle_and_words_at_the_first() -> None:
+    assert parameters.start_of("x", FloatDistribution(1e-4, 1, log=True)) == pytest.approx(1e-2)
+    assert parameters.start_of("x", FloatDistribution(0, 0.8)) == 0.4
+    assert parameters.start_of("x", CategoricalDistribution([3, 1, 4, 2])) == 2
+    assert parameters.start_of("x", CategoricalDistribution([True, False])) is True
+    assert parameters.start_of("x", CategoricalDistribution(["relu", "tanh"])) == "relu"
 
 
-def test_a_dropout_begins_low_and_all_else_in_the_middle() -> None:
+@pytest.mark.parametrize(
+    ("name", "distribution", "start"),
+    [
+        ("width", IntDistribution(16, 256, log=True), 128),
+        ("n_units_l0", IntDistribution(0, 200), 150),
+        ("hidden_size", CategoricalDistribution([512, 64, 128, 256]), 256),
+        ("out_channels", CategoricalDistribution([8, 32]), 32),
+        ("n_hidden_layers", IntDistribution(1, 32), 17),
+        ("hidden", IntDistribution(1, 5), 3),
+        ("width_multiplier", FloatDistribution(0.5, 2.0, log=True), 1.0),
+        ("depth", IntDistribution(1, 99), 50),
+    ],
+)
+def test_a_width_begins_at_three_quarters_of_its_range(name: str, distribution: BaseDistribution, start: float) -> None:
+    assert parameters.start_of(name, distribution) == pytest.approx(start)
+
+
+def test_a_dropout_begins_low() -> None:
     assert parameters.start_of("max_dropout", FloatDistribution(0, 0.8)) == 0.1
     assert parameters.start_of("Dropout", FloatDistribution(0.2, 0.8)) == 0.2
-    assert parameters.start_of("dropout", CategoricalDistribution([0.0, 0.5])) == 0.0
+    assert parameters.start_of("dropout", CategoricalDistribution([0.5, 0.2, 0.0])) in (0.0, 0.2)
+    assert parameters.start_of("dropout", CategoricalDistribution([0.5, 0.1, 0.3])) == 0.1
     assert parameters.start_of("droop", FloatDistribution(0, 0.8)) == 0.4
 
 
@@ -123,9 +143,9 @@ ANY_DISTRIBUTION = st.one_of(
 
 
 @given(ANY_DISTRIBUTION, st.floats(allow_nan=True, allow_infinity=True))
-def test_whatever_is_wished_the_fitted_value_and_the_middle_are_allowed(d: BaseDistribution, wish: float) -> None:
+def test_whatever_is_wished_the_fitted_value_and_the_start_are_allowed(d: BaseDistribution, wish: float) -> None:
     assert parameters.allows(d, parameters.fit(d, wish))
-    assert parameters.allows(d, parameters.middle_of(d))
+    assert parameters.allows(d, parameters.start_of("width", d))
     bounds = parameters.bounds_of(d)
     assert bounds is None or bounds.low <= parameters.fit(d, wish) <= bounds.high
 

@@ -50,7 +50,7 @@ def test_a_study_ends_near_the_best_and_random_configurations_in_the_middle(
     regrets = surrogates.run(task, DisciplinedSampler(seed=0), 0, noise=0.0, budget=6, report=True)
     assert regrets == sorted(regrets, reverse=True)
     assert regrets[-1] < 0.3
-    noisy = surrogates.run(task, DisciplinedSampler(seed=0), 0, noise=0.5, budget=6, report=True)
+    noisy = surrogates.run(task, DisciplinedSampler(seed=0), 0, noise=1.0, budget=6, report=True)
     assert noisy != regrets
 
 

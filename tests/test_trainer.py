@@ -55,8 +55,8 @@ def test_options_reach_the_loop(options: Any) -> None:
 def test_the_range_test_is_as_long_as_planned_and_repeatable() -> None:
     first, again = _trainer().range_test(), _trainer().range_test()
     assert first == again
-    assert first.planned_steps == 2 * 4  # 65 samples in batches of 16, the lone last one left out
-    assert len(first.lrs) <= 100
+    assert first.planned_steps == 2 * 2  # 65 samples in batches of 32, the lone last one left out
+    assert len(first.lrs) <= 20  # a training of 4 updates is not worth 100 for its bounds
 
 
 def test_data_in_batches_is_refused_because_the_batch_size_is_chosen() -> None:

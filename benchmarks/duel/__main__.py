@@ -11,24 +11,29 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from zlib import crc32
 
 import torch
 
+from benchmarks.duel.held_out import load_held_out_tasks
 from benchmarks.duel.methods import METHODS
 from benchmarks.duel.run import path_of
 from benchmarks.duel.run import retrain
 from benchmarks.duel.run import run_study
 from benchmarks.duel.run import settings
+from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
 
 RESULTS = Path(__file__).parents[1] / "results" / "duel"
+HELD_OUT_RESULTS = RESULTS.with_name("duel_held_out")
 
 
 def main() -> int:
     """Run what is missing; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw and tabular/, adds three tasks")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--held-out", action="store_true", help="the networks that no rule was chosen on")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/duel, or duel_held_out")
     parser.add_argument("--budget", type=float, default=20.0, help="cost in full trainings (default 20)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="*", help="only these")
@@ -36,14 +41,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--no-retrain", action="store_true", help="leave the fresh seeds and the test scores out")
     arguments = parser.parse_args()
-    tasks, skipped = load_tasks(arguments.data_root)
+    arguments.out = arguments.out or (HELD_OUT_RESULTS if arguments.held_out else RESULTS)
+    tasks, skipped = _load(arguments)
     for line in skipped:
         print("skipped", line)
     names = arguments.tasks or list(tasks)
     wanted = [
-        (task, method, seed)
-        for seed, task, method in itertools.product(range(arguments.seeds), names, arguments.methods)
-        if not path_of(arguments.out, task, method, seed).exists()
+        (task, method, _seed(arguments, task, i))
+        for i, task, method in itertools.product(range(arguments.seeds), names, arguments.methods)
+        if not path_of(arguments.out, task, method, _seed(arguments, task, i)).exists()
     ]
     start = time.perf_counter()
     with ProcessPoolExecutor(arguments.jobs) as pool:
@@ -54,9 +60,18 @@ def main() -> int:
     return 0
 
 
+def _seed(arguments: argparse.Namespace, task: str, i: int) -> int:
+    """Return the i-th seed of a task: held-out tasks share none."""
+    return i + (crc32(task.encode()) % 10**6 if arguments.held_out else 0)
+
+
+def _load(arguments: argparse.Namespace) -> tuple[dict[str, Task], list[str]]:
+    return (load_held_out_tasks if arguments.held_out else load_tasks)(arguments.data_root)
+
+
 def _one(arguments: argparse.Namespace, task_name: str, method: str, seed: int) -> None:
     torch.set_num_threads(1)
-    task = load_tasks(arguments.data_root)[0][task_name]
+    task = _load(arguments)[0][task_name]
     records = run_study(task, method, seed, arguments.budget)
     result = {
         "task": task_name,

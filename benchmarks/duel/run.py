@@ -23,9 +23,10 @@ from optuna_discipline import complexity_of
 from optuna_discipline import lr_range_test
 from optuna_discipline import train_epochs
 from optuna_discipline import weight_decay_candidates
+from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 
 DEFAULT = {"momentum": 0.95, "weight_decay": 1e-4, "batch_size": 64}
-DEFAULT_LR = {"sgd": 0.1, "adamw": 3e-3}
+DEFAULT_LR = {"sgd": 0.1, "adamw": 3e-3, "adam": 3e-3}
 ARCHITECTURE = {"width": 64, "depth": 2, "dropout": 0.1}
 WORST = 2.0  # a loss above this many untrained losses is reported as this: a diverged run is bad, not infinitely bad
 RETRAIN_SEEDS = (90_001, 90_002, 90_003)
@@ -211,7 +212,7 @@ def _early_ranking(task: Task, seed: int, budget: float) -> list[dict[str, Any]]
 
 def _range_test(task: Task, seed: int) -> tuple[RangeTest, float]:
     """Return a range test on the training loss, and its cost in full trainings."""
-    size = task.batch_size or 64
+    size = task.batch_size or DEFAULT_BATCH_SIZE
     total = task.epochs * math.ceil(len(task.parts[0][1]) / size)
     steps = min(100, max(20, int(0.2 * total)))
     test = lr_range_test(

@@ -146,11 +146,10 @@ def _complete(results: Results, seeds: int | None) -> Results:
     """Return the runs of the first `seeds` seeds of those methods that have them on every task."""
     if seeds is None:
         return results
-    wanted = set(range(seeds))
-    names = [name for name in _names(results) if all(wanted <= set(m.get(name, {})) for m in results.values())]
+    wanted = {task: sorted(set().union(*methods.values()))[:seeds] for task, methods in results.items()}
+    names = [n for n in _names(results) if all(set(wanted[t]) <= set(m.get(n, {})) for t, m in results.items())]
     return {
-        task: {name: {s: methods[name][s] for s in sorted(wanted)} for name in names}
-        for task, methods in results.items()
+        task: {name: {s: methods[name][s] for s in wanted[task]} for name in names} for task, methods in results.items()
     }
 
 

@@ -12,6 +12,10 @@ from optuna_discipline.rules.complexity import sizes_of
 
 DEFAULT_MOMENTUM = 0.95
 DEFAULT_WEIGHT_DECAY = 1e-4
+# At a given number of epochs small batches generalise best: 32 is the field's default (Bengio 2012, section 3.1.1;
+# Masters & Luschi 2018: "2 to 32"). Four parameters on surrogates of 12 tables: first regret .058 from 32, .077 from 54
+# (the middle of the usual bounds).
+DEFAULT_BATCH_SIZE = 32
 MOMENTA = (0.99, 0.97, 0.95, 0.9)
 WEIGHT_DECAYS: dict[Complexity, tuple[float, ...]] = {
     "shallow": (1e-2, 1e-3, 1e-4),

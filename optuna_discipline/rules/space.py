@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from typing import get_args
 
+from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 from optuna_discipline.rules.candidates import DEFAULT_MOMENTUM
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 
@@ -88,7 +89,7 @@ class Bounds:
 
 
 def default_of(role: Role, bounds: Bounds) -> float:
-    """Return what a role starts from: 0.95, 1e-4, the middle batch size, two thirds up the learning rates."""
+    """Return what a role starts from: 0.95, 1e-4, batches of 32, two thirds up the learning rates."""
     if role == "lr":
         if bounds.start is not None:
             return bounds.clip(bounds.start)
@@ -100,7 +101,7 @@ def default_of(role: Role, bounds: Bounds) -> float:
         return bounds.clip(DEFAULT_WEIGHT_DECAY)
     if role == "epochs":
         return bounds.high
-    return bounds.middle()
+    return bounds.clip(DEFAULT_BATCH_SIZE)
 
 
 def _nearest_momentum(bounds: Bounds) -> float:

@@ -98,7 +98,7 @@ class Search:
                 role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
                 for role, b in self.space.items()
             }
-        box = box_around(around, best, self.runs)
+        box = box_around(around, best, self.runs, near=bool(free))
         like = best.number if best is not None else self.incumbent.like
         return Proposal(stage, slot, reason, around, like=like, box=box, free=free)
 

@@ -33,5 +33,11 @@ def test_momentum_has_its_box_in_what_is_left_of_one() -> None:
     assert box_around({"momentum": 0.5}, None, [])["momentum"] == pytest.approx((0.0, 1 - 0.5 / 6))
 
 
+def test_in_the_stage_of_another_role_the_learning_rate_stays_near() -> None:
+    others = [Run(i, "complete", {**VALUES, "lr": lr}, 0.3 + lr) for i, lr in enumerate((0.2, 0.9))]
+    assert box_around(VALUES, others[0], others, near=True)["lr"] == pytest.approx((0.1, 0.4))
+    assert box_around(VALUES, None, [], near=True)["weight_decay"] == box_around(VALUES, None, [])["weight_decay"]
+
+
 def test_a_role_without_a_positive_value_has_no_box() -> None:
     assert box_around({"weight_decay": 0.0, "momentum": 0.0}, None, []) == {}

@@ -35,7 +35,8 @@ def test_defaults_are_the_papers_within_the_bounds() -> None:
     assert default_of("momentum", Bounds(0.8, 0.9)) == 0.9
     assert default_of("weight_decay", Bounds(1e-7, 1e-1)) == 1e-4
     assert default_of("epochs", Bounds(1, 16)) == 16
-    assert default_of("batch_size", Bounds(16, 256)) == pytest.approx(64)
+    assert default_of("batch_size", Bounds(16, 256)) == 32
+    assert default_of("batch_size", Bounds.of_choices([64, 128, 256])) == 64
     assert default_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.1)
 
 
