@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,29 @@ def regrets(results: Results, reading: Reading, checkpoints: list[int]) -> dict[
     """Return the normalised regret by method and task, shape (seeds, checkpoints) each."""
     table: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for task, methods in results.items():
-        values = {
-            name: np.array([[_or_nan(reading(runs[s], c)) for c in checkpoints] for s in sorted(runs)])
-            for name, runs in methods.items()
-        }
-        random = [t["value"] for run in methods.get("random", {}).values() for t in run["trials"]]
-        best = min(float(np.nanmin(v)) for v in values.values() if np.isfinite(v).any())
-        middle = float(np.median(random)) if random else float(np.nanmedian([v[:, 0] for v in values.values()]))
-        for name, v in values.items():
+        best, middle = span(methods, reading, checkpoints)
+        for name, v in _values(methods, reading, checkpoints).items():
             table[name][task] = np.where(np.isfinite(v), (v - best) / max(middle - best, 1e-12), 1.0)
     return table
+
+
+def span(
+    methods: dict[str, dict[int, dict[str, Any]]], reading: Reading, checkpoints: Sequence[int]
+) -> tuple[float, float]:
+    """Return what has the regrets 0 and 1 on a task: the best of anybody, and the median random configuration."""
+    values = _values(methods, reading, checkpoints)
+    random = [t["value"] for run in methods.get("random", {}).values() for t in run["trials"]]
+    best = min(float(np.nanmin(v)) for v in values.values() if np.isfinite(v).any())
+    return best, float(np.median(random)) if random else float(np.nanmedian([v[:, 0] for v in values.values()]))
+
+
+def _values(
+    methods: dict[str, dict[int, dict[str, Any]]], reading: Reading, checkpoints: Sequence[int]
+) -> dict[str, np.ndarray]:
+    return {
+        name: np.array([[_or_nan(reading(runs[s], c)) for c in checkpoints] for s in sorted(runs)])
+        for name, runs in methods.items()
+    }
 
 
 def cost_to_reach(results: Results, reading: Reading, checkpoint: int, budget: int) -> dict[str, dict[str, float]]:
