@@ -39,6 +39,7 @@ from optuna_discipline.trial_record import read_claim
 
 # A Gaussian process takes the cube of its points in time: it gets the best and the latest, half each.
 MOST_POINTS = 200
+MOST_MOVES = 4  # named in a trial's reason
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,23 @@ def _held_at(values: dict[str, Any], sampler: BaseSampler) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return PartialFixedSampler(values, sampler) if values else sampler
+
+
+def describe_moves(suggested: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None) -> str:
+    """Return in words what a suggestion changes of the trial that it starts from; "" where there is none."""
+    before = next((trial.params for trial in trials if trial.number == like), None)
+    if before is None:
+        return ""
+    pairs = [(name, before[name], value) for name, value in suggested.items() if name in before]
+    moves = [f"{name} {_shown(old)} to {_shown(new)}" for name, old, new in pairs if _shown(old) != _shown(new)]
+    if not moves:
+        return f"trial {like} again"
+    more = [] if len(moves) <= MOST_MOVES else [f"{len(moves) - MOST_MOVES} more"]
+    return f"trial {like}, but {', '.join([*moves[:MOST_MOVES], *more])}"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:

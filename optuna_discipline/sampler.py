@@ -214,6 +214,8 @@ class DisciplinedSampler(BaseSampler):
         suggested = self._model(study, trial, proposal) if proposal.by_model else {}
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self._known_to(study, trial)[1]:
             proposal = self._blind(trial, proposal)
+        if suggested and (moves := refinement.describe_moves(suggested, read_trials(study), proposal.like)):
+            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
         return self._claim(study, trial, proposal, suggested)
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:

@@ -229,3 +229,29 @@ def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_l
     monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
     refinement.refine(0, trials, runs, {"lr": SPACE["lr"]}, {"lr": "lr"}, {}, coupled=None)
     assert [point.loss for point in given] == losses
+
+
+@pytest.mark.parametrize(
+    ("suggested", "words"),
+    [
+        ({"lr": 0.25, "act": "relu"}, "trial 0, but lr 0.1 to 0.25"),
+        ({"lr": 0.1001, "act": "tanh", "width": 32, "new": 1}, "trial 0, but act relu to tanh, width 64 to 32"),
+        ({"lr": 0.10001, "act": "relu"}, "trial 0 again"),
+        (
+            {"lr": 0.2, "act": "elu", "width": 1, "a": 2, "b": 2, "c": 2},
+            "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, 2 more",
+        ),
+    ],
+)
+def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], words: str) -> None:
+    params: dict[str, Any] = {"lr": 0.1, "act": "relu", "width": 64, "a": 1, "b": 1, "c": 1}
+    study = optuna.create_study()
+    study.enqueue_trial(params)
+    trial = study.ask()
+    trial.suggest_float("lr", 0.01, 1)
+    trial.suggest_categorical("act", ["relu", "tanh", "elu"])
+    for name in ("width", "a", "b", "c"):
+        trial.suggest_int(name, 1, 64)
+    study.tell(trial, 1.0)
+    assert refinement.describe_moves(suggested, study.trials, 0) == words
+    assert refinement.describe_moves(suggested, study.trials, 7) == ""

@@ -225,7 +225,7 @@ class Search:
             return [self._meanwhile(role)]
         if not self.slots.is_open(slot):
             return []
-        reason = f"the most promising {role.replace('_', ' ')}, with a learning rate that suits it"
+        reason = f"the model's choice of {role.replace('_', ' ')}, with a learning rate that suits it"
         free: tuple[Role, ...] = (role,) if self._fixed("lr") else (role, "lr")
         return [self._by_model(role, slot, reason, free)]
 

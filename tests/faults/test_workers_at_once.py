@@ -100,7 +100,7 @@ def test_who_finds_a_rival_again_and_again_searches_by_the_model(monkeypatch: py
     late = workers.new().ask()
     suggest(late)
     assert workers.slots()[1] == "model"
-    assert late.user_attrs["reason"] == "model-based search, as others hold what is open"
+    assert late.user_attrs["reason"].startswith("model-based search, as others hold what is open: trial 0, but ")
 
 
 def test_a_late_result_of_an_overdue_trial_counts(monkeypatch: pytest.MonkeyPatch) -> None:
