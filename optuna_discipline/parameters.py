@@ -82,13 +82,15 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
 def start_of(name: str, distribution: BaseDistribution) -> Any:
     """Return where a parameter without a role begins.
 
-    A dropout begins at 0.1, a width at three quarters of its range, an optimizer at the first that adapts its steps,
-    other words at the first, as users list them, and all else in the middle (in the exponent of a log scale).
+    A dropout begins at 0.1, a width at three quarters of its range, an optimizer at the first that adapts its steps, an
+    activation at the first rectifier, other words at the first, as users list them, and all else in the middle (in the
+    exponent of a log scale).
     """
     bounds = bounds_of(distribution)
     if bounds is None:
         assert isinstance(distribution, CategoricalDistribution)
-        return next((choice for choice in distribution.choices if _adapts(choice)), distribution.choices[0])
+        wanted = (choice for wish in (_adapts, _rectifies) for choice in distribution.choices if wish(choice))
+        return next(wanted, distribution.choices[0])
     if DROPOUT in name.lower() and not isinstance(distribution, IntDistribution):
         return fit(distribution, START_DROPOUT)
     return _at(START_WIDTH if _is_width(name, bounds) else 0.5, distribution, bounds)
@@ -113,6 +115,11 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
 def _adapts(choice: Any) -> bool:
     """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
     return isinstance(choice, str) and choice.lower() in _USUAL_LR and choice.lower() != "sgd"
+
+
+def _rectifies(choice: Any) -> bool:
+    """Whether a choice names an activation that does not saturate for large inputs: relu, gelu, SiLU, swish, ..."""
+    return isinstance(choice, str) and choice.lower().endswith(("lu", "swish", "mish"))
 
 
 def usual_lr(params: Mapping[str, Any]) -> float | None:

@@ -100,6 +100,12 @@ def test_an_optimizer_begins_with_one_that_adapts_its_steps() -> None:
     assert parameters.start_of("opt", CategoricalDistribution([None, 3, "x"])) is None
 
 
+def test_an_activation_begins_with_one_that_does_not_saturate() -> None:
+    assert parameters.start_of("act", CategoricalDistribution(["sigmoid", "tanh", "LeakyReLU", "gelu"])) == "LeakyReLU"
+    assert parameters.start_of("act", CategoricalDistribution(["tanh", "HardSwish"])) == "HardSwish"
+    assert parameters.start_of("act", CategoricalDistribution(["tanh", "sigmoid"])) == "tanh"
+
+
 def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> None:
     assert parameters.usual_lr({"activation": "relu", "opt": "SGD", "width": 3}) == 0.1
     assert parameters.usual_lr({"opt": "AdamW"}) == 5e-3
