@@ -1,5 +1,6 @@
 """The benchmarks count what they spend, and make their tables from files alone."""
 
+import argparse
 import json
 import math
 import sys
@@ -15,6 +16,8 @@ pytest.importorskip("sklearn")
 from benchmarks import lr_lean  # noqa: E402
 from benchmarks import workers  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
+from benchmarks.duel import floor  # noqa: E402
+from benchmarks.duel import held_out  # noqa: E402
 from benchmarks.duel import table  # noqa: E402
 from benchmarks.duel.methods import METHODS  # noqa: E402
 from benchmarks.duel.run import incumbent  # noqa: E402
@@ -79,6 +82,35 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
     )
     assert duel.main() == 0
     assert set(METHODS) > set(table.PEERS)
+
+
+def test_held_out_tasks_have_three_parts_and_seeds_of_their_own() -> None:
+    tasks, skipped = held_out.load_held_out_tasks()
+    assert {line.split(":")[0] for line in skipped} >= {"held-mlp", "held-any-cnn", "held-any-table"}
+    assert set(tasks).isdisjoint(load_tasks()[0])
+    assert tasks["held-imbalanced"].batch_size is None
+    for task in tasks.values():
+        assert len(task.parts) == 3
+        outputs = task.build()(task.parts[2][0][:5])
+        assert torch.isfinite(task.loss(outputs, task.parts[2][1][:5]))
+    arguments = argparse.Namespace(held_out=True)
+    assert len({duel._seed(arguments, name, i) for name in tasks for i in range(5)}) == 5 * len(tasks)
+    assert [duel._seed(argparse.Namespace(held_out=False), "deep", i) for i in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_held_out_architectures_follow_their_parameters(depth: int) -> None:
+    images = held_out.any_cnn(64, depth, 0.1)
+    assert images(torch.zeros(2, 1, 14, 14)).shape == (2, 10)
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in images) == depth
+    assert held_out.any_table_net(32, depth, 0.0)(torch.zeros(2, 16)).shape == (2, 10)
+
+
+def test_the_floor_is_the_expected_smallest_of_some_draws() -> None:
+    draws = [3.0, 1.0, 2.0]
+    assert floor.smallest_of(draws, 1) == pytest.approx(2.0)
+    assert floor.smallest_of(draws, 2) == pytest.approx((1 + 1 + 2) / 3)
+    assert floor.smallest_of(draws, 3) == 1.0
 
 
 def test_a_study_that_has_ended_keeps_its_last_incumbent() -> None:
