@@ -9,7 +9,11 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 
 # Narrower boxes (a third of it) were no better after 10 trainings and worse after 20, on surrogates of 13 small nets.
-LR_BOX, WEIGHT_DECAY_BOX = (1 / 8, 6.0), (1 / 300, 300.0)
+LR_BOX = (1 / 8, 6.0)
+# Where nothing is known the model looks at the ends first. Up to 300 times the weight decay, and over all batch sizes,
+# some 30 of the first nine runs of 70 studies were lost to 0.03 (from 1e-4) or to batches of 250 (from 32);
+# with these ends the regret of 14 networks fell from .040 .030 .022 to .037 .028 .019 after 5, 10 and 20 trainings.
+WEIGHT_DECAY_BOX, BATCH_BOX = (1 / 300, 30.0), (1 / 4, 4.0)
 MOMENTUM_BOX = 6.0  # times 1 - momentum
 # In a stage of another role the learning rate only follows that role. From a few noisy rungs the model would jump: on
 # one study to 1/8 of a good rate. A factor of 3 gained half as much.
@@ -29,7 +33,11 @@ def box_around(
         near: Whether the learning rate is to stay near.
     """
     box: dict[Role, tuple[float, float]] = {}
-    sizes: dict[Role, tuple[float, float]] = {"lr": NEAR_LR_BOX if near else LR_BOX, "weight_decay": WEIGHT_DECAY_BOX}
+    sizes: dict[Role, tuple[float, float]] = {
+        "lr": NEAR_LR_BOX if near else LR_BOX,
+        "weight_decay": WEIGHT_DECAY_BOX,
+        "batch_size": BATCH_BOX,
+    }
     for role, (low, high) in sizes.items():
         if values.get(role, 0) > 0:
             box[role] = (values[role] * low, values[role] * high)
