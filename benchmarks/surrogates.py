@@ -5,7 +5,7 @@ tables by SGD under a cosine, about an hour of one core; the recordings are kept
 the expected validation error after each epoch, and is never stopped. Normalised regret of the incumbent, without noise:
 0 is the best of 20,000 random configurations, 1 their median. `--noise` multiplies each report by a lognormal error.
 
-The model's caution, the starts of dropout, width and batch size and the allowance for noise in a curve were chosen here.
+The model's caution, the starts of dropout, width and batch size and a curve's allowance for noise were chosen here.
 """
 
 import argparse
