@@ -222,9 +222,9 @@ def _held_at(values: dict[str, Any], sampler: BaseSampler) -> BaseSampler:
 
 
 def describe_moves(suggested: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None) -> str:
-    """Return in words what a suggestion changes of the trial that it starts from; "" where there is none."""
+    """Return in words what a suggestion changes of the trial that it starts from; "" without either."""
     before = next((trial.params for trial in trials if trial.number == like), None)
-    if before is None:
+    if before is None or not suggested:
         return ""
     pairs = [(name, before[name], value) for name, value in suggested.items() if name in before]
     moves = [f"{name} {_shown(old)} to {_shown(new)}" for name, old, new in pairs if _shown(old) != _shown(new)]

@@ -211,10 +211,10 @@ class DisciplinedSampler(BaseSampler):
             self._claim(study, trial, self._propose_model(study, trial, "between two claims"), write_stage=False)
             time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
             proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
-        suggested = self._model(study, trial, proposal) if proposal.by_model else {}
+        suggested, moves = self._model(study, trial, proposal) if proposal.by_model else ({}, "")
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self._known_to(study, trial)[1]:
             proposal = self._blind(trial, proposal)
-        if suggested and (moves := refinement.describe_moves(suggested, read_trials(study), proposal.like)):
+        if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
         return self._claim(study, trial, proposal, suggested)
 
@@ -280,12 +280,12 @@ class DisciplinedSampler(BaseSampler):
         )
         return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason="enqueued by the user")
 
-    def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> dict[str, Any]:
-        """Return the refinement's suggestion, {} while there is nothing to model."""
+    def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
+        """Return the refinement's suggestion and what it changes in words, empty while there is nothing to model."""
         trials = read_trials(study)
         space = parameters.known_distributions(t for t in trials if t.number != trial.number)
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
-        return refinement.refine(
+        suggested = refinement.refine(
             self._refine_sampler or seed,
             trials,
             at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
@@ -295,6 +295,7 @@ class DisciplinedSampler(BaseSampler):
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
         )
+        return suggested, refinement.describe_moves(suggested, trials, proposal.like)
 
     def _is_plain(self, study: Study) -> bool:
         """Whether a trial has ended with parameters, and none has a role; one under way may still ask for one."""

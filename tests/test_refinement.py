@@ -255,3 +255,4 @@ def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], word
     study.tell(trial, 1.0)
     assert refinement.describe_moves(suggested, study.trials, 0) == words
     assert refinement.describe_moves(suggested, study.trials, 7) == ""
+    assert refinement.describe_moves({}, study.trials, 0) == ""
