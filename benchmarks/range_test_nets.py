@@ -195,7 +195,7 @@ def _rare_three(_: Path | None) -> tuple[Part, Part]:
 def _fashion(root: Path | None, size: int = 14, offset: int = 0) -> tuple[Part, Part]:
     from torchvision.datasets import FashionMNIST
 
-    data = FashionMNIST(str(_existing(root)), train=True, download=False)
+    data = FashionMNIST(str(existing(root)), train=True, download=False)
     chosen = slice(offset, offset + 4000)
     images = nn.functional.adaptive_avg_pool2d(data.data[chosen, None].float(), size).numpy()
     return _split(images, data.targets[chosen].numpy(), n_train=2000)
@@ -203,21 +203,24 @@ def _fashion(root: Path | None, size: int = 14, offset: int = 0) -> tuple[Part, 
 
 @cache
 def _cifar(root: Path | None) -> tuple[Part, Part]:
-    with np.load(_existing(root) / "cifar10_small.npz") as data:
+    with np.load(existing(root) / "cifar10_small.npz") as data:
         images = torch.tensor(data["x_train"][:4000]).permute(0, 3, 1, 2).float()
         return _split(nn.functional.avg_pool2d(images, 4).numpy(), data["y_train"][:4000], n_train=2000)
 
 
-def _table(name: str, n_train: int, n: int, image: bool = False) -> Callable[[Path | None], tuple[Part, Part]]:
+def table(name: str, n_train: int, n: int, image: bool = False) -> Callable[[Path | None], tuple[Part, Part]]:
+    """Return what makes (train, validation) of `n` shuffled rows, scaled by the training part, from the data root."""
+
     @cache
     def load(root: Path | None) -> tuple[Part, Part]:
-        with np.load(_existing(root) / "tabular" / f"{name}.npz") as data:
+        with np.load(existing(root) / "tabular" / f"{name}.npz") as data:
             return _split(data["x_train"], data["y_train"], n_train=n_train, n=n, image=image)
 
     return load
 
 
-def _existing(root: Path | None) -> Path:
+def existing(root: Path | None) -> Path:
+    """Return the data root; raise FileNotFoundError without one."""
     if root is None:
         raise FileNotFoundError("no --data-root")
     return root
@@ -253,38 +256,38 @@ NETS = (
     Net("mlp-batch-16", _digits, lambda: mlp(64, 10), 6, batch_size=16),
     Net("deep", _digits, lambda: mlp(64, 10, 64, 6), 20),
     Net("batchnorm", _digits, lambda: mlp(64, 10, 64, 2, norm=True), 16),
-    Net("large-batch", _table("penbased", 2048, 4500), lambda: mlp(16, 10, 128), 30, batch_size=256),
+    Net("large-batch", table("penbased", 2048, 4500), lambda: mlp(16, 10, 128), 30, batch_size=256),
     Net("fashion-cnn", _fashion, lambda: cnn(10), 8),
-    Net("residual", _table("texture", 1500, 3500), lambda: residual_net(40, 11), 10),
+    Net("residual", table("texture", 1500, 3500), lambda: residual_net(40, 11), 10),
     Net("tanh-regression", _friedman, lambda: mlp(10, 1, 64, 2, act=nn.Tanh), 10, batch_size=32),
     Net("imbalanced", _rare, lambda: mlp(20, 2, 64, 2), 12),
-    Net("dropout", _table("magic", 2000, 5000), lambda: mlp(10, 2, 128, 2, drop=0.3), 8),
+    Net("dropout", table("magic", 2000, 5000), lambda: mlp(10, 2, 128, 2, drop=0.3), 8),
     Net("raw-regression", _raw_friedman, lambda: mlp(10, 1, 64, 2), 10, center=3e-3),
     Net("autoencoder", _digits_to_digits, autoencoder, 16, center=1.0),
     Net("adamw-mlp", _digits, lambda: mlp(64, 10, 64, 2), 12, optimizer="adamw", center=5e-3),
     Net("adamw-cnn", _fashion, lambda: norm_cnn(1, 10), 6, optimizer="adamw", center=5e-3),
     Net(
         "held-mlp",
-        _table("optdigits", 2000, 4000, image=True),
+        table("optdigits", 2000, 4000, image=True),
         lambda: mlp(64, 10, 96),
         10,
         batch_size=128,
         held_out=True,
     ),
-    Net("held-small-batch", _table("segment", 900, 1800), lambda: mlp(19, 7, 48, 3), 7, batch_size=16, held_out=True),
-    Net("held-deep", _table("penbased", 1500, 4000), lambda: mlp(16, 10, 48, 5), 8, batch_size=32, held_out=True),
+    Net("held-small-batch", table("segment", 900, 1800), lambda: mlp(19, 7, 48, 3), 7, batch_size=16, held_out=True),
+    Net("held-deep", table("penbased", 1500, 4000), lambda: mlp(16, 10, 48, 5), 8, batch_size=32, held_out=True),
     Net("held-bn-cnn", lambda root: _fashion(root, 12, 8000), lambda: norm_cnn(1, 10), 12, 128, held_out=True),
     Net("held-cifar-cnn", _cifar, lambda: norm_cnn(3, 10, False), 10, held_out=True),
     Net("held-cifar-resnet", _cifar, conv_resnet, 6, held_out=True),
-    Net("held-linear", _table("magic", 2000, 6000), lambda: mlp(10, 2, 10, 0), 8, held_out=True),
+    Net("held-linear", table("magic", 2000, 6000), lambda: mlp(10, 2, 10, 0), 8, held_out=True),
     Net("held-gru", _digits, lambda: Rows(False), 16, 64, "adamw", 5e-3, held_out=True),
     Net("held-attention", _digits, lambda: Rows(True), 16, 64, "adamw", 5e-3, held_out=True),
     Net("held-regression", _friedman3, lambda: mlp(4, 1, 64, 3), 12, held_out=True),
     Net("held-imbalanced", _rare_three, lambda: mlp(30, 3, 64, 2), 8, 64, "adamw", 5e-3, held_out=True),
-    Net("held-layernorm", _table("optdigits", 1500, 4000, image=True), layer_norm_net, 10, held_out=True),
+    Net("held-layernorm", table("optdigits", 1500, 4000, image=True), layer_norm_net, 10, held_out=True),
     Net(
         "held-adam-tanh",
-        _table("texture", 1500, 3500),
+        table("texture", 1500, 3500),
         lambda: mlp(40, 11, 64, 2, act=nn.Tanh),
         10,
         64,

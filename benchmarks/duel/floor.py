@@ -31,7 +31,7 @@ from benchmarks.duel.table import span
 from benchmarks.duel.tasks import load_tasks
 
 ENTRANTS, HEATS, DRAWS = 10, 8, 24
-COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
+COSTS = [cost for cost in CHECKPOINTS if cost <= 20]  # what the duel's studies spend
 
 
 def main() -> int:
@@ -43,14 +43,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     arguments = parser.parse_args()
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    entrants = {task: _entrants(methods) for task, methods in load([arguments.results]).items() if task not in found}
+    results = load([arguments.results])
+    entrants = {task: _entrants(methods) for task, methods in results.items() if task not in found}
     with ProcessPoolExecutor(arguments.jobs) as pool:
         jobs = {name: pool.submit(_floor, arguments.data_root, name, params) for name, params in entrants.items()}
         for name, job in jobs.items():
             found[name] = job.result()
             arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
             print(name, file=sys.stderr, flush=True)
-    _print(load([arguments.results]), {name: one["draws"] for name, one in found.items()})
+    _print(results, {name: one["draws"] for name, one in found.items()})
     return 0
 
 
@@ -64,9 +65,9 @@ def smallest_of(draws: Sequence[float], k: int) -> float:
 def _print(results: Results, draws: dict[str, list[float]]) -> None:
     seen_rows, retrained_rows, reached = [], [], []
     for task, drawn in draws.items():
-        best, middle = span(results[task], seen, CHECKPOINTS)
+        best, middle = span(results[task], seen, COSTS)
         seen_rows.append([(smallest_of(drawn, k) - best) / (middle - best) for k in COSTS])
-        best, middle = span(results[task], retrained, CHECKPOINTS)
+        best, middle = span(results[task], retrained, COSTS)
         retrained_rows.append((float(np.mean(drawn)) - best) / (middle - best))
         peers = [runs for name, runs in results[task].items() if name in PEERS]
         level = min(float(np.mean([seen(run, 20) or math.inf for run in runs.values()])) for runs in peers)

@@ -6,13 +6,15 @@ has seeds of its own, so that a lucky sequence of random points helps a peer on 
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from benchmarks.duel.tasks import Parts
 from benchmarks.duel.tasks import Task
-from benchmarks.duel.tasks import load_table
 from benchmarks.duel.tasks import mlp
+from benchmarks.range_test_nets import Part
+from benchmarks.range_test_nets import existing
 from benchmarks.range_test_nets import load_nets
+from benchmarks.range_test_nets import table
 
 SLOW = ("held-cifar-resnet",)  # seconds a training, where the others take tenths
 SEARCHED_BATCH = ("held-mlp", "held-imbalanced", "held-adam-tanh")
@@ -39,9 +41,7 @@ def load_held_out_tasks(data_root: Path | None = None) -> tuple[dict[str, Task],
     tasks = []
     for net in nets.values():
         if net.held_out and net.name not in SLOW:
-            train, rest = net.data(data_root)
-            half = len(rest[1]) // 2
-            parts = (train, (rest[0][:half], rest[1][:half]), (rest[0][half:], rest[1][half:]))
+            parts = _halved(*net.data(data_root))
             batch_size = None if net.name in SEARCHED_BATCH else net.batch_size
             tasks.append(Task(net.name, parts, net.build, net.epochs, batch_size, net.optimizer))
     for name, load in (("held-any-cnn", _any_cnn), ("held-any-table", _any_table)):
@@ -55,7 +55,7 @@ def load_held_out_tasks(data_root: Path | None = None) -> tuple[dict[str, Task],
 def _any_cnn(root: Path | None) -> Task:
     from torchvision.datasets import FashionMNIST
 
-    data = FashionMNIST(str(_given(root)), train=True, download=False)
+    data = FashionMNIST(str(existing(root)), train=True, download=False)
     chosen = slice(16_000, 20_000)
     images = nn.functional.avg_pool2d(data.data[chosen, None].float(), 2)
     images = (images - images.mean()) / images.std()
@@ -66,14 +66,11 @@ def _any_cnn(root: Path | None) -> Task:
 
 
 def _any_table(root: Path | None) -> Task:
-    x, y = load_table(_given(root), "penbased", 3500)
-    x = (x - x[:1500].mean(axis=0)) / (x[:1500].std(axis=0) + 1e-3)
-    cuts = (slice(1500), slice(1500, 2500), slice(2500, None))
-    parts = tuple((torch.tensor(x[cut]).float(), torch.tensor(y[cut]).long()) for cut in cuts)
+    parts = _halved(*table("penbased", 1500, 3500)(root))
     return Task("held-any-table", parts, any_table_net, 8, batch_size=None, architecture=True)
 
 
-def _given(root: Path | None) -> Path:
-    if root is None:
-        raise FileNotFoundError("no --data-root")
-    return root
+def _halved(train: Part, rest: Part) -> Parts:
+    """Return the training part and two halves of the rest, validation and test."""
+    half = len(rest[1]) // 2
+    return train, (rest[0][:half], rest[1][:half]), (rest[0][half:], rest[1][half:])

@@ -67,8 +67,9 @@ def regrets(results: Results, reading: Reading, checkpoints: list[int]) -> dict[
     """Return the normalised regret by method and task, shape (seeds, checkpoints) each."""
     table: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     for task, methods in results.items():
-        best, middle = span(methods, reading, checkpoints)
-        for name, v in _values(methods, reading, checkpoints).items():
+        values = _values(methods, reading, checkpoints)
+        best, middle = _span(methods, values)
+        for name, v in values.items():
             table[name][task] = np.where(np.isfinite(v), (v - best) / max(middle - best, 1e-12), 1.0)
     return table
 
@@ -77,7 +78,10 @@ def span(
     methods: dict[str, dict[int, dict[str, Any]]], reading: Reading, checkpoints: Sequence[int]
 ) -> tuple[float, float]:
     """Return what has the regrets 0 and 1 on a task: the best of anybody, and the median random configuration."""
-    values = _values(methods, reading, checkpoints)
+    return _span(methods, _values(methods, reading, checkpoints))
+
+
+def _span(methods: dict[str, dict[int, dict[str, Any]]], values: dict[str, np.ndarray]) -> tuple[float, float]:
     random = [t["value"] for run in methods.get("random", {}).values() for t in run["trials"]]
     best = min(float(np.nanmin(v)) for v in values.values() if np.isfinite(v).any())
     return best, float(np.median(random)) if random else float(np.nanmedian([v[:, 0] for v in values.values()]))

@@ -142,17 +142,16 @@ def _fashion_cnn(root: Path) -> Task:
 
 
 def _texture(root: Path) -> Task:
-    x, y = load_table(root, "texture", 2000)
+    x, y = _table(root, "texture", 2000)
     return Task("texture", split_and_scale(x, y, seed=0), lambda: mlp(40, 11, 64, 2, act=nn.Tanh), 8, batch_size=32)
 
 
 def _magic(root: Path) -> Task:
-    x, y = load_table(root, "magic", 4000)
+    x, y = _table(root, "magic", 4000)
     return Task("magic", split_and_scale(x, y, seed=0), lambda: mlp(10, 2, 64, 3, norm=True), 6, batch_size=None)
 
 
-def load_table(root: Path, name: str, n: int) -> tuple[Any, Any]:
-    """Return `n` rows of a table and their classes, shuffled."""
+def _table(root: Path, name: str, n: int) -> tuple[Any, Any]:
     with np.load(root / "tabular" / f"{name}.npz") as data:
         order = np.random.default_rng(0).permutation(len(data["y_train"]))[:n]
         return data["x_train"][order], data["y_train"][order]
