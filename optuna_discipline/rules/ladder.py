@@ -13,6 +13,7 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_lean import learned_little
 from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import SMALLEST_NOISE
@@ -59,6 +60,11 @@ class Ladder:
         """Where a better rate lies, of the rungs whose curve says so."""
         return {x: lean for x, runs in self.slots.items() if (lean := lr_lean(example_of(runs))) is not None}
 
+    @cached_property
+    def far(self) -> frozenset[float]:
+        """The rungs of `leaning` from which the better rate is far away."""
+        return frozenset(x for x in self.leaning if learned_little(example_of(self.slots[x])))
+
     @property
     def finished(self) -> list[Run]:
         """The runs that have ended."""
@@ -81,7 +87,7 @@ class Ladder:
 
     def wanted(self) -> list[float]:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
-        points = open_points(self.axis, self.results, leaning=self.leaning)
+        points = open_points(self.axis, self.results, leaning=self.leaning, far=self.far)
         if self.longest and self._left_to_the_model():
             return []
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
@@ -114,6 +120,8 @@ class Ladder:
         if best not in self.leaning:
             return reason
         said = "climbed: too high" if self.leaning[best] == "down" else "only fell: room above"
+        if best in self.far:
+            said = {"down": "climbed and hardly fell: far too high", "up": "hardly fell: far too low"}[self.leaning[best]]
         return f"{reason}, whose loss {said}"
 
     def _idle(self, points: Sequence[float]) -> list[float]:

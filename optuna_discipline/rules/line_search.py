@@ -1,6 +1,7 @@
 """Search one number at a time: compare candidates, walk on from an edge, halve the bracket once."""
 
 import math
+from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,6 +62,7 @@ def open_points(
     *,
     noise: float = 0.0,
     leaning: Mapping[float, Lean] | None = None,
+    far: Collection[float] = (),
 ) -> list[float]:
     """Return the points that must run next, most wanted first; [] when the search is decided.
 
@@ -74,6 +76,7 @@ def open_points(
         noise: Difference of two losses that means nothing.
         leaning: On which side of a finished point a better one is to be expected, where that is known: no step is taken
             to the other side.
+        far: The finished points from which that is far away: the step from them is two steps.
 
     >>> walk = Axis(candidates=(1.0,), factor=3.0)
     >>> open_points(walk, {})
@@ -82,12 +85,14 @@ def open_points(
     [3.0, 0.3333]
     >>> open_points(walk, {1.0: 0.5, 3.0: math.inf, 0.3333: 0.6})
     []
+    >>> open_points(walk, {1.0: 0.5}, leaning={1.0: "up"}, far={1.0})
+    [9.0]
     """
     todo = [point_key(c) for c in axis.candidates if point_key(c) not in results]
     if todo or not results or len(results) >= axis.max_points:
         return todo
     best = best_point(axis, results, noise=noise)
-    stepped = _steps_beyond(axis, results, best, noise, (leaning or {}).get(best))
+    stepped = _steps_beyond(axis, results, best, noise, (leaning or {}).get(best), far=best in far)
     return stepped or _middle(axis, results, best)
 
 
@@ -112,7 +117,7 @@ def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list
 
 
 def _steps_beyond(
-    axis: Axis, results: Mapping[float, float], best: float, noise: float, lean: Lean | None
+    axis: Axis, results: Mapping[float, float], best: float, noise: float, lean: Lean | None, *, far: bool
 ) -> list[float]:
     if axis.factor <= 1 or best <= 0:
         return []
@@ -121,8 +126,9 @@ def _steps_beyond(
     if not walking and (best == default or not results[best] < results[default] - noise):
         return []
     broken = not math.isfinite(results[best])
-    down = best / axis.factor ** (2 if broken else 1)
-    up = best * (axis.first_step_up if walking and best == default else axis.factor)
+    down = best / axis.factor ** (2 if broken or far else 1)
+    first = walking and best == default and not far
+    up = best * (axis.first_step_up if first else axis.factor ** (2 if far else 1))
     steps = [(down, axis.low)] if broken else [(up, axis.high), (down, axis.low)]
     found = []
     for step, bound in steps:

@@ -19,9 +19,10 @@ from optuna_discipline.rules.run import Run
 # curves.
 OVERSHOT, CLIMBED, LEVEL = 0.03, 0.1, 0.01
 CLIMB_IN_NOISE = 1.0  # standard deviations of a step that count as noise
-LEARNED = 0.02  # a loss that changed by less than this share of itself shows nothing but noise
-MIN_REPORTS, MOST_PARTS = 4, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
-MIN_FOR_NOISE = 6  # of fewer reports the last four are most of the run
+LEARNED = 0.02  # a loss that changed by less than this share of itself has not left its start
+LITTLE = 0.5
+MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
+MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
 
 def lr_lean(run: Run) -> Lean | None:
@@ -33,11 +34,33 @@ def lr_lean(run: Run) -> Lean | None:
     """
     shape = shape_of(run.reports) if run.state == "complete" else None
     if shape is None:
-        return None
+        return "up" if run.state == "complete" and _stands_still(run.reports) else None
     climbed, beyond_noise, overshot = shape
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
         return "down"
     return "up" if climbed <= LEVEL else None
+
+
+def learned_little(run: Run) -> bool:
+    """Return whether less than half of the first loss is gone at the end, so that a better rate is far away."""
+    losses = _as_losses(run.reports)
+    return losses is not None and bool(losses[0] - losses[-1] < LITTLE * losses[0])
+
+
+def _stands_still(reports: tuple[float, ...]) -> bool:
+    """Whether a loss has not left its start; one that is the same to the last digit belongs to a dead network."""
+    losses = _as_losses(reports)
+    return losses is not None and bool(0 < np.ptp(losses) <= LEARNED * losses.max())
+
+
+def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
+    """Return reports as numbers that fall to 0, of a maximised share 1 less it; None for others, and for too few."""
+    losses = np.array(reports, dtype=float)
+    if len(losses) < MIN_REPORTS or not np.all(np.isfinite(losses)):
+        return None
+    if losses.max() <= 0 and losses.min() >= -1:
+        losses += 1.0
+    return losses if losses.min() >= 0 and losses.max() > 0 else None
 
 
 def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:
@@ -75,6 +98,6 @@ def _relative_noise(losses: FloatArray) -> float:
     """
     if len(losses) < MIN_FOR_NOISE:
         return 0.0
-    tail = losses[-max(MIN_REPORTS, len(losses) // 3) :]
+    tail = losses[-max(TAIL, len(losses) // 3) :]
     size = float(np.abs(tail).mean())
     return float(np.diff(tail).std(ddof=1)) / math.sqrt(2) / size if size > 0 else 0.0
