@@ -13,7 +13,7 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_lean import learned_little
+from optuna_discipline.rules.lr_lean import leans_far
 from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import SMALLEST_NOISE
@@ -63,7 +63,7 @@ class Ladder:
     @cached_property
     def far(self) -> frozenset[float]:
         """The rungs of `leaning` from which the better rate is far away."""
-        return frozenset(x for x in self.leaning if learned_little(example_of(self.slots[x])))
+        return frozenset(x for x in self.leaning if leans_far(example_of(self.slots[x])))
 
     @property
     def finished(self) -> list[Run]:

@@ -20,7 +20,14 @@ from optuna_discipline.rules.run import Run
 OVERSHOT, CLIMBED, LEVEL = 0.03, 0.1, 0.01
 CLIMB_IN_NOISE = 1.0  # standard deviations of a step that count as noise
 LEARNED = 0.02  # a loss that changed by less than this share of itself has not left its start
-LITTLE = 0.5
+# A loss of which less than half is gone at the end, though it was still falling, asks for far more, one that climbed for
+# far less: of 3,100 recorded trainings of other networks under four schedules the best rate was at 30 to 300 times
+# (climbed: .1) the rate of such a run, at 2 to 3 times (.3) that of others. One that stands still from the start was
+# below the best in .91. With two steps at once, ladders on 42 networks that began at 1/60 to 1/3 of a usual rate had a
+# regret of .063 after two trainings instead of .166, near the usual rate the same. Without "still falling" curves that
+# level off high (tables that cannot be learnt better) took such steps too: .077 after five trainings by seven
+# parameters instead of .064.
+LITTLE, STILL_FALLING = 0.5, 0.15
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
@@ -30,7 +37,7 @@ def lr_lean(run: Run) -> Lean | None:
 
     Even at the top of its cycle a rate that suits lets the validation loss fall or stand. Where the loss climbs on the
     way, the steps were larger than the network bears; where it ends above its best, the data were learnt by heart;
-    where it only ever falls, there was room.
+    where it only ever falls, there was room; where it stands still, it has not begun to learn.
     """
     shape = shape_of(run.reports) if run.state == "complete" else None
     if shape is None:
@@ -41,10 +48,18 @@ def lr_lean(run: Run) -> Lean | None:
     return "up" if climbed <= LEVEL else None
 
 
-def learned_little(run: Run) -> bool:
-    """Return whether less than half of the first loss is gone at the end, so that a better rate is far away."""
-    losses = _as_losses(run.reports)
-    return losses is not None and bool(losses[0] - losses[-1] < LITTLE * losses[0])
+def leans_far(run: Run) -> bool:
+    """Return whether the better rate that `lr_lean` expects is far away.
+
+    The run has not learned, its loss stands where it was or higher; or less than half of it is gone at the end, and it
+    fell to the last.
+    """
+    losses, lean = _as_losses(run.reports), lr_lean(run)
+    if losses is None or lean is None:
+        return False
+    fell, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
+    still_falling = lean == "up" and fell < LITTLE * losses[0] and late >= STILL_FALLING * fell
+    return bool(fell <= LEARNED * losses[0] or still_falling)
 
 
 def _stands_still(reports: tuple[float, ...]) -> bool:
@@ -54,7 +69,10 @@ def _stands_still(reports: tuple[float, ...]) -> bool:
 
 
 def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
-    """Return reports as numbers that fall to 0, of a maximised share 1 less it; None for others, and for too few."""
+    """Return reports as numbers that fall towards 0; None where they do not, and for too few.
+
+    Of a maximised share, such as an accuracy, that is what is missing to 1.
+    """
     losses = np.array(reports, dtype=float)
     if len(losses) < MIN_REPORTS or not np.all(np.isfinite(losses)):
         return None
