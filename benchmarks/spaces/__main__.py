@@ -20,15 +20,17 @@ from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
+from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
 from benchmarks.spaces.seen import SEEN
 from benchmarks.spaces.training import SpaceTask
+from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
 from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
-TASKS = {task.name: task for task in (*SEEN, *HELD_OUT)}
+TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH)}
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
 COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 Outcome = tuple[float, float, bool]  # of a trial: cost of the study so far, objective, whether it was completed
@@ -36,7 +38,9 @@ Outcome = tuple[float, float, bool]  # of a trial: cost of the study so far, obj
 
 def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]:
     """Return what came of each trial of one study."""
-    study = optuna.create_study(sampler=sampler_of(method, seed), pruner=DUEL[method].pruner(task.epochs))
+    direction = "maximize" if task.maximize else "minimize"
+    pruner = DUEL[method].pruner(task.epochs)
+    study = optuna.create_study(sampler=sampler_of(method, seed), pruner=pruner, direction=direction)
     cost = 0.0
     found: list[Outcome] = []
     while cost < budget:
@@ -46,7 +50,7 @@ def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]
         if stopped:
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(trial, values[-1])
+            study.tell(trial, told(task, values[-1]))
         found.append((round(cost, 4), round(values[-1], 6), not stopped))
     return found
 
@@ -105,7 +109,7 @@ def main() -> int:
             known.setdefault(name, {})[method] = [trials[str(seed)] for seed in range(arguments.seeds)]
     by_task = {name: regrets(found) for name, found in known.items()}
     methods = [m for m in METHODS if all(m in found for found in by_task.values())]
-    for title, group in (("Seen", SEEN), ("Held out", HELD_OUT)):
+    for title, group in (("Seen", SEEN), ("Held out", HELD_OUT), ("Fresh", FRESH)):
         names = [task.name for task in group if task.name in by_task]
         heading = f"{title}: {len(names)} studies, {arguments.seeds} seeds (standard error over studies)"
         if names:

@@ -48,6 +48,7 @@ class SpaceTask:
         epochs: Epochs of a full training.
         by_error: Whether the study minimises the error; else the loss.
         reports: Whether it reports every epoch.
+        maximize: Whether the study is told 1 less the objective (an accuracy, an explained variance), to maximise it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class SpaceTask:
     epochs: int = 8
     by_error: bool = False
     reports: bool = True
+    maximize: bool = False
 
 
 @cache
@@ -121,10 +123,15 @@ def train(task: SpaceTask, trial: Trial, seed: int) -> tuple[list[float], bool]:
             value = (output.argmax(1) != y_val).float().mean() if task.by_error else _loss(output, y_val)
         found.append(value.item() if math.isfinite(value.item()) else 23.0)
         if task.reports:
-            trial.report(found[-1], epoch)
+            trial.report(told(task, found[-1]), epoch)
             if trial.should_prune():
                 return found, True
     return found, False
+
+
+def told(task: SpaceTask, value: float) -> float:
+    """Return what a study is told of an objective."""
+    return 1 - value if task.maximize else value
 
 
 def _loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
