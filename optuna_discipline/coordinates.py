@@ -20,6 +20,7 @@ from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
 from optuna_discipline.parameters import usual_lr
+from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
 from optuna_discipline.rules.space import Role
@@ -41,7 +42,7 @@ class Coordinates:
     Args:
         space: Distributions by name.
         roles: Roles of those names that have one.
-        box: Narrower bounds of roles, in their own units.
+        box: Narrower bounds of parameters with a role, by name, in their own units.
         coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
         optimizer_lr: Usual learning rate of the optimizer that the box belongs to, None where none is named.
     """
@@ -50,7 +51,7 @@ class Coordinates:
         self,
         space: Mapping[str, BaseDistribution],
         roles: Mapping[str, Role],
-        box: Mapping[Role, tuple[float, float]],
+        box: Mapping[str, tuple[float, float]],
         coupled: float | None,
         optimizer_lr: float | None = None,
     ) -> None:
@@ -72,12 +73,12 @@ class Coordinates:
             elif isinstance(distribution, CategoricalDistribution):
                 self.space[name] = IntDistribution(0, len(distribution.choices) - 1)
             elif role == "momentum":
-                low, high = box.get(role, (bounds.low, bounds.high))
+                low, high = box.get(name, (bounds.low, bounds.high))
                 most = min(high, bounds.high if bounds.high < 1 else 0.999)
                 least = min(max(low, bounds.low), most)
                 self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - least))
             else:
-                low, high = box.get(role, (bounds.low, bounds.high))
+                low, high = box.get(name, (bounds.low, bounds.high))
                 low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)
                 self.space[name] = self._log_range(role, min(low, high), high)
 
@@ -198,10 +199,6 @@ class Coordinates:
         A small momentum asks for a learning rate that may lie above its bounds; the model must know what it gets.
         """
         names = list(self.space)
-        lr = next((name for name in names if self._roles.get(name) == "lr"), None)
-        bounds = None if lr is None else bounds_of(self._original[lr])
-        if lr is None or bounds is None or not isinstance(self.space[lr], FloatDistribution):
-            return points
         unit = np.zeros(len(points))
         for j, name in enumerate(names):
             if name == self._momentum:
@@ -210,10 +207,33 @@ class Coordinates:
             elif self._optimizer_lr is not None and name not in self._roles:
                 usual = self._of_choices(name, lambda word: math.log(self._unit_of_optimizer({"": word})))
                 unit += 0.0 if usual is None else usual[points[:, j].round().astype(int)]
-        low, high = (self._log("lr", limit) - unit for limit in (bounds.low, bounds.high))
         within: FloatArray = points.copy()
-        within[:, names.index(lr)] = np.clip(points[:, names.index(lr)], low, high)
+        for j, name in enumerate(names):
+            bounds = bounds_of(self._original[name])
+            if self._roles.get(name) == "lr" and bounds and isinstance(self.space[name], FloatDistribution):
+                low, high = (self._log("lr", limit) - unit for limit in (bounds.low, bounds.high))
+                within[:, j] = np.clip(points[:, j], low, high)
         return within
+
+    def where_they_exist(
+        self, points: FloatArray, conditions: Mapping[str, Condition], otherwise: FloatArray
+    ) -> FloatArray:
+        """Return points of the model, shape (n, d), with what does not exist there as in `otherwise`, shape (d,)."""
+        names = list(self.space)
+        found: FloatArray = points.copy()
+        for name, condition in conditions.items():
+            if name in names and condition.switch in names:
+                values = self._values(condition.switch, points[:, names.index(condition.switch)])
+                absent = [not condition.holds(value) for value in values]
+                found[absent, names.index(name)] = otherwise[names.index(name)]
+        return found
+
+    def _values(self, name: str, column: FloatArray) -> list[Any]:
+        """Return the values of a parameter without a role at points of the model."""
+        original = self._original[name]
+        if isinstance(original, CategoricalDistribution):
+            return [original.choices[round(x)] for x in column.tolist()]
+        return [fit(original, _at_share(original, x)) for x in column.tolist()]
 
     def _of_choices(self, name: str, number: Callable[[Any], float]) -> FloatArray | None:
         """Return a number of each choice, in the order of the model; None for a parameter that is not categorical."""

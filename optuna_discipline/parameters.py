@@ -12,7 +12,8 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
-from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
@@ -30,21 +31,21 @@ START_WIDTH, LEAST_WIDTH = 0.75, 16
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
-def check_roles(roles: Mapping[str, str] | None) -> dict[str, Role]:
-    """Return the names of every role: the usual ones and the user's.
+def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None]:
+    """Return the roles that the user gives to names; None says that a name has none.
 
     Raises:
         ValueError: If a role is unknown.
         TypeError: If `roles` is no mapping of strings.
     """
-    names: dict[str, Role] = dict(ROLE_NAMES)
+    names: dict[str, Role | None] = {}
     if roles is None:
         return names
     if not isinstance(roles, Mapping) or not all(isinstance(name, str) for name in roles):
         raise TypeError(f"`roles` must map names to roles, such as {{'alpha': 'weight_decay'}}, but got {roles!r}.")
     for name, role in roles.items():
-        if role not in ROLES:
-            raise ValueError(f"`roles` must give one of {ROLES} to {name!r}, but got {role!r}.")
+        if role is not None and role not in ROLES:
+            raise ValueError(f"`roles` must give one of {ROLES}, or None, to {name!r}, but got {role!r}.")
         names[name] = role
     return names
 
@@ -55,12 +56,19 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     The name of the parameter may say where to begin.
     """
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return Bounds(float(distribution.low), float(distribution.high), start=START_BY_NAME.get(name))
+        return Bounds(float(distribution.low), float(distribution.high), start=_start_by_name(name))
     if isinstance(distribution, CategoricalDistribution):
         numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
         if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):
             return Bounds.of_choices(numbers)
     return None
+
+
+def _start_by_name(name: str) -> float | None:
+    """Return where a learning rate begins that is named after a library's class or an optimizer: `sgd_lr`."""
+    if name in START_BY_NAME or role_of_name(name) != "lr":
+        return START_BY_NAME.get(name)
+    return next((_USUAL_LR[word] for word in words_of(name) if word in _USUAL_LR), None)
 
 
 def fit(distribution: BaseDistribution, value: float) -> Any:

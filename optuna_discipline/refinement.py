@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.samplers import PartialFixedSampler
 from optuna.samplers import TPESampler
@@ -28,12 +30,17 @@ from optuna.trial import TrialState
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
+from optuna_discipline.parameters import fit
 from optuna_discipline.parameters import start_of
 from optuna_discipline.parameters import usual_lr
+from optuna_discipline.rules.conditions import Condition
+from optuna_discipline.rules.conditions import conditions_of
+from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.transfer import full_length_losses
 from optuna_discipline.trial_record import read_claim
 
@@ -82,8 +89,9 @@ def refine(
         trials: The study's trials.
         runs: The same as runs.
         space: Every known parameter; all but the epochs are modelled. A run without one counts as if it had the value
-            of the best run with one, and while the best run lacks one it stays at that value: to move what a network
-            does not use would be the same network again.
+            of the best run with one. What exists for some values of another parameter only moves with it; where no
+            such condition is seen, it stays while the best run lacks it: to move what a network does not use would be
+            the same network again.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
@@ -95,24 +103,68 @@ def refine(
     finished = [trial for trial in trials if trial.number in losses]
     best_first = sorted(finished, key=lambda trial: losses[trial.number])
     searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
-    absent = {name: _value_of_best(name, d, best_first) for name, d in searched.items()}
+    absent = {name: _value_of_best(name, d, best_first, roles.get(name)) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
     pending = [{**absent, **suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
     if not searched or not (finished or pending):
         return {}
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
+    best = dict(best_first[0].params) if best_first else {}
+    boxes = _by_name(box, roles, {**best, **{name: x for name, x in absent.items() if name not in best}})
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
-    if best_first:
-        names &= set(best_first[0].params)
+    of_best = names & set(best) if best else names
     if isinstance(sampler, BaseSampler):
-        return suggest(sampler, points, searched, roles, box, coupled=coupled, free=names)
-    return suggest_by_model(sampler, points, searched, roles, box, coupled=coupled, free=names)
+        return suggest(sampler, points, searched, roles, boxes, coupled=coupled, free=of_best)
+    conditions = conditions_of([trial.params for trial in finished], _switches(searched, roles))
+    free_names = of_best | (names & set(conditions))
+    return suggest_by_model(
+        sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
+    )
 
 
-def _value_of_best(name: str, distribution: BaseDistribution, best_first: Sequence[FrozenTrial]) -> Any:
+def _switches(space: Mapping[str, BaseDistribution], roles: Mapping[str, Role]) -> list[str]:
+    """Return what may decide which parameters a network has: words before numbers, few values before many."""
+    counts: dict[str, tuple[bool, int]] = {}
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            counts[name] = (False, len(distribution.choices))
+        elif isinstance(distribution, IntDistribution):
+            counts[name] = (True, distribution.high - distribution.low)
+    return sorted((name for name in counts if name not in roles), key=lambda name: counts[name])
+
+
+def _by_name(
+    box: Mapping[Role, tuple[float, float]], roles: Mapping[str, Role], params: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """Return the box of each parameter: of the first of a role that of the role, of a second learning rate its own.
+
+    A second one (of the network's head, of another optimizer) may move as far from its own value as the first from its.
+    """
+    firsts: dict[Role, str] = {}
+    boxes: dict[str, tuple[float, float]] = {}
+    for name in params:
+        role = roles.get(name)
+        if role is None or role not in box:
+            continue
+        first = firsts.setdefault(role, name)
+        if name == first:
+            boxes[name] = box[role]
+        elif role == "lr" and float(params[first]) > 0:
+            ratio = float(params[name]) / float(params[first])
+            boxes[name] = (box[role][0] * ratio, box[role][1] * ratio)
+    return boxes
+
+
+def _value_of_best(
+    name: str, distribution: BaseDistribution, best_first: Sequence[FrozenTrial], role: Role | None
+) -> Any:
     values = (trial.params[name] for trial in best_first if name in trial.params)
-    return next((value for value in values if allows(distribution, value)), start_of(name, distribution))
+    bounds = bounds_of(distribution, name)
+    first = (
+        start_of(name, distribution) if role is None or bounds is None else fit(distribution, default_of(role, bounds))
+    )
+    return next((value for value in values if allows(distribution, value)), first)
 
 
 def suggest_by_model(
@@ -120,10 +172,12 @@ def suggest_by_model(
     points: Sequence[Point],
     space: Mapping[str, BaseDistribution],
     roles: Mapping[str, Role],
-    box: Mapping[Role, tuple[float, float]],
+    box: Mapping[str, tuple[float, float]],
     *,
     coupled: float | None,
     free: Collection[str] | None = None,
+    conditions: Mapping[str, Condition] | None = None,
+    absent: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what our own model finds most promising, by name, within `space`; {} without a usable point.
 
@@ -132,12 +186,21 @@ def suggest_by_model(
         points: Full-length runs, finished or under way.
         space: Distributions to search, by name.
         roles: Roles of those names that have one.
-        box: Narrower bounds of roles, in their own units.
+        box: Narrower bounds by name, in their own units.
         coupled: As in `suggest`.
         free: Names that may move; None moves everything.
+        conditions: When those exist that only some configurations have.
+        absent: What those count as where they do not exist.
     """
     finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished))
+    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
+    otherwise = None if absent is None else coordinates.vector(absent)
+
+    def possible(candidates: FloatArray) -> FloatArray:
+        if otherwise is not None and conditions:
+            candidates = coordinates.where_they_exist(candidates, conditions, otherwise)
+        return coordinates.within_bounds(candidates)
+
     known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
     if free == set() or not (known or under_way):
@@ -151,14 +214,16 @@ def suggest_by_model(
         [loss for _, loss in known],
         np.random.default_rng(seed),
         running=np.array(under_way) if under_way else None,
-        within=coordinates.within_bounds,
+        within=possible,
         free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
     )
     return coordinates.params(chosen)
 
 
-def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]]) -> float | None:
-    return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished else None
+def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Mapping[str, Role]) -> float | None:
+    """Return the usual rate of the best run's optimizer, None where every optimizer has a learning rate of its own."""
+    several = sum(role == "lr" for role in roles.values()) > 1
+    return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished and not several else None
 
 
 def _split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
@@ -175,7 +240,7 @@ def suggest(
     points: Sequence[Point],
     space: Mapping[str, BaseDistribution],
     roles: Mapping[str, Role],
-    box: Mapping[Role, tuple[float, float]],
+    box: Mapping[str, tuple[float, float]],
     *,
     coupled: float | None,
     free: Collection[str] | None = None,
@@ -187,14 +252,14 @@ def suggest(
         points: Full-length runs, finished or under way.
         space: Distributions to search, by name.
         roles: Roles of those names that have one.
-        box: Narrower bounds of roles, in their own units.
+        box: Narrower bounds by name, in their own units.
         coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
         free: Names that may move, the others are held at the best run's; None moves everything.
     """
     if free is not None and not free:
         return {}
     finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished))
+    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
     losses = _tame([loss for _, loss in finished])
     known = [
         (shares, loss)

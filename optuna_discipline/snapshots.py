@@ -33,8 +33,9 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.plateau import is_restart_point
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import restart_sources
-from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.space import ROLES
+from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
@@ -176,8 +177,7 @@ class TrialSnapshots:
         snapshot = None if other is None else trial_record.read_snapshot(other)
         if other is None or snapshot is None:
             raise DisciplineError("it has none")
-        names = _roles_of(study_record.read_settings(trial.study))
-        _check_same(trial.params, other.params, {**ROLE_NAMES, **names})
+        _check_same(trial.params, other.params, _roles_of(study_record.read_settings(trial.study)))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE_NAME
             download_artifact(artifact_store=self._store, file_path=str(path), artifact_id=snapshot["artifact_id"])
@@ -200,10 +200,10 @@ def needed_snapshots(study: Study) -> set[int]:
     return found | sources | {trial.number for trial in running}
 
 
-def _roles_of(settings: Mapping[str, Any]) -> dict[str, str]:
+def _roles_of(settings: Mapping[str, Any]) -> dict[str, Role | None]:
     """Return the roles of the study's own names, as far as they are roles."""
     stored = settings.get("roles")
-    return {name: x for name, x in stored.items() if x in ROLES} if isinstance(stored, dict) else {}
+    return {name: x for name, x in stored.items() if x in (*ROLES, None)} if isinstance(stored, dict) else {}
 
 
 def _recipe_of(settings: Mapping[str, Any]) -> Recipe:
@@ -228,10 +228,10 @@ def _artifacts_of(study: Study, trial: FrozenTrial) -> "list[ArtifactMeta]":
         return []
 
 
-def _check_same(params: Mapping[str, Any], others: Mapping[str, Any], roles: Mapping[str, str]) -> None:
+def _check_same(params: Mapping[str, Any], others: Mapping[str, Any], told: Mapping[str, Role | None]) -> None:
     """Check that two trials differ in their weight decay only."""
     different = [name for name in {*params, *others} if params.get(name) != others.get(name)]
-    different = sorted(name for name in different if roles.get(name) != "weight_decay")
+    different = sorted(name for name in different if role_of_name(name, told) != "weight_decay")
     if different:
         raise DisciplineError(f"the trials differ in {', '.join(different)} too")
 

@@ -13,6 +13,9 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
+from optuna_discipline.rules.role_names import ROLE_NAMES
+from optuna_discipline.rules.role_names import can_be
+from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -33,11 +36,11 @@ class StudyReader:
     """Reads studies by one set of role names. Finished trials are read once; the cache is rebuilt when lost.
 
     Args:
-        roles: Roles of parameters with other names than the usual ones.
+        roles: Roles of parameters with other names than the usual ones; None for one that has none.
     """
 
-    def __init__(self, roles: Mapping[str, str] | None = None) -> None:
-        self._names = parameters.check_roles(roles)
+    def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
+        self._told = parameters.check_roles(roles)
         self._finished: dict[tuple[str, int], Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -45,8 +48,21 @@ class StudyReader:
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter, None if it has no role or holds no numbers."""
-        role = self._names.get(name)
-        return role if role is not None and parameters.bounds_of(distribution) is not None else None
+        role = role_of_name(name, self._told)
+        bounds = parameters.bounds_of(distribution)
+        if role is None or bounds is None:
+            return None
+        sure = name in self._told or name in ROLE_NAMES
+        return role if sure or can_be(role, bounds) else None
+
+    def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
+        """Return the parameter of the same role that a trial has asked for before this one, None if this is the first.
+
+        A network whose body and head have learning rates of their own has two parameters of one role.
+        """
+        role = self.role_of(name, distribution)
+        earlier = (n for n, d in trial.distributions.items() if n != name and self.role_of(n, d) == role)
+        return next(earlier, None) if role is not None else None
 
     def has_roles(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether any trial has a parameter with a role."""

@@ -28,7 +28,7 @@ from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose
-from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.role_names import role_of_name
 
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
@@ -241,14 +241,14 @@ def _epochs_done(trial: FrozenTrial) -> float:
 def epochs_of(trial: FrozenTrial) -> float:
     """Return the epochs that a trial was to run, 0 if it does not say."""
     for name, value in trial.params.items():
-        if ROLE_NAMES.get(name) == "epochs" and isinstance(value, int | float):
+        if role_of_name(name) == "epochs" and isinstance(value, int | float):
             return float(value)
     return float(read_run(trial).get("n_epochs") or 0)
 
 
 def _full_epochs(trial: FrozenTrial) -> float:
     for name, distribution in trial.distributions.items():
-        if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
+        if role_of_name(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
             return float(distribution.high)
     return epochs_of(trial)
 

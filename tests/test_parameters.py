@@ -114,7 +114,8 @@ def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> Non
 
 def test_roles_are_checked() -> None:
     assert parameters.check_roles({"alpha": "weight_decay"})["alpha"] == "weight_decay"
-    assert parameters.check_roles(None)["lr"] == "lr"
+    assert parameters.check_roles({"lr": None}) == {"lr": None}
+    assert parameters.check_roles(None) == {}
     with pytest.raises(ValueError, match="`roles` must give one of"):
         parameters.check_roles({"alpha": "shine"})
     with pytest.raises(TypeError, match="`roles` must map names to roles"):

@@ -116,6 +116,39 @@ def test_roles_may_be_given_other_names() -> None:
     assert {"lr", "weight_decay"} <= set(_stages(study))
 
 
+def test_a_name_may_be_told_to_have_no_role() -> None:
+    study = _study(DisciplinedSampler(roles={"target.momentum": None, "lr": None}, seed=0))
+    study.optimize(lambda t: t.suggest_float("lr", 0, 1) + t.suggest_float("target.momentum", 0, 1), n_trials=3)
+    assert not any("stage" in trial.user_attrs for trial in study.trials)
+
+
+def test_a_second_learning_rate_keeps_its_ratio_to_the_first_until_the_model_moves_both() -> None:
+    def objective(trial: Trial) -> float:
+        body = trial.suggest_float("lr_body", 1e-5, 1e-2, log=True)
+        return _loss(10 * body) + _loss(trial.suggest_float("lr_head", 1e-4, 1e-1, log=True))
+
+    study = _study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    rungs = [t for t in study.trials if "ladder" in t.user_attrs["reason"]]
+    assert len(rungs) > 1
+    assert all(t.params["lr_head"] == pytest.approx(10 * t.params["lr_body"]) for t in rungs)
+    others = [t.params["lr_head"] / t.params["lr_body"] for t in study.trials if t not in rungs]
+    assert max(others) > 1.1 * min(others)
+
+
+def test_every_optimizer_may_have_a_learning_rate_of_its_own_name() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("optimizer", ["Adam", "SGD"]) == "Adam":
+            return _loss(10 * trial.suggest_float("adam_lr", 1e-5, 1e-1, log=True)) + 0.1
+        return _loss(trial.suggest_float("sgd_lr", 1e-4, 1.0, log=True))
+
+    study = _study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=20)
+    assert study.trials[0].params == {"optimizer": "Adam", "adam_lr": 0.005}
+    assert study.best_trial.params["optimizer"] == "SGD"
+    assert len({t.params["sgd_lr"] for t in study.trials if "sgd_lr" in t.params}) > 3
+
+
 def test_bounds_narrower_than_the_recipe_hold() -> None:
     study = _study(_model_quickly())
 

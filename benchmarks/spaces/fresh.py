@@ -1,4 +1,4 @@
-"""Ten studies more, written after the rules of their day: other names, scores to maximise, grids, groups of parameters."""
+"""Ten studies more, written later: other names, scores to maximise, grids, groups of parameters."""
 
 import torch
 from optuna import Trial
@@ -38,7 +38,10 @@ def own_rates(trial: Trial) -> Setup:
     width = trial.suggest_int("n_units", 16, 128, log=True)
     net = mlp([64, width, 10])
     if trial.suggest_categorical("optimizer", ["RMSprop", "Adam", "SGD"]) == "RMSprop":
-        lr, decay = trial.suggest_float("rmsprop_lr", 1e-5, 1e-1, log=True), trial.suggest_float("rmsprop_alpha", 0.8, 0.99)
+        lr, decay = (
+            trial.suggest_float("rmsprop_lr", 1e-5, 1e-1, log=True),
+            trial.suggest_float("rmsprop_alpha", 0.8, 0.99),
+        )
         return Setup(net, optimizer_of("RMSprop", net, lr, alpha=decay))
     if trial.params["optimizer"] == "Adam":
         return Setup(net, optimizer_of("Adam", net, trial.suggest_float("adam_lr", 1e-5, 1e-1, log=True)))
@@ -60,7 +63,10 @@ def two_rates(trial: Trial) -> Setup:
 def lengths(trial: Trial) -> Setup:
     """The number of epochs is tuned as well, under a cosine, and reported."""
     epochs = trial.suggest_int("n_epochs", 2, 10)
-    lr, decay = trial.suggest_float("lr", 1e-5, 1e-1, log=True), trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True)
+    lr, decay = (
+        trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+        trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
+    )
     drop = trial.suggest_float("dropout", 0.0, 0.5)
     net = mlp([64, 64, 64, 10], drop=[drop, drop])
     return Setup(net, optimizer_of("Adam", net, lr, weight_decay=decay), 64, epochs, cosine)
@@ -68,7 +74,10 @@ def lengths(trial: Trial) -> Setup:
 
 def grids(trial: Trial) -> Setup:
     """Everything on a grid of equal steps."""
-    lr, momentum = trial.suggest_float("lr", 0.01, 0.5, step=0.01), trial.suggest_float("momentum", 0.5, 0.95, step=0.05)
+    lr, momentum = (
+        trial.suggest_float("lr", 0.01, 0.5, step=0.01),
+        trial.suggest_float("momentum", 0.5, 0.95, step=0.05),
+    )
     size, width = trial.suggest_int("batch_size", 16, 128, step=16), trial.suggest_int("hidden", 16, 128, step=16)
     net = mlp([64, width, width, 10])
     return Setup(net, optimizer_of("SGD", net, lr, momentum=momentum), size)
@@ -79,7 +88,10 @@ def many(trial: Trial) -> Setup:
     act = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
     width, depth = trial.suggest_int("width", 16, 128, log=True), trial.suggest_int("depth", 1, 4)
     word, norm = trial.suggest_categorical("activation", list(act)), trial.suggest_categorical("norm", [True, False])
-    drop, size = trial.suggest_float("dropout", 0.0, 0.5), trial.suggest_categorical("batch_size", [16, 32, 64, 128, 256])
+    drop, size = (
+        trial.suggest_float("dropout", 0.0, 0.5),
+        trial.suggest_categorical("batch_size", [16, 32, 64, 128, 256]),
+    )
     lr, decay = trial.suggest_float("lr", 1e-4, 10.0, log=True), trial.suggest_float("wd", 1e-6, 1e-1, log=True)
     net = mlp([64, *[width] * depth, 10], drop=[drop] * depth, norm=norm, act=act[word])
     return Setup(net, optimizer_of("SGD", net, lr, weight_decay=decay), size, scheduler=cosine)
@@ -88,7 +100,10 @@ def many(trial: Trial) -> Setup:
 def plain(trial: Trial) -> Setup:
     """Plain SGD at a constant rate, twenty epochs, two numbers."""
     net = mlp([30, 32, 32, 2])
-    lr, decay = trial.suggest_float("lr", 1e-5, 1.0, log=True), trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
+    lr, decay = (
+        trial.suggest_float("lr", 1e-5, 1.0, log=True),
+        trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+    )
     return Setup(net, optimizer_of("SGD", net, lr, weight_decay=decay), 32)
 
 
@@ -112,8 +127,13 @@ class Attention(nn.Module):
 def attention(trial: Trial) -> Setup:
     """A small transformer by AdamW."""
     heads, layers = trial.suggest_categorical("n_heads", [1, 2, 4]), trial.suggest_int("n_layers", 1, 2)
-    net = Attention(trial.suggest_categorical("d_model", [8, 16, 32]), heads, layers, trial.suggest_float("dropout", 0, 0.3))
-    lr, decay = trial.suggest_float("lr", 1e-6, 1e-1, log=True), trial.suggest_float("weight_decay", 1e-4, 1.0, log=True)
+    net = Attention(
+        trial.suggest_categorical("d_model", [8, 16, 32]), heads, layers, trial.suggest_float("dropout", 0, 0.3)
+    )
+    lr, decay = (
+        trial.suggest_float("lr", 1e-6, 1e-1, log=True),
+        trial.suggest_float("weight_decay", 1e-4, 1.0, log=True),
+    )
     beta2 = trial.suggest_float("beta2", 0.9, 0.9999)
     return Setup(net, optimizer_of("AdamW", net, lr, weight_decay=decay, betas=(0.9, beta2)), 32, scheduler=cosine)
 

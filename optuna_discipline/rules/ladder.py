@@ -121,7 +121,9 @@ class Ladder:
             return reason
         said = "climbed: too high" if self.leaning[best] == "down" else "only fell: room above"
         if best in self.far:
-            said = {"down": "climbed and hardly fell: far too high", "up": "hardly fell: far too low"}[self.leaning[best]]
+            said = {"down": "climbed and hardly fell: far too high", "up": "hardly fell: far too low"}[
+                self.leaning[best]
+            ]
         return f"{reason}, whose loss {said}"
 
     def _idle(self, points: Sequence[float]) -> list[float]:

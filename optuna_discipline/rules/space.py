@@ -13,13 +13,6 @@ from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 
 Role = Literal["lr", "momentum", "weight_decay", "batch_size", "epochs"]
 ROLES: tuple[Role, ...] = get_args(Role)
-ROLE_NAMES: Mapping[str, Role] = {
-    **dict.fromkeys(("lr", "max_lr", "learning_rate", "learning_rate_init"), "lr"),
-    **dict.fromkeys(("momentum", "max_momentum", "beta1", "adam_beta1"), "momentum"),
-    **dict.fromkeys(("weight_decay", "wd", "l2"), "weight_decay"),
-    **dict.fromkeys(("batch_size", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
-    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "num_train_epochs"), "epochs"),
-}
 # Without a range test the first learning rate lies two thirds up its bounds in the exponent: 0.1 of [1e-5, 10] for
 # SGD, 2e-3 of [1e-5, 1e-1] for Adam. Users leave more room below a good learning rate than above it.
 START_SHARE = 2 / 3

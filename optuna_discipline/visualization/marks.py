@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
-from optuna_discipline.rules.space import ROLE_NAMES
+from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.visualization import style
 
 OTHER = "other"
@@ -115,7 +115,7 @@ def full_epochs(trials: Sequence[FrozenTrial]) -> float:
     longest = [trial_record.epochs_of(trial) for trial in trials]
     for trial in trials:
         for name, distribution in trial.distributions.items():
-            if ROLE_NAMES.get(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
+            if role_of_name(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
                 longest.append(float(distribution.high))
     return max(longest, default=0.0)
 

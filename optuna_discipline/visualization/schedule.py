@@ -8,11 +8,10 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
-from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.visualization import marks
-from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
 
 
@@ -105,7 +104,7 @@ def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
     lr = tuple(style.finite(log.lr) for log in logs)
     if all(rate is None for rate in lr):
         return None
-    momentum = stages.value_of(trial, "momentum", ROLE_NAMES)
+    momentum = next((x for name, x in trial.params.items() if role_of_name(name) == "momentum"), None)
     return SchedulePlot(
         f"trial {trial.number}",
         "epoch",

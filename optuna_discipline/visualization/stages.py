@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
+from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.slots import SMALLEST_NOISE
-from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization.marks import show
 
@@ -76,7 +76,9 @@ def role_names(study: Study) -> Mapping[str, str]:
     """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
     settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
     told = settings.get("roles") if isinstance(settings, dict) else None
-    return {**ROLE_NAMES, **told} if isinstance(told, dict) else ROLE_NAMES
+    told = told if isinstance(told, dict) else {}
+    known = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
+    return {name: role for name in known if (role := role_of_name(name, told)) is not None}
 
 
 def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, str]) -> Any:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.lr_lean import leans_far
 from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.run import Run
@@ -31,11 +32,48 @@ def test_a_climb_says_down_a_steady_fall_up_and_a_small_bump_nothing(
 
 @pytest.mark.parametrize(
     "reports",
-    [(), FALLS[:3], (2.3, 2.31, 2.29, 2.3, 2.3), (1.0, 0.5, math.nan, 0.3), (1.0, 0.5, 0.4, math.inf)],
+    [(), FALLS[:2], (2.3, 2.3, 2.3, 2.3), (0.0, 0.0, 0.0), (1.0, 0.5, math.nan, 0.3), (1.0, 0.5, 0.4, math.inf)],
     ids=str,
 )
-def test_too_few_reports_no_learning_and_no_numbers_say_nothing(reports: tuple[float, ...]) -> None:
+def test_too_few_reports_a_dead_network_and_no_numbers_say_nothing(reports: tuple[float, ...]) -> None:
     assert lr_lean(_run(reports)) is None
+    assert not leans_far(_run(reports))
+
+
+STILL = (2.303, 2.31, 2.29, 2.302, 2.3)
+BEGINS = (2.3, 2.29, 2.2, 2.0, 1.8)
+LEVELS_OFF = (0.9, 0.75, 0.7, 0.69, 0.685, 0.68)
+BREAKS = (2.3, 1.9, 2.8, 2.4, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("reports", "lean", "far"),
+    [
+        (STILL, "up", True),
+        (BEGINS, "up", True),
+        (LEVELS_OFF, "up", False),
+        (FALLS, "up", False),
+        (BREAKS, "down", True),
+        (CLIMBS, "down", False),
+    ],
+    ids=str,
+)
+def test_who_has_learned_little_leans_far(reports: tuple[float, ...], lean: str, far: bool) -> None:
+    assert lr_lean(_run(reports)) == lean
+    assert leans_far(_run(reports)) is far
+
+
+def test_of_a_maximised_share_what_is_missing_counts() -> None:
+    rising, high = (-0.1, -0.12, -0.2, -0.3), (-0.95, -0.96, -0.965, -0.97)
+    assert leans_far(_run(rising))
+    assert not leans_far(_run((-0.3, -0.8, -0.9, -0.95)))
+    assert lr_lean(_run(high)) == "up"
+    assert not leans_far(_run((-5.0, -5.01, -5.02)))  # a score without a known top
+
+
+@pytest.mark.parametrize("state", ["running", "pruned", "failed"])
+def test_only_whole_runs_lean_far(state: str) -> None:
+    assert not leans_far(_run(STILL, state))
 
 
 @pytest.mark.parametrize("state", ["running", "pruned", "failed"])
@@ -71,4 +109,6 @@ def test_the_unit_of_the_loss_does_not_matter(reports: list[float], scale: float
 
 @given(st.lists(st.floats(), max_size=20))
 def test_any_reports_are_read(reports: list[float]) -> None:
-    assert lr_lean(_run(tuple(reports))) in ("up", "down", None)
+    lean = lr_lean(_run(tuple(reports)))
+    assert lean in ("up", "down", None)
+    assert lean is not None or not leans_far(_run(tuple(reports)))

@@ -4,17 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optuna_discipline.rules.space import ROLE_NAMES
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import default_of
-
-
-def test_the_usual_names_have_roles() -> None:
-    assert {ROLE_NAMES[name] for name in ("lr", "max_lr", "learning_rate", "learning_rate_init")} == {"lr"}
-    assert ROLE_NAMES["adam_beta1"] == "momentum"
-    assert ROLE_NAMES["l2"] == "weight_decay"
-    assert ROLE_NAMES["per_device_train_batch_size"] == "batch_size"
-    assert ROLE_NAMES["num_train_epochs"] == "epochs"
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([(1e-5, 10.0), (0.0, 1.0), (-3.0, 2.0)]))

@@ -106,7 +106,9 @@ def test_the_sampler_may_have_been_told_other_names() -> None:
     study.optimize(lambda t: t.suggest_float("alpha", 1e-3, 1, log=True), n_trials=2)
     assert len(stages.collect(study)[0].tried.split(", ")) == 2
     study.set_user_attr(trial_record.SETTINGS_KEY, "damaged")
-    assert stages.role_names(study) == stages.ROLE_NAMES
+    assert stages.role_names(study) == {}
+    study.optimize(lambda t: t.suggest_float("optimizer.lr", 1e-3, 1, log=True), n_trials=1)
+    assert stages.role_names(study) == {"optimizer.lr": "lr"}
 
 
 def test_values_of_mixed_kinds_are_shown() -> None:

@@ -1,0 +1,53 @@
+"""Which parameters a configuration has, where some exist only for some values of another: read from what was run."""
+
+from collections.abc import Hashable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a parameter exists.
+
+    Attributes:
+        switch: The parameter that decides.
+        exists: Whether it exists, by the values of the switch that have been run.
+    """
+
+    switch: str
+    exists: Mapping[Hashable, bool]
+
+    def holds(self, value: Hashable) -> bool:
+        """Whether the parameter exists for a value of the switch; for one that nobody has run it may."""
+        return self.exists.get(value, True)
+
+
+def conditions_of(configurations: Sequence[Mapping[str, Hashable]], switches: Sequence[str]) -> dict[str, Condition]:
+    """Return the condition of each parameter that some configurations have and others lack, as far as one explains it.
+
+    Args:
+        configurations: What was run, by name.
+        switches: Parameters that may decide, the most likely first.
+
+    >>> runs = [{"optimizer": "Adam", "width": 8}, {"optimizer": "SGD", "momentum": 0.9, "width": 8}]
+    >>> conditions_of(runs, ["optimizer"])["momentum"].holds("Adam")
+    False
+    """
+    found = {}
+    for name in dict.fromkeys(name for one in configurations for name in one):
+        if all(name in one for one in configurations):
+            continue
+        candidates = (_explained(name, switch, configurations) for switch in switches if switch != name)
+        condition = next((one for one in candidates if one is not None), None)
+        if condition is not None:
+            found[name] = condition
+    return found
+
+
+def _explained(name: str, switch: str, configurations: Sequence[Mapping[str, Hashable]]) -> Condition | None:
+    exists: dict[Hashable, bool] = {}
+    for one in configurations:
+        if exists.setdefault(one.get(switch), name in one) != (name in one):
+            return None
+    return Condition(switch, exists)

@@ -1,0 +1,71 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.role_names import ROLE_NAMES
+from optuna_discipline.rules.role_names import can_be
+from optuna_discipline.rules.role_names import is_cyclical
+from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.space import ROLES
+from optuna_discipline.rules.space import Bounds
+
+
+def test_the_usual_names_have_roles() -> None:
+    assert {ROLE_NAMES[name] for name in ("lr", "max_lr", "learning_rate", "learning_rate_init")} == {"lr"}
+    assert ROLE_NAMES["adam_beta1"] == "momentum"
+    assert ROLE_NAMES["l2"] == "weight_decay"
+    assert ROLE_NAMES["per_device_train_batch_size"] == "batch_size"
+    assert ROLE_NAMES["num_train_epochs"] == "epochs"
+    assert all(role_of_name(name) == role for name, role in ROLE_NAMES.items())
+
+
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [
+        ("LR optimizer.lr optim/lr adam_lr base_lr lr_head lr0 learningRate sgd_opt_learning_rate train:lr", "lr"),
+        ("sgd_momentum SGDMomentum optimizer.momentum adam_beta_1 beta_1 optim.beta1", "momentum"),
+        ("weightDecay adamw_weight_decay optimizer/weight_decay head_wd", "weight_decay"),
+        ("batchSize BATCH_SIZE data.batch_size mini_batch_size gen_batchsize", "batch_size"),
+        ("nEpochs trainer.max_epochs training_epochs", "epochs"),
+    ],
+)
+def test_groups_optimizers_and_spellings_do_not_hide_a_role(names: str, role: str) -> None:
+    assert {name: role_of_name(name) for name in names.split()} == dict.fromkeys(names.split(), role)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "min_lr final_lr warmup_lr log_lr lr_decay lr_scheduler lr_gamma lr.gamma",
+        "bn_momentum batch_norm_momentum ema_momentum momentum_decay beta2",
+        "weight_decay_schedule l2_norm eval_batch_size log2_batch_size",
+        "warmup_epochs decay_epochs epochs_without_gain width optimizer alpha",
+    ],
+)
+def test_what_only_sounds_like_a_role_has_none(names: str) -> None:
+    assert {role_of_name(name) for name in [*names.split(), "", "..", "\u00e9\u00e8"]} == {None}
+
+
+def test_what_the_user_has_told_comes_first() -> None:
+    assert role_of_name("alpha", {"alpha": "weight_decay"}) == "weight_decay"
+    assert role_of_name("lr", {"lr": None}) is None
+    assert role_of_name("lr", {"alpha": "weight_decay"}) == "lr"
+
+
+def test_a_beta_and_the_largest_momentum_of_a_cycle_are_cyclical() -> None:
+    assert [is_cyclical(name) for name in ("adam_beta_1", "maxMomentum", "opt.max_momentum")] == [True] * 3
+    assert [is_cyclical(name) for name in ("momentum", "opt.momentum", "m")] == [False] * 3
+
+
+def test_bounds_may_rule_a_role_out() -> None:
+    assert can_be("lr", Bounds(1e-5, 1.0))
+    assert can_be("weight_decay", Bounds(0.0, 0.3))
+    assert not can_be("lr", Bounds(-5.0, -1.0))
+    assert not can_be("momentum", Bounds(1.0, 100.0))
+    assert not can_be("batch_size", Bounds(0.1, 0.9))
+    assert not can_be("epochs", Bounds(0, 3))
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_read(name: str) -> None:
+    assert role_of_name(name) in (*ROLES, None)
