@@ -2,8 +2,8 @@
 
 The 42 networks of `benchmarks.lr_lean`, each trained at 14 or 15 rates a factor of 10 ** 0.25 apart, answer a ladder
 that begins anywhere: a rung is the recorded training at the nearest rate, of a seed drawn at random. Regret of the best
-run as seen, by the mean loss of its rate: 0 is the best rate's, 1 the loss before training. A ladder that is decided, or
-left to the model, stays where it is. `--reports` thins the curves to so many reports.
+run as seen, by the mean loss of its rate: 0 is the best rate's, 1 the loss before training. A ladder that is decided,
+or left to the model, stays where it is. `--reports` thins the curves to so many reports.
 """
 
 import argparse

@@ -5,7 +5,8 @@ each a factor of 10 ** 0.25 apart, and compares what `shape_of` reads from the v
 mean over seeds is best. What was trained is kept in a file per network. One thread.
 
 A second table reads the trainings recorded for the pruners: other networks, four schedules, random learning rates,
-momenta and weight decays. There the best rate is the median of the five best runs of a group, in lr / (1 - momentum).
+momenta and weight decays. There the best rate is the median of the five best runs of a group, in lr / (1 - momentum). A
+third reads those at all rates, and how far the better one is.
 """
 
 import argparse
@@ -34,7 +35,9 @@ from benchmarks.range_test_runs import total_steps
 from optuna_discipline import OneCycle
 from optuna_discipline import Run
 from optuna_discipline import train_epochs
+from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import lr_lean
+from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
 
 RESULTS = Path(__file__).parent / "results" / "lr_lean"
@@ -77,6 +80,7 @@ def main() -> int:
         readings += list(_read(curves, "held out" if net.held_out else "others"))
     _print(readings)
     _print_recorded()
+    _print_far()
     return 0
 
 
@@ -143,7 +147,7 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
             yield Reading(group, lean, below < above, math.log(best / float(lrs[i])))
 
 
-def _recorded(schedule: str, by: str) -> Iterator[tuple[str | None, float]]:
+def _recorded(schedule: str, by: str, within: float = FAR) -> Iterator[tuple[LrReading, float]]:
     """Return what each recorded training near the best rate says, and the log of the best rate over its own."""
     for path in sorted(pruner_curves.FOLDER.glob(f"*.{schedule}.*.npz")):
         with np.load(path) as stored:
@@ -153,8 +157,9 @@ def _recorded(schedule: str, by: str) -> Iterator[tuple[str | None, float]]:
         final = np.where(np.isfinite(curves[:, -1]), curves[:, -1], np.inf)
         best = float(np.median(rates[np.argsort(final)[:5]]))
         for curve, rate in zip(curves, rates, strict=True):
-            if abs(rate - best) < math.log(FAR) and shape_of(tuple(curve)) is not None:
-                yield lr_lean(Run(0, "complete", {}, float(curve[-1]), reports=tuple(curve))), best - float(rate)
+            said = read_lr(Run(0, "complete", {}, float(curve[-1]), reports=tuple(curve)))
+            if abs(rate - best) < math.log(within) and said is not None:
+                yield said, best - float(rate)
 
 
 def _print_recorded() -> None:
@@ -166,8 +171,29 @@ def _print_recorded() -> None:
             found = list(_recorded(schedule, by))
             cells = []
             for lean in ("down", None, "up"):
-                some = [distance for said, distance in found if said == lean]
+                some = [distance for said, distance in found if said.lean == lean]
                 cells.append(f"{len(some)}: {math.exp(np.mean(some)):.2f}" if some else "-")
+            print(f"| {by} | {schedule} | {' | '.join(cells)} |")
+
+
+def _print_far() -> None:
+    print("\nAt all rates: number, and best rate over this one (median, a tenth below, a tenth above)\n")
+    print("| read by | schedule | far down | down | nothing | up | far up |")
+    print("|---|---|---|---|---|---|---|")
+    for by in ("loss", "error"):
+        for schedule in ("1cycle", "cosine", "step", "constant"):
+            found = list(_recorded(schedule, by, math.inf))
+            cells = []
+            for wanted in (
+                LrReading("down", True),
+                LrReading("down"),
+                LrReading(None),
+                LrReading("up"),
+                LrReading("up", True),
+            ):
+                some = [distance for said, distance in found if said == wanted]
+                middle, low, high = np.exp(np.quantile(some, [0.5, 0.1, 0.9])) if some else (math.nan,) * 3
+                cells.append(f"{len(some)}: {middle:.2g} ({low:.2g}, {high:.2g})")
             print(f"| {by} | {schedule} | {' | '.join(cells)} |")
 
 

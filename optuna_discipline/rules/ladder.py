@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from optuna_discipline.rules.line_search import Axis
-from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_lean import leans_far
-from optuna_discipline.rules.lr_lean import lr_lean
+from optuna_discipline.rules.lr_lean import Lean
+from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import any_learned
@@ -32,6 +32,12 @@ MOST_RUNGS = 10
 # by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
+SAID: Mapping[tuple[Lean, bool], str] = {
+    ("up", False): "only fell: room above",
+    ("up", True): "hardly fell: far too low",
+    ("down", False): "climbed: too high",
+    ("down", True): "climbed and hardly fell: far too high",
+}
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
 
 
@@ -56,14 +62,14 @@ class Ladder:
         return {x: loss for x, runs in self.slots.items() if (loss := loss_of(runs)) is not None}
 
     @cached_property
-    def leaning(self) -> Mapping[float, Lean]:
-        """Where a better rate lies, of the rungs whose curve says so."""
-        return {x: lean for x, runs in self.slots.items() if (lean := lr_lean(example_of(runs))) is not None}
+    def readings(self) -> Mapping[float, LrReading]:
+        """What the curves of the finished rungs say."""
+        return {x: said for x, runs in self.slots.items() if (said := read_lr(example_of(runs))) is not None}
 
-    @cached_property
-    def far(self) -> frozenset[float]:
-        """The rungs of `leaning` from which the better rate is far away."""
-        return frozenset(x for x in self.leaning if leans_far(example_of(self.slots[x])))
+    @property
+    def steps(self) -> Mapping[float, Sequence[float]]:
+        """The steps to take from the rungs whose curves say something, the most wanted first."""
+        return {x: self._steps_from(x, reading) for x, reading in self.readings.items()}
 
     @property
     def finished(self) -> list[Run]:
@@ -87,7 +93,7 @@ class Ladder:
 
     def wanted(self) -> list[float]:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
-        points = open_points(self.axis, self.results, leaning=self.leaning, far=self.far)
+        points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
             return []
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
@@ -102,7 +108,8 @@ class Ladder:
         if len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
             return False
         alike = len(losses) > 1 and max(losses) - min(losses) <= SMALLEST_NOISE * max(abs(x) for x in losses)
-        return not alike and best_point(self.axis, self.results) not in self.leaning
+        said = self.readings.get(best_point(self.axis, self.results))
+        return not alike and (said is None or said.lean is None)
 
     def open(self, wanted: Sequence[float]) -> list[float]:
         """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do."""
@@ -117,14 +124,15 @@ class Ladder:
             return "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
         best = min(self.results, key=lambda key: self.results[key])
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {self.results[best]:.4g}"
-        if best not in self.leaning:
-            return reason
-        said = "climbed: too high" if self.leaning[best] == "down" else "only fell: room above"
-        if best in self.far:
-            said = {"down": "climbed and hardly fell: far too high", "up": "hardly fell: far too low"}[
-                self.leaning[best]
-            ]
-        return f"{reason}, whose loss {said}"
+        said = self.readings.get(best)
+        return reason if said is None or said.lean is None else f"{reason}, whose loss {SAID[said.lean, said.far]}"
+
+    def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
+        up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor
+        if reading.lean is None:
+            return (1 / up, up)
+        size = self.axis.factor**2 if reading.far else up if reading.lean == "up" else self.axis.factor
+        return (size,) if reading.lean == "up" else (1 / size,)
 
     def _idle(self, points: Sequence[float]) -> list[float]:
         return [x for x in points if not is_running(self.slots.get(x, []))]

@@ -1,15 +1,12 @@
 """Search one number at a time: compare candidates, walk on from an edge, halve the bracket once."""
 
 import math
-from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from optuna_discipline.rules.candidates import bisect_exponent
-
-Lean = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ def open_points(
     results: Mapping[float, float],
     *,
     noise: float = 0.0,
-    leaning: Mapping[float, Lean] | None = None,
-    far: Collection[float] = (),
+    steps: Mapping[float, Sequence[float]] | None = None,
 ) -> list[float]:
     """Return the points that must run next, most wanted first; [] when the search is decided.
 
@@ -74,9 +70,8 @@ def open_points(
         axis: What to search.
         results: Finished points and their losses; inf for a run that diverged.
         noise: Difference of two losses that means nothing.
-        leaning: On which side of a finished point a better one is to be expected, where that is known: no step is taken
-            to the other side.
-        far: The finished points from which that is far away: the step from them is two steps.
+        steps: Where something says on which side of a finished point a better one lies, and how far: the ratios of the
+            steps to take from there, the most wanted first. Elsewhere one up and one down.
 
     >>> walk = Axis(candidates=(1.0,), factor=3.0)
     >>> open_points(walk, {})
@@ -85,14 +80,14 @@ def open_points(
     [3.0, 0.3333]
     >>> open_points(walk, {1.0: 0.5, 3.0: math.inf, 0.3333: 0.6})
     []
-    >>> open_points(walk, {1.0: 0.5}, leaning={1.0: "up"}, far={1.0})
+    >>> open_points(walk, {1.0: 0.5}, steps={1.0: [9.0]})
     [9.0]
     """
     todo = [point_key(c) for c in axis.candidates if point_key(c) not in results]
     if todo or not results or len(results) >= axis.max_points:
         return todo
     best = best_point(axis, results, noise=noise)
-    stepped = _steps_beyond(axis, results, best, noise, (leaning or {}).get(best), far=best in far)
+    stepped = _steps_beyond(axis, results, best, noise, (steps or {}).get(best))
     return stepped or _middle(axis, results, best)
 
 
@@ -117,7 +112,7 @@ def outer_points(axis: Axis, results: Mapping[float, float], count: int) -> list
 
 
 def _steps_beyond(
-    axis: Axis, results: Mapping[float, float], best: float, noise: float, lean: Lean | None, *, far: bool
+    axis: Axis, results: Mapping[float, float], best: float, noise: float, ratios: Sequence[float] | None
 ) -> list[float]:
     if axis.factor <= 1 or best <= 0:
         return []
@@ -125,19 +120,16 @@ def _steps_beyond(
     walking = len(axis.candidates) == 1
     if not walking and (best == default or not results[best] < results[default] - noise):
         return []
-    broken = not math.isfinite(results[best])
-    down = best / axis.factor ** (2 if broken or far else 1)
-    first = walking and best == default and not far
-    up = best * (axis.first_step_up if first else axis.factor ** (2 if far else 1))
-    steps = [(down, axis.low)] if broken else [(up, axis.high), (down, axis.low)]
+    if not math.isfinite(results[best]):
+        ratios = [axis.factor**-2]
+    elif ratios is None:
+        ratios = [axis.first_step_up if walking and best == default else axis.factor, 1 / axis.factor]
     found = []
-    for step, bound in steps:
-        upward = step > best
-        if lean is not None and not broken and upward != (lean == "up"):
-            continue
+    for ratio in ratios:
+        step, upward = best * ratio, ratio > 1
         if any(x > best for x in results) if upward else any(x < best for x in results):
             continue
-        wanted = min(step, bound) if upward else max(step, bound)
+        wanted = min(step, axis.high) if upward else max(step, axis.low)
         point = axis.nearest(wanted, above=best) if upward else axis.nearest(wanted, below=best)
         if point is not None and abs(math.log(point / best)) > 0.4 * math.log(axis.factor):
             found.append(point_key(point))

@@ -1,13 +1,15 @@
 """Read from one whole training on which side of its learning rate a better one lies."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.line_search import Lean
 from optuna_discipline.rules.run import Run
 
+Lean = Literal["up", "down"]
 # Shares of what the loss spans. Of 640 trainings of 42 small networks by 1cycle, at rates within a factor of 4 of the
 # best one, those that overshot or climbed by more had a better rate below in .91 (the best one at .52 of the rate in
 # the mean), those that climbed by less than the smallest share a better one above in .79 (1.8 times the rate), the
@@ -20,52 +22,64 @@ from optuna_discipline.rules.run import Run
 OVERSHOT, CLIMBED, LEVEL = 0.03, 0.1, 0.01
 CLIMB_IN_NOISE = 1.0  # standard deviations of a step that count as noise
 LEARNED = 0.02  # a loss that changed by less than this share of itself has not left its start
-# A loss of which less than half is gone at the end, though it was still falling, asks for far more, one that climbed for
-# far less: of 3,100 recorded trainings of other networks under four schedules the best rate was at 30 to 300 times
-# (climbed: .1) the rate of such a run, at 2 to 3 times (.3) that of others. One that stands still from the start was
-# below the best in .91. With two steps at once, ladders on 42 networks that began at 1/60 to 1/3 of a usual rate had a
-# regret of .063 after two trainings instead of .166, near the usual rate the same. Without "still falling" curves that
-# level off high (tables that cannot be learnt better) took such steps too: .077 after five trainings by seven
-# parameters instead of .064.
+# How far the better rate is. Of 3,100 recorded trainings of other networks under four schedules, at all rates, the best
+# one was at 30 to 180 times (a tenth of them below 1 to 5) that of a run of which less than half of the loss had gone,
+# or nothing, though it fell to the last, and at 4 to 6 times (.5 to .9) that of others that only fell; at .04 to .06
+# times (.2 to .4 above) that of a run that climbed and had learned nothing, at .13 to .19 times that of others that
+# climbed. So ladders on 42 networks that begin at 1/60 to 1/3 of a usual rate have a regret of .063 after two trainings,
+# .16 with steps of one size, and the same near the usual rate (`benchmarks.ladder_replay`). Without "to the last" curves
+# that level off high (tables that cannot be learnt better) took such steps too: .077 after five trainings by seven
+# parameters, not .064. Two steps down for whoever had climbed and learned little: .041 after five on the duel, not .036.
 LITTLE, STILL_FALLING = 0.5, 0.15
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
 
+@dataclass(frozen=True)
+class LrReading:
+    """What the curve of one training says of its learning rate.
+
+    Attributes:
+        lean: On which side a better one is to be expected; None where it was about right.
+        far: Whether that one is far away.
+    """
+
+    lean: Lean | None
+    far: bool = False
+
+
 def lr_lean(run: Run) -> Lean | None:
-    """Return on which side a better learning rate is to be expected, None where the reports of a run do not say.
+    """Return on which side a better learning rate is to be expected, None where the reports of a run do not say."""
+    reading = read_lr(run)
+    return None if reading is None else reading.lean
+
+
+def read_lr(run: Run) -> LrReading | None:
+    """Return what a run's reports say of its learning rate, None for a run that did not end well or is too short.
 
     Even at the top of its cycle a rate that suits lets the validation loss fall or stand. Where the loss climbs on the
     way, the steps were larger than the network bears; where it ends above its best, the data were learnt by heart;
     where it only ever falls, there was room; where it stands still, it has not begun to learn.
+
+    A better rate is far away where a run has not learned, its loss stands where it was or higher; or where less than
+    half of it is gone at the end, and it fell to the last.
     """
-    shape = shape_of(run.reports) if run.state == "complete" else None
+    if run.state != "complete":
+        return None
+    losses, shape = _as_losses(run.reports), shape_of(run.reports)
     if shape is None:
-        return "up" if run.state == "complete" and _stands_still(run.reports) else None
+        still = losses is not None and 0 < np.ptp(losses) <= LEARNED * losses.max()
+        return LrReading("up", far=True) if still else None
     climbed, beyond_noise, overshot = shape
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
-        return "down"
-    return "up" if climbed <= LEVEL else None
+        return LrReading("down", far=losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0]))
+    return LrReading("up", far=losses is not None and _began_late(losses)) if climbed <= LEVEL else LrReading(None)
 
 
-def leans_far(run: Run) -> bool:
-    """Return whether the better rate that `lr_lean` expects is far away.
-
-    The run has not learned, its loss stands where it was or higher; or less than half of it is gone at the end, and it
-    fell to the last.
-    """
-    losses, lean = _as_losses(run.reports), lr_lean(run)
-    if losses is None or lean is None:
-        return False
+def _began_late(losses: FloatArray) -> bool:
+    """Whether a loss that only fell has hardly fallen: less than half of it is gone, and it fell to the last."""
     fell, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
-    still_falling = lean == "up" and fell < LITTLE * losses[0] and late >= STILL_FALLING * fell
-    return bool(fell <= LEARNED * losses[0] or still_falling)
-
-
-def _stands_still(reports: tuple[float, ...]) -> bool:
-    """Whether a loss has not left its start; one that is the same to the last digit belongs to a dead network."""
-    losses = _as_losses(reports)
-    return losses is not None and bool(0 < np.ptp(losses) <= LEARNED * losses.max())
+    return bool(fell <= LEARNED * losses[0] or (fell < LITTLE * losses[0] and late >= STILL_FALLING * fell))
 
 
 def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:

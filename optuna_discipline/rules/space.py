@@ -18,8 +18,12 @@ ROLES: tuple[Role, ...] = get_args(Role)
 START_SHARE = 2 / 3
 # No usual optimizer starts higher, whatever the bounds: of [1e-3, 100] two thirds would be 2.
 MOST_START = 0.1
-# Names that belong to one library, and its default: scikit-learn's MLPClassifier trains by Adam from 1e-3.
-START_BY_NAME: Mapping[str, float] = {"learning_rate_init": 1e-3}
+# Names that belong to one library, and its default: scikit-learn's MLPClassifier trains by Adam from 1e-3, Hugging
+# Face's trainer by batches of 8.
+START_BY_NAME: Mapping[str, float] = {"learning_rate_init": 1e-3, "per_device_train_batch_size": 8}
+# Adam's own beta1: a study of its numbers had a regret of .11, .08 and .05 after 2, 5 and 10 trainings from there, .15,
+# .11 and .08 from 0.95.
+START_BETA = 0.9
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ class Bounds:
 
 
 def default_of(role: Role, bounds: Bounds) -> float:
-    """Return what a role starts from: 0.95, 1e-4, batches of 32, two thirds up the learning rates."""
+    """Return what a role starts from: what its name says, or 0.95, 1e-4, batches of 32, two thirds up the rates."""
+    if bounds.start is not None:
+        return bounds.clip(bounds.start)
     if role == "lr":
-        if bounds.start is not None:
-            return bounds.clip(bounds.start)
         start = bounds.at(START_SHARE)
         return bounds.clip(min(start, MOST_START)) if bounds.low < MOST_START else start
     if role == "momentum":

@@ -41,11 +41,11 @@ def test_a_ladder_over_nothing_but_divergence_walks_down() -> None:
 
 
 def test_no_step_is_taken_to_the_side_where_nothing_better_is_expected() -> None:
-    assert open_points(LADDER, {1.0: 0.5}, leaning={1.0: "down"}) == [0.3333]
-    assert open_points(LADDER, {1.0: 0.5, 0.3333: 0.6}, leaning={1.0: "down"}) == [0.5773]
-    assert open_points(LADDER, {1.0: 0.5, 3.0: math.inf}, leaning={1.0: "up"}) == [1.732]
-    assert open_points(LADDER, {1.0: 0.5, 3.0: 0.4}, leaning={1.0: "up", 3.0: "down"}) == [1.732]
-    assert open_points(LADDER, {1.0: math.inf}, leaning={1.0: "up"}) == [0.1111]
+    assert open_points(LADDER, {1.0: 0.5}, steps={1.0: [1 / 3]}) == [0.3333]
+    assert open_points(LADDER, {1.0: 0.5, 0.3333: 0.6}, steps={1.0: [1 / 3]}) == [0.5773]
+    assert open_points(LADDER, {1.0: 0.5, 3.0: math.inf}, steps={1.0: [3.0]}) == [1.732]
+    assert open_points(LADDER, {1.0: 0.5, 3.0: 0.4}, steps={1.0: [3.0], 3.0: [1 / 3]}) == [1.732]
+    assert open_points(LADDER, {1.0: math.inf}, steps={1.0: [3.0]}) == [0.1111]
 
 
 def test_the_first_step_up_may_be_smaller_than_the_others() -> None:

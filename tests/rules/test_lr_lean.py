@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optuna_discipline.rules.lr_lean import leans_far
+from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import lr_lean
+from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.run import Run
 
@@ -36,8 +37,7 @@ def test_a_climb_says_down_a_steady_fall_up_and_a_small_bump_nothing(
     ids=str,
 )
 def test_too_few_reports_a_dead_network_and_no_numbers_say_nothing(reports: tuple[float, ...]) -> None:
-    assert lr_lean(_run(reports)) is None
-    assert not leans_far(_run(reports))
+    assert read_lr(_run(reports)) is None
 
 
 STILL = (2.303, 2.31, 2.29, 2.302, 2.3)
@@ -59,26 +59,21 @@ BREAKS = (2.3, 1.9, 2.8, 2.4, 2.5)
     ids=str,
 )
 def test_who_has_learned_little_leans_far(reports: tuple[float, ...], lean: str, far: bool) -> None:
-    assert lr_lean(_run(reports)) == lean
-    assert leans_far(_run(reports)) is far
+    assert read_lr(_run(reports)) == LrReading(lean, far)  # type: ignore[arg-type]
 
 
 def test_of_a_maximised_share_what_is_missing_counts() -> None:
     rising, high = (-0.1, -0.12, -0.2, -0.3), (-0.95, -0.96, -0.965, -0.97)
-    assert leans_far(_run(rising))
-    assert not leans_far(_run((-0.3, -0.8, -0.9, -0.95)))
-    assert lr_lean(_run(high)) == "up"
-    assert not leans_far(_run((-5.0, -5.01, -5.02)))  # a score without a known top
-
-
-@pytest.mark.parametrize("state", ["running", "pruned", "failed"])
-def test_only_whole_runs_lean_far(state: str) -> None:
-    assert not leans_far(_run(STILL, state))
+    assert read_lr(_run(rising)) == LrReading("up", far=True)
+    assert read_lr(_run((-0.3, -0.8, -0.9, -0.95))) == LrReading("up")
+    assert read_lr(_run(high)) == LrReading("up", far=True)
+    assert read_lr(_run((-5.0, -5.01, -5.02))) is None  # a score without a known top
 
 
 @pytest.mark.parametrize("state", ["running", "pruned", "failed"])
 def test_a_run_that_did_not_end_says_nothing(state: str) -> None:
-    assert lr_lean(_run(FALLS, state)) is None
+    assert read_lr(_run(FALLS, state)) is None
+    assert read_lr(_run(STILL, state)) is None
 
 
 def test_a_long_noisy_curve_is_read_by_its_parts() -> None:
@@ -109,6 +104,5 @@ def test_the_unit_of_the_loss_does_not_matter(reports: list[float], scale: float
 
 @given(st.lists(st.floats(), max_size=20))
 def test_any_reports_are_read(reports: list[float]) -> None:
-    lean = lr_lean(_run(tuple(reports)))
-    assert lean in ("up", "down", None)
-    assert lean is not None or not leans_far(_run(tuple(reports)))
+    said = read_lr(_run(tuple(reports)))
+    assert said is None or said.lean in ("up", "down") or said == LrReading(None)
