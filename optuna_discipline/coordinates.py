@@ -17,8 +17,12 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from optuna_discipline.parameters import allows
+from optuna_discipline.parameters import at_share
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
+from optuna_discipline.parameters import ordered_choices
+from optuna_discipline.parameters import share_of
+from optuna_discipline.parameters import step_of
 from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
@@ -129,7 +133,7 @@ class Coordinates:
             if role is None:
                 params[name] = value
             elif isinstance(original, CategoricalDistribution):
-                params[name] = _ordered(original)[value]
+                params[name] = ordered_choices(original)[value]
             elif role == "momentum":
                 params[name] = fit(original, 1 - math.exp(value))
             else:
@@ -151,7 +155,7 @@ class Coordinates:
                     return None
                 value = distribution.choices.index(value)
             elif name not in self._roles:
-                value = _share(distribution, float(value))
+                value = share_of(distribution, float(value))
             if not math.isfinite(value) or (isinstance(self._original[name], CategoricalDistribution) and value < 0):
                 return None
             numbers.append(float(value))
@@ -168,7 +172,7 @@ class Coordinates:
                 last = float(len(distribution.choices) - 1)
                 found.append(Coordinate(0.0, last, OTHER_LENGTH, OTHER_BOWL, choices=True))
             elif role is None:
-                found.append(Coordinate(0.0, 1.0, OTHER_LENGTH, OTHER_BOWL, step=_step(distribution)))
+                found.append(Coordinate(0.0, 1.0, OTHER_LENGTH, OTHER_BOWL, step=step_of(distribution)))
             else:
                 assert isinstance(distribution, FloatDistribution | IntDistribution)
                 unit = self._unit(name)
@@ -188,7 +192,7 @@ class Coordinates:
             if isinstance(distribution, CategoricalDistribution):
                 encoded[name] = distribution.choices[round(value)]
             elif name not in self._roles:
-                encoded[name] = fit(distribution, _at_share(distribution, value))
+                encoded[name] = fit(distribution, at_share(distribution, value))
             else:
                 encoded[name] = round(value) if isinstance(distribution, IntDistribution) else value
         return self._decode(encoded)
@@ -233,14 +237,14 @@ class Coordinates:
         original = self._original[name]
         if isinstance(original, CategoricalDistribution):
             return [original.choices[round(x)] for x in column.tolist()]
-        return [fit(original, _at_share(original, x)) for x in column.tolist()]
+        return [fit(original, at_share(original, x)) for x in column.tolist()]
 
     def _of_choices(self, name: str, number: Callable[[Any], float]) -> FloatArray | None:
         """Return a number of each choice, in the order of the model; None for a parameter that is not categorical."""
         original = self._original[name]
         if not isinstance(original, CategoricalDistribution):
             return None
-        choices = _ordered(original) if name in self._roles else original.choices
+        choices = ordered_choices(original) if name in self._roles else original.choices
         return np.array([number(choice) for choice in choices])
 
     def _unit(self, name: str) -> float:
@@ -248,7 +252,7 @@ class Coordinates:
         original = self._original[name]
         if not isinstance(original, CategoricalDistribution) or len(original.choices) < 2:
             return 1.0
-        ends = [self._log(self._roles[name], float(_ordered(original)[i])) for i in (0, -1)]
+        ends = [self._log(self._roles[name], float(ordered_choices(original)[i])) for i in (0, -1)]
         return max(abs(ends[1] - ends[0]) / (len(original.choices) - 1), 1e-3)
 
     def _log(self, role: Role, value: float) -> float:
@@ -261,7 +265,7 @@ class Coordinates:
         if role is None:
             return value
         if isinstance(original, CategoricalDistribution):
-            ordered = _ordered(original)
+            ordered = ordered_choices(original)
             return ordered.index(value) if value in ordered else -1
         unit = self._lr_unit(params) if role == "lr" else 1.0
         return self._log(role, float(value)) - math.log(unit)
@@ -280,30 +284,3 @@ class Coordinates:
         if role == "lr" and self._momentum is not None:
             low, high = low / (1 - self._centre), high / (1 - self._centre)
         return FloatDistribution(math.log(low), math.log(high))
-
-
-def _share(distribution: BaseDistribution, value: float) -> float:
-    """Return where a number lies between the bounds, 0 to 1, in the exponent of a log distribution."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = distribution.low, distribution.high
-    if distribution.log:
-        return math.log(max(value, low) / low) / math.log(high / low)
-    return (value - low) / (high - low)
-
-
-def _at_share(distribution: BaseDistribution, share: float) -> float:
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = distribution.low, distribution.high
-    return float(low * (high / low) ** share) if distribution.log else low + share * (high - low)
-
-
-def _step(distribution: BaseDistribution) -> float | None:
-    """Return the step of a distribution as a share of its range, None where the numbers are dense enough."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if distribution.step is None or distribution.log:
-        return None
-    return distribution.step / (distribution.high - distribution.low)
-
-
-def _ordered(distribution: CategoricalDistribution) -> list[Any]:
-    return sorted(distribution.choices, key=float)

@@ -1,72 +1,34 @@
-"""The refinement: a model in the coordinates that matter, inside a box around the best run.
+"""The refinement of a study: what its trials show, and what the model may move, in a box around the best run.
 
-Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - momentum), weight decays as logs, by the
-model of `rules.model`. A user's own sampler is given a shadow of the study in these coordinates, in memory: it models
-what it is given. Both are built anew at each call; nothing is kept.
+Built anew at each call; nothing is kept.
 """
 
-import logging
-import math
-import warnings
 from collections.abc import Collection
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.samplers import PartialFixedSampler
-from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
-from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
 from optuna_discipline.parameters import start_of
-from optuna_discipline.parameters import usual_lr
-from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.conditions import conditions_of
-from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.model import anywhere
-from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.transfer import full_length_losses
+from optuna_discipline.suggestion import Point
+from optuna_discipline.suggestion import suggest
+from optuna_discipline.suggestion import suggest_by_model
 from optuna_discipline.trial_record import read_claim
 
-# A Gaussian process takes the cube of its points in time: it gets the best and the latest, half each.
-MOST_POINTS = 200
 MOST_MOVES = 4  # named in a trial's reason
-
-
-@dataclass(frozen=True)
-class Point:
-    """A full-length run: its parameters by name, and its loss (inf for one that failed, None for one under way)."""
-
-    params: Mapping[str, Any]
-    loss: float | None
-
-
-def default_refine_sampler(seed: int | None) -> BaseSampler:
-    """Return Optuna's GPSampler, or TPESampler where torch or scipy (which GPSampler needs) is absent."""
-    try:
-        import scipy  # noqa: F401
-        import torch  # noqa: F401
-    except Exception:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(seed=seed, constant_liar=True)
-    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
 
 
 def refine(
@@ -167,125 +129,6 @@ def _value_of_best(
     return next((value for value in values if allows(distribution, value)), first)
 
 
-def suggest_by_model(
-    seed: int,
-    points: Sequence[Point],
-    space: Mapping[str, BaseDistribution],
-    roles: Mapping[str, Role],
-    box: Mapping[str, tuple[float, float]],
-    *,
-    coupled: float | None,
-    free: Collection[str] | None = None,
-    conditions: Mapping[str, Condition] | None = None,
-    absent: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return what our own model finds most promising, by name, within `space`; {} without a usable point.
-
-    Args:
-        seed: Draws the candidates.
-        points: Full-length runs, finished or under way.
-        space: Distributions to search, by name.
-        roles: Roles of those names that have one.
-        box: Narrower bounds by name, in their own units.
-        coupled: As in `suggest`.
-        free: Names that may move; None moves everything.
-        conditions: When those exist that only some configurations have.
-        absent: What those count as where they do not exist.
-    """
-    finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
-    otherwise = None if absent is None else coordinates.vector(absent)
-
-    def possible(candidates: FloatArray) -> FloatArray:
-        if otherwise is not None and conditions:
-            candidates = coordinates.where_they_exist(candidates, conditions, otherwise)
-        return coordinates.within_bounds(candidates)
-
-    known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
-    under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
-    if free == set() or not (known or under_way):
-        return {}
-    if not known:
-        drawn = coordinates.params(anywhere(coordinates.of_the_model(), np.random.default_rng(seed)))
-        return {name: value for name, value in drawn.items() if free is None or name in free}
-    chosen = next_point(
-        coordinates.of_the_model(),
-        np.array([at for at, _ in known]),
-        [loss for _, loss in known],
-        np.random.default_rng(seed),
-        running=np.array(under_way) if under_way else None,
-        within=possible,
-        free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
-    )
-    return coordinates.params(chosen)
-
-
-def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Mapping[str, Role]) -> float | None:
-    """Return the usual rate of the best run's optimizer, None where every optimizer has a learning rate of its own."""
-    several = sum(role == "lr" for role in roles.values()) > 1
-    return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished and not several else None
-
-
-def _split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
-    """Return the finished runs with their losses, at most `MOST_POINTS` of them, and those under way."""
-    finished = [(point.params, point.loss) for point in points if point.loss is not None]
-    if len(finished) > MOST_POINTS:
-        latest, earlier = finished[-MOST_POINTS // 2 :], finished[: -MOST_POINTS // 2]
-        finished = [*sorted(earlier, key=lambda one: one[1])[: MOST_POINTS // 2], *latest]
-    return finished, [point.params for point in points if point.loss is None]
-
-
-def suggest(
-    sampler: BaseSampler,
-    points: Sequence[Point],
-    space: Mapping[str, BaseDistribution],
-    roles: Mapping[str, Role],
-    box: Mapping[str, tuple[float, float]],
-    *,
-    coupled: float | None,
-    free: Collection[str] | None = None,
-) -> dict[str, Any]:
-    """Return the next parameters of a user's own sampler, by name, within `space`; {} if none is free.
-
-    Args:
-        sampler: What models the shadow study.
-        points: Full-length runs, finished or under way.
-        space: Distributions to search, by name.
-        roles: Roles of those names that have one.
-        box: Narrower bounds by name, in their own units.
-        coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
-        free: Names that may move, the others are held at the best run's; None moves everything.
-    """
-    if free is not None and not free:
-        return {}
-    finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
-    losses = _tame([loss for _, loss in finished])
-    known = [
-        (shares, loss)
-        for (params, _), loss in zip(finished, losses, strict=True)
-        if (shares := coordinates.shares(params)) is not None
-    ]
-    under_way = [shares for params in pending if (shares := coordinates.shares(params)) is not None]
-    within = coordinates.share_space
-    if free is not None and known:
-        best = min(known, key=lambda one: one[1])[0]
-        sampler = _held_at({name: value for name, value in best.items() if name not in free}, sampler)
-    with _quiet_storage():
-        shadow = optuna.create_study(sampler=sampler)
-    for shares, loss in known:
-        shadow.add_trial(optuna.create_trial(params=shares, distributions=within, value=loss))
-    for shares in under_way:
-        shadow.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=shares, distributions=within))
-    return coordinates.params_of_shares(shadow.ask(within).params)
-
-
-def _held_at(values: dict[str, Any], sampler: BaseSampler) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return PartialFixedSampler(values, sampler) if values else sampler
-
-
 def describe_moves(suggested: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None) -> str:
     """Return in words what a suggestion changes of the trial that it starts from; "" without either."""
     before = next((trial.params for trial in trials if trial.number == like), None)
@@ -307,24 +150,3 @@ def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the point that a trial has been given by the model, also before its objective asks for it."""
     claim = read_claim(trial)
     return {} if claim is None else claim.get("suggested", {})
-
-
-def _tame(losses: Sequence[float]) -> list[float]:
-    """Return the losses with a bounded upper tail: a diverged run says "bad here", not how bad."""
-    finite = np.array([loss for loss in losses if math.isfinite(loss)])
-    if not len(finite):
-        return [0.0] * len(losses)
-    best, median = float(finite.min()), float(np.median(finite))
-    ceiling = median + 3 * (median - best) if median > best else float(finite.max())
-    return [min(loss, ceiling) if math.isfinite(loss) else ceiling for loss in losses]
-
-
-@contextmanager
-def _quiet_storage() -> Iterator[None]:
-    """Keep "A new study created in memory" out of the user's log."""
-    logger = logging.getLogger("optuna.storages._in_memory")
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled

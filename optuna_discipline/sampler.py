@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from optuna_discipline import parameters
 from optuna_discipline import refinement
 from optuna_discipline import study_record
+from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
@@ -367,7 +368,7 @@ class DisciplinedSampler(BaseSampler):
 
     def _plain(self) -> BaseSampler:
         if self._plain_sampler is None:
-            self._plain_sampler = refinement.default_refine_sampler(self._seed)
+            self._plain_sampler = suggestion.default_refine_sampler(self._seed)
         return self._plain_sampler
 
     def _refuse_objectives(self, study: Study) -> None:

@@ -9,6 +9,7 @@ from optuna.distributions import IntDistribution
 
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
+from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.space import Role
 
 SPACE: dict[str, Any] = {
@@ -124,3 +125,23 @@ def test_a_momentum_keeps_to_its_box() -> None:
     coordinates = Coordinates(space, {"momentum": "momentum"}, {"momentum": (0.7, 0.99)}, None)
     (momentum,) = coordinates.of_the_model()
     assert (momentum.low, momentum.high) == pytest.approx((math.log(0.01), math.log(0.3)))
+
+
+def test_what_does_not_exist_at_a_point_is_as_told() -> None:
+    space = {
+        "kind": CategoricalDistribution(["a", "b"]),
+        "layers": IntDistribution(1, 3),
+        "extra": FloatDistribution(0.0, 1.0),
+        "units": IntDistribution(8, 64),
+    }
+    coordinates = Coordinates(space, {}, {}, None)
+    conditions = {
+        "extra": Condition("kind", {"a": False, "b": True}),
+        "units": Condition("layers", {1: False, 2: True}),
+        "gone": Condition("kind", {"a": False}),
+    }
+    otherwise = np.array([0.0, 0.0, 0.5, 0.25])
+    points = np.array([[0.0, 0.0, 0.9, 0.9], [1.0, 0.5, 0.9, 0.9], [0.0, 1.0, 0.1, 0.1]])
+    found = coordinates.where_they_exist(points, conditions, otherwise)
+    assert found.tolist() == [[0.0, 0.0, 0.5, 0.25], [1.0, 0.5, 0.9, 0.9], [0.0, 1.0, 0.5, 0.1]]
+    assert points[0].tolist() == [0.0, 0.0, 0.9, 0.9]

@@ -165,6 +165,22 @@ def test_the_latest_distribution_of_a_parameter_is_known() -> None:
     assert parameters.known_distributions(trials) == {"lr": FloatDistribution(0.1, 2.0)}
 
 
+def test_adams_own_numbers_begin_at_its_defaults() -> None:
+    assert parameters.start_of("beta2", FloatDistribution(0.9, 0.9999)) == 0.999
+    assert parameters.start_of("optimizer.beta_2", CategoricalDistribution([0.99, 0.999])) == 0.999
+    assert parameters.start_of("adam_eps", FloatDistribution(1e-10, 1e-4, log=True)) == 1e-8
+    assert parameters.start_of("policy_epsilon", FloatDistribution(0.1, 0.9)) == 0.5
+    assert parameters.bounds_of(FloatDistribution(0.8, 0.99), "adam_beta1") == Bounds(0.8, 0.99, start=0.9)
+    assert parameters.bounds_of(FloatDistribution(0.8, 0.99), "momentum") == Bounds(0.8, 0.99)
+
+
+def test_a_learning_rate_named_after_an_optimizer_begins_at_its_usual_one() -> None:
+    assert parameters.bounds_of(FloatDistribution(1e-4, 1.0), "sgd_lr") == Bounds(1e-4, 1.0, start=0.1)
+    assert parameters.bounds_of(CategoricalDistribution([1e-3, 1e-2]), "adamw_lr") == Bounds(
+        1e-3, 1e-2, (1e-3, 1e-2), start=5e-3
+    )
+
+
 def test_a_name_of_one_library_starts_from_its_default() -> None:
     bounds = parameters.bounds_of(FloatDistribution(1e-5, 1.0, log=True), "learning_rate_init")
     assert bounds is not None

@@ -1,5 +1,3 @@
-import math
-import sys
 from typing import Any
 
 import optuna
@@ -8,11 +6,10 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
-from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from optuna_discipline import refinement
-from optuna_discipline.parameters import allows
+from optuna_discipline import suggestion
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.trial_record import CLAIM_KEY
@@ -25,106 +22,6 @@ SPACE: dict[str, Any] = {
     "width": IntDistribution(8, 64, log=True),
     "kind": CategoricalDistribution(["a", "b"]),
 }
-ROLES: dict[str, Role] = {
-    "momentum": "momentum",
-    "lr": "lr",
-    "weight_decay": "weight_decay",
-    "batch_size": "batch_size",
-}
-BEST = {"momentum": 0.95, "lr": 0.1, "weight_decay": 1e-4, "batch_size": 64, "width": 32, "kind": "a"}
-BOX: dict[Role, tuple[float, float]] = {"lr": (0.025, 0.3), "weight_decay": (1e-5, 1e-3)}
-POINTS = [
-    refinement.Point(BEST, 0.3),
-    refinement.Point({**BEST, "lr": 0.05}, 0.4),
-    refinement.Point({**BEST, "lr": 0.2}, math.inf),
-]
-
-
-@pytest.mark.parametrize("coupled", [0.95, None])
-def test_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
-    for seed in range(20):
-        params = refinement.suggest(RandomSampler(seed=seed), POINTS, SPACE, ROLES, BOX, coupled=coupled)
-        assert set(params) == set(SPACE)
-        for name, distribution in SPACE.items():
-            assert distribution._contains(distribution.to_internal_repr(params[name])), name
-        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
-        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
-        scale = 1 - 0.95 if coupled else 1.0
-        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
-
-
-def test_a_diverged_run_is_bad_but_not_how_bad() -> None:
-    assert refinement._tame([0.3, 0.4, 55.0, math.inf]) == pytest.approx([0.3, 0.4, 0.7, 0.7])
-    assert max(refinement._tame([0.3, 0.35, 0.4, 55.0, math.inf])) < 1.0
-    assert refinement._tame([math.inf]) == [0.0]
-
-
-def test_the_default_model_is_a_gaussian_process_or_tpe_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch")
-    assert isinstance(refinement.default_refine_sampler(0), optuna.samplers.GPSampler)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert isinstance(refinement.default_refine_sampler(0), TPESampler)
-
-
-def test_the_shadow_study_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    optuna.logging.set_verbosity(optuna.logging.INFO)
-    refinement.suggest(RandomSampler(seed=0), POINTS, SPACE, ROLES, BOX, coupled=None)
-    assert "A new study" not in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("role", "distribution"),
-    [
-        ("momentum", FloatDistribution(0.9991, 0.9999)),
-        ("momentum", FloatDistribution(0.0, 1.0)),
-        ("momentum", CategoricalDistribution([0.9, 0.99])),
-        ("lr", FloatDistribution(-1, 1)),
-        ("lr", FloatDistribution(-2, -1)),
-        ("lr", IntDistribution(1, 9)),
-        ("lr", CategoricalDistribution([0.001, 0.1])),
-        ("weight_decay", FloatDistribution(0.0, 0.0)),
-        ("weight_decay", FloatDistribution(0.0, 1e-12)),
-        ("batch_size", IntDistribution(16, 256, step=16)),
-    ],
-)
-@pytest.mark.parametrize("box", [{}, {"lr": (50.0, 90.0)}, {"lr": (1e-12, 1e-11)}, {"weight_decay": (1.0, 2.0)}])
-def test_odd_ranges_are_searched_too_and_a_box_beside_them_moves_nothing_out(
-    role: Role, distribution: Any, box: Any
-) -> None:
-    for seed in range(3):
-        params = refinement.suggest(RandomSampler(seed=seed), [], {"x": distribution}, {"x": role}, box, coupled=0.95)
-        assert allows(distribution, params["x"])
-
-
-@pytest.mark.parametrize("missing", ["torch", "scipy"])
-def test_tpe_takes_over_and_stays_in_the_box(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    sampler = refinement.default_refine_sampler(1)
-    assert isinstance(sampler, TPESampler)
-    points = [refinement.Point({**BEST, "lr": 0.03 + 0.02 * i, "batch_size": 16}, 0.3 + 0.01 * i) for i in range(12)]
-    params = refinement.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None)
-    assert all(allows(SPACE[name], value) for name, value in params.items())
-    assert 0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001
-    assert params["batch_size"] in (16, 64, 256)
-
-
-def test_points_under_way_are_kept_clear_of() -> None:
-    pytest.importorskip("torch")
-    points = [refinement.Point({"lr": 10.0 ** -(0.5 * i)}, abs(0.5 * i - 1.7)) for i in range(1, 8)]
-    space: dict[str, Any] = {"lr": SPACE["lr"]}
-
-    def ask(seed: int, pending: list[float]) -> float:
-        sampler = refinement.default_refine_sampler(seed)
-        known = [*points, *(refinement.Point({"lr": lr}, None) for lr in pending)]
-        return float(refinement.suggest(sampler, known, space, {"lr": "lr"}, {}, coupled=None)["lr"])
-
-    alone = [ask(seed, []) for seed in range(3)]
-    assert max(alone) < 1.3 * min(alone)  # asked at the same moment, workers would meet
-    together: list[float] = []
-    for seed in range(3):
-        together.append(ask(seed, together))
-    together.sort()
-    assert together[1] > 1.3 * together[0] or together[2] > 1.3 * together[1]
 
 
 def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks_for_it() -> None:
@@ -132,65 +29,6 @@ def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks
     trial = optuna.create_trial(state=TrialState.RUNNING, system_attrs={CLAIM_KEY: claim})
     assert refinement.suggested_to(trial) == {"lr": 0.1}
     assert refinement.suggested_to(optuna.create_trial(state=TrialState.RUNNING)) == {}
-
-
-@pytest.mark.parametrize("coupled", [0.95, None])
-def test_our_own_models_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
-    points = [*POINTS, refinement.Point({**BEST, "lr": 5.0}, 0.9), refinement.Point({**BEST, "lr": 0.12}, None)]
-    for seed in range(10):
-        params = refinement.suggest_by_model(seed, points, SPACE, ROLES, BOX, coupled=coupled)
-        assert set(params) == set(SPACE)
-        for name, distribution in SPACE.items():
-            assert distribution._contains(distribution.to_internal_repr(params[name])), name
-        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
-        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
-        scale = 1 - 0.95 if coupled else 1.0
-        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
-
-
-def test_our_own_model_moves_only_what_is_free() -> None:
-    params = refinement.suggest_by_model(0, POINTS, SPACE, ROLES, BOX, coupled=None, free={"momentum", "lr"})
-    assert {name: params[name] for name in SPACE if name not in ("momentum", "lr")} == pytest.approx(
-        {name: BEST[name] for name in SPACE if name not in ("momentum", "lr")}
-    )
-    assert refinement.suggest_by_model(0, POINTS, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
-
-
-def test_our_own_model_has_nothing_to_say_before_the_first_run() -> None:
-    assert refinement.suggest_by_model(0, [], SPACE, ROLES, BOX, coupled=None) == {}
-    running = [refinement.Point(BEST, None)]
-    assert set(refinement.suggest_by_model(0, running, SPACE, ROLES, BOX, coupled=None)) == set(SPACE)
-    assert set(refinement.suggest_by_model(0, running, SPACE, ROLES, BOX, coupled=None, free={"lr"})) == {"lr"}
-
-
-def test_before_the_first_run_has_ended_other_workers_are_spread_over_the_box() -> None:
-    running = [refinement.Point(BEST, None)]
-    drawn = [refinement.suggest_by_model(seed, running, SPACE, ROLES, BOX, coupled=None) for seed in range(12)]
-    assert all(0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001 for params in drawn)
-    assert min(params["lr"] for params in drawn) < 0.05 < 0.15 < max(params["lr"] for params in drawn)
-    assert {params["kind"] for params in drawn} == {"a", "b"}
-    assert {params["batch_size"] for params in drawn} == {16, 64, 256}
-
-
-class _NeverAlone(RandomSampler):
-    """Fails where a sampler falls back to one parameter at a time."""
-
-    def sample_independent(self, *args: Any) -> Any:
-        raise AssertionError("a parameter was left out of the model")
-
-
-def test_a_users_sampler_keeps_its_model_while_the_box_moves() -> None:
-    pytest.importorskip("torch")
-    sampler = optuna.samplers.GPSampler(seed=0, n_startup_trials=1, independent_sampler=_NeverAlone())
-    boxes: list[dict[Role, tuple[float, float]]] = [BOX, {"lr": (0.01, 0.5)}, {"lr": (0.05, 0.2)}]
-    points = list(POINTS)
-    for box, free in zip(boxes, ({"momentum", "lr"}, {"weight_decay", "lr"}, None), strict=True):
-        params = refinement.suggest(sampler, points, SPACE, ROLES, box, coupled=None, free=free)
-        assert all(allows(SPACE[name], value) for name, value in params.items())
-        held = set(SPACE) - (set(SPACE) if free is None else free)
-        assert {n: params[n] for n in held} == pytest.approx({n: BEST[n] for n in held})
-        points.append(refinement.Point(params, 0.5))
-    assert refinement.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
 
 
 @pytest.mark.parametrize("sampler", [0, RandomSampler(seed=0)])
@@ -225,7 +63,7 @@ def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_l
     for number, trial in enumerate(trials):
         trial.number = number
     runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
-    given: list[refinement.Point] = []
+    given: list[suggestion.Point] = []
     monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
     refinement.refine(0, trials, runs, {"lr": SPACE["lr"]}, {"lr": "lr"}, {}, coupled=None)
     assert [point.loss for point in given] == losses
@@ -256,3 +94,27 @@ def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], word
     assert refinement.describe_moves(suggested, study.trials, 0) == words
     assert refinement.describe_moves(suggested, study.trials, 7) == ""
     assert refinement.describe_moves({}, study.trials, 0) == ""
+
+
+def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
+    roles: dict[str, Role] = {"lr_body": "lr", "lr_head": "lr", "sgd.momentum": "momentum", "wd": "weight_decay"}
+    params = {"lr_body": 0.001, "lr_head": 0.01, "sgd.momentum": 0.9, "width": 8}
+    box: dict[Role, tuple[float, float]] = {"lr": (0.0005, 0.002), "momentum": (0.5, 0.95)}
+    found = refinement._by_name(box, roles, params)
+    assert found["lr_head"] == pytest.approx((0.005, 0.02))
+    assert {name: found[name] for name in ("lr_body", "sgd.momentum")} == {
+        "lr_body": (0.0005, 0.002),
+        "sgd.momentum": (0.5, 0.95),
+    }
+    assert set(found) == {"lr_body", "lr_head", "sgd.momentum"}
+
+
+def test_words_and_short_counts_may_decide_which_parameters_exist() -> None:
+    space: dict[str, Any] = {
+        "width": IntDistribution(8, 512),
+        "layers": IntDistribution(1, 3),
+        "kind": CategoricalDistribution(["a", "b"]),
+        "drop": FloatDistribution(0, 1),
+        "batch": IntDistribution(1, 2),
+    }
+    assert refinement._switches(space, {"batch": "batch_size"}) == ["kind", "layers", "width"]

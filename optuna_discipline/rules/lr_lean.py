@@ -26,10 +26,11 @@ LEARNED = 0.02  # a loss that changed by less than this share of itself has not 
 # one was at 30 to 180 times (a tenth of them below 1 to 5) that of a run of which less than half of the loss had gone,
 # or nothing, though it fell to the last, and at 4 to 6 times (.5 to .9) that of others that only fell; at .04 to .06
 # times (.2 to .4 above) that of a run that climbed and had learned nothing, at .13 to .19 times that of others that
-# climbed. So ladders on 42 networks that begin at 1/60 to 1/3 of a usual rate have a regret of .063 after two trainings,
-# .16 with steps of one size, and the same near the usual rate (`benchmarks.ladder_replay`). Without "to the last" curves
-# that level off high (tables that cannot be learnt better) took such steps too: .077 after five trainings by seven
-# parameters, not .064. Two steps down for whoever had climbed and learned little: .041 after five on the duel, not .036.
+# climbed. So ladders on 42 networks that begin at 1/60 to 1/3 of a usual rate have a regret of .063 after two
+# trainings, .16 with steps of one size, and the same near the usual rate (`benchmarks.ladder_replay`). Without "to the
+# last" curves that level off high (tables that cannot be learnt better) took such steps too: .077 after five trainings
+# by seven parameters, not .064. Two steps down for whoever had climbed and learned little: .041 after five on the duel,
+# not .036.
 LITTLE, STILL_FALLING = 0.5, 0.15
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
