@@ -53,9 +53,11 @@ class DisciplinedSampler(BaseSampler):
     """Leslie Smith's discipline as a sampler (arXiv 1803.09820): one stage after another, each in a few short runs.
 
     Parameters are recognised by name (`lr`, `momentum`, `weight_decay`, `batch_size`, `epochs` and their usual other
-    names) or by `roles`; any other parameter is held at its best known value during the stages and searched together
-    with them in the refinement. An integer parameter in the role `epochs` lets the stages use short complete cycles;
-    its upper bound is the full length. The study is the only memory: any number of workers may share it, stop and
+    names, also those of a group, an optimizer or a part of the network, such as `optimizer.lr`, `sgd_momentum`,
+    `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
+    together with them in the refinement, where it exists. A second learning rate of a trial keeps its ratio to the
+    first during the stages. An integer parameter in the role `epochs` lets the stages use short complete cycles; its
+    upper bound is the full length. The study is the only memory: any number of workers may share it, stop and
     go on, and the same history gives the same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
@@ -65,7 +67,7 @@ class DisciplinedSampler(BaseSampler):
         recipe: The stages and their settings.
         range_test: An LR range test, or a function that runs one (called once, by the first worker that lives, and
             kept on the study). It gives the ladder its start and its ceiling.
-        roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`.
+        roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`; None takes a role away.
         refine_sampler: What models the refinement instead of our own Gaussian process, and what answers in a study
             without any role (there GPSampler by default, or TPESampler without torch).
         independent_sampler: What samples parameters that no trial has had yet; by default numbers begin in their middle
@@ -91,7 +93,7 @@ class DisciplinedSampler(BaseSampler):
         recipe: Recipe | None = None,
         *,
         range_test: RangeTest | Callable[[], RangeTest] | None = None,
-        roles: Mapping[str, str] | None = None,
+        roles: Mapping[str, str | None] | None = None,
         refine_sampler: BaseSampler | None = None,
         independent_sampler: BaseSampler | None = None,
         seed: int | None = None,

@@ -11,7 +11,7 @@ from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 
-def diagnose_study(study: Study, *, roles: Mapping[str, str] | None = None) -> RunsDiagnosis:
+def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = None) -> RunsDiagnosis:
     """Return what the set of trials says: how many broke or never learned, what the best shows, what to turn.
 
     Args:
