@@ -62,6 +62,11 @@ def test_who_has_learned_little_leans_far(reports: tuple[float, ...], lean: str,
     assert read_lr(_run(reports)) == LrReading(lean, far)  # type: ignore[arg-type]
 
 
+def test_a_loss_that_is_about_right_says_so_an_error_that_moves_by_whole_samples_does_not() -> None:
+    assert read_lr(_run(BUMPS)) == LrReading(None)
+    assert read_lr(_run((0.5, 0.25, 0.27, 0.15, 0.1, 0.09, 0.09))) is None
+
+
 def test_of_a_maximised_share_what_is_missing_counts() -> None:
     rising, high = (-0.1, -0.12, -0.2, -0.3), (-0.95, -0.96, -0.965, -0.97)
     assert read_lr(_run(rising)) == LrReading("up", far=True)
