@@ -36,7 +36,6 @@ from optuna_discipline import OneCycle
 from optuna_discipline import Run
 from optuna_discipline import train_epochs
 from optuna_discipline.rules.lr_lean import LrReading
-from optuna_discipline.rules.lr_lean import lr_lean
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
 
@@ -142,9 +141,9 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
         for curve in curves[lrs[i]]:
             if shape_of(tuple(curve)) is None or _final(curve, worst) > 1.3 * curve[0]:
                 continue
-            lean = lr_lean(Run(0, "complete", {}, curve[-1], reports=tuple(curve)))
+            said = read_lr(Run(0, "complete", {}, curve[-1], reports=tuple(curve)))
             below, above = min(mean[i - 2 : i]), min(mean[i + 1 : i + 3])
-            yield Reading(group, lean, below < above, math.log(best / float(lrs[i])))
+            yield Reading(group, None if said is None else said.lean, below < above, math.log(best / float(lrs[i])))
 
 
 def _recorded(schedule: str, by: str, within: float = FAR) -> Iterator[tuple[LrReading, float]]:

@@ -52,12 +52,6 @@ class LrReading:
     far: bool = False
 
 
-def lr_lean(run: Run) -> Lean | None:
-    """Return on which side a better learning rate is to be expected, None where the reports of a run do not say."""
-    reading = read_lr(run)
-    return None if reading is None else reading.lean
-
-
 def read_lr(run: Run) -> LrReading | None:
     """Return what a run's reports say of its learning rate, None for a run that did not end well, or says nothing.
 

@@ -7,14 +7,15 @@ from optuna_discipline.rules.model_box import box_around
 from optuna_discipline.rules.space import Role
 
 VALUES: dict[Role, float] = {"lr": 0.2, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 16}
-FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
+FALLS, CLIMBS, BUMPS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3), (2.0, 1.0, 1.05, 0.3)
 
 
 @pytest.mark.parametrize(
     ("reports", "others", "low", "high"),
     [
         ((), {0.1: 0.5, 0.4: 0.6, 0.9: math.inf}, 0.2 / 8, 0.4),  # above it nothing has trained
-        ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # the best is the largest that trained: half again
+        ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.6),  # the best is the largest that trained: a step of the ladder
+        (BUMPS, {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # and where its curve says nothing half again
         ((), {5.0: 0.6}, 0.2 / 8, 1.2),  # never far from the best
         (FALLS, {0.4: 0.6}, 0.2, 0.4),
         (CLIMBS, {0.4: 0.6}, 0.2 / 8, 0.2),
