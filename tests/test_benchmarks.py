@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from benchmarks import ladder_replay  # noqa: E402
 from benchmarks import lr_lean  # noqa: E402
 from benchmarks import workers  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
@@ -126,6 +127,18 @@ def test_what_curves_say_is_compared_with_the_rates_beside_them() -> None:
     readings = list(lr_lean._read(curves, "all"))
     assert [(r.lean, r.below_is_better) for r in readings] == [("up", False), ("up", True), ("down", True)]
     assert [round(math.exp(r.distance), 2) for r in readings] == [2.0, 1.0, 0.5]
+
+
+def test_a_ladder_is_answered_by_the_nearest_recorded_rate(tmp_path: Path) -> None:
+    curves = {"0.01": [[2.3, 2.29, 2.2, 2.1]], "0.1": [[2.0, 1.0, 0.5, 0.3]], "1.0": [[2.3, math.nan]]}
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({"curves": curves}))
+    network = ladder_replay.read(path, None)
+    assert network.regrets.tolist() == pytest.approx([0.9, 0.0, 1.0])
+    found = ladder_replay.replay(network, 0.01, np.random.default_rng(0), 4)
+    assert found[:2] == pytest.approx([0.9, 0.0])  # two steps up at once: it had hardly learned
+    assert found[-1] == 0.0
+    assert ladder_replay.read(path, 2).curves[0] == [[2.2, 2.1]]
 
 
 def test_a_simulated_study_spends_one_budget_with_any_number_of_workers() -> None:

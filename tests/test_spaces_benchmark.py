@@ -11,6 +11,7 @@ pytest.importorskip("sklearn")
 
 from benchmarks.spaces import __main__ as spaces
 from benchmarks.spaces.training import SpaceTask
+from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
 
 
@@ -21,7 +22,8 @@ def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
     trial = params.ask()
     values, stopped = train(task, trial, 5)
     assert not stopped
-    assert len(values) == trial.params.get("num_train_epochs", task.epochs)
+    epochs = [trial.params[name] for name in ("num_train_epochs", "n_epochs") if name in trial.params]
+    assert len(values) == (epochs[0] if epochs else task.epochs)
     again, _ = train(task, optuna.trial.FixedTrial(trial.params), 5)
     assert again == values
 
@@ -32,6 +34,17 @@ def test_a_study_pays_for_stopped_runs_and_does_not_count_them() -> None:
     stopped = [i for i, (_, _, whole) in enumerate(trials) if not whole]
     assert all(trials[i][0] - (trials[i - 1][0] if i else 0.0) <= 1.0 for i in stopped)
     assert len(trials) - len(stopped) >= 4
+
+
+def test_a_score_is_maximised_and_its_regret_is_that_of_what_is_missing() -> None:
+    trials = spaces.run(spaces.TASKS["accuracy"], "random", 0, 2.0)
+    assert all(0 <= value <= 1 for _, value, _ in trials)
+    study = optuna.create_study(direction="maximize")
+    told_values = [told(spaces.TASKS["accuracy"], value) for value in (0.1, 0.9)]
+    for value in told_values:
+        study.tell(study.ask(), value)
+    assert study.best_value == told_values[0] == 0.9
+    assert told(spaces.TASKS["grids"], 0.1) == 0.1
 
 
 def test_the_regret_is_zero_at_the_best_and_one_at_the_median_of_random() -> None:

@@ -109,7 +109,7 @@ def main() -> int:
             known.setdefault(name, {})[method] = [trials[str(seed)] for seed in range(arguments.seeds)]
     by_task = {name: regrets(found) for name, found in known.items()}
     methods = [m for m in METHODS if all(m in found for found in by_task.values())]
-    for title, group in (("Seen", SEEN), ("Held out", HELD_OUT), ("Fresh", FRESH)):
+    for title, group in (("Seen", SEEN), ("Held out", HELD_OUT), ("Written later", FRESH)):
         names = [task.name for task in group if task.name in by_task]
         heading = f"{title}: {len(names)} studies, {arguments.seeds} seeds (standard error over studies)"
         if names:
