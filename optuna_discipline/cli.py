@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--epochs", type=int, default=16, help="epochs of a full training (default 16)")
     tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
     tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
-    tune.add_argument("--study-name", default="discipline", help="an existing study goes on (default discipline)")
+    tune.add_argument("--study-name", help="an existing study goes on (default discipline, or discipline-DATA)")
     tune.add_argument("--out", type=Path, help="folder for report.html")
     tune.add_argument("--no-compare", action="store_true", help="leave the comparison with the default out")
     tune.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")

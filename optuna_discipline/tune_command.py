@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -29,6 +31,8 @@ from optuna_discipline.tuning import tune
 from optuna_discipline.visualization import terminal
 
 INTERRUPTED = 130
+STUDY_NAME = "discipline"
+TASK_KEY = trial_record.PREFIX + "task"
 COMPARISON_SEEDS = 3
 
 
@@ -37,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
     _check_out(arguments.out)
+    name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
     if not arguments.json:
         limit = (
             terminal.counted(n_trials) if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
@@ -47,6 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         _noting_interruption() as interrupted,
         _Progress(n_trials, quiet=arguments.json) as progress,
     ):
+        storage = None if arguments.storage is None else storages.opened(arguments.storage)
+        if storage is not None:
+            _check_same_task(storage, name, task.name)
         study = tune(
             task.build_model,
             task.train,
@@ -55,12 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
             budget=arguments.budget,
             optimizer=arguments.optimizer,
             epochs=arguments.epochs,
-            storage=None if arguments.storage is None else storages.opened(arguments.storage),
-            study_name=arguments.study_name if arguments.storage else None,
+            storage=storage,
+            study_name=None if storage is None else name,
             device=device,
             seed=arguments.seed,
             callbacks=[progress, *_live(arguments)],
         )
+        study.set_user_attr(TASK_KEY, task.name)
     best = trial_record.best_run(study)
     if best is None:
         if interrupted:
@@ -80,6 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_result(study, best, scores, report, arguments)
     return _interrupted(study, arguments) if interrupted else 0
+
+
+def _check_same_task(storage: str | BaseStorage, study_name: str, task_name: str) -> None:
+    """Refuse to go on with a study of other data: its best configuration would be passed off as that of these."""
+    known = {study.study_name: study for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    earlier = known[study_name].user_attrs.get(TASK_KEY) if study_name in known else None
+    if earlier is not None and earlier != task_name:
+        raise DisciplineError(
+            f"the study {study_name!r} was tuned on {printable(str(earlier))}, not on {task_name}: give another "
+            "--study-name, or another --storage"
+        )
 
 
 def _interrupted(study: Study, arguments: argparse.Namespace) -> int:

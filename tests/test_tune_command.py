@@ -29,6 +29,27 @@ def test_a_users_own_task_is_tuned(
     assert json.loads(capsys.readouterr().out)["n_trials"] == 2
 
 
+def test_a_study_of_other_data_does_not_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / f"{name}_task.py").write_text(
+            "import torch\n"
+            "def make():\n"
+            "    x = torch.randn(64, 3)\n"
+            "    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])\n"
+        )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    common = ["--trials", "1", "--epochs", "1", "--storage", "sqlite:///study.db", "--json"]
+    assert cli.main(["tune", "--task", "first_task:make", *common]) == 0
+    assert cli.main(["tune", "--task", "first_task:make", *common]) == 0
+    capsys.readouterr()
+    assert cli.main(["tune", "--task", "second_task:make", *common]) == cli.USER_ERROR
+    assert "was tuned on first_task:make, not on second_task:make: give another" in capsys.readouterr().err
+    assert cli.main(["tune", "--task", "second_task:make", "--study-name", "other", *common]) == 0
+
+
 def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     command = [
