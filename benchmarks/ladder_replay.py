@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lr_lean import RESULTS
+from benchmarks.lr_lean import final_loss
 from optuna_discipline import Run
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
@@ -49,7 +50,7 @@ def read(path: Path, reports: int | None) -> Recorded:
     lrs = sorted(stored, key=float)
     curves = [[_thinned(curve, reports) for curve in stored[lr]] for lr in lrs]
     worst = max(runs[0][0] for runs in curves if math.isfinite(runs[0][0]))
-    final = np.array([np.mean([_final(curve, worst) for curve in runs]) for runs in curves])
+    final = np.array([np.mean([final_loss(curve, worst) for curve in runs]) for runs in curves])
     regrets = np.minimum((final - final.min()) / max(worst - final.min(), 1e-9), 1.0)
     usual = USUAL_ADAMW if "adam" in path.stem else USUAL
     return Recorded(usual, np.array([float(lr) for lr in lrs]), curves, regrets)
@@ -109,10 +110,6 @@ def _thinned(curve: list[float], reports: int | None) -> list[float]:
     if reports is None or len(curve) <= reports or not all(map(math.isfinite, curve)):
         return curve
     return [curve[i] for i in np.linspace(0, len(curve) - 1, reports + 1)[1:].round().astype(int)]
-
-
-def _final(curve: list[float], worst: float) -> float:
-    return min(curve[-1], worst) if math.isfinite(curve[-1]) else worst
 
 
 if __name__ == "__main__":

@@ -133,13 +133,13 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
     """Return what the runs near the best rate say that did not break; the rates at the ends have no neighbours."""
     lrs = sorted(curves, key=float)
     worst = 3 * max(c[0] for runs in curves.values() for c in runs[:1] if math.isfinite(c[0]))
-    mean = [float(np.mean([_final(c, worst) for c in curves[lr]])) for lr in lrs]
+    mean = [float(np.mean([final_loss(c, worst) for c in curves[lr]])) for lr in lrs]
     best = float(lrs[int(np.argmin(mean))])
     for i in range(2, len(lrs) - 2):
         if not 1 / NEAR < float(lrs[i]) / best < NEAR:
             continue
         for curve in curves[lrs[i]]:
-            if shape_of(tuple(curve)) is None or _final(curve, worst) > 1.3 * curve[0]:
+            if shape_of(tuple(curve)) is None or final_loss(curve, worst) > 1.3 * curve[0]:
                 continue
             said = read_lr(Run(0, "complete", {}, curve[-1], reports=tuple(curve)))
             below, above = min(mean[i - 2 : i]), min(mean[i + 1 : i + 3])
@@ -196,7 +196,8 @@ def _print_far() -> None:
             print(f"| {by} | {schedule} | {' | '.join(cells)} |")
 
 
-def _final(curve: Sequence[float], worst: float) -> float:
+def final_loss(curve: Sequence[float], worst: float) -> float:
+    """Return the last loss of a curve, at most `worst`, which also stands for one that broke."""
     return min(curve[-1], worst) if math.isfinite(curve[-1]) else worst
 
 

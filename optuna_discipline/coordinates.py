@@ -213,9 +213,9 @@ class Coordinates:
                 unit += 0.0 if usual is None else usual[points[:, j].round().astype(int)]
         within: FloatArray = points.copy()
         for j, name in enumerate(names):
-            bounds = bounds_of(self._original[name])
-            if self._roles.get(name) == "lr" and bounds and isinstance(self.space[name], FloatDistribution):
-                low, high = (self._log("lr", limit) - unit for limit in (bounds.low, bounds.high))
+            original = self._original[name]
+            if self._roles.get(name) == "lr" and isinstance(original, FloatDistribution | IntDistribution):
+                low, high = (self._log("lr", limit) - unit for limit in (original.low, original.high))
                 within[:, j] = np.clip(points[:, j], low, high)
         return within
 

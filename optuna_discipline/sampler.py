@@ -181,14 +181,18 @@ class DisciplinedSampler(BaseSampler):
         if role is not None:
             bounds = parameters.bounds_of(param_distribution, param_name)
             assert bounds is not None
-            leader = self._reader.leader_of(param_name, param_distribution, trial)
-            if role == "lr" and leader is not None:
-                return self._follow(study, trial, param_name, param_distribution, leader)
-            if role == "lr" and (usual := parameters.usual_lr(trial.params)) is not None:
-                bounds = dataclasses.replace(bounds, start=usual)
             proposal = _proposal(claim)
-            if role == "lr" and self._is_new_to(study, proposal.like, param_name):
-                return parameters.fit(param_distribution, default_of(role, bounds))
+            if role == "lr":
+                like = next((t for t in read_trials(study) if t.number == proposal.like), None)
+                leader = self._reader.leader_of(param_name, param_distribution, trial)
+                if leader is not None:
+                    return _follow(trial, param_name, param_distribution, leader, like)
+                if (usual := parameters.usual_lr(trial.params)) is not None:
+                    bounds = dataclasses.replace(bounds, start=usual)
+                if like is not None and like.params and param_name not in like.params:
+                    return parameters.fit(
+                        param_distribution, default_of(role, bounds)
+                    )  # another optimizer's says nothing
             wish = proposal.value_of(role, bounds, study_record.read_choice(study))
             return parameters.fit(param_distribution, wish)
         return self._held(study, trial, param_name, param_distribution, claim)
@@ -321,30 +325,7 @@ class DisciplinedSampler(BaseSampler):
         name = next((n for n, d in known.items() if self._reader.role_of(n, d) == "momentum"), "momentum")
         return dataclasses.replace(self._recipe, cyclical_momentum=is_cyclical(name))
 
-    # ---- parameters without a role, or whose role another one has --------------------------------------------------
-
-    def _follow(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str
-    ) -> float:
-        """Return a second learning rate: it keeps its ratio to the first, that of the run that the stage builds on."""
-        like = (trial_record.read_claim(trial) or {}).get("like")
-        earlier = [t for t in read_trials(study) if t.number == like and name in t.params and leader in t.params]
-        if earlier:
-            own, first = float(earlier[0].params[name]), float(earlier[0].params[leader])
-        else:
-            own, first = self._first_rate(name, distribution), self._first_rate(leader, trial.distributions[leader])
-        fitted: float = parameters.fit(distribution, own * float(trial.params[leader]) / first if first > 0 else own)
-        return fitted
-
-    def _is_new_to(self, study: Study, like: int | None, name: str) -> bool:
-        """Whether the run that a trial builds on has another learning rate: that of another optimizer says nothing."""
-        trial = next((t for t in read_trials(study) if t.number == like), None)
-        return trial is not None and bool(trial.params) and name not in trial.params
-
-    def _first_rate(self, name: str, distribution: BaseDistribution) -> float:
-        bounds = parameters.bounds_of(distribution, name)
-        assert bounds is not None
-        return default_of("lr", bounds)
+    # ---- parameters without a role -------------------------------------------------------------------------------
 
     def _held(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
@@ -379,6 +360,24 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
+
+
+def _follow(
+    trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None
+) -> float:
+    """Return a second learning rate: it keeps its ratio to the first, that of the run that the stage builds on."""
+    if like is not None and name in like.params and leader in like.params:
+        own, first = float(like.params[name]), float(like.params[leader])
+    else:
+        own, first = _first_rate(name, distribution), _first_rate(leader, trial.distributions[leader])
+    fitted: float = parameters.fit(distribution, own * float(trial.params[leader]) / first if first > 0 else own)
+    return fitted
+
+
+def _first_rate(name: str, distribution: BaseDistribution) -> float:
+    bounds = parameters.bounds_of(distribution, name)
+    assert bounds is not None
+    return default_of("lr", bounds)
 
 
 def _proposal(claim: Mapping[str, Any]) -> Proposal:

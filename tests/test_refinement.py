@@ -14,14 +14,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.trial_record import CLAIM_KEY
 
-SPACE: dict[str, Any] = {
-    "momentum": FloatDistribution(0.8, 0.99),
-    "lr": FloatDistribution(1e-5, 10, log=True),
-    "weight_decay": FloatDistribution(0.0, 0.1),
-    "batch_size": CategoricalDistribution([64, 16, 256]),
-    "width": IntDistribution(8, 64, log=True),
-    "kind": CategoricalDistribution(["a", "b"]),
-}
+LR = FloatDistribution(1e-5, 10, log=True)
 
 
 def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks_for_it() -> None:
@@ -59,13 +52,13 @@ def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_l
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = [0.4, 0.1, 0.5, 0.2, 0.3]
-    trials = [optuna.create_trial(params={"lr": 0.1}, distributions={"lr": SPACE["lr"]}, value=x) for x in losses]
+    trials = [optuna.create_trial(params={"lr": 0.1}, distributions={"lr": LR}, value=x) for x in losses]
     for number, trial in enumerate(trials):
         trial.number = number
     runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
     given: list[suggestion.Point] = []
     monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
-    refinement.refine(0, trials, runs, {"lr": SPACE["lr"]}, {"lr": "lr"}, {}, coupled=None)
+    refinement.refine(0, trials, runs, {"lr": LR}, {"lr": "lr"}, {}, coupled=None)
     assert [point.loss for point in given] == losses
 
 

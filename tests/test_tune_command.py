@@ -14,15 +14,18 @@ pytest.importorskip("torch")
 pytest.importorskip("plotly")
 
 
+OWN_TASK = """
+import torch
+def make():
+    x = torch.randn(64, 3)
+    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])
+"""
+
+
 def test_a_users_own_task_is_tuned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "own_task.py").write_text(
-        "import torch\n"
-        "def make():\n"
-        "    x = torch.randn(64, 3)\n"
-        "    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])\n"
-    )
+    (tmp_path / "own_task.py").write_text(OWN_TASK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert cli.main(["tune", "--task", "own_task:make", "--trials", "2", "--epochs", "2", "--json"]) == 0
@@ -33,12 +36,7 @@ def test_a_study_of_other_data_does_not_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("first", "second"):
-        (tmp_path / f"{name}_task.py").write_text(
-            "import torch\n"
-            "def make():\n"
-            "    x = torch.randn(64, 3)\n"
-            "    return lambda: torch.nn.Linear(3, 1), (x, x[:, :1]), (x, x[:, :1])\n"
-        )
+        (tmp_path / f"{name}_task.py").write_text(OWN_TASK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     common = ["--trials", "1", "--epochs", "1", "--storage", "sqlite:///study.db", "--json"]

@@ -69,10 +69,11 @@ def read_lr(run: Run) -> LrReading | None:
         still = losses is not None and 0 < np.ptp(losses) <= LEARNED * losses.max()
         return LrReading("up", far=True) if still else None
     climbed, beyond_noise, overshot = shape
+    unlearned = losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0])
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
-        return LrReading("down", far=losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0]))
+        return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
-        return LrReading("up", far=losses is not None and _began_late(losses))
+        return LrReading("up", far=unlearned or (losses is not None and _began_late(losses)))
     counted = len(set(run.reports)) < len(run.reports)  # an error moves by whole samples, a loss hardly repeats itself
     return None if counted else LrReading(None)
 
@@ -80,7 +81,7 @@ def read_lr(run: Run) -> LrReading | None:
 def _began_late(losses: FloatArray) -> bool:
     """Whether a loss that only fell has hardly fallen: less than half of it is gone, and it fell to the last."""
     fell, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
-    return bool(fell <= LEARNED * losses[0] or (fell < LITTLE * losses[0] and late >= STILL_FALLING * fell))
+    return bool(fell < LITTLE * losses[0] and late >= STILL_FALLING * fell)
 
 
 def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
