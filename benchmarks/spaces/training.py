@@ -14,6 +14,7 @@ from torch import nn
 from torch import optim
 
 Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Scheduler = Callable[[optim.Optimizer, int], optim.lr_scheduler.LRScheduler]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Setup:
     optimizer: optim.Optimizer
     batch_size: int = 64
     epochs: int | None = None
-    scheduler: Callable[[optim.Optimizer, int], optim.lr_scheduler.LRScheduler] | None = None
+    scheduler: Scheduler | None = None
     clip: float | None = None
 
 
