@@ -8,6 +8,7 @@ the optimizer, a learning rate counts against the usual one of it: 0.1 of SGD st
 import math
 from collections.abc import Callable
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from optuna.distributions import IntDistribution
 
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import at_share
-from optuna_discipline.parameters import bounds_of
+from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import fit
+from optuna_discipline.parameters import in_role
 from optuna_discipline.parameters import ordered_choices
 from optuna_discipline.parameters import share_of
 from optuna_discipline.parameters import step_of
@@ -61,7 +63,9 @@ class Coordinates:
     ) -> None:
         self._optimizer_lr = optimizer_lr
         self._original = dict(space)
-        bounds_by_name = {name: bounds_of(distribution) for name, distribution in space.items()}
+        bounds_by_name = {
+            name: bounds_in_role(roles.get(name), name, distribution) for name, distribution in space.items()
+        }
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
         self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
         self._momentum = next((n for n, role in self._roles.items() if role == "momentum"), None)
@@ -135,7 +139,7 @@ class Coordinates:
             elif isinstance(original, CategoricalDistribution):
                 params[name] = ordered_choices(original)[value]
             elif role == "momentum":
-                params[name] = fit(original, 1 - math.exp(value))
+                params[name] = fit(original, in_role(role, name, original, 1 - math.exp(value)))
             else:
                 params[name] = fit(original, math.exp(value) * (self._lr_unit(params) if role == "lr" else 1.0))
         return params
@@ -206,7 +210,7 @@ class Coordinates:
         unit = np.zeros(len(points))
         for j, name in enumerate(names):
             if name == self._momentum:
-                of_choices = self._of_choices(name, lambda m: self._log("momentum", float(m)))
+                of_choices = self._of_choices(name, partial(self._log_of, name))
                 unit += points[:, j] if of_choices is None else of_choices[points[:, j].round().astype(int)]
             elif self._optimizer_lr is not None and name not in self._roles:
                 usual = self._of_choices(name, lambda word: math.log(self._unit_of_optimizer({"": word})))
@@ -252,7 +256,7 @@ class Coordinates:
         original = self._original[name]
         if not isinstance(original, CategoricalDistribution) or len(original.choices) < 2:
             return 1.0
-        ends = [self._log(self._roles[name], float(ordered_choices(original)[i])) for i in (0, -1)]
+        ends = [self._log_of(name, ordered_choices(original)[i]) for i in (0, -1)]
         return max(abs(ends[1] - ends[0]) / (len(original.choices) - 1), 1e-3)
 
     def _log(self, role: Role, value: float) -> float:
@@ -268,12 +272,20 @@ class Coordinates:
             ordered = ordered_choices(original)
             return ordered.index(value) if value in ordered else -1
         unit = self._lr_unit(params) if role == "lr" else 1.0
-        return self._log(role, float(value)) - math.log(unit)
+        return self._log_of(name, value) - math.log(unit)
+
+    def _log_of(self, name: str, value: Any) -> float:
+        return self._log(self._roles[name], self._in_role(name, value))
+
+    def _in_role(self, name: str, value: Any) -> float:
+        return in_role(self._roles.get(name), name, self._original[name], float(value))
 
     def _lr_unit(self, params: Mapping[str, Any]) -> float:
         """Return what a learning rate counts against, given the other parameters of its run."""
         unit = self._unit_of_optimizer(params)
-        return unit if self._momentum is None else unit * max(1 - float(params.get(self._momentum, 0.0)), 1e-6)
+        if self._momentum is None or self._momentum not in params:
+            return unit
+        return unit * max(1 - self._in_role(self._momentum, params[self._momentum]), 1e-6)
 
     def _unit_of_optimizer(self, params: Mapping[str, Any]) -> float:
         """Return the usual rate of the optimizer that some parameter names, in that of the box; 1 where none does."""

@@ -13,6 +13,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
+from optuna_discipline.rules.role_names import is_one_less
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
@@ -24,7 +25,7 @@ from optuna_discipline.rules.space import Role
 # A dropout's range ends where it hurts, and its middle is more than most networks bear: on surrogates of 12 tables
 # trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
 # .20, .11 and .10 after three trainings, .04 after ten from all three.
-DROPOUT, START_DROPOUT = "dropout", 0.1
+DROPOUT, KEPT, START_DROPOUT = "dropout", "keep", 0.1
 # A wide layer is seldom worse than a narrow one, and its training is what the learning rate is found for; the middle of
 # a width's range in the exponent is narrow. On surrogates of 12 tables (seven parameters) the first regret from 1/2,
 # 2/3, 3/4 and 9/10 of the range was .18, .16, .16 and .15, on four other tables .22, .17, .14 and .20.
@@ -69,6 +70,31 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     return None
 
 
+def in_role(role: str | None, name: str, distribution: BaseDistribution, value: float) -> float:
+    """Return what a parameter's value is in its role, or back: the momentum of one that holds 1 - momentum.
+
+    >>> in_role("momentum", "one_minus_momentum", FloatDistribution(0.001, 1.0), 0.25)
+    0.75
+    """
+    return 1 - value if role == "momentum" and _is_one_less(name, distribution) else value
+
+
+def bounds_in_role(role: Role | None, name: str, distribution: BaseDistribution) -> Bounds | None:
+    """Return the numbers of a parameter in its role, with the start that its name says; None without numbers."""
+    bounds = bounds_of(distribution, name)
+    if bounds is None or role != "momentum" or not _is_one_less(name, distribution):
+        return bounds
+    if bounds.choices is not None:
+        return replace(Bounds.of_choices([1 - choice for choice in bounds.choices]), start=bounds.start)
+    return replace(bounds, low=1 - bounds.high, high=1 - bounds.low)
+
+
+def _is_one_less(name: str, distribution: BaseDistribution) -> bool:
+    if isinstance(distribution, FloatDistribution):
+        return is_one_less(name, distribution.low, distribution.high, log=distribution.log)
+    return is_one_less(name, 0.0, 1.0, log=False)
+
+
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
     role, words = role_of_name(name), words_of(name)
@@ -108,9 +134,12 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
         wanted = (choice for wish in (_adapts, _rectifies) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
     if (own := _adams_own(name, bounds)) is not None:
-        return fit(distribution, own)
-    if DROPOUT in name.lower() and not isinstance(distribution, IntDistribution):
-        return fit(distribution, START_DROPOUT)
+        return fit(distribution, 1 - own if own == BETA2 and _is_one_less(name, distribution) else own)
+    if not isinstance(distribution, IntDistribution):
+        if KEPT in words_of(name):
+            return fit(distribution, 1 - START_DROPOUT)
+        if DROPOUT in name.lower():
+            return fit(distribution, START_DROPOUT)
     return _at(START_WIDTH if _is_width(name, bounds) else 0.5, distribution, bounds)
 
 
@@ -119,7 +148,8 @@ def _adams_own(name: str, bounds: Bounds) -> float | None:
     words = words_of(name)
     if words[-1:] == ["beta2"] or words[-2:] == ["beta", "2"]:
         return BETA2
-    return EPS if words[-1:] in (["eps"], ["epsilon"]) and bounds.high <= MOST_EPS else None
+    is_adams = bounds.high <= MOST_EPS or 0 < bounds.low <= EPS
+    return EPS if words[-1:] in (["eps"], ["epsilon"]) and is_adams else None
 
 
 def _is_width(name: str, bounds: Bounds) -> bool:

@@ -15,8 +15,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.parameters import allows
+from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit
+from optuna_discipline.parameters import in_role
 from optuna_discipline.parameters import start_of
 from optuna_discipline.rules.conditions import conditions_of
 from optuna_discipline.rules.run import Run
@@ -122,9 +124,11 @@ def _value_of_best(
     name: str, distribution: BaseDistribution, best_first: Sequence[FrozenTrial], role: Role | None
 ) -> Any:
     values = (trial.params[name] for trial in best_first if name in trial.params)
-    bounds = bounds_of(distribution, name)
+    bounds = bounds_in_role(role, name, distribution)
     first = (
-        start_of(name, distribution) if role is None or bounds is None else fit(distribution, default_of(role, bounds))
+        start_of(name, distribution)
+        if role is None or bounds is None
+        else fit(distribution, in_role(role, name, distribution, default_of(role, bounds)))
     )
     return next((value for value in values if allows(distribution, value)), first)
 

@@ -179,7 +179,7 @@ class DisciplinedSampler(BaseSampler):
         if param_name in claim.get("suggested", {}):
             return _fit_any(param_name, param_distribution, claim["suggested"][param_name])
         if role is not None:
-            bounds = parameters.bounds_of(param_distribution, param_name)
+            bounds = parameters.bounds_in_role(role, param_name, param_distribution)
             assert bounds is not None
             proposal = _proposal(claim)
             if role == "lr":
@@ -194,7 +194,7 @@ class DisciplinedSampler(BaseSampler):
                         param_distribution, default_of(role, bounds)
                     )  # another optimizer's says nothing
             wish = proposal.value_of(role, bounds, study_record.read_choice(study))
-            return parameters.fit(param_distribution, wish)
+            return parameters.fit(param_distribution, parameters.in_role(role, param_name, param_distribution, wish))
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:

@@ -76,7 +76,7 @@ class StudyReader:
         """Return the bounds of the roles among known parameters."""
         space: dict[Role, Bounds] = {}
         for name, role in self.roles(known).items():
-            bounds = parameters.bounds_of(known[name], name)
+            bounds = parameters.bounds_in_role(role, name, known[name])
             if bounds is not None:
                 space.setdefault(role, bounds)
         return space
@@ -103,7 +103,8 @@ class StudyReader:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
         for name, role in self.roles(trial.distributions).items():
-            params.setdefault(role, float(trial.params[name]))
+            number = parameters.in_role(role, name, trial.distributions[name], float(trial.params[name]))
+            params.setdefault(role, number)
         done = trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         return Run(

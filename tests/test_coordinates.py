@@ -52,6 +52,16 @@ def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
     assert coordinates.shares({**BEST, "kind": "unknown"}) is None
 
 
+def test_a_momentum_given_as_1_less_itself_is_the_same_point() -> None:
+    left = {**SPACE, "momentum": FloatDistribution(0.01, 0.2, log=True)}
+    plain, turned = (Coordinates(space, ROLES, BOX, 0.95) for space in (SPACE, left))
+    there = plain.vector(BEST)
+    assert there is not None
+    assert turned.vector({**BEST, "momentum": 0.05}) == pytest.approx(there)
+    assert turned.params(there) == pytest.approx({**BEST, "momentum": 0.05})
+    assert turned.of_the_model() == plain.of_the_model()
+
+
 def test_large_momenta_are_modelled() -> None:
     distribution = FloatDistribution(0.9, 0.9999)
     coordinates = Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)

@@ -174,6 +174,45 @@ def test_adams_own_numbers_begin_at_its_defaults() -> None:
     assert parameters.bounds_of(FloatDistribution(0.8, 0.99), "momentum") == Bounds(0.8, 0.99)
 
 
+def test_a_wide_epsilon_is_adams_where_it_reaches_down_to_adams_default() -> None:
+    assert parameters.start_of("epsilon", FloatDistribution(1e-10, 1e3, log=True)) == pytest.approx(1e-8)
+
+
+def test_what_is_kept_begins_where_its_dropout_does() -> None:
+    assert parameters.start_of("dropout_keep_prob", FloatDistribution(0.4, 1.0)) == 0.9
+    assert parameters.start_of("keep_rate", CategoricalDistribution([0.5, 0.8, 0.9, 1.0])) == 0.9
+
+
+ONE_LESS = [
+    ("one_minus_momentum", FloatDistribution(0.01, 0.5)),
+    ("opt_momentum", FloatDistribution(1e-3, 1.0, log=True)),
+    ("one_minus_beta1", CategoricalDistribution([0.2, 0.1, 0.05])),
+]
+
+
+@pytest.mark.parametrize(("name", "distribution"), ONE_LESS)
+def test_a_momentum_may_be_given_as_1_less_itself(name: str, distribution: BaseDistribution) -> None:
+    given, bounds = parameters.bounds_of(distribution), parameters.bounds_in_role("momentum", name, distribution)
+    assert given is not None
+    assert bounds is not None
+    assert (bounds.low, bounds.high) == pytest.approx((1 - given.high, 1 - given.low))
+    assert parameters.in_role("momentum", name, distribution, 0.1) == 0.9
+    assert parameters.in_role("lr", name, distribution, 0.1) == 0.1
+    start = default_of("momentum", bounds)
+    assert start == pytest.approx(0.9 if "beta" in name else 0.95)
+
+
+def test_a_momentum_as_it_is_is_not_turned() -> None:
+    for distribution in (FloatDistribution(0.1, 0.99), FloatDistribution(0.5, 0.99, log=True)):
+        assert parameters.bounds_in_role("momentum", "momentum", distribution) == parameters.bounds_of(distribution)
+        assert parameters.in_role("momentum", "momentum", distribution, 0.9) == 0.9
+
+
+def test_1_less_beta2_begins_at_1_less_its_default() -> None:
+    assert parameters.start_of("one_minus_beta2", FloatDistribution(1e-6, 1.0, log=True)) == pytest.approx(1e-3)
+    assert parameters.start_of("beta2", FloatDistribution(1e-6, 1.0, log=True)) == pytest.approx(1e-3)
+
+
 def test_a_learning_rate_named_after_an_optimizer_begins_at_its_usual_one() -> None:
     assert parameters.bounds_of(FloatDistribution(1e-4, 1.0), "sgd_lr") == Bounds(1e-4, 1.0, start=0.1)
     assert parameters.bounds_of(CategoricalDistribution([1e-3, 1e-2]), "adamw_lr") == Bounds(

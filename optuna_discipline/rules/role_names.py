@@ -18,7 +18,7 @@ ROLE_NAMES: Mapping[str, Role] = {
 _ENDS: Mapping[str, Role] = {
     **dict.fromkeys(("lr", "lr0", "learning rate"), "lr"),
     **dict.fromkeys(("momentum", "beta1", "beta 1"), "momentum"),
-    **dict.fromkeys(("weight decay", "wd", "l2"), "weight_decay"),
+    **dict.fromkeys(("weight decay", "wd", "l2", "l2 reg", "l2 regularization", "l2 penalty"), "weight_decay"),
     **dict.fromkeys(("batch size", "batchsize"), "batch_size"),
     "epochs": "epochs",
 }
@@ -75,6 +75,19 @@ def is_cyclical(name: str) -> bool:
     [False, False, True, True]
     """
     return any(word == "max" or word.startswith("beta") for word in words_of(name))
+
+
+def is_one_less(name: str, low: float, high: float, *, log: bool) -> bool:
+    """Whether a momentum or a beta of this name and these bounds is given as 1 less itself.
+
+    The name says it, or a log scale from near 0 to 1, or to below 1/2, which suits nothing else.
+
+    >>> is_one_less("one_minus_beta1", 0.01, 0.5, log=False), is_one_less("opt_momentum", 1e-3, 1.0, log=True)
+    (True, True)
+    >>> is_one_less("momentum", 0.01, 0.99, log=True), is_one_less("momentum", 0.0, 1.0, log=False)
+    (False, False)
+    """
+    return "minus" in words_of(name) or (log and low <= 0.1 and not 0.5 < high < 1)
 
 
 def can_be(role: Role, bounds: Bounds) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from optuna.study import Study
 
 from optuna_discipline._imports import require
+from optuna_discipline.parameters import in_role
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.visualization import cost
@@ -81,7 +82,7 @@ def as_html(study: Study) -> str:
         f"<h1>{_text(title)}</h1>",
         f'<p class="verdict">{_text(told.headline)}</p>',
         *_list("Mind", told.warnings),
-        *_best(told, stages.role_names(study), _optimizer(study)),
+        *_best(told, _by_role(study, told.best_trial), _optimizer(study)),
         "<h2>LR range test</h2>",
         f"<p>{_text(told.range_test or 'There was none.')}</p>",
         _figure(range_test.plot_range_test(study), captioned=False),
@@ -106,12 +107,24 @@ def as_html(study: Study) -> str:
     )
 
 
-def _best(told: Story, roles: Mapping[str, str], optimizer: str) -> list[str]:
+def _by_role(study: Study, number: int | None) -> dict[str, Any]:
+    """Return the values of a trial by role, a momentum given as 1 less itself as it is."""
+    if number is None:
+        return {}
+    trial, roles = study.get_trials(deepcopy=False)[number], stages.role_names(study)
+    return {
+        role: in_role(role, name, trial.distributions[name], value) if is_number(value) else value
+        for name, value in trial.params.items()
+        if (role := roles.get(name)) is not None
+    }
+
+
+def _best(told: Story, by_role: Mapping[str, Any], optimizer: str) -> list[str]:
     if not told.best_params:
         return []
     rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(marks.show(v))}</td></tr>" for n, v in told.best_params.items())
     table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
-    code = _code(told.best_params, roles, optimizer)
+    code = _code(by_role, optimizer)
     return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
 
 
@@ -122,9 +135,8 @@ def _optimizer(study: Study) -> str:
     return name if name in ("adam", "adamw") else "sgd"
 
 
-def _code(params: Mapping[str, Any], roles: Mapping[str, str], optimizer: str) -> str:
+def _code(by_role: Mapping[str, Any], optimizer: str) -> str:
     """Return torch code for the configuration, "" where it has no learning rate, or a value that is no number."""
-    by_role = {roles[name]: value for name, value in params.items() if name in roles}
     if "lr" not in by_role or not all(is_number(value) for value in by_role.values()):
         return ""
     epochs, batch = by_role.get("epochs", "EPOCHS"), by_role.get("batch_size", 64)

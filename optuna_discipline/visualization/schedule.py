@@ -8,6 +8,8 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.parameters import in_role
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
@@ -104,11 +106,12 @@ def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
     lr = tuple(style.finite(log.lr) for log in logs)
     if all(rate is None for rate in lr):
         return None
-    momentum = next((x for name, x in trial.params.items() if role_of_name(name) == "momentum"), None)
+    momenta = (name for name, x in trial.params.items() if role_of_name(name) == "momentum" and is_number(x))
+    name = next(momenta, None)
     return SchedulePlot(
         f"trial {trial.number}",
         "epoch",
         tuple(log.epoch for log in logs),
         lr,
-        max_momentum=float(momentum) if isinstance(momentum, int | float) else None,
+        max_momentum=None if name is None else in_role("momentum", name, trial.distributions[name], trial.params[name]),
     )

@@ -24,7 +24,11 @@ def test_the_usual_names_have_roles() -> None:
     [
         ("LR optimizer.lr optim/lr adam_lr base_lr lr_head lr0 learningRate sgd_opt_learning_rate train:lr", "lr"),
         ("sgd_momentum SGDMomentum optimizer.momentum adam_beta_1 beta_1 optim.beta1", "momentum"),
-        ("weightDecay adamw_weight_decay optimizer/weight_decay head_wd", "weight_decay"),
+        ("one_minus_momentum oneMinusBeta1 opt_momentum", "momentum"),
+        (
+            "weightDecay adamw_weight_decay optimizer/weight_decay head_wd l2_reg dense.l2_regularization",
+            "weight_decay",
+        ),
         ("batchSize BATCH_SIZE data.batch_size mini_batch_size gen_batchsize", "batch_size"),
         ("nEpochs trainer.max_epochs training_epochs", "epochs"),
     ],

@@ -8,7 +8,6 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import write_report
 from optuna_discipline.visualization import report
-from optuna_discipline.visualization import stages
 
 
 def test_the_report_is_one_offline_file(study: optuna.Study, tmp_path: Path) -> None:
@@ -24,11 +23,12 @@ def test_the_report_is_one_offline_file(study: optuna.Study, tmp_path: Path) -> 
 
 
 def test_the_code_in_the_report_runs(study: optuna.Study) -> None:
-    code = report._code(report.story.collect(study).best_params, stages.role_names(study), report._optimizer(study))
+    best = report.story.collect(study).best_trial
+    code = report._code(report._by_role(study, best), report._optimizer(study))
     compile(code, "report", "exec")
     assert "total_steps=8 * steps_per_epoch" in code
     assert "optimizer='sgd'" in code
-    assert report._code({"x": 1}, {}, "sgd") == ""
+    assert report._code({}, "sgd") == ""
 
 
 def test_the_code_names_the_optimizer_of_the_study_and_its_own_parameter_names() -> None:
@@ -39,6 +39,16 @@ def test_the_code_names_the_optimizer_of_the_study_and_its_own_parameter_names()
     page = report.as_html(study)
     assert "optimizer=&#x27;adamw&#x27;" in page
     assert f"OneCycle({study.best_params['alpha']:.4g}" in page
+
+
+def test_the_code_holds_the_momentum_itself_where_the_study_asks_for_1_less_it() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(
+        lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_float("one_minus_momentum", 0.02, 0.5),
+        n_trials=1,
+    )
+    assert study.best_params["one_minus_momentum"] == pytest.approx(0.05)
+    assert "max_momentum=0.95, base_momentum=0.85" in report.as_html(study)
 
 
 def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:
