@@ -1,13 +1,15 @@
 """The coordinates in which a study's hyperparameters are modelled, and back.
 
 Learning rates are searched as log(lr / (1 - momentum)) or log(lr), momenta as log(1 - momentum), weight decays and
-batch sizes as logs; a parameter without a role is searched as it is, by its share of its range. Where a parameter names
-the optimizer, a learning rate counts against the usual one of it: 0.1 of SGD stands where 0.005 of Adam does.
+batch sizes as logs; a parameter without a role is searched as it is, by its share of its range. A list of numbers is
+searched in its order. Where a parameter names the optimizer, a learning rate counts against the usual one of it: 0.1 of
+SGD stands where 0.005 of Adam does.
 """
 
 import math
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +70,11 @@ class Coordinates:
         }
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
         self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
+        self._lists = {
+            name: ordered_choices(distribution)
+            for name, distribution in space.items()
+            if isinstance(distribution, CategoricalDistribution) and bounds_by_name[name] is not None
+        }
         self._momentum = next((n for n, role in self._roles.items() if role == "momentum"), None)
         if coupled is None:
             self._momentum = None
@@ -76,10 +83,10 @@ class Coordinates:
         for name, distribution in space.items():
             role = self._roles.get(name)
             bounds = bounds_by_name[name]
-            if role is None or bounds is None:
+            if name in self._lists:
+                self.space[name] = IntDistribution(0, len(self._lists[name]) - 1)
+            elif role is None or bounds is None:
                 self.space[name] = distribution
-            elif isinstance(distribution, CategoricalDistribution):
-                self.space[name] = IntDistribution(0, len(distribution.choices) - 1)
             elif role == "momentum":
                 low, high = box.get(name, (bounds.low, bounds.high))
                 most = min(high, bounds.high if bounds.high < 1 else 0.999)
@@ -134,10 +141,10 @@ class Coordinates:
         params: dict[str, Any] = {}
         for name in sorted(encoded, key=lambda n: self._roles.get(n) == "lr"):  # lr last: it may need the momentum
             value, role, original = encoded[name], self._roles.get(name), self._original[name]
-            if role is None:
+            if name in self._lists:
+                params[name] = self._lists[name][value]
+            elif role is None:
                 params[name] = value
-            elif isinstance(original, CategoricalDistribution):
-                params[name] = ordered_choices(original)[value]
             elif role == "momentum":
                 params[name] = fit(original, in_role(role, name, original, 1 - math.exp(value)))
             else:
@@ -158,7 +165,7 @@ class Coordinates:
                 if value not in distribution.choices:
                     return None
                 value = distribution.choices.index(value)
-            elif name not in self._roles:
+            elif name not in self._roles and name not in self._lists:
                 value = share_of(distribution, float(value))
             if not math.isfinite(value) or (isinstance(self._original[name], CategoricalDistribution) and value < 0):
                 return None
@@ -175,6 +182,9 @@ class Coordinates:
             if role is None and isinstance(distribution, CategoricalDistribution):
                 last = float(len(distribution.choices) - 1)
                 found.append(Coordinate(0.0, last, OTHER_LENGTH, OTHER_BOWL, choices=True))
+            elif role is None and name in self._lists:
+                last = float(len(self._lists[name]) - 1)
+                found.append(Coordinate(0.0, last, OTHER_LENGTH * max(last, 1.0), OTHER_BOWL, step=1.0))
             elif role is None:
                 found.append(Coordinate(0.0, 1.0, OTHER_LENGTH, OTHER_BOWL, step=step_of(distribution)))
             else:
@@ -195,7 +205,7 @@ class Coordinates:
         for (name, distribution), value in zip(self.space.items(), vector.tolist(), strict=True):
             if isinstance(distribution, CategoricalDistribution):
                 encoded[name] = distribution.choices[round(value)]
-            elif name not in self._roles:
+            elif name not in self._roles and name not in self._lists:
                 encoded[name] = fit(distribution, at_share(distribution, value))
             else:
                 encoded[name] = round(value) if isinstance(distribution, IntDistribution) else value
@@ -240,24 +250,26 @@ class Coordinates:
         """Return the values of a parameter without a role at points of the model."""
         original = self._original[name]
         if isinstance(original, CategoricalDistribution):
-            return [original.choices[round(x)] for x in column.tolist()]
+            return [self._choices(name)[round(x)] for x in column.tolist()]
         return [fit(original, at_share(original, x)) for x in column.tolist()]
 
     def _of_choices(self, name: str, number: Callable[[Any], float]) -> FloatArray | None:
         """Return a number of each choice, in the order of the model; None for a parameter that is not categorical."""
-        original = self._original[name]
-        if not isinstance(original, CategoricalDistribution):
+        if not isinstance(self._original[name], CategoricalDistribution):
             return None
-        choices = ordered_choices(original) if name in self._roles else original.choices
-        return np.array([number(choice) for choice in choices])
+        return np.array([number(choice) for choice in self._choices(name)])
+
+    def _choices(self, name: str) -> Sequence[Any]:
+        original = self._original[name]
+        assert isinstance(original, CategoricalDistribution)
+        return self._lists.get(name, original.choices)
 
     def _unit(self, name: str) -> float:
         """Return how far apart two neighbours of a role lie, in logs; 1 where the coordinate is a log already."""
-        original = self._original[name]
-        if not isinstance(original, CategoricalDistribution) or len(original.choices) < 2:
+        choices = self._lists.get(name, ())
+        if len(choices) < 2:
             return 1.0
-        ends = [self._log_of(name, ordered_choices(original)[i]) for i in (0, -1)]
-        return max(abs(ends[1] - ends[0]) / (len(original.choices) - 1), 1e-3)
+        return max(abs(self._log_of(name, choices[-1]) - self._log_of(name, choices[0])) / (len(choices) - 1), 1e-3)
 
     def _log(self, role: Role, value: float) -> float:
         if role == "momentum":
@@ -265,12 +277,12 @@ class Coordinates:
         return math.log(max(value, SMALLEST_WEIGHT_DECAY))
 
     def _forward(self, name: str, params: Mapping[str, Any]) -> Any:
-        value, role, original = params[name], self._roles.get(name), self._original[name]
+        value, role = params[name], self._roles.get(name)
+        if name in self._lists:
+            ordered = self._lists[name]
+            return ordered.index(value) if value in ordered else -1
         if role is None:
             return value
-        if isinstance(original, CategoricalDistribution):
-            ordered = ordered_choices(original)
-            return ordered.index(value) if value in ordered else -1
         unit = self._lr_unit(params) if role == "lr" else 1.0
         return self._log_of(name, value) - math.log(unit)
 

@@ -87,6 +87,17 @@ def test_the_model_sees_runs_outside_of_the_box_but_none_that_lacks_a_parameter(
     assert coordinates.vector({**BEST, "batch_size": 17}) is None
 
 
+def test_a_list_of_numbers_is_searched_in_its_order() -> None:
+    space = {**SPACE, "depth": CategoricalDistribution([4, 1, 2]), "size": CategoricalDistribution([1.0, 0.5])}
+    coordinates = Coordinates(space, ROLES, BOX, 0.95)
+    there = coordinates.vector({**BEST, "depth": 2, "size": 1.0})
+    assert there is not None
+    assert there[-2:].tolist() == [1.0, 1.0]
+    assert coordinates.params(there) == pytest.approx({**BEST, "depth": 2, "size": 1.0})
+    assert [(c.low, c.high, c.choices) for c in coordinates.of_the_model()[-2:]] == [(0, 2, False), (0, 1, False)]
+    assert coordinates.vector({**BEST, "depth": 3, "size": 1.0}) is None
+
+
 def test_the_learning_rate_follows_the_batch_size_in_steps_of_its_choices() -> None:
     """Choices 16, 64, 256 are factors of 4 apart, and the best rate grows as batch ** 0.7."""
     coordinates = Coordinates(SPACE, ROLES, BOX, None)
