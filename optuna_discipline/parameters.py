@@ -13,7 +13,9 @@ from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
-from optuna_discipline.rules.role_names import is_one_less
+from optuna_discipline.rules.role_names import ROLE_NAMES
+from optuna_discipline.rules.role_names import can_be
+from optuna_discipline.rules.role_names import role_of_exponent
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
@@ -21,6 +23,9 @@ from optuna_discipline.rules.space import START_BETA
 from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.spelling import PLAIN
+from optuna_discipline.rules.spelling import Spelling
+from optuna_discipline.rules.spelling import spelling_of
 
 # A dropout's range ends where it hurts, and its middle is more than most networks bear: on surrogates of 12 tables
 # trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
@@ -70,34 +75,56 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     return None
 
 
-def in_role(role: str | None, name: str, distribution: BaseDistribution, value: float) -> float:
-    """Return what a parameter's value is in its role, or back: the momentum of one that holds 1 - momentum.
+def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role | None] | None = None) -> Role | None:
+    """Return the role of a parameter, None if it has no role or holds no numbers.
 
-    >>> in_role("momentum", "one_minus_momentum", FloatDistribution(0.001, 1.0), 0.25)
-    0.75
+    Args:
+        name: Its name.
+        distribution: Its distribution, which may rule out what the name says.
+        told: What the user has told of names.
     """
-    return 1 - value if role == "momentum" and _is_one_less(name, distribution) else value
+    told = told or {}
+    role, bounds = role_of_name(name, told), bounds_of(distribution)
+    if bounds is None or (role is None and name in told):
+        return None
+    if role is None:
+        role = role_of_exponent(name)
+        return role if role is not None and spelling(role, name, distribution) != PLAIN else None
+    sure = name in told or name in ROLE_NAMES
+    return role if sure or can_be(role, bounds) else None
+
+
+def spelling(role: Role | None, name: str, distribution: BaseDistribution) -> Spelling:
+    """Return how a parameter spells the numbers of its role: `log_lr` as exponents, `one_minus_beta1` as 1 less them.
+
+    >>> spelling("lr", "log_lr", FloatDistribution(-5, -1)).read(-2)
+    0.01
+    """
+    bounds = bounds_of(distribution)
+    log = isinstance(distribution, FloatDistribution) and distribution.log
+    return PLAIN if bounds is None else spelling_of(role, name, bounds, log=log)
 
 
 def bounds_in_role(role: Role | None, name: str, distribution: BaseDistribution) -> Bounds | None:
-    """Return the numbers of a parameter in its role, with the start that its name says; None without numbers."""
+    """Return the numbers that a parameter says in its role, with the start that its name says; None without numbers."""
     bounds = bounds_of(distribution, name)
-    if bounds is None or role != "momentum" or not _is_one_less(name, distribution):
-        return bounds
-    if bounds.choices is not None:
-        return replace(Bounds.of_choices([1 - choice for choice in bounds.choices]), start=bounds.start)
-    return replace(bounds, low=1 - bounds.high, high=1 - bounds.low)
+    return None if bounds is None else spelling(role, name, distribution).read_bounds(bounds)
 
 
-def _is_one_less(name: str, distribution: BaseDistribution) -> bool:
-    if isinstance(distribution, FloatDistribution):
-        return is_one_less(name, distribution.low, distribution.high, log=distribution.log)
-    return is_one_less(name, 0.0, 1.0, log=False)
+def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, value: Any) -> Any:
+    """Return what a parameter's value says in its role; a value that is spelt as it is stays what it is."""
+    spelt = spelling(role, name, distribution)
+    return value if spelt == PLAIN else spelt.read(float(value))
+
+
+def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, number: float) -> Any:
+    """Return the parameter's value that says the number nearest to one of its role."""
+    return fit(distribution, spelling(role, name, distribution).write(number))
 
 
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
-    role, words = role_of_name(name), words_of(name)
+    role, words = role_of_name(name) or role_of_exponent(name), words_of(name)
     if name in START_BY_NAME or role is None:
         return START_BY_NAME.get(name)
     if role == "lr":
@@ -134,7 +161,7 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
         wanted = (choice for wish in (_adapts, _rectifies) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
     if (own := _adams_own(name, bounds)) is not None:
-        return fit(distribution, 1 - own if own == BETA2 and _is_one_less(name, distribution) else own)
+        return fit_in_role("momentum" if own == BETA2 else None, name, distribution, own)
     if not isinstance(distribution, IntDistribution):
         if KEPT in words_of(name):
             return fit(distribution, 1 - START_DROPOUT)

@@ -17,9 +17,9 @@ from optuna.trial import FrozenTrial
 from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import bounds_of
-from optuna_discipline.parameters import fit
-from optuna_discipline.parameters import in_role
+from optuna_discipline.parameters import fit_in_role
 from optuna_discipline.parameters import start_of
+from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.conditions import conditions_of
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
@@ -75,7 +75,8 @@ def refine(
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
     best = dict(best_first[0].params) if best_first else {}
-    boxes = _by_name(box, roles, {**best, **{name: x for name, x in absent.items() if name not in best}})
+    around = {**best, **{name: x for name, x in absent.items() if name not in best}}
+    boxes = _by_name(box, roles, around, space)
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
     of_best = names & set(best) if best else names
     if isinstance(sampler, BaseSampler):
@@ -99,7 +100,10 @@ def _switches(space: Mapping[str, BaseDistribution], roles: Mapping[str, Role]) 
 
 
 def _by_name(
-    box: Mapping[Role, tuple[float, float]], roles: Mapping[str, Role], params: Mapping[str, Any]
+    box: Mapping[Role, tuple[float, float]],
+    roles: Mapping[str, Role],
+    params: Mapping[str, Any],
+    space: Mapping[str, BaseDistribution],
 ) -> dict[str, tuple[float, float]]:
     """Return the box of each parameter: of the first of a role that of the role, of a second learning rate its own.
 
@@ -114,8 +118,10 @@ def _by_name(
         first = firsts.setdefault(role, name)
         if name == first:
             boxes[name] = box[role]
-        elif role == "lr" and float(params[first]) > 0:
-            ratio = float(params[name]) / float(params[first])
+            continue
+        own, of_first = (float(value_in_role(role, n, space[n], params[n])) for n in (name, first))
+        if role == "lr" and of_first > 0:
+            ratio = own / of_first
             boxes[name] = (box[role][0] * ratio, box[role][1] * ratio)
     return boxes
 
@@ -128,7 +134,7 @@ def _value_of_best(
     first = (
         start_of(name, distribution)
         if role is None or bounds is None
-        else fit(distribution, in_role(role, name, distribution, default_of(role, bounds)))
+        else fit_in_role(role, name, distribution, default_of(role, bounds))
     )
     return next((value for value in values if allows(distribution, value)), first)
 

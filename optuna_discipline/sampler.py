@@ -181,7 +181,7 @@ class DisciplinedSampler(BaseSampler):
         if role is not None:
             bounds = parameters.bounds_in_role(role, param_name, param_distribution)
             assert bounds is not None
-            proposal = _proposal(claim)
+            proposal, like = _proposal(claim), None
             if role == "lr":
                 like = next((t for t in read_trials(study) if t.number == proposal.like), None)
                 leader = self._reader.leader_of(param_name, param_distribution, trial)
@@ -189,12 +189,10 @@ class DisciplinedSampler(BaseSampler):
                     return _follow(trial, param_name, param_distribution, leader, like)
                 if (usual := parameters.usual_lr(trial.params)) is not None:
                     bounds = dataclasses.replace(bounds, start=usual)
-                if like is not None and like.params and param_name not in like.params:
-                    return parameters.fit(
-                        param_distribution, default_of(role, bounds)
-                    )  # another optimizer's says nothing
             wish = proposal.value_of(role, bounds, study_record.read_choice(study))
-            return parameters.fit(param_distribution, parameters.in_role(role, param_name, param_distribution, wish))
+            if like is not None and like.params and param_name not in like.params:
+                wish = default_of(role, bounds)  # another optimizer's says nothing
+            return parameters.fit_in_role(role, param_name, param_distribution, wish)
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
@@ -364,18 +362,23 @@ class DisciplinedSampler(BaseSampler):
 
 def _follow(
     trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None
-) -> float:
+) -> Any:
     """Return a second learning rate: it keeps its ratio to the first, that of the run that the stage builds on."""
+    of_leader = trial.distributions[leader]
     if like is not None and name in like.params and leader in like.params:
-        own, first = float(like.params[name]), float(like.params[leader])
+        own, first = _rate(name, distribution, like), _rate(leader, of_leader, like)
     else:
-        own, first = _first_rate(name, distribution), _first_rate(leader, trial.distributions[leader])
-    fitted: float = parameters.fit(distribution, own * float(trial.params[leader]) / first if first > 0 else own)
-    return fitted
+        own, first = _first_rate(name, distribution), _first_rate(leader, of_leader)
+    now = _rate(leader, of_leader, trial)
+    return parameters.fit_in_role("lr", name, distribution, own * now / first if first > 0 else own)
+
+
+def _rate(name: str, distribution: BaseDistribution, trial: FrozenTrial) -> float:
+    return float(parameters.value_in_role("lr", name, distribution, trial.params[name]))
 
 
 def _first_rate(name: str, distribution: BaseDistribution) -> float:
-    bounds = parameters.bounds_of(distribution, name)
+    bounds = parameters.bounds_in_role("lr", name, distribution)
     assert bounds is not None
     return default_of("lr", bounds)
 

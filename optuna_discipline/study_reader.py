@@ -13,9 +13,6 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
-from optuna_discipline.rules.role_names import ROLE_NAMES
-from optuna_discipline.rules.role_names import can_be
-from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -48,12 +45,7 @@ class StudyReader:
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter, None if it has no role or holds no numbers."""
-        role = role_of_name(name, self._told)
-        bounds = parameters.bounds_of(distribution)
-        if role is None or bounds is None:
-            return None
-        sure = name in self._told or name in ROLE_NAMES
-        return role if sure or can_be(role, bounds) else None
+        return parameters.role_of(name, distribution, self._told)
 
     def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
         """Return the parameter of the same role that a trial has asked for before this one, None if this is the first.
@@ -103,8 +95,8 @@ class StudyReader:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
         for name, role in self.roles(trial.distributions).items():
-            number = parameters.in_role(role, name, trial.distributions[name], float(trial.params[name]))
-            params.setdefault(role, number)
+            distribution, value = trial.distributions[name], trial.params[name]
+            params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         done = trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         return Run(

@@ -196,8 +196,9 @@ def test_a_momentum_may_be_given_as_1_less_itself(name: str, distribution: BaseD
     assert given is not None
     assert bounds is not None
     assert (bounds.low, bounds.high) == pytest.approx((1 - given.high, 1 - given.low))
-    assert parameters.in_role("momentum", name, distribution, 0.1) == 0.9
-    assert parameters.in_role("lr", name, distribution, 0.1) == 0.1
+    assert parameters.value_in_role("momentum", name, distribution, 0.1) == 0.9
+    assert parameters.value_in_role("lr", name, distribution, 0.1) == 0.1
+    assert parameters.fit_in_role("momentum", name, distribution, 0.9) == pytest.approx(0.1)
     start = default_of("momentum", bounds)
     assert start == pytest.approx(0.9 if "beta" in name else 0.95)
 
@@ -205,7 +206,35 @@ def test_a_momentum_may_be_given_as_1_less_itself(name: str, distribution: BaseD
 def test_a_momentum_as_it_is_is_not_turned() -> None:
     for distribution in (FloatDistribution(0.1, 0.99), FloatDistribution(0.5, 0.99, log=True)):
         assert parameters.bounds_in_role("momentum", "momentum", distribution) == parameters.bounds_of(distribution)
-        assert parameters.in_role("momentum", "momentum", distribution, 0.9) == 0.9
+        assert parameters.value_in_role("momentum", "momentum", distribution, 0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "role"),
+    [
+        ("log_lr", FloatDistribution(-5, -1), "lr"),
+        ("log_lr", FloatDistribution(1e-5, 0.1), None),
+        ("lr_power", FloatDistribution(0.1, 2.0), None),
+        ("weight_decay_exp", IntDistribution(-6, -2), "weight_decay"),
+        ("batch_size_exp", IntDistribution(4, 8), "batch_size"),
+        ("log2_batch_size", CategoricalDistribution([4, 5, 6]), "batch_size"),
+        ("log_lr", CategoricalDistribution(["a", "b"]), None),
+        ("optimizer.lr", FloatDistribution(-1.0, 3.0), None),
+        ("lr", FloatDistribution(1e-5, 0.1), "lr"),
+    ],
+)
+def test_exponents_have_roles_where_their_bounds_fit(
+    name: str, distribution: BaseDistribution, role: str | None
+) -> None:
+    assert parameters.role_of(name, distribution) == role
+
+
+def test_what_the_user_tells_of_an_exponent_comes_first() -> None:
+    exponents = FloatDistribution(-5, -1)
+    assert parameters.role_of("log_lr", exponents, {"log_lr": None}) is None
+    assert parameters.role_of("x", exponents, {"x": "lr"}) == "lr"
+    assert parameters.bounds_in_role("lr", "x", exponents) == Bounds(1e-5, 0.1)
+    assert parameters.fit_in_role("lr", "x", exponents, 1e-3) == pytest.approx(-3)
 
 
 def test_1_less_beta2_begins_at_1_less_its_default() -> None:

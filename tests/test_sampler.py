@@ -382,3 +382,36 @@ def test_before_trial_may_be_called_again_on_a_live_trial() -> None:
 def test_bad_arguments_are_named(arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         DisciplinedSampler(**arguments)
+
+
+def _asked(trial: optuna.Trial, spelt: bool) -> tuple[float, float, float, int]:
+    if not spelt:
+        return (
+            trial.suggest_float("lr", 1e-5, 1, log=True),
+            trial.suggest_float("momentum", 0.5, 0.99),
+            trial.suggest_float("weight_decay", 1e-7, 0.1, log=True),
+            trial.suggest_categorical("batch_size", [16, 32, 64, 128]),
+        )
+    return (
+        10 ** trial.suggest_float("log_lr", -5, 0),
+        1 - trial.suggest_float("one_minus_momentum", 0.01, 0.5, log=True),
+        math.exp(trial.suggest_float("log_wd", math.log(1e-7), math.log(0.1))),
+        2 ** trial.suggest_categorical("log2_batch_size", [4, 5, 6, 7]),
+    )
+
+
+def test_exponents_and_1_less_momentum_change_nothing_of_a_study() -> None:
+    studies = []
+    for spelt in (False, True):
+        asked: list[tuple[float, float, float, int]] = []
+
+        def objective(trial: optuna.Trial, spelt: bool = spelt, asked: list[Any] = asked) -> float:
+            lr, momentum, decay, size = _asked(trial, spelt)
+            asked.append((lr, momentum, decay, size))
+            step = math.log10(lr / (1 - momentum)) - 0.3
+            return 0.1 + 0.1 * step**2 + 0.02 * (math.log10(decay) + 4) ** 2 + 0.01 * (math.log2(size) - 5) ** 2
+
+        study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+        study.optimize(objective, n_trials=12)
+        studies.append(np.array(asked))
+    assert studies[1] == pytest.approx(studies[0], rel=1e-6)

@@ -22,7 +22,8 @@ _ENDS: Mapping[str, Role] = {
     **dict.fromkeys(("batch size", "batchsize"), "batch_size"),
     "epochs": "epochs",
 }
-_ELSE = frozenset({"min", "final", "end", "last", "log", "log2", "log10", "use"})
+EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
+_ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
 _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
     "lr": _ELSE | {"warmup", "eta"},
     "momentum": _ELSE | {"bn", "batchnorm", "norm", "batch", "ema", "teacher", "target", "base"},
@@ -57,7 +58,22 @@ def role_of_name(name: str, told: Mapping[str, Role | None] | None = None) -> Ro
 def _role_of_name(name: str) -> Role | None:
     if name in ROLE_NAMES:
         return ROLE_NAMES[name]
+    return _role_of_words(words_of(name))
+
+
+def role_of_exponent(name: str) -> Role | None:
+    """Return the role whose numbers a name says to be written as exponents, None where it says no such thing.
+
+    >>> [role_of_exponent(name) for name in ("log_lr", "batchSizeExponent", "log10_weight_decay", "lr", "log_loss")]
+    ['lr', 'batch_size', 'weight_decay', None, None]
+    """
     words = words_of(name)
+    rest = [word for word in words if word not in EXPONENT_WORDS]
+    role = _role_of_words(rest) if len(rest) < len(words) else None
+    return role if role in ("lr", "weight_decay", "batch_size") else None
+
+
+def _role_of_words(words: list[str]) -> Role | None:
     for size in (2, 1):
         role = _ENDS.get(" ".join(words[-size:])) if len(words) >= size else None
         before = set(words[:-size])
@@ -75,19 +91,6 @@ def is_cyclical(name: str) -> bool:
     [False, False, True, True]
     """
     return any(word == "max" or word.startswith("beta") for word in words_of(name))
-
-
-def is_one_less(name: str, low: float, high: float, *, log: bool) -> bool:
-    """Whether a momentum or a beta of this name and these bounds is given as 1 less itself.
-
-    The name says it, or a log scale from near 0 to 1, or to below 1/2, which suits nothing else.
-
-    >>> is_one_less("one_minus_beta1", 0.01, 0.5, log=False), is_one_less("opt_momentum", 1e-3, 1.0, log=True)
-    (True, True)
-    >>> is_one_less("momentum", 0.01, 0.99, log=True), is_one_less("momentum", 0.0, 1.0, log=False)
-    (False, False)
-    """
-    return "minus" in words_of(name) or (log and low <= 0.1 and not 0.5 < high < 1)
 
 
 def can_be(role: Role, bounds: Bounds) -> bool:

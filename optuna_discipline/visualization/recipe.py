@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
@@ -226,7 +227,7 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
 
 
 def _chosen(
-    row: stages.StageRow, candidates: Sequence[Candidate], trials: Sequence[FrozenTrial], roles: Mapping[str, str]
+    row: stages.StageRow, candidates: Sequence[Candidate], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]
 ) -> int | None:
     """Return the candidate with which the study went on: that run, or one of its value (the run at full length)."""
     taken = [c for c in candidates if c.number == row.went_on_with]

@@ -10,7 +10,6 @@ from typing import Any
 from optuna.study import Study
 
 from optuna_discipline._imports import require
-from optuna_discipline.parameters import in_role
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.visualization import cost
@@ -108,15 +107,12 @@ def as_html(study: Study) -> str:
 
 
 def _by_role(study: Study, number: int | None) -> dict[str, Any]:
-    """Return the values of a trial by role, a momentum given as 1 less itself as it is."""
+    """Return the values of a trial by role."""
     if number is None:
         return {}
     trial, roles = study.get_trials(deepcopy=False)[number], stages.role_names(study)
-    return {
-        role: in_role(role, name, trial.distributions[name], value) if is_number(value) else value
-        for name, value in trial.params.items()
-        if (role := roles.get(name)) is not None
-    }
+    values = {role: stages.value_of(trial, role, roles) for role in set(roles.values())}
+    return {role: value for role, value in values.items() if value is not None}
 
 
 def _best(told: Story, by_role: Mapping[str, Any], optimizer: str) -> list[str]:
@@ -139,7 +135,7 @@ def _code(by_role: Mapping[str, Any], optimizer: str) -> str:
     """Return torch code for the configuration, "" where it has no learning rate, or a value that is no number."""
     if "lr" not in by_role or not all(is_number(value) for value in by_role.values()):
         return ""
-    epochs, batch = by_role.get("epochs", "EPOCHS"), by_role.get("batch_size", 64)
+    epochs, batch = by_role.get("epochs", "EPOCHS"), round(by_role.get("batch_size", 64))
     momentum, decay = by_role.get("momentum", 0.95), by_role.get("weight_decay", 1e-4)
     return (
         "from optuna_discipline import OneCycle, train_epochs\n\n"

@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
-from optuna_discipline.parameters import in_role
+from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.schedule import OneCycle
@@ -113,5 +113,7 @@ def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
         "epoch",
         tuple(log.epoch for log in logs),
         lr,
-        max_momentum=None if name is None else in_role("momentum", name, trial.distributions[name], trial.params[name]),
+        max_momentum=None
+        if name is None
+        else value_in_role("momentum", name, trial.distributions[name], trial.params[name]),
     )

@@ -10,8 +10,12 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
+from optuna_discipline.parameters import known_distributions
+from optuna_discipline.parameters import role_of
+from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.slots import SMALLEST_NOISE
+from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization.marks import show
 
@@ -72,18 +76,20 @@ def purpose_of(stage: str) -> str:
     return PURPOSES.get(stage, "run other trials")
 
 
-def role_names(study: Study) -> Mapping[str, str]:
+def role_names(study: Study) -> Mapping[str, Role]:
     """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
     settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
     told = settings.get("roles") if isinstance(settings, dict) else None
     told = told if isinstance(told, dict) else {}
-    known = {name for trial in study.get_trials(deepcopy=False) for name in trial.params}
-    return {name: role for name in known if (role := role_of_name(name, told)) is not None}
+    known = known_distributions(study.get_trials(deepcopy=False))
+    roles = {name: role_of_name(name, told) or role_of(name, d, told) for name, d in known.items()}
+    return {name: role for name, role in roles.items() if role is not None}
 
 
-def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, str]) -> Any:
-    """Return the value of a trial's parameter in a role, None without one."""
-    return next((value for name, value in trial.params.items() if roles.get(name) == role), None)
+def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, Role]) -> Any:
+    """Return what a trial's parameter says in a role, None without one."""
+    name = next((name for name in trial.params if roles.get(name) == role), None)
+    return None if name is None else value_in_role(roles[name], name, trial.distributions[name], trial.params[name])
 
 
 def began_from(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -102,7 +108,7 @@ def noise_around(base: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> tup
 
 
 def _row(
-    stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, str], sign: int
+    stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role], sign: int
 ) -> StageRow:
     best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
     values = {value for trial in own if (value := value_of(trial, stage, roles)) is not None}
@@ -159,7 +165,7 @@ def _why_no_other(
     base: FrozenTrial,
     best: FrozenTrial | None,
     stage: str,
-    roles: Mapping[str, str],
+    roles: Mapping[str, Role],
     sign: int,
     trials: Sequence[FrozenTrial],
 ) -> str:

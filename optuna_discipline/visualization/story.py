@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from optuna_discipline import trial_record
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
@@ -121,7 +122,7 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
     )
 
 
-def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, str]) -> list[str]:
+def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role]) -> list[str]:
     found: list[str] = []
     failed = sum(trial.state == TrialState.FAIL for trial in trials)
     if failed:
