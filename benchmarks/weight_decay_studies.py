@@ -113,6 +113,7 @@ def _study(task: Task, search: Any, seed: int) -> dict[str, Any]:
             loss_fn=task.loss,
             optimizer=task.optimizer,  # type: ignore[arg-type]
             epochs=task.epochs,
+            range_test=True,
             batch_size=task.batch_size or BATCH_SIZE,
             recipe=Recipe(weight_decay_search=search),
             seed=seed,

@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             budget=arguments.budget,
             optimizer=arguments.optimizer,
             epochs=arguments.epochs,
+            range_test=True,  # for the report, whatever it costs
             storage=storage,
             study_name=None if storage is None else name,
             device=device,

@@ -35,6 +35,7 @@ def _model() -> Any:
 
 def _tune(**settings: Any) -> optuna.Study:
     defaults: dict[str, Any] = {"n_trials": 5, "epochs": 4, "seed": 0, "device": "cpu", "batch_size": (16, 32)}
+    defaults["range_test"] = True
     if "budget" in settings:
         del defaults["n_trials"]
     return tune(
@@ -54,6 +55,13 @@ def test_a_tuned_network_learns_and_every_epoch_is_kept() -> None:
         assert curve is not None
         assert curve.n_classes == 2
         assert trial.state == TrialState.PRUNED or len(curve) == trial.params["epochs"]
+
+
+@pytest.mark.parametrize(("epochs", "runs"), [(4, False), (143, True)])  # 7 updates an epoch, at batches of 32
+def test_a_range_test_is_run_unasked_where_it_is_cheap(epochs: int, runs: bool) -> None:
+    study = _tune(n_trials=1, epochs=epochs, range_test=None)
+    assert (RANGE_TEST_KEY in study.trials[0].system_attrs) == runs
+    assert (cost_in_full_trainings(study) > 1) == runs
 
 
 def test_the_seed_fixes_the_study_and_leaves_the_callers_random_state() -> None:
