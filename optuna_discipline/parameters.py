@@ -30,11 +30,25 @@ from optuna_discipline.rules.spelling import spelling_of
 # A dropout's range ends where it hurts, and its middle is more than most networks bear: on surrogates of 12 tables
 # trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
 # .20, .11 and .10 after three trainings, .04 after ten from all three.
-DROPOUT, KEPT, START_DROPOUT = "dropout", "keep", 0.1
+START_DROPOUT = 0.1
+# What drops something else than units: a learning rate, at an epoch.
+_DROPS_ELSE = frozenset({"lr", "learning", "factor", "every", "epoch", "epochs", "step", "steps", "last"})
 # A wide layer is seldom worse than a narrow one, and its training is what the learning rate is found for; the middle of
 # a width's range in the exponent is narrow. On surrogates of 12 tables (seven parameters) the first regret from 1/2,
 # 2/3, 3/4 and 9/10 of the range was .18, .16, .16 and .15, on four other tables .22, .17, .14 and .20.
-WIDTH_WORDS = ("width", "units", "hidden", "channels", "filters", "neurons", "dim")
+WIDTH_WORDS = (
+    "width",
+    "units",
+    "hidden",
+    "channels",
+    "filters",
+    "neurons",
+    "nodes",
+    "features",
+    "embed",
+    "d_model",
+    "dim",
+)
 START_WIDTH, LEAST_WIDTH = 0.75, 16
 # Adam's own; an epsilon of something else (a policy's, a label's smoothing) may be larger. A study of Adam's numbers
 # had a regret of .12 after two trainings from there, .15 from the middle of their ranges, and .05 and .08 after ten.
@@ -162,11 +176,8 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
         return next(wanted, distribution.choices[0])
     if (own := _adams_own(name, bounds)) is not None:
         return fit_in_role("momentum" if own == BETA2 else None, name, distribution, own)
-    if not isinstance(distribution, IntDistribution):
-        if KEPT in words_of(name):
-            return fit(distribution, 1 - START_DROPOUT)
-        if DROPOUT in name.lower():
-            return fit(distribution, START_DROPOUT)
+    if (dropped := _dropped(name, bounds)) is not None and not isinstance(distribution, IntDistribution):
+        return fit(distribution, dropped)
     return _at(START_WIDTH if _is_width(name, bounds) else 0.5, distribution, bounds)
 
 
@@ -177,6 +188,15 @@ def _adams_own(name: str, bounds: Bounds) -> float | None:
         return BETA2
     is_adams = bounds.high <= MOST_EPS or 0 < bounds.low <= EPS
     return EPS if words[-1:] in (["eps"], ["epsilon"]) and is_adams else None
+
+
+def _dropped(name: str, bounds: Bounds) -> float | None:
+    """Return where a dropout begins, or the share that it keeps; None for what is neither."""
+    words = set(words_of(name))
+    if "keep" in words:
+        return 1 - START_DROPOUT
+    drops = any(word.startswith("drop") for word in words) and not words & _DROPS_ELSE and bounds.high <= 1
+    return START_DROPOUT if drops or "dropout" in name.lower() else None
 
 
 def _is_width(name: str, bounds: Bounds) -> bool:

@@ -29,8 +29,8 @@ from optuna_discipline.snapshots import SnapshotRestarts
 OptimizerName = Literal["sgd", "adamw", "adam"]
 # A fifth of a short training gives bounds good enough; more updates than 100 make the curve no better.
 RANGE_TEST_SHARE, LEAST_RANGE_TEST_STEPS, MOST_RANGE_TEST_STEPS = 0.2, 20, 100
-# What a range test may cost for `tune` to run one unasked, in trainings. It saves the first training of unusual networks;
-# after that studies without one are level. On 29 small networks where it costs a fifth they are ahead at every cost.
+# What a range test may cost for `tune` to run one unasked, in trainings. It saves the first training of unusual
+# networks; on 29 small ones studies without one were level after it, and ahead where its cost, a fifth, is counted.
 CHEAP_RANGE_TEST = 0.1
 RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
 BASE_MOMENTUM = 0.85

@@ -88,8 +88,8 @@ def tune(
         weight_decay: Bounds of the weight decay.
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
-        range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most, which
-            is from 1,000 updates on.
+        range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
+            1,000 updates on.
         pruner: None is `DisciplinedPruner()`.
         storage: Optuna storage or its URL; an existing study of this name goes on.
         study_name: Name of the study; None is "discipline" in a storage.

@@ -78,6 +78,8 @@ def test_numbers_begin_in_their_middle_and_words_at_the_first() -> None:
         ("n_hidden_layers", IntDistribution(1, 32), 17),
         ("hidden", IntDistribution(1, 5), 3),
         ("width_multiplier", FloatDistribution(0.5, 2.0, log=True), 1.0),
+        ("d_model", CategoricalDistribution([16, 32, 64, 128, 256]), 128),
+        ("embedding_size", IntDistribution(16, 256, log=True), 128),
         ("depth", IntDistribution(1, 99), 50),
     ],
 )
@@ -89,6 +91,10 @@ def test_a_dropout_begins_low() -> None:
     assert parameters.start_of("max_dropout", FloatDistribution(0, 0.8)) == 0.1
     assert parameters.start_of("Dropout", FloatDistribution(0.2, 0.8)) == 0.2
     assert parameters.start_of("dropout", CategoricalDistribution([0.0, 0.5])) == 0.0
+    for name in ("drop_rate", "attn_drop", "model.dropPath", "p_drop"):
+        assert parameters.start_of(name, FloatDistribution(0, 0.6)) == 0.1
+    for name in ("lr_drop", "drop_factor", "backdrop"):
+        assert parameters.start_of(name, FloatDistribution(0, 0.6)) == 0.3
     assert parameters.start_of("dropout", CategoricalDistribution([0.5, 0.1, 0.3])) == 0.1
     assert parameters.start_of("droop", FloatDistribution(0, 0.8)) == 0.4
 
