@@ -82,6 +82,7 @@ class Coordinates:
         if coupled is None:
             self._momentum = None
         self._centre = min(coupled or 0.0, 0.999)
+        self._boxed = {name: found for name in box if name in self._lists and (found := self._within(name, *box[name]))}
         self.space: dict[str, BaseDistribution] = {}
         for name, distribution in space.items():
             role = self._roles.get(name)
@@ -99,6 +100,17 @@ class Coordinates:
                 low, high = box.get(name, (bounds.low, bounds.high))
                 low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)
                 self.space[name] = self._log_range(role, min(low, high), high)
+
+    def _within(self, name: str, low: float, high: float) -> tuple[float, float] | None:
+        """Return the first and last place in a list within a box, a step further where the box does not end at it."""
+        numbers = [self._in_role(name, choice) for choice in self._lists[name]]
+        inside = [i for i, x in enumerate(numbers) if low <= x <= high]
+        if not inside:
+            return None
+        ends = sorted((inside[0], inside[-1]), key=lambda i: numbers[i])
+        down, up = numbers[ends[0]] > low * (1 + 1e-9), numbers[ends[1]] < high * (1 - 1e-9)
+        first, last = (down, up) if ends[0] == inside[0] else (up, down)
+        return float(max(inside[0] - first, 0)), float(min(inside[-1] + last, len(numbers) - 1))
 
     def shares(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a run as a point of `share_space`, None for one that lies outside or lacks a parameter."""
@@ -199,7 +211,7 @@ class Coordinates:
                     follows = (names.index(batch), LR_BY_BATCH * self._unit(batch) / unit)
                 step = 1.0 if isinstance(original, CategoricalDistribution) else None
                 length = LENGTHS[role] / unit
-                low, high = float(distribution.low), float(distribution.high)
+                low, high = self._boxed.get(name, (float(distribution.low), float(distribution.high)))
                 found.append(Coordinate(low, high, length, BOWLS[role], step=step, follows=follows))
         return found
 

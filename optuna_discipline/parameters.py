@@ -217,7 +217,7 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
 
 def _adapts(choice: Any) -> bool:
     """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
-    return isinstance(choice, str) and choice.lower() in _USUAL_LR and choice.lower() != "sgd"
+    return isinstance(choice, str) and 0 < _USUAL_LR.get(choice.lower(), 0.0) <= USUAL_LR["Adam"]
 
 
 def _rectifies(choice: Any) -> bool:

@@ -98,6 +98,29 @@ def test_a_list_of_numbers_is_searched_in_its_order() -> None:
     assert coordinates.vector({**BEST, "depth": 3, "size": 1.0}) is None
 
 
+@pytest.mark.parametrize(
+    ("box", "ends"),
+    [
+        ((0.01 / 8, 0.06), (1, 3)),  # a neighbour each side, where nothing else is within
+        ((0.01, 0.06), (2, 3)),  # a box that ends at the best run's own rate is closed there
+        ((0.01 / 8, 0.01), (1, 2)),
+        ((1e-6, 100), (0, 4)),
+        ((0.02, 0.06), (0, 4)),  # nothing within
+    ],
+)
+def test_a_list_has_its_box_too(box: tuple[float, float], ends: tuple[int, int]) -> None:
+    space = {"lr": CategoricalDistribution([1e-2, 1e-4, 1.0, 1e-3, 0.1])}
+    (only,) = Coordinates(space, {"lr": "lr"}, {"lr": box}, None).of_the_model()
+    assert (only.low, only.high) == ends
+
+
+def test_the_box_of_a_list_of_1_less_momenta() -> None:
+    space = {"one_minus_momentum": CategoricalDistribution([0.5, 0.2, 0.1, 0.05, 0.01])}
+    roles: dict[str, Role] = {"one_minus_momentum": "momentum"}
+    (only,) = Coordinates(space, roles, {"one_minus_momentum": (0.85, 0.95)}, 0.95).of_the_model()
+    assert (only.low, only.high) == (1, 3)  # of 0.01 0.05 0.1 0.2 0.5; 0.2 is the neighbour of 0.1
+
+
 def test_the_learning_rate_follows_the_batch_size_in_steps_of_its_choices() -> None:
     """Choices 16, 64, 256 are factors of 4 apart, and the best rate grows as batch ** 0.7."""
     coordinates = Coordinates(SPACE, ROLES, BOX, None)

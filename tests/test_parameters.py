@@ -115,6 +115,7 @@ def test_an_activation_begins_with_one_that_does_not_saturate() -> None:
 def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> None:
     assert parameters.usual_lr({"activation": "relu", "opt": "SGD", "width": 3}) == 0.1
     assert parameters.usual_lr({"opt": "AdamW"}) == 5e-3
+    assert parameters.usual_lr({"opt": "adadelta"}) == 1.0
     assert parameters.usual_lr({"activation": "relu", "nesterov": True, "none": None}) is None
 
 

@@ -93,7 +93,8 @@ def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
     roles: dict[str, Role] = {"lr_body": "lr", "lr_head": "lr", "sgd.momentum": "momentum", "wd": "weight_decay"}
     params = {"lr_body": 0.001, "lr_head": 0.01, "sgd.momentum": 0.9, "width": 8}
     box: dict[Role, tuple[float, float]] = {"lr": (0.0005, 0.002), "momentum": (0.5, 0.95)}
-    found = refinement._by_name(box, roles, params)
+    space = {name: FloatDistribution(0, 10) for name in params}
+    found = refinement._by_name(box, roles, params, space)
     assert found["lr_head"] == pytest.approx((0.005, 0.02))
     assert {name: found[name] for name in ("lr_body", "sgd.momentum")} == {
         "lr_body": (0.0005, 0.002),
