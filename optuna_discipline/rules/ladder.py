@@ -50,11 +50,14 @@ class Ladder:
         slots: The runs of each rung.
         longest: Whether these are full trainings: then there are no longer ones to turn to when nothing learns, and the
             model goes on from here, so a ladder whose best curve does not say where to go ends after one step.
+        usual: Where the study's optimizer usually trains, in multiples of the ladder's first, if that is known: a rate
+            far too low is left for it, or by two steps, whichever is more.
     """
 
     axis: Axis
     slots: Mapping[float, Sequence[Run]]
     longest: bool = True
+    usual: float = 0.0
 
     @cached_property
     def results(self) -> Mapping[float, float]:
@@ -131,8 +134,9 @@ class Ladder:
         up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor
         if reading.lean is None:
             return (1 / up, up)
-        size = self.axis.factor**2 if reading.far else up if reading.lean == "up" else self.axis.factor
-        return (size,) if reading.lean == "up" else (1 / size,)
+        if reading.lean == "up":
+            return (max(self.axis.factor**2, self.usual / x) if reading.far else up,)
+        return (1 / self.axis.factor**2 if reading.far else 1 / self.axis.factor,)
 
     def _idle(self, points: Sequence[float]) -> list[float]:
         return [x for x in points if not is_running(self.slots.get(x, []))]

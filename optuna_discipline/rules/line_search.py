@@ -64,7 +64,7 @@ def open_points(
 
     The search is for one valley: candidates first; then, while the best point is the outermost on a side and better
     than the default by more than the noise, a step beyond it; then once the middle between the best point and its
-    better neighbour. Where everything so far broke, two steps down at once: there is nothing to compare yet.
+    better neighbour, of those on a side to which a step would go. Where everything so far broke, two steps down at once: there is nothing to compare yet.
 
     Args:
         axis: What to search.
@@ -87,8 +87,8 @@ def open_points(
     if todo or not results or len(results) >= axis.max_points:
         return todo
     best = best_point(axis, results, noise=noise)
-    stepped = _steps_beyond(axis, results, best, noise, (steps or {}).get(best))
-    return stepped or _middle(axis, results, best)
+    ratios = (steps or {}).get(best)
+    return _steps_beyond(axis, results, best, noise, ratios) or _middle(axis, results, best, ratios)
 
 
 def best_point(axis: Axis, results: Mapping[float, float], *, noise: float = 0.0) -> float:
@@ -136,16 +136,23 @@ def _steps_beyond(
     return found
 
 
-def _middle(axis: Axis, results: Mapping[float, float], best: float) -> list[float]:
+def _middle(
+    axis: Axis, results: Mapping[float, float], best: float, ratios: Sequence[float] | None = None
+) -> list[float]:
+    """Return the middle between the best point and a neighbour, on a side to which a step would go."""
     if not axis.bisect or best <= 0 or not math.isfinite(results[best]):
         return []
     positive = sorted(x for x in results if x > 0)
     at = positive.index(best)
     neighbours = [positive[i] for i in (at - 1, at + 1) if 0 <= i < len(positive)]
+    if ratios is not None:
+        neighbours = [x for x in neighbours if any((ratio > 1) == (x > best) for ratio in ratios)]
+    if not neighbours:
+        return []
     grid = {point_key(c) for c in axis.candidates}
     gaps = [abs(math.log(x / best)) for x in neighbours]
     spacing = math.log(axis.factor) if len(grid) == 1 else _spacing(grid)
-    if not neighbours or min(gaps) < 0.75 * spacing:  # halved already
+    if min(gaps) < 0.75 * spacing:  # halved already
         return []
     holes = [x for x, gap in zip(neighbours, gaps, strict=True) if len(grid) == 1 and gap > 1.5 * spacing]
     better = holes[0] if holes else min(neighbours, key=lambda x: results[x])

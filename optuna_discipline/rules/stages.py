@@ -18,6 +18,7 @@ from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import point_key
+from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.model_box import box_around
 from optuna_discipline.rules.run import LADDER
@@ -117,7 +118,8 @@ class Search:
     def _lr_at(self, rank: int, level: float) -> list[Proposal]:
         start, tested = self._start_of_ladder()
         axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
-        ladder = Ladder(axis, self.slots.points(f"{LADDER}{rank}"), longest=level == self.levels[-1])
+        slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
+        ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0)
         self._learned = ladder.learned
         wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()
         todo = ladder.open(wanted)
@@ -129,6 +131,10 @@ class Search:
             loss = ladder.results[best_point(axis, ladder.results)]
             self._settle(ladder.best, loss if math.isfinite(loss) else None)
         return []
+
+    def _usual_lr(self) -> float:
+        """Return where SGD trains, if a momentum that is not cycled says that this is SGD; else 0."""
+        return USUAL_LR["SGD"] if "momentum" in self.space and not self.recipe.cyclical_momentum else 0.0
 
     def _start_of_ladder(self) -> tuple[float | None, LrChoice | None]:
         """Return the learning rate of its first rung, if that is known, and the range test that its top obeys."""
