@@ -64,7 +64,8 @@ def open_points(
 
     The search is for one valley: candidates first; then, while the best point is the outermost on a side and better
     than the default by more than the noise, a step beyond it; then once the middle between the best point and its
-    better neighbour, of those on a side to which a step would go. Where everything so far broke, two steps down at once: there is nothing to compare yet.
+    better neighbour, of those on a side to which a step would go. Where everything so far broke, two steps down at
+    once: there is nothing to compare yet.
 
     Args:
         axis: What to search.
