@@ -86,11 +86,11 @@ def _median(epochs: int) -> BasePruner:
 
 
 METHODS: dict[str, Method] = {
-    "ours": Method(_ours, _our_pruner, range_test=True, short=True),
-    "ours, no range test": Method(_ours, _our_pruner, short=True),
-    "ours, no refinement": Method(_ours, _our_pruner, range_test=True, short=True, stages_only=True),
-    "ours, no pruner": Method(_ours, range_test=True, short=True),
-    "ours, full length only": Method(_ours, _our_pruner, range_test=True),
+    "ours": Method(_ours, _our_pruner, short=True),
+    "ours, range test": Method(_ours, _our_pruner, range_test=True, short=True),
+    "ours, no refinement": Method(_ours, _our_pruner, short=True, stages_only=True),
+    "ours, no pruner": Method(_ours, short=True),
+    "ours, full length only": Method(_ours, _our_pruner),
     "tpe": Method(_tpe),
     "tpe + median": Method(_tpe, _median),
     "tpe + hyperband": Method(_tpe, lambda epochs: HyperbandPruner(1, epochs, 3)),
