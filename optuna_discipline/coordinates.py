@@ -25,12 +25,11 @@ from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import at_share
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import fit
-from optuna_discipline.parameters import fit_in_role
 from optuna_discipline.parameters import ordered_choices
 from optuna_discipline.parameters import share_of
+from optuna_discipline.parameters import spelling
 from optuna_discipline.parameters import step_of
 from optuna_discipline.parameters import usual_lr
-from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
@@ -73,6 +72,7 @@ class Coordinates:
         }
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
         self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
+        self._spelt = {name: spelling(role, name, space[name]) for name, role in self._roles.items()}
         self._lists = {
             name: ordered_choices(distribution)
             for name, distribution in space.items()
@@ -82,7 +82,8 @@ class Coordinates:
         if coupled is None:
             self._momentum = None
         self._centre = min(coupled or 0.0, 0.999)
-        self._boxed = {name: found for name in box if name in self._lists and (found := self._within(name, *box[name]))}
+        in_box = [name for name in box if name in self._lists and name in self._roles]
+        self._boxed = {name: found for name in in_box if (found := self._within(name, *box[name])) is not None}
         self.space: dict[str, BaseDistribution] = {}
         for name, distribution in space.items():
             role = self._roles.get(name)
@@ -161,10 +162,10 @@ class Coordinates:
             elif role is None:
                 params[name] = value
             elif role == "momentum":
-                params[name] = fit_in_role(role, name, original, 1 - math.exp(value))
+                params[name] = fit(original, self._spelt[name].write(1 - math.exp(value)))
             else:
                 number = math.exp(value) * (self._lr_unit(params) if role == "lr" else 1.0)
-                params[name] = fit_in_role(role, name, original, number)
+                params[name] = fit(original, self._spelt[name].write(number))
         return params
 
     def vector(self, params: Mapping[str, Any]) -> FloatArray | None:
@@ -306,7 +307,7 @@ class Coordinates:
         return self._log(self._roles[name], self._in_role(name, value))
 
     def _in_role(self, name: str, value: Any) -> float:
-        return float(value_in_role(self._roles.get(name), name, self._original[name], value))
+        return self._spelt[name].read(float(value))
 
     def _lr_unit(self, params: Mapping[str, Any]) -> float:
         """Return what a learning rate counts against, given the other parameters of its run."""
