@@ -16,10 +16,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import DisciplineError
 from optuna_discipline import OneCycle
 from optuna_discipline import Recipe
 from optuna_discipline import SnapshotRestarts
 from optuna_discipline import TrialReporter
+from optuna_discipline import snapshots
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
 from optuna_discipline.snapshots import needed_snapshots
@@ -134,6 +136,13 @@ def test_a_full_store_costs_no_training(tmp_path: Path) -> None:
     ):
         study = run(n_trials=2, artifact_store=Full(tmp_path))
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_weight_decay_may_be_an_exponent() -> None:
+    snapshots._check_same({"log_wd": -4.0, "lr": 0.1}, {"log_wd": -5.0, "lr": 0.1}, {})
+    for told in ({}, {"log_wd": None}):
+        with pytest.raises(DisciplineError, match="the trials differ in"):
+            snapshots._check_same({"log_wd": -4.0, "log_lr": -1}, {"log_wd": -5.0, "log_lr": -2}, told)
 
 
 def test_a_trial_that_differs_in_more_than_its_weight_decay_is_trained_as_a_whole(tmp_path: Path) -> None:
