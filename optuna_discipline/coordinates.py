@@ -73,8 +73,8 @@ class Coordinates:
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
         self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
         self._spelt = {name: spelling(role, name, space[name]) for name, role in self._roles.items()}
-        self._lists = {
-            name: ordered_choices(distribution)
+        self._lists = {  # rising in what they say
+            name: ordered_choices(distribution)[:: -1 if name in self._spelt and self._spelt[name].one_less else 1]
             for name, distribution in space.items()
             if isinstance(distribution, CategoricalDistribution) and bounds_by_name[name] is not None
         }
@@ -108,10 +108,9 @@ class Coordinates:
         inside = [i for i, x in enumerate(numbers) if low <= x <= high]
         if not inside:
             return None
-        ends = sorted((inside[0], inside[-1]), key=lambda i: numbers[i])
-        down, up = numbers[ends[0]] > low * (1 + 1e-9), numbers[ends[1]] < high * (1 - 1e-9)
-        first, last = (down, up) if ends[0] == inside[0] else (up, down)
-        return float(max(inside[0] - first, 0)), float(min(inside[-1] + last, len(numbers) - 1))
+        first, last = inside[0], inside[-1]
+        down, up = numbers[first] > low * (1 + 1e-9), numbers[last] < high * (1 - 1e-9)
+        return float(max(first - down, 0)), float(min(last + up, len(numbers) - 1))
 
     def shares(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return a run as a point of `share_space`, None for one that lies outside or lacks a parameter."""

@@ -17,6 +17,7 @@ from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import role_of_exponent
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import role_said
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import START_BETA
@@ -138,7 +139,7 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
 
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
-    role, words = role_of_name(name) or role_of_exponent(name), words_of(name)
+    role, words = role_said(name), words_of(name)
     if name in START_BY_NAME or role is None:
         return START_BY_NAME.get(name)
     if role == "lr":

@@ -33,8 +33,7 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.plateau import is_restart_point
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import restart_sources
-from optuna_discipline.rules.role_names import role_of_exponent
-from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import role_said
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
@@ -232,8 +231,7 @@ def _artifacts_of(study: Study, trial: FrozenTrial) -> "list[ArtifactMeta]":
 def _check_same(params: Mapping[str, Any], others: Mapping[str, Any], told: Mapping[str, Role | None]) -> None:
     """Check that two trials differ in their weight decay only."""
     different = [name for name in {*params, *others} if params.get(name) != others.get(name)]
-    roles = {name: role_of_name(name, told) or (None if name in told else role_of_exponent(name)) for name in different}
-    different = sorted(name for name in different if roles[name] != "weight_decay")
+    different = sorted(name for name in different if role_said(name, told) != "weight_decay")
     if different:
         raise DisciplineError(f"the trials differ in {', '.join(different)} too")
 

@@ -69,8 +69,8 @@ def tune(
     """Tune learning rate, momentum, weight decay and batch size of a network by the discipline.
 
     An LR range test where it is cheap, then complete 1cycle trainings stage by stage, then a model-based refinement for
-    as long as you let it. The best configuration is in `study.best_trial.params`, its
-    `epochs` among them: where full trainings overfit, a short one may be best.
+    as long as you let it. The best configuration is in `study.best_trial.params`, its `epochs` among them: where full
+    trainings overfit, a short one may be best.
 
     Args:
         build_model: Called without arguments, or with the trial if it takes one argument (to suggest its own
@@ -132,7 +132,7 @@ def tune(
         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size, "epochs": (1, epochs)},
     ).checked()
     full_recipe = trainer.recipe(recipe)
-    tested = trainer.range_test_is_cheap() if range_test is None else range_test
+    tested = not trainer.takes_trial and (trainer.range_test_is_cheap() if range_test is None else range_test)
     with _snapshots(full_recipe, storage, artifact_store) as snapshots:
         trainer = dataclasses.replace(trainer, snapshots=snapshots)
         study = optuna.create_study(
@@ -142,7 +142,7 @@ def tune(
             load_if_exists=storage is not None,
             sampler=DisciplinedSampler(
                 full_recipe,
-                range_test=trainer.range_test if tested and not trainer.takes_trial else None,
+                range_test=trainer.range_test if tested else None,
                 seed=seed,
             ),
             pruner=pruner or DisciplinedPruner(),

@@ -5,11 +5,17 @@ from optuna import Trial
 from torch import nn
 from torch import optim
 
+from benchmarks.spaces.training import Scheduler
 from benchmarks.spaces.training import Setup
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import cosine
 from benchmarks.spaces.training import mlp
 from benchmarks.spaces.training import optimizer_of
+
+
+def _falling_to(share: float) -> Scheduler:
+    """Return a rate that falls to a share of itself, by one factor at every update."""
+    return lambda optimizer, steps: optim.lr_scheduler.ExponentialLR(optimizer, share ** (1 / steps))
 
 
 def lcbench(trial: Trial) -> Setup:
@@ -72,11 +78,7 @@ def paramnet(trial: Trial) -> Setup:
     drops = [trial.suggest_float("dropout_0", 0.0, 0.5), trial.suggest_float("dropout_1", 0.0, 0.5)]
     sizes = [max(2, round(units * (1 + (2 * shape - 1) * (0.5 - (i + 0.5) / layers)))) for i in range(layers)]
     net = mlp([30, *sizes, 2], drop=[drops[0], *[drops[1]] * (layers - 1)])
-
-    def exponential(optimizer: optim.Optimizer, steps: int) -> optim.lr_scheduler.LRScheduler:
-        return optim.lr_scheduler.ExponentialLR(optimizer, last ** (1 / steps))
-
-    return Setup(net, optimizer_of("Adam", net, lr), size, scheduler=exponential)
+    return Setup(net, optimizer_of("Adam", net, lr), size, scheduler=_falling_to(last))
 
 
 def bohb(trial: Trial) -> Setup:
@@ -130,12 +132,8 @@ def taskset(trial: Trial) -> Setup:
     eps, l2 = trial.suggest_float("epsilon", 1e-10, 1e3, log=True), trial.suggest_float("l2", 1e-8, 10.0, log=True)
     falls = trial.suggest_float("exponential_decay", 1e-3, 1.0, log=True)
     net = mlp([64, 64, 64, 10])
-
-    def exponential(optimizer: optim.Optimizer, steps: int) -> optim.lr_scheduler.LRScheduler:
-        return optim.lr_scheduler.ExponentialLR(optimizer, falls ** (1 / steps))
-
-    betas = (1 - left1, 1 - left2)
-    return Setup(net, optimizer_of("Adam", net, lr, betas=betas, eps=eps, weight_decay=l2), scheduler=exponential)
+    adam = optimizer_of("Adam", net, lr, betas=(1 - left1, 1 - left2), eps=eps, weight_decay=l2)
+    return Setup(net, adam, scheduler=_falling_to(falls))
 
 
 def algoperf(trial: Trial) -> Setup:

@@ -61,6 +61,12 @@ def _role_of_name(name: str) -> Role | None:
     return _role_of_words(words_of(name))
 
 
+def role_said(name: str, told: Mapping[str, Role | None] | None = None) -> Role | None:
+    """Return the role that a name says, of numbers or of exponents; what the user has told of it comes first."""
+    role = role_of_name(name, told)
+    return role if role is not None or (told is not None and name in told) else role_of_exponent(name)
+
+
 def role_of_exponent(name: str) -> Role | None:
     """Return the role whose numbers a name says to be written as exponents, None where it says no such thing.
 

@@ -108,12 +108,11 @@ def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
         return None
     momenta = (name for name, x in trial.params.items() if role_of_name(name) == "momentum" and is_number(x))
     name = next(momenta, None)
+    momentum = None if name is None else value_in_role("momentum", name, trial.distributions[name], trial.params[name])
     return SchedulePlot(
         f"trial {trial.number}",
         "epoch",
         tuple(log.epoch for log in logs),
         lr,
-        max_momentum=None
-        if name is None
-        else value_in_role("momentum", name, trial.distributions[name], trial.params[name]),
+        max_momentum=None if momentum is None else float(momentum),
     )
