@@ -22,6 +22,7 @@ from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
+from benchmarks.spaces.objectives import OBJECTIVES
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
 from benchmarks.spaces.training import SpaceTask
@@ -31,7 +32,14 @@ from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
-TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED)}
+TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES)}
+GROUPS = (
+    ("Seen", SEEN),
+    ("Held out", HELD_OUT),
+    ("Written later", FRESH),
+    ("Published", PUBLISHED),
+    ("Other objectives", OBJECTIVES),
+)
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
 COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 Outcome = tuple[float, float, bool]  # of a trial: cost of the study so far, objective, whether it was completed
@@ -46,13 +54,13 @@ def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]
     found: list[Outcome] = []
     while cost < budget:
         trial = study.ask()
-        values, stopped = train(task, trial, 1000 * seed + trial.number)
-        cost += len(values) / task.epochs
-        if stopped:
+        trained = train(task, trial, 1000 * seed + trial.number)
+        cost += trained.cost
+        if trained.stopped:
             study.tell(trial, state=TrialState.PRUNED)
         else:
-            study.tell(trial, told(task, values[-1]))
-        found.append((round(cost, 4), round(values[-1], 6), not stopped))
+            study.tell(trial, told(task, trained.objective))
+        found.append((round(cost, 4), round(trained.objective, 6), not trained.stopped))
     return found
 
 
@@ -110,7 +118,7 @@ def main() -> int:
             known.setdefault(name, {})[method] = [trials[str(seed)] for seed in range(arguments.seeds)]
     by_task = {name: regrets(found) for name, found in known.items()}
     methods = [m for m in METHODS if all(m in found for found in by_task.values())]
-    for title, group in (("Seen", SEEN), ("Held out", HELD_OUT), ("Written later", FRESH), ("Published", PUBLISHED)):
+    for title, group in GROUPS:
         names = [task.name for task in group if task.name in by_task]
         heading = f"{title}: {len(names)} studies, {arguments.seeds} seeds (standard error over studies)"
         if names:

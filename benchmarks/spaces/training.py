@@ -39,12 +39,22 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What came of a trial: its objective, its cost in full trainings, and whether the study's pruner stopped it."""
+
+    objective: float
+    cost: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
 class SpaceTask:
     """A study.
 
     Attributes:
         name: Unique.
         setup: Asks a trial for its parameters.
+        training: Trains a trial in its own way, in place of `setup`.
         data: Name of the data, see `load`.
         epochs: Epochs of a full training.
         by_error: Whether the study minimises the error; else the loss.
@@ -53,7 +63,8 @@ class SpaceTask:
     """
 
     name: str
-    setup: Callable[[Trial], Setup]
+    setup: Callable[[Trial], Setup] | None = None
+    training: "Callable[[SpaceTask, Trial], Trained] | None" = None
     data: str = "digits"
     epochs: int = 8
     by_error: bool = False
@@ -97,12 +108,12 @@ def cosine(optimizer: optim.Optimizer, steps: int) -> optim.lr_scheduler.LRSched
     return optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
 
-def train(task: SpaceTask, trial: Trial, seed: int) -> tuple[list[float], bool]:
-    """Train one trial; return the objective after every epoch, and whether the trial's pruner stopped it.
-
-    A loss that is not a number counts as ten untrained ones.
-    """
+def train(task: SpaceTask, trial: Trial, seed: int) -> Trained:
+    """Train one trial. A loss that is not a number counts as ten untrained ones."""
     torch.manual_seed(seed)
+    if task.training is not None:
+        return task.training(task, trial)
+    assert task.setup is not None
     x, y, x_val, y_val = load(task.data)
     setup = task.setup(trial)
     epochs, updates = setup.epochs or task.epochs, math.ceil(len(y) / setup.batch_size)
@@ -126,8 +137,8 @@ def train(task: SpaceTask, trial: Trial, seed: int) -> tuple[list[float], bool]:
         if task.reports:
             trial.report(told(task, found[-1]), epoch)
             if trial.should_prune():
-                return found, True
-    return found, False
+                return Trained(found[-1], len(found) / task.epochs, True)
+    return Trained(found[-1], len(found) / task.epochs, False)
 
 
 def told(task: SpaceTask, value: float) -> float:
