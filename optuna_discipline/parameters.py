@@ -27,33 +27,11 @@ from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
 from optuna_discipline.rules.spelling import spelling_of
+from optuna_discipline.rules.usual_values import BETA2
+from optuna_discipline.rules.usual_values import START_WIDTH
+from optuna_discipline.rules.usual_values import is_width
+from optuna_discipline.rules.usual_values import usual_value
 
-# A dropout's range ends where it hurts, and its middle is more than most networks bear: on surrogates of 12 tables
-# trained by a perceptron (seven parameters, dropout 0 to 0.8) the regret of a study that began at 0.4, 0.1 and 0 was
-# .20, .11 and .10 after three trainings, .04 after ten from all three.
-START_DROPOUT = 0.1
-# What drops something else than units: a learning rate, at an epoch.
-_DROPS_ELSE = frozenset({"lr", "learning", "factor", "every", "epoch", "epochs", "step", "steps", "last"})
-# A wide layer is seldom worse than a narrow one, and its training is what the learning rate is found for; the middle of
-# a width's range in the exponent is narrow. On surrogates of 12 tables (seven parameters) the first regret from 1/2,
-# 2/3, 3/4 and 9/10 of the range was .18, .16, .16 and .15, on four other tables .22, .17, .14 and .20.
-WIDTH_WORDS = (
-    "width",
-    "units",
-    "hidden",
-    "channels",
-    "filters",
-    "neurons",
-    "nodes",
-    "features",
-    "embed",
-    "d_model",
-    "dim",
-)
-START_WIDTH, LEAST_WIDTH = 0.75, 16
-# Adam's own; an epsilon of something else (a policy's, a label's smoothing) may be larger. A study of Adam's numbers
-# had a regret of .12 after two trainings from there, .15 from the middle of their ranges, and .05 and .08 after ten.
-BETA2, EPS, MOST_EPS = 0.999, 1e-8, 1e-2
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
@@ -166,44 +144,18 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
 def start_of(name: str, distribution: BaseDistribution) -> Any:
     """Return where a parameter without a role begins.
 
-    A dropout begins at 0.1, a width at three quarters of its range, Adam's beta2 and eps at their own defaults, an
-    optimizer at the first that adapts its steps, an activation at the first rectifier, other words at the first, as
-    users list them, and all else in the middle (in the exponent of a log scale).
+    A number that its name says begins at its usual value (`rules.usual_values`), a width at three quarters of its
+    range, an optimizer at the first that adapts its steps, an activation at the first rectifier, other words at the
+    first, as users list them, and all else in the middle (in the exponent of a log scale).
     """
     bounds = bounds_of(distribution)
     if bounds is None:
         assert isinstance(distribution, CategoricalDistribution)
         wanted = (choice for wish in (_adapts, _rectifies) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
-    if (own := _adams_own(name, bounds)) is not None:
-        return fit_in_role("momentum" if own == BETA2 else None, name, distribution, own)
-    if (dropped := _dropped(name, bounds)) is not None and not isinstance(distribution, IntDistribution):
-        return fit(distribution, dropped)
-    return _at(START_WIDTH if _is_width(name, bounds) else 0.5, distribution, bounds)
-
-
-def _adams_own(name: str, bounds: Bounds) -> float | None:
-    """Return Adam's own default of a number that is named after it, None for others."""
-    words = words_of(name)
-    if words[-1:] == ["beta2"] or words[-2:] == ["beta", "2"]:
-        return BETA2
-    is_adams = bounds.high <= MOST_EPS or 0 < bounds.low <= EPS
-    return EPS if words[-1:] in (["eps"], ["epsilon"]) and is_adams else None
-
-
-def _dropped(name: str, bounds: Bounds) -> float | None:
-    """Return where a dropout begins, or the share that it keeps; None for what is neither."""
-    words = set(words_of(name))
-    if "keep" in words:
-        return 1 - START_DROPOUT
-    drops = any(word.startswith("drop") for word in words) and not words & _DROPS_ELSE and bounds.high <= 1
-    return START_DROPOUT if drops or "dropout" in name.lower() else None
-
-
-def _is_width(name: str, bounds: Bounds) -> bool:
-    """Whether a parameter counts the units of a layer: `hidden_layers` and a list of 1 to 4 do not."""
-    word = name.lower()
-    return "layers" not in word and bounds.high >= LEAST_WIDTH and any(part in word for part in WIDTH_WORDS)
+    if (usual := usual_value(name, bounds)) is not None and not isinstance(distribution, IntDistribution):
+        return fit_in_role("momentum" if usual == BETA2 else None, name, distribution, usual)
+    return _at(START_WIDTH if is_width(name, bounds) else 0.5, distribution, bounds)
 
 
 def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
