@@ -38,7 +38,6 @@ _USUAL: Mapping[str, float] = {
     **dict.fromkeys(("label smoothing", "smoothing"), 0.1),
     **dict.fromkeys(("mixup", "mixup alpha"), 0.2),
     **dict.fromkeys(("cutmix", "cutmix alpha"), 1.0),
-    **dict.fromkeys(("noise", "noise std", "noise sigma", "noise level", "noise scale"), START_DROPOUT),
     "focal gamma": 2.0,
     "temperature": 0.1,
     **dict.fromkeys(("grad norm", "clip norm", "clipnorm", "grad clip", "gradient clip", "clip val", "clip"), 1.0),
@@ -52,8 +51,8 @@ _USUAL: Mapping[str, float] = {
 def usual_value(name: str, bounds: Bounds) -> float | None:
     """Return the usual value of a number that its name says, None for others; it may lie beyond a dropout's bounds.
 
-    >>> [usual_value(name, Bounds(0.0, 0.5)) for name in ("drop_rate", "label_smoothing", "aux.noise", "alpha")]
-    [0.1, 0.1, 0.1, None]
+    >>> [usual_value(name, Bounds(0.0, 0.5)) for name in ("drop_rate", "aux.label_smoothing", "alpha")]
+    [0.1, 0.1, None]
     """
     for known in (_adams_own(name, bounds), _dropped(name, bounds)):
         if known is not None:
