@@ -3,6 +3,7 @@
 Built anew at each call; nothing is kept.
 """
 
+import math
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from optuna_discipline.parameters import fit_in_role
 from optuna_discipline.parameters import start_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.conditions import conditions_of
+from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
@@ -64,6 +66,7 @@ def refine(
     epochs = next((name for name, role in roles.items() if role == "epochs"), None)
     full = bounds_of(space[epochs]) if epochs is not None else None
     losses = full_length_losses(runs, None if full is None else full.high)
+    losses |= dict.fromkeys(_impossible(trials, runs, losses), math.inf)
     finished = [trial for trial in trials if trial.number in losses]
     best_first = sorted(finished, key=lambda trial: losses[trial.number])
     searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
@@ -86,6 +89,13 @@ def refine(
     return suggest_by_model(
         sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
     )
+
+
+def _impossible(trials: Sequence[FrozenTrial], runs: Sequence[Run], losses: Mapping[int, float]) -> list[int]:
+    """Return the numbers of the trials that could not train, without those that others have repeated and could."""
+    failed = failed_at_once(runs)
+    could = [trial.params for trial in trials if math.isfinite(losses.get(trial.number, math.inf))]
+    return [trial.number for trial in trials if trial.number in failed and trial.params not in could]
 
 
 def _switches(space: Mapping[str, BaseDistribution], roles: Mapping[str, Role]) -> list[str]:

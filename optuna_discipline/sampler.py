@@ -5,6 +5,7 @@ A little longer than most files, to keep the hooks and the one decision behind t
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.failures import failures_so_far
+from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.model_box import LR_BOX
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
@@ -37,6 +40,7 @@ from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import describe
+from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.stages import Search
@@ -192,7 +196,8 @@ class DisciplinedSampler(BaseSampler):
             wish = proposal.value_of(role, bounds, study_record.read_choice(study))
             if like is not None and like.params and param_name not in like.params:
                 wish = default_of(role, bounds)  # another optimizer's says nothing
-            return parameters.fit_in_role(role, param_name, param_distribution, wish)
+            value = parameters.fit_in_role(role, param_name, param_distribution, wish)
+            return self._away_from_failures(study, trial, param_name, param_distribution, value)
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
@@ -281,7 +286,8 @@ class DisciplinedSampler(BaseSampler):
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
-        return any(run.slot == slot and run.state != "failed" for run in self._known_to(study, trial)[1])
+        runs = since_the_first_training(self._known_to(study, trial)[1])
+        return any(run.slot == slot and run.state != "failed" for run in runs)
 
     def _enqueued(self, study: Study) -> Proposal:
         """Return the proposal of an enqueued trial: its open parameters take the best known values."""
@@ -331,7 +337,7 @@ class DisciplinedSampler(BaseSampler):
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
         if claim["slot"] == MODEL_SLOT:
             return self._begin(study, trial, name, distribution)
-        earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
+        earlier = [t for t in read_trials(study) if name in t.params and _has_result(t)]
         like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
         if like and parameters.allows(distribution, like[0].params[name]):
             return like[0].params[name]
@@ -344,8 +350,22 @@ class DisciplinedSampler(BaseSampler):
 
     def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         if self._independent_sampler is None or trial.number == 0:
-            return parameters.start_of(name, distribution)
+            return self._away_from_failures(study, trial, name, distribution, parameters.start_of(name, distribution))
         return self._independent_sampler.sample_independent(study, trial, name, distribution)
+
+    def _away_from_failures(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any
+    ) -> Any:
+        """Return the value, or where nothing has trained after it had its second try, another one."""
+        trials = read_trials(study)
+        if any(map(_has_result, trials)):
+            return value  # in nearly all studies the first one
+        failures = failures_so_far(self._reader.runs(study, trials, except_for=trial.number))
+        if failures < MAX_FAILURES:
+            return value
+        rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
+        role = self._reader.role_of(name, distribution)
+        return parameters.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
 
     def _plain(self) -> BaseSampler:
         if self._plain_sampler is None:
@@ -358,6 +378,10 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
+
+
+def _has_result(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
 
 
 def _follow(

@@ -8,6 +8,7 @@ the task, 1 the median of the random configurations. One file a task and method;
 
 import argparse
 import json
+import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -20,11 +21,14 @@ from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
+from benchmarks.spaces.failing import FAILING
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
+from benchmarks.spaces.objectives import BROKEN
 from benchmarks.spaces.objectives import OBJECTIVES
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
+from benchmarks.spaces.training import Impossible
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
@@ -32,15 +36,17 @@ from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
-TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES)}
+TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES, *FAILING)}
 GROUPS = (
     ("Seen", SEEN),
     ("Held out", HELD_OUT),
     ("Written later", FRESH),
     ("Published", PUBLISHED),
     ("Other objectives", OBJECTIVES),
+    ("Impossible configurations", FAILING),
 )
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
+COST_OF_IMPOSSIBLE = 0.05
 COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 Outcome = tuple[float, float, bool]  # of a trial: cost of the study so far, objective, whether it was completed
 
@@ -54,7 +60,16 @@ def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]
     found: list[Outcome] = []
     while cost < budget:
         trial = study.ask()
-        trained = train(task, trial, 1000 * seed + trial.number)
+        try:
+            trained = train(task, trial, 1000 * seed + trial.number)
+        except Impossible:
+            cost += COST_OF_IMPOSSIBLE
+            if task.when_impossible == "infinity":
+                study.tell(trial, math.inf)
+            else:
+                study.tell(trial, state=TrialState.FAIL if task.when_impossible == "raise" else TrialState.PRUNED)
+            found.append((round(cost, 4), BROKEN, False))
+            continue
         cost += trained.cost
         if trained.stopped:
             study.tell(trial, state=TrialState.PRUNED)

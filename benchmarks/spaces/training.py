@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,10 @@ class Setup:
     clip: float | None = None
 
 
+class Impossible(Exception):
+    """A configuration that cannot run."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What came of a trial: its objective, its cost in full trainings, and whether the study's pruner stopped it."""
@@ -59,6 +64,7 @@ class SpaceTask:
         epochs: Epochs of a full training.
         by_error: Whether the study minimises the error; else the loss.
         reports: Whether it reports every epoch.
+        when_impossible: What the user's code does with a configuration that cannot run.
         maximize: Whether the study is told 1 less the objective (an accuracy, an explained variance), to maximise it.
     """
 
@@ -69,6 +75,7 @@ class SpaceTask:
     epochs: int = 8
     by_error: bool = False
     reports: bool = True
+    when_impossible: Literal["raise", "prune", "infinity"] = "raise"
     maximize: bool = False
 
 

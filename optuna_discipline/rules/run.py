@@ -53,6 +53,11 @@ class Run:
         return self.state in ("complete", "pruned") or (self.state == "failed" and self.diverged)
 
     @property
+    def trained(self) -> bool:
+        """Whether it has shown anything of a training: a report, an epoch, an objective that is a number."""
+        return bool(self.reports) or bool(self.curve) or (self.loss is not None and math.isfinite(self.loss))
+
+    @property
     def diverged(self) -> bool:
         """Whether its training broke."""
         return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)

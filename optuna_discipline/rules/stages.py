@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
 from optuna_discipline.rules.line_search import Axis
@@ -65,7 +66,7 @@ class Search:
     ) -> None:
         self.recipe, self.space, self.choice = recipe, space, choice
         self.runs = at_equal_time(runs)
-        self.slots = Slots(self.runs)
+        self.slots = Slots(since_the_first_training(self.runs))
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0
@@ -145,10 +146,13 @@ class Search:
         return start, None if bounds is None else self.choice
 
     def _first_lr(self) -> float | None:
-        """Return what the ladder's first run was given, which its trial's own bounds and words may have changed."""
-        slots = [f"{LADDER}{rank}:1" for rank in range(len(self.levels))]
-        runs = [run for slot in slots for run in self.slots.of(slot) if "lr" in run.params]
-        return min(runs, key=lambda run: run.number).params["lr"] if runs else None
+        """Return what the ladder's first run was given, which its trial's own bounds and words may have changed.
+
+        Where that failed before any had trained, it is what the first run that counts makes of it.
+        """
+        rungs = [rung for rank in range(len(self.levels)) for rung in self.slots.points(f"{LADDER}{rank}").items()]
+        runs = [(x != 1, run.number, run.params["lr"] / x) for x, of_rung in rungs for run in of_rung if "lr" in run.params]
+        return min(runs)[2] if runs else None
 
     def _rung(self, ladder: Ladder, x: float, rank: int) -> Proposal:
         values = dict(self.incumbent.values)

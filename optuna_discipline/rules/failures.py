@@ -1,0 +1,45 @@
+"""Runs that ended before they trained: out of memory, an impossible combination, a broken file.
+
+Optuna's samplers forget such trials, and a study whose first configuration cannot run must not repeat it for ever.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import SHORTEST_TIMED_RUN
+
+AT_ONCE = 0.5  # of the time that a run takes which trains
+
+
+def failures_so_far(runs: Sequence[Run]) -> int:
+    """Return how many runs have ended without training, 0 once one has trained."""
+    return 0 if any(run.trained for run in runs) else sum(run.state != "running" for run in runs)
+
+
+def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs without those that failed before any had trained: they say nothing about a learning rate.
+
+    Where none has trained, all are returned: the learning rate may be to blame as well.
+    """
+    first = min((run.number for run in runs if run.trained), default=None)
+    if first is None:
+        return list(runs)
+    return [run for run in runs if run.number >= first or run.trained or run.state == "running"]
+
+
+def failed_at_once(runs: Sequence[Run]) -> set[int]:
+    """Return the numbers of failed runs that could not train, rather than were killed.
+
+    Those ended without a report; where runs take long enough to be timed, in less than half the time of one that
+    trains. A worker that dies does so at any time, and is found out late.
+    """
+    times = [run.seconds for run in runs if run.trained and run.seconds is not None]
+    usual = median(times) if times else 0.0
+    found = set()
+    for run in runs:
+        if run.state != "failed" or run.trained or run.seconds is None:
+            continue
+        if usual < SHORTEST_TIMED_RUN or run.seconds < AT_ONCE * usual:
+            found.add(run.number)
+    return found
