@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import optuna
@@ -60,6 +61,24 @@ def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_l
     monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
     refinement.refine(0, trials, runs, {"lr": LR}, {"lr": "lr"}, {}, coupled=None)
     assert [point.loss for point in given] == losses
+
+
+def test_the_model_is_told_what_could_not_run_but_for_what_has_run_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, failed = (0.1, 0.2, 0.3), {0.2, 0.3}
+    trials = [optuna.create_trial(params={"lr": 0.2}, distributions={"lr": LR}, value=0.5)]
+    for lr in rates:
+        state, value = (TrialState.FAIL, None) if lr in failed else (TrialState.COMPLETE, 0.4)
+        trials.append(optuna.create_trial(state=state, params={"lr": lr}, distributions={"lr": LR}, value=value))
+    for number, trial in enumerate(trials):
+        trial.number = number
+    runs = [
+        Run(t.number, "failed" if t.value is None else "complete", {"lr": t.params["lr"]}, t.value, seconds=0.1)
+        for t in trials
+    ]
+    given: list[suggestion.Point] = []
+    monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
+    refinement.refine(0, trials, runs, {"lr": LR}, {"lr": "lr"}, {}, coupled=None)
+    assert [(point.params["lr"], point.loss) for point in given] == [(0.2, 0.5), (0.1, 0.4), (0.3, math.inf)]
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,11 @@ from benchmarks.duel.run import settings
 from benchmarks.spaces.failing import FAILING
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
-from benchmarks.spaces.objectives import BROKEN
 from benchmarks.spaces.objectives import OBJECTIVES
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
-from benchmarks.spaces.training import Impossible
+from benchmarks.spaces.training import BROKEN
+from benchmarks.spaces.training import ImpossibleError
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
@@ -62,7 +62,7 @@ def run(task: SpaceTask, method: str, seed: int, budget: float) -> list[Outcome]
         trial = study.ask()
         try:
             trained = train(task, trial, 1000 * seed + trial.number)
-        except Impossible:
+        except ImpossibleError:
             cost += COST_OF_IMPOSSIBLE
             if task.when_impossible == "infinity":
                 study.tell(trial, math.inf)

@@ -6,7 +6,7 @@ import torch
 from optuna import Trial
 from torch import nn
 
-from benchmarks.spaces.training import Impossible
+from benchmarks.spaces.training import ImpossibleError
 from benchmarks.spaces.training import Setup
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import mlp
@@ -24,7 +24,7 @@ def memory(trial: Trial) -> Setup:
     )
     drop = trial.suggest_float("dropout", 0.0, 0.6)
     if width * width * layers > MOST_WEIGHTS or size * width * layers > MOST_OF_A_BATCH:
-        raise Impossible("out of memory")
+        raise ImpossibleError("out of memory")
     net = mlp([64, *[width] * layers, 10], drop=[drop] * layers)
     return Setup(net, optimizer_of("AdamW", net, lr), size)
 
@@ -48,9 +48,12 @@ def combinations(trial: Trial) -> Setup:
     """Heads that must divide the embedding, and a word that is no activation."""
     dim, heads = trial.suggest_int("embed_dim", 8, 64), trial.suggest_categorical("heads", [1, 2, 4, 8])
     act = trial.suggest_categorical("activation", ["glu", "relu", "gelu"])
-    lr, decay = trial.suggest_float("lr", 1e-5, 1e-1, log=True), trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
+    lr, decay = (
+        trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+        trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+    )
     if dim % heads or act == "glu":
-        raise Impossible("no such network")
+        raise ImpossibleError("no such network")
     net = Rows(dim, heads, act)
     return Setup(net, optimizer_of("AdamW", net, lr, weight_decay=decay))
 
@@ -66,7 +69,7 @@ def kernels(trial: Trial) -> Setup:
         layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
         side, channels = math.floor((side - kernel) / stride) + 1, filters
         if side < 1:
-            raise Impossible("nothing left of the image")
+            raise ImpossibleError("nothing left of the image")
     net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side**2, 10))
     return Setup(net, optimizer_of("SGD", net, lr, momentum=momentum))
 

@@ -1,6 +1,5 @@
 """Ten studies whose objectives or reports are of another kind: not one loss or error of a network after every epoch."""
 
-import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -12,41 +11,20 @@ from sklearn.metrics import f1_score
 from torch import nn
 from torch import optim
 
+from benchmarks.spaces.procedures import folds
+from benchmarks.spaces.procedures import patience
+from benchmarks.spaces.procedures import policy
+from benchmarks.spaces.procedures import regularisers
 from benchmarks.spaces.training import Parts
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import Trained
+from benchmarks.spaces.training import finite
 from benchmarks.spaces.training import load
 from benchmarks.spaces.training import mlp
 from benchmarks.spaces.training import optimizer_of
-from benchmarks.spaces.training import told
-
-BROKEN = 1e6  # what a network that gives no number is said to have lost
-
-
-def _shuffled(n: int, size: int) -> Iterator[torch.Tensor]:
-    return iter(torch.split(torch.randperm(n), size))
-
-
-def _step(optimizer: optim.Optimizer, loss: torch.Tensor, net: nn.Module, clip: float | None = None) -> None:
-    optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    if clip is not None:
-        nn.utils.clip_grad_norm_(net.parameters(), clip)
-    optimizer.step()
-
-
-def _finite(value: float) -> float:
-    return min(value, BROKEN) if math.isfinite(value) else BROKEN
-
-
-def _reported(task: SpaceTask, trial: Trial, values: Iterator[float]) -> Trained:
-    """Report every value; the objective is the last."""
-    value = math.nan
-    for number, value in enumerate(values):
-        trial.report(told(task, value), number)
-        if trial.should_prune():
-            return Trained(value, (number + 1) / task.epochs, True)
-    return Trained(value, 1.0, False)
+from benchmarks.spaces.training import reported
+from benchmarks.spaces.training import shuffled
+from benchmarks.spaces.training import step
 
 
 @cache
@@ -61,8 +39,14 @@ def waves() -> Parts:
 
 def likelihood(task: SpaceTask, trial: Trial) -> Trained:
     """A network that tells its own noise: the loss is a negative log likelihood, and below zero once it has learned."""
-    lr, size = trial.suggest_float("lr", 1e-5, 1.0, log=True), trial.suggest_categorical("batch_size", [16, 32, 64, 128])
-    decay, width = trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True), trial.suggest_int("width", 8, 128, log=True)
+    lr, size = (
+        trial.suggest_float("lr", 1e-5, 1.0, log=True),
+        trial.suggest_categorical("batch_size", [16, 32, 64, 128]),
+    )
+    decay, width = (
+        trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
+        trial.suggest_int("width", 8, 128, log=True),
+    )
     x, y, x_val, y_val = waves()
     net = mlp([2, width, width, 2], act=nn.Tanh)
     optimizer = optimizer_of("AdamW", net, lr, weight_decay=decay)
@@ -73,17 +57,19 @@ def likelihood(task: SpaceTask, trial: Trial) -> Trained:
 
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
-            for batch in _shuffled(len(y), size):
-                _step(optimizer, loss(x[batch], y[batch]), net)
+            for batch in shuffled(len(y), size):
+                step(optimizer, loss(x[batch], y[batch]), net)
             with torch.no_grad():
-                yield _finite(loss(x_val, y_val).item())
+                yield finite(loss(x_val, y_val).item())
 
-    return _reported(task, trial, epochs())
+    return reported(task, trial, epochs())
 
 
 def decades(task: SpaceTask, trial: Trial) -> Trained:
     """A function without noise: the squared error falls over decades."""
-    act = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}[trial.suggest_categorical("act", ["relu", "silu", "tanh"])]
+    act = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU}[
+        trial.suggest_categorical("act", ["relu", "silu", "tanh"])
+    ]
     layers, width = trial.suggest_int("layers", 1, 4), trial.suggest_int("width", 8, 128, log=True)
     lr, gamma = trial.suggest_float("lr", 1e-5, 1e-1, log=True), trial.suggest_float("gamma", 0.7, 1.0)
     grid = torch.linspace(-1, 1, 24)
@@ -96,18 +82,18 @@ def decades(task: SpaceTask, trial: Trial) -> Trained:
 
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
-            for batch in _shuffled(int((~held).sum()), 32):
-                _step(optimizer, nn.functional.mse_loss(net(x[~held][batch]).squeeze(1), y[~held][batch]), net)
+            for batch in shuffled(int((~held).sum()), 32):
+                step(optimizer, nn.functional.mse_loss(net(x[~held][batch]).squeeze(1), y[~held][batch]), net)
             scheduler.step()
             with torch.no_grad():
-                yield _finite(nn.functional.mse_loss(net(x[held]).squeeze(1), y[held]).item())
+                yield finite(nn.functional.mse_loss(net(x[held]).squeeze(1), y[held]).item())
 
-    return _reported(task, trial, epochs())
+    return reported(task, trial, epochs())
 
 
 @cache
 def text() -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return the descriptions of scikit-learn's data sets as characters: for training, for validation, how many kinds."""
+    """Return the descriptions of scikit-learn's data sets as characters, to train and to validate, and how many kinds."""
     names = ("iris", "wine", "digits", "diabetes", "breast_cancer", "linnerud")
     whole = "".join(getattr(datasets, f"load_{name}")().DESCR for name in names).lower()
     kinds = sorted(set(whole))
@@ -131,14 +117,14 @@ def perplexity(task: SpaceTask, trial: Trial) -> Trained:
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
             net.train()
-            for batch in _shuffled(len(train), bptt):
+            for batch in shuffled(len(train), bptt):
                 part = train[batch]
-                _step(optimizer, nn.functional.cross_entropy(net(part[:, :8]), part[:, 8]), net, clip)
+                step(optimizer, nn.functional.cross_entropy(net(part[:, :8]), part[:, 8]), net, clip)
             net.eval()
             with torch.no_grad():
-                yield _finite(nn.functional.cross_entropy(net(val[:, :8]), val[:, 8]).exp().item())
+                yield finite(nn.functional.cross_entropy(net(val[:, :8]), val[:, 8]).exp().item())
 
-    return _reported(task, trial, epochs())
+    return reported(task, trial, epochs())
 
 
 def autoencoder(task: SpaceTask, trial: Trial) -> Trained:
@@ -153,60 +139,13 @@ def autoencoder(task: SpaceTask, trial: Trial) -> Trained:
 
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
-            for batch in _shuffled(len(x), 64):
+            for batch in shuffled(len(x), 64):
                 inner = down(x[batch] + noise * torch.randn_like(x[batch]))
-                _step(optimizer, nn.functional.mse_loss(up(inner), x[batch]) + l1 * inner.abs().mean(), net)
+                step(optimizer, nn.functional.mse_loss(up(inner), x[batch]) + l1 * inner.abs().mean(), net)
             with torch.no_grad():
-                yield _finite(nn.functional.mse_loss(net(x_val), x_val).item())
+                yield finite(nn.functional.mse_loss(net(x_val), x_val).item())
 
-    return _reported(task, trial, epochs())
-
-
-def folds(task: SpaceTask, trial: Trial) -> Trained:
-    """Cross-validation: what is reported after each fold is the mean of the folds so far."""
-    drop, width = trial.suggest_float("dropout", 0.0, 0.6), trial.suggest_int("n_units", 8, 256, log=True)
-    lr, decay = trial.suggest_float("lr", 1e-4, 1e-1, log=True), trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)
-    size = trial.suggest_categorical("batch_size", [16, 32, 64])
-    x, y, _, _ = load("breast_cancer")
-
-    def means() -> Iterator[float]:
-        found: list[float] = []
-        for fold in range(task.epochs):
-            held = torch.arange(len(y)) % task.epochs == fold
-            net = mlp([30, width, width, 2], drop=[drop, drop])
-            optimizer = optimizer_of("Adam", net, lr, weight_decay=decay)
-            for _ in range(6):
-                for batch in _shuffled(int((~held).sum()), size):
-                    _step(optimizer, nn.functional.cross_entropy(net(x[~held][batch]), y[~held][batch]), net)
-            net.eval()
-            with torch.no_grad():
-                found.append(_finite(nn.functional.cross_entropy(net(x[held]), y[held]).item()))
-            yield sum(found) / len(found)
-
-    return _reported(task, trial, means())
-
-
-def patience(task: SpaceTask, trial: Trial) -> Trained:
-    """Training stops itself after three epochs without a better loss; the objective is the best."""
-    lr, momentum = trial.suggest_float("lr", 1e-4, 1.0, log=True), trial.suggest_float("momentum", 0.5, 0.99)
-    decay, drop = trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True), trial.suggest_float("dropout", 0.0, 0.5)
-    x, y, x_val, y_val = load("digits")
-    net = mlp([64, 128, 10], drop=[drop])
-    optimizer = optimizer_of("SGD", net, lr, momentum=momentum, weight_decay=decay)
-    values: list[float] = []
-    for epoch in range(task.epochs):
-        net.train()
-        for batch in _shuffled(len(y), 64):
-            _step(optimizer, nn.functional.cross_entropy(net(x[batch]), y[batch]), net)
-        net.eval()
-        with torch.no_grad():
-            values.append(_finite(nn.functional.cross_entropy(net(x_val), y_val).item()))
-        trial.report(values[-1], epoch)
-        if trial.should_prune():
-            return Trained(min(values), (epoch + 1) / task.epochs, True)
-        if epoch - int(np.argmin(values)) >= 3:
-            break
-    return Trained(min(values), len(values) / task.epochs, False)
+    return reported(task, trial, epochs())
 
 
 @cache
@@ -221,7 +160,10 @@ def rare() -> Parts:
 
 def f1(task: SpaceTask, trial: Trial) -> Trained:
     """The F1 of a rare class, to maximise: zero until something is learned."""
-    lr, size = trial.suggest_float("learning_rate", 1e-5, 1e-1, log=True), trial.suggest_int("batch_size", 32, 512, log=True)
+    lr, size = (
+        trial.suggest_float("learning_rate", 1e-5, 1e-1, log=True),
+        trial.suggest_int("batch_size", 32, 512, log=True),
+    )
     weight, gamma = trial.suggest_float("pos_weight", 1.0, 50.0, log=True), trial.suggest_float("focal_gamma", 0.0, 5.0)
     width, drop = trial.suggest_int("hidden_dim", 16, 128, step=16), trial.suggest_float("dropout", 0.0, 0.6)
     x, y, x_val, y_val = rare()
@@ -231,7 +173,7 @@ def f1(task: SpaceTask, trial: Trial) -> Trained:
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
             net.train()
-            for batch in _shuffled(len(y), size):
+            for batch in shuffled(len(y), size):
                 if len(batch) < 2:
                     continue
                 logit, target = net(x[batch]).squeeze(1), y[batch].float()
@@ -239,67 +181,20 @@ def f1(task: SpaceTask, trial: Trial) -> Trained:
                     logit, target, reduction="none", pos_weight=torch.tensor(weight)
                 )
                 right = torch.where(target > 0, logit.sigmoid(), 1 - logit.sigmoid())
-                _step(optimizer, (bce * (1 - right) ** gamma).mean(), net)
+                step(optimizer, (bce * (1 - right) ** gamma).mean(), net)
             net.eval()
             with torch.no_grad():
                 yield 1 - float(f1_score(y_val, net(x_val).squeeze(1) > 0, zero_division=0))
 
-    return _reported(task, trial, epochs())
-
-
-def _cart_poles(state: torch.Tensor, push: torch.Tensor) -> torch.Tensor:
-    """Return cart-poles a fiftieth of a second later (Barto, Sutton and Anderson 1983): (n, 4), pushes of -1 and 1."""
-    x, v, angle, spin = state.unbind(1)
-    sin, cos = angle.sin(), angle.cos()
-    pull = (10 * push + 0.05 * spin**2 * sin) / 1.1
-    turn = (9.8 * sin - cos * pull) / (0.5 * (4 / 3 - 0.1 * cos**2 / 1.1))
-    speed = pull - 0.05 * turn * cos / 1.1
-    return torch.stack([x + 0.02 * v, v + 0.02 * speed, angle + 0.02 * spin, spin + 0.02 * turn], 1)
-
-
-def policy(task: SpaceTask, trial: Trial) -> Trained:
-    """A policy gradient on cart-poles, names as in RL Zoo: the mean length of the episodes, to maximise, which is noisy."""
-    left, lr = trial.suggest_float("gamma", 1e-4, 0.1, log=True), trial.suggest_float("lr", 1e-5, 1.0, log=True)
-    entropy, norm = trial.suggest_float("ent_coef", 1e-8, 0.1, log=True), trial.suggest_float("max_grad_norm", 0.3, 5.0, log=True)
-    arch = {"tiny": [16], "small": [32, 32], "medium": [64, 64]}[trial.suggest_categorical("net_arch", ["tiny", "small", "medium"])]
-    act = {"tanh": nn.Tanh, "relu": nn.ReLU}[trial.suggest_categorical("activation_fn", ["tanh", "relu"])]
-    net = mlp([4, *arch, 2], act=act)
-    optimizer = optimizer_of("Adam", net, lr)
-
-    def lengths() -> Iterator[float]:
-        for _ in range(task.epochs):
-            found: list[float] = []
-            for _ in range(3):
-                state, alive = 0.1 * torch.rand(16, 4) - 0.05, torch.ones(16, dtype=torch.bool)
-                logs, entropies, lived = [], [], []
-                for _ in range(100):
-                    choice = torch.distributions.Categorical(logits=net(state))
-                    action = choice.sample()
-                    logs.append(choice.log_prob(action))
-                    entropies.append(choice.entropy())
-                    lived.append(alive.float())
-                    state = torch.where(alive[:, None], _cart_poles(state, 2.0 * action - 1), state)
-                    alive = alive & (state[:, 0].abs() < 2.4) & (state[:, 2].abs() < 0.209)
-                    if not alive.any():
-                        break
-                mask, returns, total = torch.stack(lived), torch.zeros(len(lived), 16), torch.zeros(16)
-                for t in reversed(range(len(lived))):
-                    total = returns[t] = mask[t] + (1 - left) * total
-                gain = (returns - returns[mask > 0].mean()) / (returns[mask > 0].std() + 1e-6)
-                loss = -(mask * (gain * torch.stack(logs) + entropy * torch.stack(entropies))).sum() / mask.sum()
-                if not torch.isfinite(loss):
-                    break
-                _step(optimizer, loss, net, norm)
-                found.append(mask.sum().item() / 16)
-            finite = all(torch.isfinite(p).all() for p in net.parameters())
-            yield 1 - (sum(found) / len(found) / 100 if found and finite else 0.0)
-
-    return _reported(task, trial, lengths())
+    return reported(task, trial, epochs())
 
 
 def contrastive(task: SpaceTask, trial: Trial) -> Trained:
-    """Embeddings of digits that lie near each other's noisy copies: how many nearest neighbours are of the same class."""
-    size, temperature = trial.suggest_categorical("batch_size", [32, 64, 128, 256]), trial.suggest_float("temperature", 0.01, 1.0, log=True)
+    """Embeddings of digits near their noisy copies: how many nearest neighbours are of another class."""
+    size, temperature = (
+        trial.suggest_categorical("batch_size", [32, 64, 128, 256]),
+        trial.suggest_float("temperature", 0.01, 1.0, log=True),
+    )
     lr, dims = trial.suggest_float("base_lr", 1e-5, 1e-1, log=True), trial.suggest_int("proj_dim", 4, 64, log=True)
     noise, decay = trial.suggest_float("noise", 0.01, 0.5), trial.suggest_float("wd", 1e-6, 1e-1, log=True)
     x, y, x_val, y_val = load("digits")
@@ -308,45 +203,19 @@ def contrastive(task: SpaceTask, trial: Trial) -> Trained:
 
     def epochs() -> Iterator[float]:
         for _ in range(task.epochs):
-            for batch in _shuffled(len(x), size):
+            for batch in shuffled(len(x), size):
                 part, other = (
                     nn.functional.normalize(net(x[batch] + noise * torch.randn_like(x[batch]))) for _ in range(2)
                 )
-                _step(optimizer, nn.functional.cross_entropy(part @ other.T / temperature, torch.arange(len(batch))), net)
+                step(
+                    optimizer, nn.functional.cross_entropy(part @ other.T / temperature, torch.arange(len(batch))), net
+                )
             with torch.no_grad():
                 known, asked = nn.functional.normalize(net(x)), nn.functional.normalize(net(x_val))
                 nearest = (asked @ known.T).nan_to_num(-2.0).argmax(1)
                 yield (y[nearest] != y_val).float().mean().item()
 
-    return _reported(task, trial, epochs())
-
-
-def regularisers(task: SpaceTask, trial: Trial) -> Trained:
-    """The learning rate is settled: only what regularises is searched."""
-    drop, smooth = trial.suggest_float("dropout", 0.0, 0.9), trial.suggest_float("label_smoothing", 0.0, 0.5)
-    decay, noise = trial.suggest_float("weight_decay", 1e-6, 1.0, log=True), trial.suggest_float("input_noise", 0.0, 1.0)
-    width, mixup = trial.suggest_int("width", 16, 512, log=True), trial.suggest_float("mixup_alpha", 0.0, 1.0)
-    x, y, x_val, y_val = load("digits")
-    x, y = x[:300], y[:300]
-    net = mlp([64, width, width, 10], drop=[drop, drop])
-    optimizer = optimizer_of("AdamW", net, 3e-3, weight_decay=decay)
-
-    def epochs() -> Iterator[float]:
-        for _ in range(task.epochs):
-            net.train()
-            for batch in _shuffled(len(y), 32):
-                share = torch.distributions.Beta(mixup, mixup).sample().item() if mixup > 0 else 1.0
-                other = batch[torch.randperm(len(batch))]
-                output = net(share * x[batch] + (1 - share) * x[other] + noise * torch.randn(len(batch), 64))
-                loss, mixed = (
-                    nn.functional.cross_entropy(output, y[part], label_smoothing=smooth) for part in (batch, other)
-                )
-                _step(optimizer, share * loss + (1 - share) * mixed, net)
-            net.eval()
-            with torch.no_grad():
-                yield _finite(nn.functional.cross_entropy(net(x_val), y_val).item())
-
-    return _reported(task, trial, epochs())
+    return reported(task, trial, epochs())
 
 
 OBJECTIVES = (

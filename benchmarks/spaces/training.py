@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -15,6 +16,7 @@ from torch import nn
 from torch import optim
 
 Parts = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+BROKEN = 1e6  # what a network that gives no number is said to have lost
 Scheduler = Callable[[optim.Optimizer, int], optim.lr_scheduler.LRScheduler]
 
 
@@ -39,7 +41,7 @@ class Setup:
     clip: float | None = None
 
 
-class Impossible(Exception):
+class ImpossibleError(Exception):
     """A configuration that cannot run."""
 
 
@@ -151,6 +153,35 @@ def train(task: SpaceTask, trial: Trial, seed: int) -> Trained:
 def told(task: SpaceTask, value: float) -> float:
     """Return what a study is told of an objective."""
     return 1 - value if task.maximize else value
+
+
+def shuffled(n: int, size: int) -> Iterator[torch.Tensor]:
+    """Return the numbers below `n` in batches of random order."""
+    return iter(torch.split(torch.randperm(n), size))
+
+
+def step(optimizer: optim.Optimizer, loss: torch.Tensor, net: nn.Module, clip: float | None = None) -> None:
+    """Make one update."""
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    if clip is not None:
+        nn.utils.clip_grad_norm_(net.parameters(), clip)
+    optimizer.step()
+
+
+def finite(value: float) -> float:
+    """Return a value, and what stands for one that is no number."""
+    return min(value, BROKEN) if math.isfinite(value) else BROKEN
+
+
+def reported(task: SpaceTask, trial: Trial, values: Iterator[float]) -> Trained:
+    """Report every value; the objective is the last."""
+    value = math.nan
+    for number, value in enumerate(values):
+        trial.report(told(task, value), number)
+        if trial.should_prune():
+            return Trained(value, (number + 1) / task.epochs, True)
+    return Trained(value, 1.0, False)
 
 
 def _loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -151,7 +151,9 @@ class Search:
         Where that failed before any had trained, it is what the first run that counts makes of it.
         """
         rungs = [rung for rank in range(len(self.levels)) for rung in self.slots.points(f"{LADDER}{rank}").items()]
-        runs = [(x != 1, run.number, run.params["lr"] / x) for x, of_rung in rungs for run in of_rung if "lr" in run.params]
+        runs = [
+            (x != 1, run.number, run.params["lr"] / x) for x, of_rung in rungs for run in of_rung if "lr" in run.params
+        ]
         return min(runs)[2] if runs else None
 
     def _rung(self, ladder: Ladder, x: float, rank: int) -> Proposal:

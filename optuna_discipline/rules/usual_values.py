@@ -31,9 +31,9 @@ START_WIDTH, LEAST_WIDTH = 0.75, 16
 # Adam's own; an epsilon of something else (a policy's, a label's smoothing) may be larger. A study of Adam's numbers
 # had a regret of .12 after two trainings from there, .15 from the middle of their ranges, and .05 and .08 after ten.
 BETA2, EPS, MOST_EPS = 0.999, 1e-8, 1e-2
-# What a name may end with, word by word. What regularises begins weak, as a dropout does. Label smoothing: Szegedy et
-# al. 2016. Mixup: Zhang et al. 2018 (0.1 to 0.4). CutMix: Yun et al. 2019. Focal loss: Lin et al. 2017. Temperature of a
-# contrastive loss: Chen et al. 2020. Generalised advantages and their clipping: Schulman et al. 2016, 2017.
+# What a name may end with, word by word. Label smoothing: Szegedy et al. 2016. Mixup: Zhang et al. 2018 (0.1 to 0.4).
+# CutMix: Yun et al. 2019. Focal loss: Lin et al. 2017. Temperature of a contrastive loss: Chen et al. 2020. Generalised
+# advantages and the clipping of a policy: Schulman et al. 2016 and 2017.
 _USUAL: Mapping[str, float] = {
     **dict.fromkeys(("label smoothing", "smoothing"), 0.1),
     **dict.fromkeys(("mixup", "mixup alpha"), 0.2),

@@ -68,6 +68,60 @@ def test_a_study_of_nothing_but_failures_goes_on_and_repeats_no_candidate_for_ev
     assert len(study.trials) == 20
 
 
+def does_not_fit(end: Callable[[], float]) -> Callable[[optuna.Trial], float]:
+    """Return an objective whose first configuration ends so, as all do that are too large or of a wrong kind."""
+
+    def objective(trial: optuna.Trial) -> float:
+        width, layers = trial.suggest_int("width", 16, 1024, log=True), trial.suggest_int("layers", 1, 6)
+        kind = trial.suggest_categorical("kind", ["impossible", "one", "other"])
+        size, loss = trial.suggest_categorical("batch_size", [64, 128, 256]), good(trial)
+        if width * layers * size > 20_000 or kind == "impossible":
+            return end()
+        trial.report(loss + 1, 0)
+        return loss + 1 / width
+
+    return objective
+
+
+def raises() -> float:
+    raise RuntimeError("out of memory")
+
+
+def prunes() -> float:
+    raise optuna.TrialPruned
+
+
+@pytest.mark.parametrize(
+    "end", [raises, prunes, lambda: math.inf, lambda: math.nan], ids=["error", "pruned", "inf", "nan"]
+)
+def test_a_study_whose_first_configuration_cannot_run_finds_one_that_can(end: Callable[[], float]) -> None:
+    study = new_study()
+    study.optimize(does_not_fit(end), n_trials=16, catch=RuntimeError)
+    could = [trial for trial in study.trials if trial.value is not None and math.isfinite(trial.value)]
+    assert could[0].number <= 6
+    assert len(could) >= 8
+    # the ladder begins anew where it had begun: its first rate was not to blame
+    after = study.trials[could[0].number + 1]
+    assert after.params["lr"] == pytest.approx(study.trials[0].params["lr"])
+    assert {name: after.params[name] for name in ("width", "layers", "kind")} == {
+        name: could[0].params[name] for name in ("width", "layers", "kind")
+    }
+
+
+def test_the_model_learns_from_trials_that_could_not_run() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        width, loss = trial.suggest_int("width", 16, 1024, log=True), good(trial)
+        if width > 600:
+            raise RuntimeError("out of memory")
+        return loss + 10 / width
+
+    study = new_study()
+    study.optimize(objective, n_trials=30, catch=RuntimeError)
+    failed = [trial.number for trial in study.trials if trial.state == TrialState.FAIL]
+    assert 1 <= len(failed) <= 6
+    assert study.best_params["width"] > 300
+
+
 @pytest.mark.parametrize("loss", [math.inf, -math.inf])
 def test_an_infinite_loss_is_a_result_but_never_the_base_of_a_stage(loss: float) -> None:
     study = new_study()

@@ -1,0 +1,61 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.failures import failed_at_once
+from optuna_discipline.rules.failures import failures_so_far
+from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import RunState
+
+
+def run(number: int, state: RunState = "failed", **more: Any) -> Run:
+    return Run(number, state, {"lr": 0.1}, **more)
+
+
+GOOD = run(2, "complete", loss=0.5, seconds=10.0)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [run(0), run(0, "pruned"), run(0, "complete", loss=math.inf), run(0, "complete", loss=math.nan)],
+    ids=["raised", "pruned", "infinite", "no number"],
+)
+def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run) -> None:
+    assert not ended.trained
+    assert failures_so_far([ended, run(1, "running")]) == 1
+    assert failures_so_far([ended, GOOD]) == 0
+    assert since_the_first_training([ended, GOOD, run(3)]) == [GOOD, run(3)]
+    assert since_the_first_training([ended, run(1)]) == [ended, run(1)]
+
+
+def test_a_run_that_has_reported_has_trained_however_it_ended() -> None:
+    for state in ("failed", "pruned"):
+        assert run(0, state, reports=(2.3,)).trained
+    assert since_the_first_training([run(0, reports=(2.3,)), run(1)]) == [run(0, reports=(2.3,)), run(1)]
+
+
+def test_what_failed_long_after_its_start_may_have_been_killed() -> None:
+    early, late = run(0, seconds=1.0), run(1, seconds=8.0)
+    assert failed_at_once([early, late, GOOD]) == {0}
+    assert failed_at_once([early, late]) == {0, 1}  # nothing to compare with
+    assert failed_at_once([early, late, replace(GOOD, seconds=0.1)]) == {0, 1}  # too short to be timed
+    assert failed_at_once([run(0), run(1, reports=(2.3,), seconds=1.0), GOOD]) == set()  # unknown, has trained
+
+
+states = st.sampled_from(["running", "complete", "pruned", "failed"])
+losses = st.none() | st.floats()
+runs = st.lists(st.builds(lambda s, y, t: run(0, s, loss=y, seconds=t), states, losses, st.none() | st.floats(0, 99)))
+
+
+@given(runs)
+def test_whatever_came_of_the_runs_those_that_trained_stay(found: list[Run]) -> None:
+    numbered = [replace(one, number=i) for i, one in enumerate(found)]
+    kept = since_the_first_training(numbered)
+    assert [one for one in kept if one.trained] == [one for one in numbered if one.trained]
+    assert failed_at_once(numbered) <= {one.number for one in numbered if not one.trained}
+    assert (failures_so_far(numbered) == 0) or len(kept) == len(numbered)

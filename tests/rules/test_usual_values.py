@@ -1,0 +1,30 @@
+import pytest
+
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.usual_values import usual_value
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "usual"),
+    [
+        ("label_smoothing", 0.0, 0.4, 0.1),
+        ("loss.labelSmoothing", 0.0, 0.4, 0.1),
+        ("mixup_alpha", 0.0, 1.0, 0.2),
+        ("cutmix_alpha", 0.0, 2.0, 1.0),
+        ("focal_gamma", 0.0, 5.0, 2.0),
+        ("temperature", 0.01, 1.0, 0.1),
+        ("temperature", 1.0, 20.0, None),  # of a distillation
+        ("max_grad_norm", 0.1, 100.0, 1.0),
+        ("gradient_clip_val", 0.1, 10.0, 1.0),
+        ("clip_range", 0.1, 0.4, 0.2),
+        ("gae_lambda", 0.8, 1.0, 0.95),
+        ("discount", 0.9, 0.9999, 0.99),
+        ("ema_decay", 0.9, 0.9999, 0.999),
+        ("alpha", 0.0, 1.0, None),
+        ("smoothing_window", 1.0, 9.0, None),
+    ],
+)
+def test_what_a_name_says_begins_at_its_usual_value_if_that_lies_within_the_bounds(
+    name: str, low: float, high: float, usual: float | None
+) -> None:
+    assert usual_value(name, Bounds(low, high)) == usual
