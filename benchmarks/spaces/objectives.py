@@ -93,7 +93,7 @@ def decades(task: SpaceTask, trial: Trial) -> Trained:
 
 @cache
 def text() -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return the descriptions of scikit-learn's data sets as characters, to train and to validate, and how many kinds."""
+    """Return scikit-learn's descriptions of its data as characters, to train and to validate, and how many kinds."""
     names = ("iris", "wine", "digits", "diabetes", "breast_cancer", "linnerud")
     whole = "".join(getattr(datasets, f"load_{name}")().DESCR for name in names).lower()
     kinds = sorted(set(whole))
