@@ -75,7 +75,7 @@ class DisciplinedSampler(BaseSampler):
         refine_sampler: What models the refinement instead of our own Gaussian process, and what answers in a study
             without any role (there GPSampler by default, or TPESampler without torch).
         independent_sampler: What samples parameters that no trial has had yet; by default numbers begin in their middle
-            (a dropout at 0.1, a width at three quarters), words at the first.
+            (a dropout at 0.1, a width at three quarters), words at the first, and elsewhere after failures only.
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
 
     Raises:
