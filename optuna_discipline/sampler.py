@@ -5,7 +5,6 @@ A little longer than most files, to keep the hooks and the one decision behind t
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -337,7 +336,9 @@ class DisciplinedSampler(BaseSampler):
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
         if claim["slot"] == MODEL_SLOT:
             return self._begin(study, trial, name, distribution)
-        earlier = [t for t in read_trials(study) if name in t.params and _has_result(t)]
+        trials = read_trials(study)
+        trained = {run.number for run in self._reader.runs(study, trials, except_for=trial.number) if run.trained}
+        earlier = [t for t in trials if name in t.params and t.state == TrialState.COMPLETE and t.number in trained]
         like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
         if like and parameters.allows(distribution, like[0].params[name]):
             return like[0].params[name]
@@ -357,10 +358,7 @@ class DisciplinedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any
     ) -> Any:
         """Return the value, or where nothing has trained after it had its second try, another one."""
-        trials = read_trials(study)
-        if any(map(_has_result, trials)):
-            return value  # in nearly all studies the first one
-        failures = failures_so_far(self._reader.runs(study, trials, except_for=trial.number))
+        failures = failures_so_far(self._reader.runs(study, read_trials(study), except_for=trial.number))
         if failures < MAX_FAILURES:
             return value
         rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
@@ -378,10 +376,6 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
-
-
-def _has_result(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
 
 
 def _follow(

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
+from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -89,7 +90,7 @@ class StudyReader:
                 if trial.state.is_finished():
                     self._finished[key] = run
             runs.append(run)
-        return runs
+        return without_placeholders(runs)
 
     def _run(self, trial: FrozenTrial, sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)

@@ -3,13 +3,31 @@
 Optuna's samplers forget such trials, and a study whose first configuration cannot run must not repeat it for ever.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import SHORTEST_TIMED_RUN
 
 AT_ONCE = 0.5  # of the time that a run takes which trains
+# A round number as large as this, twice and without a report, is what an objective returns for what cannot run.
+LEAST_PLACEHOLDER = 1e4
+
+
+def without_placeholders(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, with an infinite loss where an objective returned a constant such as 1e9 for what cannot run.
+
+    Taken as a loss it would hide all differences between the others.
+    """
+    silent = [run for run in runs if run.state == "complete" and not run.reports and run.curve is None]
+    worst = max((run.loss for run in silent if run.loss is not None and math.isfinite(run.loss)), default=0.0)
+    alike = {run.number for run in silent if run.loss == worst}
+    if worst < LEAST_PLACEHOLDER or worst != round(worst) or len(alike) < MAX_FAILURES:
+        return list(runs)
+    return [replace(run, loss=math.inf) if run.number in alike else run for run in runs]
 
 
 def failures_so_far(runs: Sequence[Run]) -> int:

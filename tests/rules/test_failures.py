@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 
@@ -45,6 +46,19 @@ def test_what_failed_long_after_its_start_may_have_been_killed() -> None:
     assert failed_at_once([early, late]) == {0, 1}  # nothing to compare with
     assert failed_at_once([early, late, replace(GOOD, seconds=0.1)]) == {0, 1}  # too short to be timed
     assert failed_at_once([run(0), run(1, reports=(2.3,), seconds=1.0), GOOD]) == set()  # unknown, has trained
+
+
+def test_a_large_round_number_that_comes_again_without_reports_is_no_loss() -> None:
+    constant = [run(0, "complete", loss=1e9), run(1, "complete", loss=1e9)]
+    assert [one.loss for one in without_placeholders([*constant, GOOD])] == [math.inf, math.inf, 0.5]
+    for kept in (
+        [constant[0], GOOD],
+        [replace(one, loss=12.0) for one in constant],  # errors, counted
+        [replace(one, loss=12345.5) for one in constant],
+        [replace(one, reports=(1e9,)) for one in constant],
+        [constant[0], run(1, "complete", loss=2e9)],
+    ):
+        assert without_placeholders(kept) == kept
 
 
 states = st.sampled_from(["running", "complete", "pruned", "failed"])
