@@ -48,6 +48,7 @@ from optuna_discipline.study_reader import read_trials
 
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
+RETREAT: Final = "smaller sizes and other words, because no trial could run"
 AGAIN: Final = "; again, since trial "
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
@@ -233,6 +234,8 @@ class DisciplinedSampler(BaseSampler):
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
+        if failures_so_far(self._known_to(study, trial)[1]) >= MAX_FAILURES:
+            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return self._claim(study, trial, proposal, suggested)
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:

@@ -126,6 +126,8 @@ class Ladder:
         if not self.results:
             return "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
         best = min(self.results, key=lambda key: self.results[key])
+        if not math.isfinite(self.results[best]):
+            return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {self.results[best]:.4g}"
         said = self.readings.get(best)
         return reason if said is None or said.lean is None else f"{reason}, whose loss {SAID[said.lean, said.far]}"

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 from optuna_discipline.rules.slots import MAX_FAILURES
+from optuna_discipline.sampler import RETREAT
 from optuna_discipline.trial_record import read_claim
 
 pytestmark = pytest.mark.filterwarnings(
@@ -102,6 +103,7 @@ def test_a_study_whose_first_configuration_cannot_run_finds_one_that_can(end: Ca
     could = [trial for trial in study.trials if trial.value is not None and trial.value < 1e8]
     assert could[0].number <= 6
     assert len(could) >= 8
+    assert RETREAT in could[0].user_attrs["reason"]
     # the ladder begins anew where it had begun: its first rate was not to blame
     after = study.trials[could[0].number + 1]
     assert after.params["lr"] == pytest.approx(study.trials[0].params["lr"])
