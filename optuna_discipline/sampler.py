@@ -28,6 +28,7 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.failures import LEAST_PLACEHOLDER
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.model_box import LR_BOX
@@ -234,7 +235,7 @@ class DisciplinedSampler(BaseSampler):
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
-        if failures_so_far(self._known_to(study, trial)[1]) >= MAX_FAILURES:
+        if self._failures(study, trial) >= MAX_FAILURES:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return self._claim(study, trial, proposal, suggested)
 
@@ -339,12 +340,13 @@ class DisciplinedSampler(BaseSampler):
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
         if claim["slot"] == MODEL_SLOT:
             return self._begin(study, trial, name, distribution)
-        trials = read_trials(study)
-        trained = {run.number for run in self._reader.runs(study, trials, except_for=trial.number) if run.trained}
-        earlier = [t for t in trials if name in t.params and t.state == TrialState.COMPLETE and t.number in trained]
-        like = [t for t in earlier if t.number == claim.get("like")] or earlier[:1]
-        if like and parameters.allows(distribution, like[0].params[name]):
-            return like[0].params[name]
+        earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
+        like = next((t for t in earlier if t.number == claim.get("like")), None)
+        if like is None and earlier:
+            trained = {run.number for run in self._known_to(study, trial)[1] if run.trained}
+            like = next((t for t in earlier if t.number in trained), None)
+        if like is not None and parameters.allows(distribution, like.params[name]):
+            return like.params[name]
         return self._begin(study, trial, name, distribution)
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
@@ -361,12 +363,19 @@ class DisciplinedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any
     ) -> Any:
         """Return the value, or where nothing has trained after it had its second try, another one."""
-        failures = failures_so_far(self._reader.runs(study, read_trials(study), except_for=trial.number))
+        failures = self._failures(study, trial)
         if failures < MAX_FAILURES:
             return value
         rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
         role = self._reader.role_of(name, distribution)
         return parameters.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
+
+    def _failures(self, study: Study, trial: FrozenTrial) -> int:
+        """Return how many trials have ended without training, 0 once one has trained; quick in a study that trains."""
+        ended = (t.value for t in read_trials(study) if t.state == TrialState.COMPLETE)
+        if any(value is not None and abs(value) < LEAST_PLACEHOLDER for value in ended):
+            return 0
+        return failures_so_far(self._known_to(study, trial)[1])
 
     def _plain(self) -> BaseSampler:
         if self._plain_sampler is None:

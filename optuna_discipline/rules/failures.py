@@ -22,10 +22,11 @@ def without_placeholders(runs: Sequence[Run]) -> list[Run]:
 
     Taken as a loss it would hide all differences between the others.
     """
-    silent = [run for run in runs if run.state == "complete" and not run.reports and run.curve is None]
-    worst = max((run.loss for run in silent if run.loss is not None and math.isfinite(run.loss)), default=0.0)
+    large = [run for run in runs if run.loss is not None and LEAST_PLACEHOLDER <= run.loss < math.inf]
+    silent = [run for run in large if run.state == "complete" and not run.reports and run.curve is None]
+    worst = max((run.loss or 0.0 for run in silent), default=0.0)
     alike = {run.number for run in silent if run.loss == worst}
-    if worst < LEAST_PLACEHOLDER or worst != round(worst) or len(alike) < MAX_FAILURES:
+    if worst != round(worst) or len(alike) < MAX_FAILURES:
         return list(runs)
     return [replace(run, loss=math.inf) if run.number in alike else run for run in runs]
 
