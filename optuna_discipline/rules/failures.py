@@ -39,10 +39,11 @@ def failures_so_far(runs: Sequence[Run]) -> int:
 def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
     """Return the runs without those that failed before any had trained: they say nothing about a learning rate.
 
-    Where none has trained, all are returned: the learning rate may be to blame as well.
+    Where none has trained and more have failed than the first configuration and another, all are returned: the learning
+    rate may be to blame as well.
     """
-    first = min((run.number for run in runs if run.trained), default=None)
-    if first is None:
+    first = min((run.number for run in runs if run.trained), default=math.inf)
+    if failures_so_far(runs) > MAX_FAILURES:
         return list(runs)
     return [run for run in runs if run.number >= first or run.trained or run.state == "running"]
 

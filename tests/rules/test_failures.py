@@ -31,7 +31,8 @@ def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run) -> None:
     assert failures_so_far([ended, run(1, "running")]) == 1
     assert failures_so_far([ended, GOOD]) == 0
     assert since_the_first_training([ended, GOOD, run(3)]) == [GOOD, run(3)]
-    assert since_the_first_training([ended, run(1)]) == [ended, run(1)]
+    assert since_the_first_training([ended, run(1)]) == []
+    assert since_the_first_training([ended, run(1), run(2)]) == [ended, run(1), run(2)]  # the rate may be to blame
 
 
 def test_a_run_that_has_reported_has_trained_however_it_ended() -> None:
@@ -72,4 +73,4 @@ def test_whatever_came_of_the_runs_those_that_trained_stay(found: list[Run]) -> 
     kept = since_the_first_training(numbered)
     assert [one for one in kept if one.trained] == [one for one in numbered if one.trained]
     assert failed_at_once(numbered) <= {one.number for one in numbered if not one.trained}
-    assert (failures_so_far(numbered) == 0) or len(kept) == len(numbered)
+    assert {one.number for one in kept} >= {one.number for one in numbered if one.state == "running"}
