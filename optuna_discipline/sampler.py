@@ -28,7 +28,6 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
-from optuna_discipline.rules.failures import LEAST_PLACEHOLDER
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.model_box import LR_BOX
@@ -198,7 +197,7 @@ class DisciplinedSampler(BaseSampler):
             if like is not None and like.params and param_name not in like.params:
                 wish = default_of(role, bounds)  # another optimizer's says nothing
             value = parameters.fit_in_role(role, param_name, param_distribution, wish)
-            return self._away_from_failures(study, trial, param_name, param_distribution, value)
+            return self._away_from_failures(trial, param_name, param_distribution, value, claim.get("failures", 0))
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
@@ -235,7 +234,7 @@ class DisciplinedSampler(BaseSampler):
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
-        if self._failures(study, trial) >= MAX_FAILURES:
+        if proposal.failures >= MAX_FAILURES:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return self._claim(study, trial, proposal, suggested)
 
@@ -254,7 +253,7 @@ class DisciplinedSampler(BaseSampler):
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
         known, runs = self._known_to(study, trial)
         search = Search(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
-        return dataclasses.replace(search.model(), reason=reason)
+        return dataclasses.replace(search.model(), reason=reason, failures=failures_so_far(runs))
 
     def _known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
         """Return the parameters and the runs of all trials but the one that asks."""
@@ -339,43 +338,39 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
         if claim["slot"] == MODEL_SLOT:
-            return self._begin(study, trial, name, distribution)
-        earlier = [t for t in read_trials(study) if name in t.params and t.state == TrialState.COMPLETE]
+            return self._begin(study, trial, name, distribution, claim.get("failures", 0))
+        trials = read_trials(study)
+        earlier = [t for t in trials if name in t.params and t.state == TrialState.COMPLETE]
         like = next((t for t in earlier if t.number == claim.get("like")), None)
         if like is None and earlier:
-            trained = {run.number for run in self._known_to(study, trial)[1] if run.trained}
+            runs = self._reader.runs(study, trials, except_for=trial.number)
+            trained = {run.number for run in runs if run.trained}
             like = next((t for t in earlier if t.number in trained), None)
         if like is not None and parameters.allows(distribution, like.params[name]):
             return like.params[name]
-        return self._begin(study, trial, name, distribution)
+        return self._begin(study, trial, name, distribution, claim.get("failures", 0))
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         if self._is_plain(study):
             return self._plain().sample_independent(study, trial, name, distribution)
-        return self._begin(study, trial, name, distribution)
+        failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
+        return self._begin(study, trial, name, distribution, failures)
 
-    def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+    def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
         if self._independent_sampler is None or trial.number == 0:
-            return self._away_from_failures(study, trial, name, distribution, parameters.start_of(name, distribution))
+            start = parameters.start_of(name, distribution)
+            return self._away_from_failures(trial, name, distribution, start, failures)
         return self._independent_sampler.sample_independent(study, trial, name, distribution)
 
     def _away_from_failures(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any
+        self, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any, failures: int
     ) -> Any:
-        """Return the value, or where nothing has trained after it had its second try, another one."""
-        failures = self._failures(study, trial)
+        """Return the value, or another one where nothing has trained and the first has had its second try."""
         if failures < MAX_FAILURES:
             return value
         rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
         role = self._reader.role_of(name, distribution)
         return parameters.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
-
-    def _failures(self, study: Study, trial: FrozenTrial) -> int:
-        """Return how many trials have ended without training, 0 once one has trained; quick in a study that trains."""
-        ended = (t.value for t in read_trials(study) if t.state == TrialState.COMPLETE)
-        if any(value is not None and abs(value) < LEAST_PLACEHOLDER for value in ended):
-            return 0
-        return failures_so_far(self._known_to(study, trial)[1])
 
     def _plain(self) -> BaseSampler:
         if self._plain_sampler is None:

@@ -10,6 +10,8 @@ pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from benchmarks.spaces import __main__ as spaces
+from benchmarks.spaces.training import BROKEN
+from benchmarks.spaces.training import ImpossibleError
 from benchmarks.spaces.training import SpaceTask
 from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
@@ -19,13 +21,31 @@ from benchmarks.spaces.training import train
 def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
     sampler = optuna.samplers.RandomSampler(seed=1)
     params = optuna.create_study(sampler=sampler)
-    trial = params.ask()
-    values, stopped = train(task, trial, 5)
-    assert not stopped
+    while True:
+        trial = params.ask()
+        try:
+            trained = train(task, trial, 5)
+        except ImpossibleError:
+            assert task.when_impossible != "never"
+        else:
+            break
+    assert not trained.stopped
     epochs = [trial.params[name] for name in ("num_train_epochs", "n_epochs") if name in trial.params]
-    assert len(values) == (epochs[0] if epochs else task.epochs)
-    again, _ = train(task, optuna.trial.FixedTrial(trial.params), 5)
-    assert again == values
+    if task.name == "patience":
+        assert 4 / 20 <= trained.cost <= 1.0
+    else:
+        assert trained.cost == (epochs[0] / task.epochs if epochs else 1.0)
+    assert train(task, optuna.trial.FixedTrial(trial.params), 5) == trained
+
+
+def test_what_cannot_run_costs_little_and_is_no_result() -> None:
+    for name in ("memory", "combinations", "kernels"):
+        trials = spaces.run(spaces.TASKS[name], "random", 0, 1.5)
+        impossible = [i for i, (_, value, _) in enumerate(trials) if value == BROKEN]
+        assert impossible
+        for i in impossible:
+            assert trials[i][0] - (trials[i - 1][0] if i else 0.0) == pytest.approx(spaces.COST_OF_IMPOSSIBLE)
+            assert not trials[i][2]
 
 
 def test_a_study_pays_for_stopped_runs_and_does_not_count_them() -> None:

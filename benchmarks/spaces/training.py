@@ -77,7 +77,7 @@ class SpaceTask:
     epochs: int = 8
     by_error: bool = False
     reports: bool = True
-    when_impossible: Literal["raise", "prune", "infinity"] = "raise"
+    when_impossible: Literal["never", "raise", "prune", "infinity"] = "never"
     maximize: bool = False
 
 

@@ -15,6 +15,7 @@ from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.candidates import MOMENTA
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.complexity import Complexity
+from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import STAGE_NAMES
 from optuna_discipline.rules.run import Proposal
@@ -111,10 +112,11 @@ def next_params(
     for index, stage in enumerate(recipe.stages):
         options = search.plan(stage, index)
         if options:
-            return _with_snapshot(search, index, options[skip % len(options)])
+            chosen = _with_snapshot(search, index, options[skip % len(options)])
+            return replace(chosen, failures=failures_so_far(runs))
     # The first trial of all, before anything is known of the study, may be what the stage restarts.
     keep = not search.space and recipe.weight_decay_search == "snapshot" and "weight_decay" in recipe.stages
-    return replace(search.model(), keep_snapshot=keep)
+    return replace(search.model(), keep_snapshot=keep, failures=failures_so_far(runs))
 
 
 def restart_sources(

@@ -86,6 +86,7 @@ class Proposal:
         free: Roles that the model chooses, all others held; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
+        failures: How many runs have ended without training, while none has trained.
         waits_for: Stage that others must finish first, for a run of the model in the meantime.
     """
 
@@ -101,6 +102,7 @@ class Proposal:
     restart_from: int | None = None
     free: tuple[Role, ...] = ()
     waits_for: Stage | None = None
+    failures: int = 0
 
     @property
     def by_model(self) -> bool:
@@ -140,4 +142,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "restart_from": proposal.restart_from,
         "free": list(proposal.free),
         "waits_for": proposal.waits_for,
+        "failures": proposal.failures,
     }

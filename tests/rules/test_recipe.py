@@ -182,7 +182,11 @@ def test_a_failed_run_is_tried_again_and_then_given_up() -> None:
     once = [Run(0, "failed", {"lr": 0.1}, slot=first.slot)]
     assert next_params(SHORT, once, space=SPACE).slot == first.slot
     twice = [*once, Run(1, "failed", {"lr": 0.1}, slot=first.slot)]
-    assert next_params(SHORT, twice, space=SPACE).slot != first.slot
+    assert next_params(SHORT, twice, space=SPACE) == replace(first, failures=2)  # with another configuration
+    thrice = [*twice, Run(2, "failed", {"lr": 0.1}, slot=first.slot)]
+    assert next_params(SHORT, thrice, space=SPACE).slot != first.slot
+    trained = [Run(0, "complete", {"lr": 0.1}, 0.5), *(replace(run, number=run.number + 1) for run in twice)]
+    assert next_params(SHORT, trained, space=SPACE).slot != first.slot
 
 
 def test_a_divergence_is_an_answer_though_its_trial_failed() -> None:
