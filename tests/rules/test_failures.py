@@ -42,11 +42,15 @@ def test_a_run_that_has_reported_has_trained_however_it_ended() -> None:
 
 
 def test_what_failed_long_after_its_start_may_have_been_killed() -> None:
-    early, late = run(0, seconds=1.0), run(1, seconds=8.0)
-    assert failed_at_once([early, late, GOOD]) == {0}
-    assert failed_at_once([early, late]) == {0, 1}  # nothing to compare with
-    assert failed_at_once([early, late, replace(GOOD, seconds=0.1)]) == {0, 1}  # too short to be timed
-    assert failed_at_once([run(0), run(1, reports=(2.3,), seconds=1.0), GOOD]) == set()  # unknown, has trained
+    early, late = run(3, seconds=1.0), run(4, seconds=8.0)
+    assert failed_at_once([GOOD, early, late]) == {3}
+    assert failed_at_once([replace(GOOD, seconds=0.1), early, late]) == {3, 4}  # too short to be timed
+    assert failed_at_once([GOOD, run(3), run(4, reports=(2.3,), seconds=1.0)]) == set()  # unknown, has trained
+
+
+def test_what_failed_before_any_had_trained_may_have_been_a_mistake_in_the_code() -> None:
+    assert failed_at_once([run(0, seconds=1.0), run(1, seconds=1.0)]) == set()
+    assert failed_at_once([run(0, seconds=1.0), GOOD]) == set()
 
 
 def test_a_large_round_number_that_comes_again_without_reports_is_no_loss() -> None:
