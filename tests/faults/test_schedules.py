@@ -157,10 +157,12 @@ class Schedule:
             if claim["slot"] in (MODEL_SLOT, "enqueued") or "failed_trial" in trial.system_attrs:
                 continue
             others = StudyReader().runs(study, trials, except_for=trial.number)
-            live = [run for run in others if run.state != "failed" and run.number < trial.number]
+            live = [run for run in others if run.number < trial.number and (run.trained or run.state == "running")]
+            live = [run for run in live if run.state != "failed"]
             assert claim["slot"] not in {run.slot for run in live}, "a candidate runs twice"
             self.given[claim["slot"]] += 1
-            assert self.given[claim["slot"]] <= MAX_FAILURES, "a failing candidate is tried for ever"
+            # once more while nothing has trained, with another configuration, and anew when something has
+            assert self.given[claim["slot"]] <= 2 * MAX_FAILURES + 1, "a failing candidate is tried for ever"
             if claim["stage"] in ORDER:
                 earlier = ORDER[: ORDER.index(claim["stage"])]
                 undecided = [run for run in live if run.state == "running" and stage_of(run.slot) in earlier]
