@@ -130,12 +130,8 @@ def train(task: SpaceTask, trial: Trial, seed: int) -> Trained:
     found: list[float] = []
     for epoch in range(epochs):
         setup.net.train()
-        for batch in torch.split(torch.randperm(len(y)), setup.batch_size):
-            setup.optimizer.zero_grad()
-            torch.autograd.backward(_loss(setup.net(x[batch]), y[batch]))
-            if setup.clip is not None:
-                nn.utils.clip_grad_norm_(setup.net.parameters(), setup.clip)
-            setup.optimizer.step()
+        for batch in shuffled(len(y), setup.batch_size):
+            step(setup.optimizer, _loss(setup.net(x[batch]), y[batch]), setup.net, setup.clip)
             if scheduler is not None:
                 scheduler.step()
         setup.net.eval()

@@ -157,8 +157,8 @@ class Schedule:
             if claim["slot"] in (MODEL_SLOT, "enqueued") or "failed_trial" in trial.system_attrs:
                 continue
             others = StudyReader().runs(study, trials, except_for=trial.number)
-            live = [run for run in others if run.number < trial.number and (run.trained or run.state == "running")]
-            live = [run for run in live if run.state != "failed"]
+            earlier_runs = [run for run in others if run.state != "failed" and run.number < trial.number]
+            live = [run for run in earlier_runs if run.trained or run.state == "running"]
             assert claim["slot"] not in {run.slot for run in live}, "a candidate runs twice"
             self.given[claim["slot"]] += 1
             # once more while nothing has trained, with another configuration, and anew when something has
