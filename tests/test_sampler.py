@@ -17,6 +17,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import UnsupportedStudyError
+from optuna_discipline import sampler as sampler_module
 from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 
@@ -415,3 +416,18 @@ def test_exponents_and_1_less_momentum_change_nothing_of_a_study() -> None:
         study.optimize(objective, n_trials=12)
         studies.append(np.array(asked))
     assert studies[1] == pytest.approx(studies[0], rel=1e-6)
+
+
+def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_what_matters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(sampler_module, "ENOUGH_TO_FIT", 6)
+    monkeypatch.setattr(
+        sampler_module.suggestion,
+        "default_refine_sampler",
+        lambda seed: asked.append(len(study.trials) - 1) or optuna.samplers.RandomSampler(seed=seed),
+    )
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: abs(math.log(trial.suggest_float("lr", 1e-5, 10, log=True))), n_trials=13)
+    assert asked == [7, 9, 11]
