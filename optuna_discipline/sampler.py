@@ -28,6 +28,7 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.model_box import LR_BOX
@@ -239,7 +240,7 @@ class DisciplinedSampler(BaseSampler):
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
-        if proposal.failures >= MAX_FAILURES:
+        if proposal.failures >= MAX_FAILURES and any(map(can_be_smaller, self._known_to(study, trial)[1])):
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return self._claim(study, trial, proposal, suggested)
 

@@ -95,7 +95,8 @@ class StudyReader:
     def _run(self, trial: FrozenTrial, sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
-        for name, role in self.roles(trial.distributions).items():
+        roles = self.roles(trial.distributions)
+        for name, role in roles.items():
             distribution, value = trial.distributions[name], trial.params[name]
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         done = trial.state.is_finished()
@@ -110,6 +111,7 @@ class StudyReader:
             reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if done else (),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
+            others={name: value for name, value in trial.params.items() if name not in roles},
         )
 
 

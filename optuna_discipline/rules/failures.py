@@ -32,20 +32,51 @@ def without_placeholders(runs: Sequence[Run]) -> list[Run]:
 
 
 def failures_so_far(runs: Sequence[Run]) -> int:
-    """Return how many runs have ended without training, 0 once one has trained."""
-    return 0 if any(run.trained for run in runs) else sum(run.state != "running" for run in runs)
+    """Return how many runs have ended without training, 0 once one has trained.
+
+    Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would end
+    the same, while one that raised may have been killed.
+    """
+    if any(run.trained for run in runs):
+        return 0
+    ended = [run for run in runs if run.state != "running"]
+    return len(ended) + any(run.state != "failed" for run in ended)
 
 
 def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs without those that failed before any had trained: they say nothing about a learning rate.
+    """Return the runs without those that failed before any had trained, if they say nothing about a learning rate.
 
-    Where none has trained and more have failed than the first configuration and another, all are returned: the learning
-    rate may be to blame as well.
+    They do say something where the first run that trained differs in the learning rate alone. Where none has trained,
+    all are returned once more have failed than the first configuration and another, or there is no other.
     """
-    first = min((run.number for run in runs if run.trained), default=math.inf)
-    if failures_so_far(runs) > MAX_FAILURES:
-        return list(runs)
-    return [run for run in runs if run.number >= first or run.trained or run.state == "running"]
+    first = min((run for run in runs if run.trained), key=lambda run: run.number, default=None)
+    if first is None:
+        failures = failures_so_far(runs)
+        if failures > MAX_FAILURES or (failures == MAX_FAILURES and not any(map(can_be_smaller, runs))):
+            return list(runs)
+    kept = [run for run in runs if run.trained or run.state == "running"]
+    if first is not None:
+        kept += [run for run in runs if run not in kept and (run.number > first.number or _rate_broke(run, first))]
+    return sorted(kept, key=lambda run: run.number)
+
+
+def can_be_smaller(run: Run) -> bool:
+    """Whether a run that has not trained has sizes or words, of which other ones might have."""
+    return "batch_size" in run.params or any(not isinstance(value, float) for value in run.others.values())
+
+
+def _rate_broke(run: Run, trained: Run) -> bool:
+    """Whether the learning rate is to blame for a run that has failed before another trained.
+
+    One that raised may have been killed, or its code was wrong and has been mended since, unless it took as long as a
+    training does: then its objective was no number.
+    """
+    mine, other = ({role: x for role, x in one.params.items() if role != "lr"} for one in (run, trained))
+    if (mine, run.others) != (other, trained.others) or run.params.get("lr") == trained.params.get("lr"):
+        return False
+    if run.state != "failed" or run.seconds is None or trained.seconds is None:
+        return run.state != "failed"
+    return trained.seconds >= SHORTEST_TIMED_RUN and run.seconds >= AT_ONCE * trained.seconds
 
 
 def failed_at_once(runs: Sequence[Run]) -> set[int]:

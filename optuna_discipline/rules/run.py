@@ -35,6 +35,7 @@ class Run:
         reports: The objective from report to report, turned so that smaller is better; empty if it reported nothing.
         seconds: How long it took.
         restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
+        others: Values of the parameters without a role, by name.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Run:
     reports: tuple[float, ...] = ()
     seconds: float | None = None
     restarted: bool = False
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:

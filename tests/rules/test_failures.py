@@ -15,24 +15,55 @@ from optuna_discipline.rules.run import RunState
 
 
 def run(number: int, state: RunState = "failed", **more: Any) -> Run:
-    return Run(number, state, {"lr": 0.1}, **more)
+    return Run(number, state, {"lr": 0.1}, **{"others": {"width": 64}, **more})
 
 
 GOOD = run(2, "complete", loss=0.5, seconds=10.0)
 
 
 @pytest.mark.parametrize(
-    "ended",
-    [run(0), run(0, "pruned"), run(0, "complete", loss=math.inf), run(0, "complete", loss=math.nan)],
+    ("ended", "counts"),
+    [(run(0), 1), (run(0, "pruned"), 2), (run(0, "complete", loss=math.inf), 2), (run(0, "complete", loss=math.nan), 2)],
     ids=["raised", "pruned", "infinite", "no number"],
 )
-def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run) -> None:
+def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run, counts: int) -> None:
     assert not ended.trained
-    assert failures_so_far([ended, run(1, "running")]) == 1
+    assert failures_so_far([ended, run(1, "running")]) == counts  # only what raised may go well the second time
     assert failures_so_far([ended, GOOD]) == 0
+    assert since_the_first_training([ended]) == []
     assert since_the_first_training([ended, GOOD, run(3)]) == [GOOD, run(3)]
-    assert since_the_first_training([ended, run(1)]) == []
-    assert since_the_first_training([ended, run(1), run(2)]) == [ended, run(1), run(2)]  # the rate may be to blame
+    failed = [ended, run(1), run(2)]
+    assert since_the_first_training(failed[:1]) == []
+    assert since_the_first_training(failed) == failed  # the rate may be to blame
+
+
+@pytest.mark.parametrize("others", [{}, {"dropout": 0.1}])
+def test_where_nothing_can_be_made_smaller_the_learning_rate_is_to_blame_sooner(others: dict[str, float]) -> None:
+    raised = [run(0, others=others), run(1, others=others)]
+    pruned = [run(0, "pruned", others=others)]
+    assert since_the_first_training(raised) == raised
+    assert since_the_first_training(pruned) == pruned
+    assert since_the_first_training(raised[:1]) == []
+    with_batches = [replace(one, params={"lr": 0.1, "batch_size": 32.0}) for one in raised]
+    assert since_the_first_training(with_batches) == []
+
+
+@pytest.mark.parametrize(
+    ("failed", "to_blame"),
+    [
+        (run(0, "pruned"), True),
+        (run(0, "complete", loss=math.inf), True),
+        (run(0, "pruned", others={"width": 512}), False),
+        (replace(run(0, "pruned"), params={"lr": 0.1, "batch_size": 512.0}), False),
+        (replace(run(0, "pruned"), params={"lr": 0.01}), False),  # the same went well
+        (run(0), False),
+        (run(0, seconds=1.0), False),  # a mistake in the code, mended since
+        (run(0, seconds=9.0), True),  # it trained to the end and gave no number
+    ],
+)
+def test_a_rate_is_to_blame_where_the_first_that_trained_differs_in_it_alone(failed: Run, to_blame: bool) -> None:
+    trained = replace(run(2, "complete", loss=0.5, seconds=10.0), params={"lr": 0.01})
+    assert since_the_first_training([failed, trained]) == [failed] * to_blame + [trained]
 
 
 def test_a_run_that_has_reported_has_trained_however_it_ended() -> None:

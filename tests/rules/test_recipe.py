@@ -179,12 +179,13 @@ def test_nothing_is_built_on_an_undecided_stage() -> None:
 
 def test_a_failed_run_is_tried_again_and_then_given_up() -> None:
     first = next_params(SHORT, [])
-    once = [Run(0, "failed", {"lr": 0.1}, slot=first.slot)]
+    thrice = [Run(number, "failed", {"lr": 0.1}, slot=first.slot, others={"width": 64}) for number in range(3)]
+    once, twice = thrice[:1], thrice[:2]
     assert next_params(SHORT, once, space=SPACE).slot == first.slot
-    twice = [*once, Run(1, "failed", {"lr": 0.1}, slot=first.slot)]
     assert next_params(SHORT, twice, space=SPACE) == replace(first, failures=2)  # with another configuration
-    thrice = [*twice, Run(2, "failed", {"lr": 0.1}, slot=first.slot)]
     assert next_params(SHORT, thrice, space=SPACE).slot != first.slot
+    without_others = [replace(run, others={}) for run in twice]
+    assert next_params(SHORT, without_others, space=SPACE).slot != first.slot
     trained = [Run(0, "complete", {"lr": 0.1}, 0.5), *(replace(run, number=run.number + 1) for run in twice)]
     assert next_params(SHORT, trained, space=SPACE).slot != first.slot
 
