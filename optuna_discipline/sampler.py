@@ -47,11 +47,6 @@ from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
-# From so many runs on there is enough to learn from which parameters matter: every second trial of the refinement is
-# then Optuna's GPSampler's, in the same box and coordinates. On smooth functions (`benchmarks.smooth`) the regret after
-# 60 trials fell from .096 to .020. With every trial its own it fell to .010, but on surrogates of 12 tables the regret
-# after 50 trainings rose from .0027 to .0042 (four parameters) and from .0031 to .0057 (seven); so .0020 and .0037.
-ENOUGH_TO_FIT = 20
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
@@ -312,13 +307,10 @@ class DisciplinedSampler(BaseSampler):
         trials = read_trials(study)
         space = parameters.known_distributions(t for t in trials if t.number != trial.number)
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
-        runs = self._reader.runs(study, trials, except_for=trial.number)
-        whole = sum(run.state == "complete" and run.trained for run in runs)
-        fits = proposal.slot == MODEL_SLOT and whole >= ENOUGH_TO_FIT and trial.number % 2 == 1
         suggested = refinement.refine(
-            self._refine_sampler or (suggestion.default_refine_sampler(seed) if fits else seed),
+            self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),
             trials,
-            at_equal_time(runs),
+            at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
             space,
             self._reader.roles(space),
             proposal.box,

@@ -18,6 +18,7 @@ from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import sampler as sampler_module
+from optuna_discipline.rules import stages
 from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 
@@ -422,7 +423,7 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(sampler_module, "ENOUGH_TO_FIT", 6)
+    monkeypatch.setattr(stages, "ENOUGH_TO_LEARN", 6)
     monkeypatch.setattr(
         sampler_module.suggestion,
         "default_refine_sampler",
@@ -431,3 +432,7 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     study.optimize(lambda trial: abs(math.log(trial.suggest_float("lr", 1e-5, 10, log=True))), n_trials=13)
     assert asked == [7, 9, 11]
+    for number in asked:
+        best = min(study.trials[:number], key=lambda trial: trial.value)
+        assert 0.49 <= study.trials[number].params["lr"] / best.params["lr"] <= 2.01
+        assert "near the best full run" in study.trials[number].user_attrs["reason"]

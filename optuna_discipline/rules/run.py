@@ -89,6 +89,7 @@ class Proposal:
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
         failures: How many runs have ended without training, while none has trained.
+        learns: Whether the model is one that learns from the runs how much each parameter matters.
         waits_for: Stage that others must finish first, for a run of the model in the meantime.
     """
 
@@ -105,6 +106,7 @@ class Proposal:
     free: tuple[Role, ...] = ()
     waits_for: Stage | None = None
     failures: int = 0
+    learns: bool = False
 
     @property
     def by_model(self) -> bool:
@@ -145,4 +147,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "free": list(proposal.free),
         "waits_for": proposal.waits_for,
         "failures": proposal.failures,
+        "learns": proposal.learns,
     }
