@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
 from benchmarks.spaces.failing import FAILING
+from benchmarks.spaces.fields import FIELDS
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
 from benchmarks.spaces.objectives import OBJECTIVES
@@ -36,7 +37,7 @@ from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
-TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES, *FAILING)}
+TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES, *FAILING, *FIELDS)}
 GROUPS = (
     ("Seen", SEEN),
     ("Held out", HELD_OUT),
@@ -44,6 +45,7 @@ GROUPS = (
     ("Published", PUBLISHED),
     ("Other objectives", OBJECTIVES),
     ("Impossible configurations", FAILING),
+    ("Other fields", FIELDS),
 )
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
 COST_OF_IMPOSSIBLE = 0.05
