@@ -74,7 +74,7 @@ class DisciplinedSampler(BaseSampler):
             kept on the study). It gives the ladder its start and its ceiling.
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`; None takes a role away.
         refine_sampler: What models the refinement, by default our own Gaussian process, from 20 runs on in turn with
-            GPSampler (TPESampler without torch); and what answers in a study without any role, by default GPSampler alone.
+            GPSampler (TPESampler without torch); and what answers in a study without any role, by default the latter.
         independent_sampler: What samples parameters that no trial has had yet; by default numbers begin in their middle
             (a dropout at 0.1, a width at three quarters), words at the first, and elsewhere after failures only.
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.

@@ -34,8 +34,8 @@ def without_placeholders(runs: Sequence[Run]) -> list[Run]:
 def failures_so_far(runs: Sequence[Run]) -> int:
     """Return how many runs have ended without training, 0 once one has trained.
 
-    Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would end
-    the same, while one that raised may have been killed.
+    Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would
+    end the same, while one that raised may have been killed.
     """
     if any(run.trained for run in runs):
         return 0

@@ -23,7 +23,7 @@ GOOD = run(2, "complete", loss=0.5, seconds=10.0)
 
 @pytest.mark.parametrize(
     ("ended", "counts"),
-    [(run(0), 1), (run(0, "pruned"), 2), (run(0, "complete", loss=math.inf), 2), (run(0, "complete", loss=math.nan), 2)],
+    [(run(0), 1), (run(0, "pruned"), 2), *((run(0, "complete", loss=loss), 2) for loss in (math.inf, math.nan))],
     ids=["raised", "pruned", "infinite", "no number"],
 )
 def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run, counts: int) -> None:
