@@ -73,8 +73,8 @@ class DisciplinedSampler(BaseSampler):
         range_test: An LR range test, or a function that runs one (called once, by the first worker that lives, and
             kept on the study). It gives the ladder its start and its ceiling.
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`; None takes a role away.
-        refine_sampler: What models the refinement, by default our own Gaussian process, from 20 runs on in turn with
-            GPSampler (TPESampler without torch); and what answers in a study without any role, by default the latter.
+        refine_sampler: What models the refinement, and all of a study without any role; by default our own Gaussian
+            process, from 20 runs on in turn with GPSampler (TPESampler without torch).
         independent_sampler: What samples parameters that no trial has had yet; by default numbers begin in their middle
             (a dropout at 0.1, a width at three quarters), words at the first, and elsewhere after failures only.
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
@@ -120,13 +120,12 @@ class DisciplinedSampler(BaseSampler):
         self._roles = dict(roles or {})
         self._known_studies: set[str] = set()  # whose settings have been compared
         self._refine_sampler = refine_sampler
-        self._plain_sampler = refine_sampler
         self._independent_sampler = independent_sampler
         self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
 
     def reseed_rng(self) -> None:
         """Reseed the samplers that are asked; the discipline itself draws by trial number."""
-        for sampler in (self._independent_sampler, self._plain_sampler):
+        for sampler in (self._independent_sampler, self._refine_sampler):
             if sampler is not None:
                 sampler.reseed_rng()
 
@@ -160,15 +159,23 @@ class DisciplinedSampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return {} for a disciplined study: its trials are answered name by name, in their own bounds."""
         self._refuse_objectives(study)
-        if self._is_plain(study):
-            return self._plain().infer_relative_search_space(study, trial)
-        return {}
+        if not self._is_plain(study):
+            return {}
+        if self._refine_sampler is not None:
+            return self._refine_sampler.infer_relative_search_space(study, trial)
+        known, _ = self._known_to(study, trial)
+        return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Ask the refine sampler in a study without any role; {} otherwise."""
-        return self._plain().sample_relative(study, trial, search_space) if search_space else {}
+        """Ask what models the refinement in a study without any role; {} otherwise."""
+        if self._refine_sampler is not None:
+            return self._refine_sampler.sample_relative(study, trial, search_space) if search_space else {}
+        if not search_space:
+            return {}
+        search = Search(self._recipe, self._known_to(study, trial)[1], {}, None)
+        return self._model(study, trial, search.model())[0]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -205,8 +212,8 @@ class DisciplinedSampler(BaseSampler):
         """Write what the curve shows; pass the end on to the refine sampler of a study without roles."""
         if trial_record.read_claim(trial) is not None:
             trial_record.write_verdict(study._storage, trial)
-        if self._plain_sampler is not None and self._is_plain(study):
-            self._plain_sampler.after_trial(study, trial, state, values)
+        if self._refine_sampler is not None and self._is_plain(study):
+            self._refine_sampler.after_trial(study, trial, state, values)
 
     # ---- the decision --------------------------------------------------------------------------------------------
 
@@ -352,8 +359,8 @@ class DisciplinedSampler(BaseSampler):
         return self._begin(study, trial, name, distribution, claim.get("failures", 0))
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        if self._is_plain(study):
-            return self._plain().sample_independent(study, trial, name, distribution)
+        if self._refine_sampler is not None and self._is_plain(study):
+            return self._refine_sampler.sample_independent(study, trial, name, distribution)
         failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
         return self._begin(study, trial, name, distribution, failures)
 
@@ -372,11 +379,6 @@ class DisciplinedSampler(BaseSampler):
         rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
         role = self._reader.role_of(name, distribution)
         return parameters.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
-
-    def _plain(self) -> BaseSampler:
-        if self._plain_sampler is None:
-            self._plain_sampler = suggestion.default_refine_sampler(self._seed)
-        return self._plain_sampler
 
     def _refuse_objectives(self, study: Study) -> None:
         if len(study.directions) > 1:

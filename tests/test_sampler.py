@@ -289,6 +289,23 @@ def test_a_study_without_roles_is_the_refine_samplers() -> None:
     assert run(DisciplinedSampler(refine_sampler=tpe(seed=3), seed=0)) == run(tpe(seed=3))
 
 
+def test_a_study_without_roles_learns_from_what_was_stopped_and_from_what_failed() -> None:
+    """Optuna's GPSampler forgets pruned trials, and asks again for the same."""
+
+    def objective(trial: optuna.Trial) -> float:
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)
+        if x > 0.6:
+            raise optuna.TrialPruned
+        if y > 0.6:
+            raise RuntimeError
+        return (x - 0.4) ** 2 + (y - 0.3) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=20, catch=RuntimeError)
+    assert [trial.state for trial in study.trials].count(TrialState.COMPLETE) >= 12
+    assert study.best_value < 0.01
+
+
 def test_several_objectives_are_refused_and_leave_no_running_trial() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=DisciplinedSampler())
     with pytest.raises(UnsupportedStudyError, match="ranks runs by one objective, but the study has 2"):

@@ -34,7 +34,7 @@ _COUNT = frozenset({"n", "num", "nb", "number", "of", "max", "total", "train", "
 # What may follow a learning rate: a part of the network, an optimizer.
 _PARTS = frozenset(
     {"body", "head", "backbone", "encoder", "decoder", "classifier", "features", "generator", "discriminator", "g", "d"}
-    | {"actor", "critic", "policy", "value", "base", "init", "initial", "max", "peak"}
+    | {"actor", "critic", "policy", "value", "base", "init", "initial", "max", "peak", "all"}
     | {"sgd", "adam", "adamw", "rmsprop"}
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
