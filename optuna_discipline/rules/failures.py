@@ -54,10 +54,8 @@ def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
         failures = failures_so_far(runs)
         if failures > MAX_FAILURES or (failures == MAX_FAILURES and not any(map(can_be_smaller, runs))):
             return list(runs)
-    kept = [run for run in runs if run.trained or run.state == "running"]
-    if first is not None:
-        kept += [run for run in runs if run not in kept and (run.number > first.number or _rate_broke(run, first))]
-    return sorted(kept, key=lambda run: run.number)
+        return [run for run in runs if run.state == "running"]
+    return [run for run in runs if run.number >= first.number or run.state == "running" or _rate_broke(run, first)]
 
 
 def can_be_smaller(run: Run) -> bool:
