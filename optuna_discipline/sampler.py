@@ -175,7 +175,10 @@ class DisciplinedSampler(BaseSampler):
         if not search_space:
             return {}
         search = Search(self._recipe, self._known_to(study, trial)[1], {}, None)
-        return self._model(study, trial, search.model())[0]
+        suggested, _ = self._model(study, trial, search.model())
+        return {
+            name: value for name, value in suggested.items() if name in search_space
+        }  # another sampler may fix some
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
