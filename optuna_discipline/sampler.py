@@ -176,9 +176,8 @@ class DisciplinedSampler(BaseSampler):
             return {}
         search = Search(self._recipe, self._known_to(study, trial)[1], {}, None)
         suggested, _ = self._model(study, trial, search.model())
-        return {
-            name: value for name, value in suggested.items() if name in search_space
-        }  # another sampler may fix some
+        # a sampler around this one may have fixed some
+        return {name: value for name, value in suggested.items() if name in search_space}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
