@@ -170,10 +170,10 @@ class DisciplinedSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Ask what models the refinement in a study without any role; {} otherwise."""
-        if self._refine_sampler is not None:
-            return self._refine_sampler.sample_relative(study, trial, search_space) if search_space else {}
         if not search_space:
             return {}
+        if self._refine_sampler is not None:
+            return self._refine_sampler.sample_relative(study, trial, search_space)
         search = Search(self._recipe, self._known_to(study, trial)[1], {}, None)
         suggested, _ = self._model(study, trial, search.model())
         # a sampler around this one may have fixed some

@@ -82,7 +82,7 @@ def failed_at_once(runs: Sequence[Run]) -> set[int]:
 
     Those ended without a report; where runs take long enough to be timed, in less than half the time of one that
     trains. A worker that dies does so at any time, and is found out late. What failed before any had trained is left
-    out: a mistake in the code, since mended, may have been to blame.
+    out, but where the rate was to blame: a mistake in the code may have been, since mended.
     """
     times = [run.seconds for run in runs if run.trained and run.seconds is not None]
     if not times:

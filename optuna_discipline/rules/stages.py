@@ -51,7 +51,7 @@ LR_BY_BATCH = 0.5
 # then by a model that does (Optuna's GPSampler), the others still by ours, since each finds what the other does not. On
 # smooth functions (`benchmarks.smooth`) the regret after 60 trials fell from .096 to .020. With every trial its own it
 # fell to .010, but on surrogates of 12 tables the regret after 50 trainings rose from .0027 to .0042 (four parameters)
-# and from .0031 to .0057 (seven); so .0020 and .0037. It takes a lucky run at the edge of divergence for a better
+# and from .0031 to .0057 (seven); so .0016 and .0035. It takes a lucky run at the edge of divergence for a better
 # rate, so its learning rates stay near the best run's.
 ENOUGH_TO_LEARN = 20
 
