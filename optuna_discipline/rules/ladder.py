@@ -39,6 +39,8 @@ SAID: Mapping[tuple[Lean, bool], str] = {
     ("down", True): "climbed and hardly fell: far too high",
 }
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
+# Losses no farther apart than this share of themselves, at rates that differ by 9, are not the rate's doing.
+HARDLY_APART = 0.05
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ class Ladder:
         points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
             return []
+        if self._not_of_the_rate():
+            upward = self.axis.nearest(min(self.axis.factor, self.axis.high), above=1.0)
+            points = points if upward is None or upward <= 1 else [point_key(upward)]
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
         if not points and not self.learned and ENOUGH_FOR_A_PLATEAU <= len(self.results) < most:
             lowest, highest = min(self.results), max(self.results)  # a plateau has no better side
@@ -113,6 +118,18 @@ class Ladder:
         alike = len(losses) > 1 and max(losses) - min(losses) <= SMALLEST_NOISE * max(abs(x) for x in losses)
         said = self.readings.get(best_point(self.axis, self.results))
         return not alike and (said is None or said.lean is None)
+
+    def _not_of_the_rate(self) -> bool:
+        """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.
+
+        Then the loss that climbed there says nothing against the rate: the network learns its data by heart at any, or
+        stands on a plateau that only a larger one leaves.
+        """
+        losses = [loss for loss in self.results.values() if math.isfinite(loss)]
+        if not self.longest or len(losses) < 2 or max(self.results) > 1:
+            return False
+        unlearned = all(x in self.readings and self.readings[x].far for x in self.results)
+        return unlearned and max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
 
     def open(self, wanted: Sequence[float]) -> list[float]:
         """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do."""
@@ -129,6 +146,8 @@ class Ladder:
         if not math.isfinite(self.results[best]):
             return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {self.results[best]:.4g}"
+        if x > 1 and self._not_of_the_rate():
+            return f"{reason}; lower ones learn as little as the start, so a larger one"
         said = self.readings.get(best)
         return reason if said is None or said.lean is None else f"{reason}, whose loss {SAID[said.lean, said.far]}"
 

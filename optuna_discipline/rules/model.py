@@ -25,6 +25,9 @@ MEAN_CAUTION = 1.0
 N_CANDIDATES = 800
 # How many units of loss one unit of the prior may be; the data choose.
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+# In multiples of a middling distance from the best: a loss farther away, such as the 1e6 that stands for a network that
+# broke, counts as so far, or the unit of loss would be its own, and all else alike.
+FARTHEST = 10.0
 # The level of the loss is not known beforehand: this variance of it is as good as none.
 _LEVEL = 100.0
 
@@ -128,7 +131,7 @@ def warp(losses: Sequence[float]) -> FloatArray:
     above = values - values[finite].min()
     positive = above[finite & (above > 0)]
     unit = float(np.median(positive)) if len(positive) else 1.0
-    warped = np.arcsinh(np.where(finite, above, 0.0) / max(unit, 1e-300))
+    warped = np.arcsinh(np.minimum(np.where(finite, above, 0.0) / max(unit, 1e-300), FARTHEST))
     worst = max(float(warped.max()), math.asinh(4.0))
     return np.where(finite, warped, worst)
 

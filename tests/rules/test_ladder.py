@@ -76,6 +76,29 @@ def test_full_trainings_are_left_to_the_model_after_one_step_that_says_nothing(
     assert _ladder(losses, reports, longest=longest).wanted() == wanted
 
 
+CLIMBS_ANYWAY, STANDS = (0.98, 1.0, 1.02, 1.02), (0.98, 0.984, 0.988, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("runs", "wanted"),
+    [
+        ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (0.99, STANDS)}, [3.0]),
+        ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (1.0, CLIMBS_ANYWAY)}, [3.0]),
+        ({1.0: (1.52, (0.98, 1.1, 1.3, 1.52)), 0.1111: (0.99, STANDS)}, [0.3333]),  # the rate did that
+        ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (0.99, (2.0, 1.5, 1.1, 0.99))}, [0.3333]),  # that one has learned
+        ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (0.99, STANDS), 3.0: (1.1, CLIMBS_ANYWAY)}, [0.3333]),  # tried
+    ],
+)
+def test_where_far_lower_rates_learn_as_little_a_larger_one_is_tried_once(
+    runs: dict[float, tuple[float, tuple[float, ...]]], wanted: list[float]
+) -> None:
+    slots = {x: [Run(i, "complete", {"lr": x}, loss, reports=of)] for i, (x, (loss, of)) in enumerate(runs.items())}
+    ladder = Ladder(AXIS, slots)
+    assert ladder.wanted() == wanted
+    assert ("so a larger one" in ladder.reason(3.0)) == (wanted == [3.0])
+    assert Ladder(replace(AXIS, high=1.0), slots).wanted() < [1.0]
+
+
 @pytest.mark.parametrize(("longest", "most"), [(True, 7), (False, 5)])
 def test_a_plateau_is_left_on_both_sides_but_not_for_ever(longest: bool, most: int) -> None:
     losses: dict[float, float | None] = {1.0: 2.3}

@@ -101,7 +101,8 @@ def test_a_broken_run_is_as_bad_as_the_worst_and_no_worse() -> None:
     assert warp([math.inf, math.nan]).tolist() == [0.0, 0.0]
     assert warp([0.1, 0.1]).tolist() == [0.0, 0.0]
     values = warp([0.1, 0.2, 0.3, 1e9, math.nan])
-    assert values[4] == values[3] == max(values) < 30
+    assert values[4] == values[3] == max(values)
+    assert values[3] == warp([0.1, 0.2, 0.3, 10.0, math.nan])[3] < 3  # it says "bad here", not how bad
 
 
 @pytest.mark.parametrize(
