@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "tabular"
 DATA_SETS = ("car", "phoneme", "vehicle", "australian", "kc1", "segment", "blood_transfusion", "credit_g")
 METHODS = ("ours", "tpe", "gp", "cma-es", "qmc", "random")
 COSTS = (2, 3, 5, 8, 10, 15, 20, 30, 50)
+ROLES = {"alpha": "weight_decay"}  # scikit-learn's word, which means other things elsewhere
 LOG = ("learning_rate_init", "alpha", "batch_size", "width")
 
 
@@ -81,10 +82,10 @@ def run(table: Table, sampler: BaseSampler, seed: int, budget: int) -> list[floa
     return regrets
 
 
-def sampler_of(method: str, seed: int) -> BaseSampler:
-    """Return the sampler of a method: ours, or one of the duel's."""
+def sampler_of(method: str, seed: int, roles: Mapping[str, str] | None = None) -> BaseSampler:
+    """Return the sampler of a method: ours, told of these roles, or one of the duel's."""
     if method == "ours":
-        return DisciplinedSampler(roles={"alpha": "weight_decay"}, seed=seed)
+        return DisciplinedSampler(roles=roles, seed=seed)
     return DUEL[method].sampler(seed, None, {})
 
 
@@ -118,7 +119,7 @@ def main() -> int:
             runs: dict[str, list[float]] = json.loads(path.read_text())["regret"] if path.exists() else {}
             for seed in range(arguments.seeds):
                 if len(runs.get(str(seed), [])) < arguments.budget:
-                    runs[str(seed)] = run(table, sampler_of(method, seed), seed, arguments.budget)
+                    runs[str(seed)] = run(table, sampler_of(method, seed, ROLES), seed, arguments.budget)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"settings": settings(), "regret": runs}))
             kept = [runs[str(seed)][: arguments.budget] for seed in range(arguments.seeds)]

@@ -25,9 +25,11 @@ from benchmarks.spaces.failing import FAILING
 from benchmarks.spaces.fields import FIELDS
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
+from benchmarks.spaces.learning import LEARNING
 from benchmarks.spaces.objectives import OBJECTIVES
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
+from benchmarks.spaces.tools import TOOLS
 from benchmarks.spaces.training import BROKEN
 from benchmarks.spaces.training import ImpossibleError
 from benchmarks.spaces.training import SpaceTask
@@ -37,7 +39,7 @@ from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
 RESULTS = Path(__file__).parent.parent / "results" / "spaces"
-TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES, *FAILING, *FIELDS)}
+TASKS = {task.name: task for task in (*SEEN, *HELD_OUT, *FRESH, *PUBLISHED, *OBJECTIVES, *FAILING, *FIELDS, *LEARNING, *TOOLS)}
 GROUPS = (
     ("Seen", SEEN),
     ("Held out", HELD_OUT),
@@ -46,6 +48,8 @@ GROUPS = (
     ("Other objectives", OBJECTIVES),
     ("Impossible configurations", FAILING),
     ("Other fields", FIELDS),
+    ("Other ways of learning", LEARNING),
+    ("Words of tools", TOOLS),
 )
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
 COST_OF_IMPOSSIBLE = 0.05

@@ -36,6 +36,7 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # to 2.1 times it, read by the error: so the first step goes down by 2, or up. On the duel after two trainings .046 so,
 # .050 with a step up always.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
+MOST_COUNTED, ROUNDED = 10_000, 1e-3  # samples; what a share in single precision, times those, may be off
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
 
@@ -74,8 +75,9 @@ def read_lr(run: Run) -> LrReading | None:
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
         return LrReading("up", far=unlearned or (losses is not None and _began_late(losses)))
-    counted = len(set(run.reports)) < len(run.reports)  # an error moves by whole samples, a loss hardly repeats itself
-    return None if counted else LrReading(None)
+    if not _counts(run.reports):
+        return LrReading(None)
+    return LrReading("up") if losses is not None and _began_late(losses) else None
 
 
 def _began_late(losses: FloatArray) -> bool:
@@ -95,6 +97,21 @@ def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
     if losses.max() <= 0 and losses.min() >= -1:
         losses += 1.0
     return losses if losses.min() >= 0 and losses.max() > 0 else None
+
+
+def _counts(reports: tuple[float, ...]) -> bool:
+    """Whether these count samples, as an error or an accuracy does: all are whole multiples of 1 / n.
+
+    Of three numbers by chance once in 10,000 times.
+
+    >>> _counts((0.25, 1 / 3, 0.5)), _counts((0.253, 0.332, 0.50001))
+    (True, False)
+    """
+    first = np.array(reports[:MOST_PARTS], dtype=float)
+    if np.abs(first).max() > 1:
+        return False
+    of_n = np.outer(first, np.arange(1, MOST_COUNTED + 1))
+    return bool((np.abs(of_n - np.round(of_n)) <= ROUNDED).all(axis=0).any())
 
 
 def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:

@@ -44,7 +44,7 @@ _USUAL: Mapping[str, float] = {
     "gae lambda": 0.95,
     "clip range": 0.2,
     "discount": 0.99,
-    "ema decay": 0.999,
+    "ema decay": 0.99,
 }
 
 

@@ -71,6 +71,14 @@ def test_a_loss_that_is_about_right_says_so_an_error_that_moves_by_whole_samples
     assert read_lr(_run((0.5, 0.25, 0.27, 0.15, 0.1, 0.09, 0.09))) is None
 
 
+def test_an_error_counts_samples_whatever_it_repeats_and_one_that_hardly_fell_wants_more() -> None:
+    of_719 = tuple((np.array([624, 610, 596, 602, 588, 553, 548, 533], dtype=np.float32) / 719).tolist())
+    assert read_lr(_run(of_719)) == LrReading("up")
+    assert read_lr(_run(tuple(x - 1 for x in of_719))) == LrReading("up")  # as an accuracy, maximised
+    assert read_lr(_run((0.91, 0.6, 0.62, 0.37, 0.24, 0.23))) is None
+    assert read_lr(_run(tuple(x * 1.01234567 for x in of_719))) == LrReading(None)
+
+
 def test_of_a_maximised_share_what_is_missing_counts() -> None:
     rising, high = (-0.1, -0.12, -0.2, -0.3), (-0.95, -0.96, -0.965, -0.97)
     assert read_lr(_run(rising)) == LrReading("up", far=True)

@@ -19,7 +19,7 @@ from optuna_discipline.rules.usual_values import usual_value
         ("clip_range", 0.1, 0.4, 0.2),
         ("gae_lambda", 0.8, 1.0, 0.95),
         ("discount", 0.9, 0.9999, 0.99),
-        ("ema_decay", 0.9, 0.9999, 0.999),
+        ("ema_decay", 0.9, 0.9999, 0.99),
         ("alpha", 0.0, 1.0, None),
         ("smoothing_window", 1.0, 9.0, None),
     ],
