@@ -50,6 +50,7 @@ from optuna_discipline.study_reader import read_trials
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
+BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
 AGAIN: Final = "; again, since trial "
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
@@ -173,9 +174,12 @@ class DisciplinedSampler(BaseSampler):
         if not search_space:
             return {}
         if self._refine_sampler is not None:
+            trial_record.write_stage(study._storage, trial, "refine", _asked_of(self._refine_sampler))
             return self._refine_sampler.sample_relative(study, trial, search_space)
-        search = Search(self._recipe, self._known_to(study, trial)[1], {}, None)
-        suggested, _ = self._model(study, trial, search.model())
+        proposal = Search(self._recipe, self._known_to(study, trial)[1], {}, None).model()
+        suggested, moves = self._model(study, trial, proposal)
+        reason = f"{proposal.reason}: {moves}" if moves else proposal.reason
+        trial_record.write_stage(study._storage, trial, "refine", reason)
         # a sampler around this one may have fixed some
         return {name: value for name, value in suggested.items() if name in search_space}
 
@@ -361,8 +365,11 @@ class DisciplinedSampler(BaseSampler):
         return self._begin(study, trial, name, distribution, claim.get("failures", 0))
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        if self._refine_sampler is not None and self._is_plain(study):
-            return self._refine_sampler.sample_independent(study, trial, name, distribution)
+        asked = self._refine_sampler if self._is_plain(study) else None
+        if trial_record.STAGE_KEY not in trial.user_attrs:
+            trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
+        if asked is not None:
+            return asked.sample_independent(study, trial, name, distribution)
         failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
         return self._begin(study, trial, name, distribution, failures)
 
@@ -388,6 +395,10 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
+
+
+def _asked_of(sampler: BaseSampler) -> str:
+    return f"asked of {type(sampler).__name__}"
 
 
 def _follow(

@@ -121,7 +121,7 @@ def test_roles_may_be_given_other_names() -> None:
 def test_a_name_may_be_told_to_have_no_role() -> None:
     study = _study(DisciplinedSampler(roles={"target.momentum": None, "lr": None}, seed=0))
     study.optimize(lambda t: t.suggest_float("lr", 0, 1) + t.suggest_float("target.momentum", 0, 1), n_trials=3)
-    assert not any("stage" in trial.user_attrs for trial in study.trials)
+    assert set(_stages(study)) == {"refine"}
 
 
 def test_a_second_learning_rate_keeps_its_ratio_to_the_first_until_the_model_moves_both() -> None:
@@ -282,7 +282,7 @@ def test_a_study_without_roles_is_the_refine_samplers() -> None:
         study = optuna.create_study(sampler=sampler)
         study.add_trial(optuna.create_trial(params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)}, value=1.0))
         study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=5)
-        assert all("stage" not in t.user_attrs for t in study.trials)
+        assert all(read_claim(t) is None for t in study.trials)
         return [t.params for t in study.trials]
 
     tpe = optuna.samplers.TPESampler
@@ -304,6 +304,25 @@ def test_a_study_without_roles_learns_from_what_was_stopped_and_from_what_failed
     study.optimize(objective, n_trials=20, catch=RuntimeError)
     assert [trial.state for trial in study.trials].count(TrialState.COMPLETE) >= 12
     assert study.best_value < 0.01
+
+
+def test_a_study_without_roles_says_what_each_trial_is_for_to_the_objective_too() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def objective(trial: Trial) -> float:
+        a = trial.suggest_float("a", 0.0, 1.0)
+        seen.append((trial.user_attrs["stage"], trial.user_attrs["reason"]))
+        return a
+
+    for other in (None, optuna.samplers.RandomSampler(seed=0)):
+        sampler = DisciplinedSampler(refine_sampler=other, seed=0)
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(objective, n_trials=2)
+        assert [trial.user_attrs["reason"] for trial in study.trials] == [reason for _, reason in seen[-2:]]
+    begin = ("refine", "where to begin: each parameter at its usual value or in its middle")
+    assert seen[0] == seen[2] == begin
+    assert seen[1][1].startswith("model-based search around the best full run: trial 0, but a 0.5 to ")
+    assert seen[3] == ("refine", "asked of RandomSampler")
 
 
 def test_several_objectives_are_refused_and_leave_no_running_trial() -> None:
