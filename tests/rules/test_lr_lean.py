@@ -79,6 +79,11 @@ def test_an_error_counts_samples_whatever_it_repeats_and_one_that_hardly_fell_wa
     assert read_lr(_run(tuple(x * 1.01234567 for x in of_719))) == LrReading(None)
 
 
+def test_an_error_that_climbs_by_more_than_a_tenth_even_within_noise_goes_down_as_a_loss_does() -> None:
+    jumps = tuple(x / 719 for x in (206, 88, 130, 56, 57, 108, 51, 55))
+    assert read_lr(_run(jumps)) == LrReading(None)
+
+
 def test_of_a_maximised_share_what_is_missing_counts() -> None:
     rising, high = (-0.1, -0.12, -0.2, -0.3), (-0.95, -0.96, -0.965, -0.97)
     assert read_lr(_run(rising)) == LrReading("up", far=True)
