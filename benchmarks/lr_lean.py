@@ -6,13 +6,14 @@ mean over seeds is best. What was trained is kept in a file per network. One thr
 
 A second table reads the trainings recorded for the pruners: other networks, four schedules, random learning rates,
 momenta and weight decays. There the best rate is the median of the five best runs of a group, in lr / (1 - momentum). A
-third reads those at all rates, and how far the better one is.
+third reads those at all rates, and how far the better one is; a fourth what few reports hide.
 """
 
 import argparse
 import json
 import math
 import sys
+from bisect import bisect_left
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,11 @@ from benchmarks.range_test_runs import total_steps
 from optuna_discipline import OneCycle
 from optuna_discipline import Run
 from optuna_discipline import train_epochs
+from optuna_discipline.rules.lr_lean import CLIMBED
+from optuna_discipline.rules.lr_lean import LEVEL
+from optuna_discipline.rules.lr_lean import OVERSHOT
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import began_late
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
 
@@ -44,6 +49,8 @@ DUEL_LRS = [float(f"{10 ** (k / 4):.3g}") for k in range(-11, 3)]
 ADAMW = 0.03  # the grid of AdamW against that of SGD
 NEAR = 4.0  # rates within this factor of the best one are those that a ladder meets
 FAR = 6.0  # as NEAR, for the recorded trainings, whose best rate is less certain
+SCHEDULES = ("1cycle", "cosine", "step", "constant")
+FEW = 8
 Curves = dict[str, list[list[float]]]  # by learning rate: a curve for each seed
 
 
@@ -80,6 +87,7 @@ def main() -> int:
     _print(readings)
     _print_recorded()
     _print_far()
+    _print_hidden()
     return 0
 
 
@@ -146,8 +154,8 @@ def _read(curves: Curves, group: str) -> Iterator[Reading]:
             yield Reading(group, None if said is None else said.lean, below < above, math.log(best / float(lrs[i])))
 
 
-def _recorded(schedule: str, by: str, within: float = FAR) -> Iterator[tuple[LrReading, float]]:
-    """Return what each recorded training near the best rate says, and the log of the best rate over its own."""
+def _curves(schedule: str, by: str) -> Iterator[tuple[np.ndarray, float]]:
+    """Return the reports of each recorded training, and the log of the best rate over its own."""
     for path in sorted(pruner_curves.FOLDER.glob(f"*.{schedule}.*.npz")):
         with np.load(path) as stored:
             rows, configs = stored["rows"].astype(float), stored["configs"]
@@ -155,10 +163,15 @@ def _recorded(schedule: str, by: str, within: float = FAR) -> Iterator[tuple[LrR
         curves = rows[:, 2] if by == "loss" else 1 - rows[:, 3]
         final = np.where(np.isfinite(curves[:, -1]), curves[:, -1], np.inf)
         best = float(np.median(rates[np.argsort(final)[:5]]))
-        for curve, rate in zip(curves, rates, strict=True):
-            said = read_lr(Run(0, "complete", {}, float(curve[-1]), reports=tuple(curve)))
-            if abs(rate - best) < math.log(within) and said is not None:
-                yield said, best - float(rate)
+        yield from ((curve, best - float(rate)) for curve, rate in zip(curves, rates, strict=True))
+
+
+def _recorded(schedule: str, by: str, within: float = FAR) -> Iterator[tuple[LrReading, float]]:
+    """Return what each recorded training near the best rate says, and the log of the best rate over its own."""
+    for curve, distance in _curves(schedule, by):
+        said = read_lr(Run(0, "complete", {}, float(curve[-1]), reports=tuple(curve)))
+        if abs(distance) < math.log(within) and said is not None:
+            yield said, distance
 
 
 def _print_recorded() -> None:
@@ -166,7 +179,7 @@ def _print_recorded() -> None:
     print("| read by | schedule | down | nothing | up |")
     print("|---|---|---|---|---|")
     for by in ("loss", "error"):
-        for schedule in ("1cycle", "cosine", "step", "constant"):
+        for schedule in SCHEDULES:
             found = list(_recorded(schedule, by))
             cells = []
             for lean in ("down", None, "up"):
@@ -180,7 +193,7 @@ def _print_far() -> None:
     print("| read by | schedule | far down | down | nothing | up | far up |")
     print("|---|---|---|---|---|---|---|")
     for by in ("loss", "error"):
-        for schedule in ("1cycle", "cosine", "step", "constant"):
+        for schedule in SCHEDULES:
             found = list(_recorded(schedule, by, math.inf))
             cells = []
             for wanted in (
@@ -194,6 +207,23 @@ def _print_far() -> None:
                 middle, low, high = np.exp(np.quantile(some, [0.5, 0.1, 0.9])) if some else (math.nan,) * 3
                 cells.append(f"{len(some)}: {middle:.2g} ({low:.2g}, {high:.2g})")
             print(f"| {by} | {schedule} | {' | '.join(cells)} |")
+
+
+def _print_hidden() -> None:
+    """Print what climbs of few reports mean that do not stand out of what looks like noise."""
+    print(f"\nThinned to {FEW} reports, neither climbed beyond noise nor only fell: share with a better rate above\n")
+    print("| read by | still falling | steepest climb up to .03 | .1 | .2 | more |\n|---|---|---|---|---|---|")
+    for by in ("loss", "error"):
+        above: dict[tuple[bool, int], list[bool]] = {}
+        for curve, distance in (one for name in SCHEDULES for one in _curves(name, by)):
+            reports = tuple(curve[np.linspace(0, len(curve) - 1, FEW).round().astype(int)])
+            shape = shape_of(reports)
+            if shape is not None and shape[0] > LEVEL and shape[1] <= CLIMBED and shape[2] <= OVERSHOT:
+                late = began_late(np.array(reports))
+                above.setdefault((late, bisect_left((0.03, 0.1, 0.2), shape[0])), []).append(distance > 0)
+        for late in (True, False):
+            cells = [f"{np.mean(some):.2f} of {len(some)}" for i in range(4) if (some := above.get((late, i)))]
+            print(f"| {by} | {'yes' if late else 'no'} | {' | '.join(cells)} |")
 
 
 def final_loss(curve: Sequence[float], worst: float) -> float:

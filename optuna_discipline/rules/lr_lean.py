@@ -35,7 +35,7 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # Of runs that neither climbed nor only fell the best rate was at .64 to 1 times the rate, read by the loss, and at 1.2
 # to 2.1 times it, read by the error: so the first step goes down by 2, or up. On the duel after two trainings .046 so,
 # .050 with a step up always. Of 8 reports noise hides climbs: of errors that climbed by more than a tenth, even within
-# noise, .21 had a better rate above (of 311), of the others .60 (of 577); so these go down as a loss does. Errors that
+# noise, .21 had a better rate above (of 307), of the others .60 (of 581); so these go down as a loss does. Errors that
 # fell to the last and kept half of themselves say "up" even so: on a study of federated accuracies, which begins at
 # 1/16 of its best rates, .55 and .35 after three and five trainings became .28 and .22.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
@@ -77,13 +77,13 @@ def read_lr(run: Run) -> LrReading | None:
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
-        return LrReading("up", far=unlearned or (losses is not None and _began_late(losses)))
+        return LrReading("up", far=unlearned or (losses is not None and began_late(losses)))
     if climbed > CLIMBED or not _counts(run.reports):
         return LrReading(None)
-    return LrReading("up") if losses is not None and _began_late(losses) else None
+    return LrReading("up") if losses is not None and began_late(losses) else None
 
 
-def _began_late(losses: FloatArray) -> bool:
+def began_late(losses: FloatArray) -> bool:
     """Whether a loss that only fell has hardly fallen: less than half of it is gone, and it fell to the last."""
     fell, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
     return bool(fell < LITTLE * losses[0] and late >= STILL_FALLING * fell)
