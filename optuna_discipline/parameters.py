@@ -25,6 +25,7 @@ from optuna_discipline.rules.space import START_BETA
 from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
 from optuna_discipline.rules.spelling import spelling_of
@@ -262,3 +263,24 @@ def step_of(distribution: BaseDistribution) -> float | None:
 def ordered_choices(distribution: CategoricalDistribution) -> list[Any]:
     """Return the numbers of a list, rising."""
     return sorted(distribution.choices, key=float)
+
+
+def follow(trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None) -> Any:
+    """Return a second learning rate: it keeps its ratio to the first, that of the trial `like` or of the starts."""
+    of_leader = trial.distributions[leader]
+    if like is not None and name in like.params and leader in like.params:
+        own, first = _rate(name, distribution, like), _rate(leader, of_leader, like)
+    else:
+        own, first = _first_rate(name, distribution), _first_rate(leader, of_leader)
+    now = _rate(leader, of_leader, trial)
+    return fit_in_role("lr", name, distribution, own * now / first if first > 0 else own)
+
+
+def _rate(name: str, distribution: BaseDistribution, trial: FrozenTrial) -> float:
+    return float(value_in_role("lr", name, distribution, trial.params[name]))
+
+
+def _first_rate(name: str, distribution: BaseDistribution) -> float:
+    bounds = bounds_in_role("lr", name, distribution)
+    assert bounds is not None
+    return default_of("lr", bounds)

@@ -5,22 +5,22 @@ A little longer than most files, to keep the hooks and the one decision behind t
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from typing import Final
 from zlib import crc32
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import claims
 from optuna_discipline import parameters
 from optuna_discipline import refinement
 from optuna_discipline import study_record
@@ -39,7 +39,6 @@ from optuna_discipline.rules.role_names import is_cyclical
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
-from optuna_discipline.rules.run import describe
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.space import default_of
@@ -47,12 +46,9 @@ from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
-CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
-AGAIN: Final = "; again, since trial "
-_logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
 class DisciplinedSampler(BaseSampler):
@@ -144,7 +140,7 @@ class DisciplinedSampler(BaseSampler):
             if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
                 return
             if claim is not None and trial_record.RETRY_MARK in trial.system_attrs:
-                self._try_again(study, trial, claim)
+                claims.write_again(study, trial, claim)
                 return
             if study.study_name not in self._known_studies:
                 study_record.keep_settings(study, {"recipe": dataclasses.asdict(self._recipe), "roles": self._roles})
@@ -199,12 +195,12 @@ class DisciplinedSampler(BaseSampler):
         if role is not None:
             bounds = parameters.bounds_in_role(role, param_name, param_distribution)
             assert bounds is not None
-            proposal, like = _proposal(claim), None
+            proposal, like = claims.proposal_of(claim), None
             if role == "lr":
                 like = next((t for t in read_trials(study) if t.number == proposal.like), None)
                 leader = self._reader.leader_of(param_name, param_distribution, trial)
                 if leader is not None:
-                    return _follow(trial, param_name, param_distribution, leader, like)
+                    return parameters.follow(trial, param_name, param_distribution, leader, like)
                 if (usual := parameters.usual_lr(trial.params)) is not None:
                     bounds = dataclasses.replace(bounds, start=usual)
             wish = proposal.value_of(role, bounds, study_record.read_choice(study))
@@ -224,25 +220,17 @@ class DisciplinedSampler(BaseSampler):
     # ---- the decision --------------------------------------------------------------------------------------------
 
     def _decide(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
-        """Choose, claim, look again: who sees a rival on the same slot gives way, so no slot runs twice."""
+        """Decide what a trial runs, and claim it."""
         if "fixed_params" in trial.system_attrs:
-            return self._claim(study, trial, self._enqueued(study))
-        rng = np.random.default_rng([self._seed, trial.number, crc32(b"claim")])
-        proposal = self._propose(study, trial, 0)
-        for attempt in range(CLAIM_ATTEMPTS + 1):
-            if proposal.slot == MODEL_SLOT:
-                break
-            if attempt == CLAIM_ATTEMPTS:
-                proposal = self._propose_model(study, trial, "model-based search, as others hold what is open")
-                break
-            self._claim(study, trial, proposal, write_stage=False)
-            if not self._has_rival(study, trial, proposal.slot):
-                break
-            # Who gives way lets go at once, or the rival would see him and give way as well. Rivals in step would do so
-            # until the attempts are over: 16 of 60 on Redis, 2 workers.
-            self._claim(study, trial, self._propose_model(study, trial, "between two claims"), write_stage=False)
-            time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
-            proposal = self._propose(study, trial, int(rng.integers(1, 1000)))
+            return claims.write(study, trial, self._enqueued(study))
+        proposal = claims.uncontested(
+            study,
+            trial,
+            partial(self._propose, study, trial),
+            partial(self._propose_model, study, trial),
+            partial(self._has_rival, study, trial),
+            np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
+        )
         suggested, moves = self._model(study, trial, proposal) if proposal.by_model else ({}, "")
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self._known_to(study, trial)[1]:
             proposal = self._blind(trial, proposal)
@@ -250,7 +238,7 @@ class DisciplinedSampler(BaseSampler):
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
         if proposal.failures >= MAX_FAILURES and any(map(can_be_smaller, self._known_to(study, trial)[1])):
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
-        return self._claim(study, trial, proposal, suggested)
+        return claims.write(study, trial, proposal, suggested)
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
         """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
@@ -277,28 +265,6 @@ class DisciplinedSampler(BaseSampler):
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
         return study_record.whose_range_test(study, trial.number, self._known_to(study, trial)[1])
-
-    def _try_again(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
-        """Keep what a retried trial inherits: its parameters are those of the failed one, and so is what it answers."""
-        proposal = _proposal(claim)
-        reason = proposal.reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
-        self._claim(study, trial, dataclasses.replace(proposal, reason=reason), claim.get("suggested", {}))
-
-    def _claim(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        proposal: Proposal,
-        suggested: Mapping[str, Any] | None = None,
-        *,
-        write_stage: bool = True,
-    ) -> Mapping[str, Any]:
-        claim = {**describe(proposal), "number": trial.number, "suggested": dict(suggested or {})}
-        trial_record.write_claim(study._storage, trial, claim)
-        if write_stage:
-            trial_record.write_stage(study._storage, trial, proposal.stage, proposal.reason)
-            _logger.info(f"Trial {trial.number}, stage {proposal.stage}: {proposal.reason}.")
-        return claim
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
@@ -399,34 +365,6 @@ class DisciplinedSampler(BaseSampler):
 
 def _asked_of(sampler: BaseSampler) -> str:
     return f"asked of {type(sampler).__name__}"
-
-
-def _follow(
-    trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None
-) -> Any:
-    """Return a second learning rate: it keeps its ratio to the first, that of the run that the stage builds on."""
-    of_leader = trial.distributions[leader]
-    if like is not None and name in like.params and leader in like.params:
-        own, first = _rate(name, distribution, like), _rate(leader, of_leader, like)
-    else:
-        own, first = _first_rate(name, distribution), _first_rate(leader, of_leader)
-    now = _rate(leader, of_leader, trial)
-    return parameters.fit_in_role("lr", name, distribution, own * now / first if first > 0 else own)
-
-
-def _rate(name: str, distribution: BaseDistribution, trial: FrozenTrial) -> float:
-    return float(parameters.value_in_role("lr", name, distribution, trial.params[name]))
-
-
-def _first_rate(name: str, distribution: BaseDistribution) -> float:
-    bounds = parameters.bounds_in_role("lr", name, distribution)
-    assert bounds is not None
-    return default_of("lr", bounds)
-
-
-def _proposal(claim: Mapping[str, Any]) -> Proposal:
-    fields = {f.name for f in dataclasses.fields(Proposal)}
-    return Proposal(**{key: value for key, value in claim.items() if key in fields})
 
 
 def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:

@@ -1,0 +1,93 @@
+"""The claim of a trial: what it is to run, written before it runs, so that no candidate runs twice."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import Final
+
+import numpy as np
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from optuna_discipline import trial_record
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import describe
+
+CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
+AGAIN: Final = "; again, since trial "
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
+
+
+def write(
+    study: Study,
+    trial: FrozenTrial,
+    proposal: Proposal,
+    suggested: Mapping[str, Any] | None = None,
+    *,
+    write_stage: bool = True,
+) -> Mapping[str, Any]:
+    """Write what a trial runs, and return it.
+
+    Args:
+        study: The study.
+        trial: Whose claim it is.
+        proposal: What it runs.
+        suggested: Values that the model chose, by name.
+        write_stage: Whether to tell people and the objective, too; not while a rival may still have it.
+    """
+    claim = {**describe(proposal), "number": trial.number, "suggested": dict(suggested or {})}
+    trial_record.write_claim(study._storage, trial, claim)
+    if write_stage:
+        trial_record.write_stage(study._storage, trial, proposal.stage, proposal.reason)
+        _logger.info(f"Trial {trial.number}, stage {proposal.stage}: {proposal.reason}.")
+    return claim
+
+
+def proposal_of(claim: Mapping[str, Any]) -> Proposal:
+    """Return what a claim says to run."""
+    fields = {f.name for f in dataclasses.fields(Proposal)}
+    return Proposal(**{key: value for key, value in claim.items() if key in fields})
+
+
+def write_again(study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+    """Keep what a retried trial inherits: its parameters are those of the failed one, and so is what it answers."""
+    proposal = proposal_of(claim)
+    reason = proposal.reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
+    write(study, trial, dataclasses.replace(proposal, reason=reason), claim.get("suggested", {}))
+
+
+def uncontested(
+    study: Study,
+    trial: FrozenTrial,
+    propose: Callable[[int], Proposal],
+    give_way: Callable[[str], Proposal],
+    has_rival: Callable[[str], bool],
+    rng: np.random.Generator,
+) -> Proposal:
+    """Choose, claim, look again: who sees a rival on the same slot gives way, so no slot runs twice.
+
+    Args:
+        study: The study.
+        trial: Who asks.
+        propose: Returns what is open, without so many of the most wanted.
+        give_way: Returns the model's proposal, which nobody contests, for this reason.
+        has_rival: Whether another trial has claimed a slot.
+        rng: Draws how long to wait.
+    """
+    proposal = propose(0)
+    for attempt in range(CLAIM_ATTEMPTS):
+        if proposal.slot == MODEL_SLOT:
+            return proposal
+        write(study, trial, proposal, write_stage=False)
+        if not has_rival(proposal.slot):
+            return proposal
+        # Who gives way lets go at once, or the rival would see him and give way as well. Rivals in step would do so
+        # until the attempts are over: 16 of 60 on Redis, 2 workers.
+        write(study, trial, give_way("between two claims"), write_stage=False)
+        time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
+        proposal = propose(int(rng.integers(1, 1000)))
+    return proposal if proposal.slot == MODEL_SLOT else give_way("model-based search, as others hold what is open")
