@@ -110,11 +110,11 @@ def _counts(reports: tuple[float, ...]) -> bool:
     >>> _counts((0.25, 1 / 3, 0.5)), _counts((0.253, 0.332, 0.50001))
     (True, False)
     """
-    first = np.array(reports[:MOST_PARTS], dtype=float)
-    if np.abs(first).max() > 1:
-        return False
-    of_n = np.outer(first, np.arange(1, MOST_COUNTED + 1))
-    return bool((np.abs(of_n - np.round(of_n)) <= ROUNDED).all(axis=0).any())
+    samples = np.arange(1, MOST_COUNTED + 1)
+    for report in reports[:MOST_PARTS]:
+        counts = report * samples
+        samples = samples[np.abs(counts - np.round(counts)) <= ROUNDED]
+    return bool(len(samples)) and max(map(abs, reports)) <= 1
 
 
 def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:
