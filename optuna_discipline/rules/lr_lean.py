@@ -36,8 +36,7 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # to 2.1 times it, read by the error: so the first step goes down by 2, or up. On the duel after two trainings .046 so,
 # .050 with a step up always. Of 8 reports noise hides climbs: of errors that climbed by more than a tenth, even within
 # noise, .21 had a better rate above (of 307), of the others .60 (of 581); so these go down as a loss does. Errors that
-# fell to the last and kept half of themselves say "up" even so: on a study of federated accuracies, which begins at
-# 1/16 of its best rates, .55 and .35 after three and five trainings became .28 and .22.
+# fell to the last and kept half of themselves say "up" even so.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
 MOST_COUNTED, ROUNDED = 10_000, 1e-3  # samples; what a share in single precision, times those, may be off
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
