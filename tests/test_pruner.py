@@ -197,7 +197,7 @@ def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float]) -> 
         start = time.thread_time()
         pruner.prune(study, frozen)
         times.append(time.thread_time() - start)
-    assert min(times) < 2e-2  # seconds; 0.5 ms alone, 5 ms beside four processes, 70 ms with copies of all trials
+    assert min(times) < 5e-3  # seconds; 0.5 ms where the core is ours
 
 
 def test_it_may_be_pickled_and_used_by_threads() -> None:
