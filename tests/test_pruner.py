@@ -197,7 +197,7 @@ def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float]) -> 
         start = time.thread_time()
         pruner.prune(study, frozen)
         times.append(time.thread_time() - start)
-    assert min(times) < 5e-3  # seconds; 0.5 ms where the core is ours
+    assert min(times) < 5e-3  # seconds; measured: 1 ms, and 3 where none of them is alike
 
 
 def test_it_may_be_pickled_and_used_by_threads() -> None:

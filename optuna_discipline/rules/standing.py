@@ -33,7 +33,7 @@ class Standing:
         score_noise: Standard deviation of one such value.
         train: Median of the last training losses; NaN where unknown.
         gap: Median of the last generalisation gaps; NaN where unknown.
-        lr_shares: Learning rate, and the first one, as shares of the largest so far; shape (2, n), NaN where unknown.
+        lr_shares: Learning rate, and the first one, as shares of the largest so far, at each epoch; NaN where unknown.
         start: The training loss that it started from.
         lowest_train: Lowest of `train` so far.
         final: Last score; inf where unknown.
@@ -51,7 +51,7 @@ class Standing:
     score_noise: FloatArray
     train: FloatArray
     gap: FloatArray
-    lr_shares: FloatArray
+    lr_shares: tuple[tuple[float, float], ...]
     start: float
     lowest_train: FloatArray
     final: float
@@ -68,10 +68,8 @@ class Standing:
 
     def is_like(self, other: "Standing", own: int, others: int) -> bool:
         """Return whether two runs have followed one schedule up to these places; unknown rates are alike."""
-        for row in (0, 1):
-            one, two = self.lr_shares[row, own], other.lr_shares[row, others]
-            known = not math.isnan(one), not math.isnan(two)
-            if known[0] != known[1] or (known[0] and not abs(one - two) <= SAME_SCHEDULE):
+        for one, two in zip(self.lr_shares[own], other.lr_shares[others], strict=True):
+            if abs(one - two) > SAME_SCHEDULE or (one == one) != (two == two):  # NaN is not itself
                 return False
         return True
 
@@ -162,12 +160,13 @@ def _running_noise(values: FloatArray) -> FloatArray:
     return np.where(np.isfinite(noise), noise, 0.0)
 
 
-def _lr_shares(lr: FloatArray) -> FloatArray:
+def _lr_shares(lr: FloatArray) -> tuple[tuple[float, float], ...]:
     known = np.where(np.isfinite(lr) & (lr >= 0), lr, np.nan)
     largest = np.fmax.accumulate(known)
     first = known[np.isfinite(known)][:1]
     largest = np.where(largest > 0, largest, np.nan)
-    return np.stack([known / largest, (first[0] if len(first) else np.nan) / largest])
+    starts = (first[0] if len(first) else np.nan) / largest
+    return tuple(zip((known / largest).tolist(), starts.tolist(), strict=True))
 
 
 def _best_possible(known: FloatArray, maximize: bool) -> float | None:

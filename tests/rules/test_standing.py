@@ -34,7 +34,7 @@ def test_a_level_is_the_median_of_the_last_known_values(values: list[float], cou
 def test_any_curve_can_be_read(rows: Any, maximize: bool, has_values: bool) -> None:
     curve = LossCurve(tuple(EpochLog(i, *row[:3]) for i, row in enumerate(rows)), n_epochs=10)
     own = stand(curve, values=[row[3] for row in rows] if has_values else None, maximize=maximize)
-    assert len(own.scores) == len(own.train) == len(own.gap) == own.lr_shares.shape[1] == len(curve)
+    assert len(own.scores) == len(own.train) == len(own.gap) == len(own.lr_shares) == len(curve)
     assert np.all(own.score_noise >= 0)
 
 
