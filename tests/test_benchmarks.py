@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from benchmarks import lr_lean  # noqa: E402
 from benchmarks import workers  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
 from benchmarks.duel import floor  # noqa: E402
+from benchmarks.duel import fresh  # noqa: E402
 from benchmarks.duel import held_out  # noqa: E402
 from benchmarks.duel import table  # noqa: E402
 from benchmarks.duel.methods import METHODS  # noqa: E402
+from benchmarks.duel.run import ARCHITECTURE  # noqa: E402
 from benchmarks.duel.run import incumbent  # noqa: E402
 from benchmarks.duel.run import run_study  # noqa: E402
 from benchmarks.duel.tasks import Task  # noqa: E402
@@ -85,18 +88,34 @@ def test_a_duel_goes_on_where_it_stopped_and_its_table_is_made_from_files(
     assert set(METHODS) > set(table.PEERS)
 
 
-def test_held_out_tasks_have_three_parts_and_seeds_of_their_own() -> None:
-    tasks, skipped = held_out.load_held_out_tasks()
-    assert {line.split(":")[0] for line in skipped} >= {"held-mlp", "held-any-cnn", "held-any-table"}
+@pytest.mark.parametrize(
+    ("load", "missing"),
+    [
+        (held_out.load_held_out_tasks, {"held-mlp", "held-any-cnn", "held-any-table"}),
+        (fresh.load_fresh_tasks, {"fresh-mixer", "fresh-groupnorm"}),
+    ],
+)
+def test_tasks_apart_have_three_parts_and_seeds_of_their_own(
+    load: Callable[[], tuple[dict[str, Task], list[str]]], missing: set[str]
+) -> None:
+    tasks, skipped = load()
+    assert {line.split(":")[0] for line in skipped} >= missing
     assert set(tasks).isdisjoint(load_tasks()[0])
-    assert tasks["held-imbalanced"].batch_size is None
+    assert {task.batch_size is None for task in tasks.values()} == {True, False}
     for task in tasks.values():
         assert len(task.parts) == 3
-        outputs = task.build()(task.parts[2][0][:5])
-        assert torch.isfinite(task.loss(outputs, task.parts[2][1][:5]))
-    arguments = argparse.Namespace(held_out=True)
+        network = task.build(**ARCHITECTURE) if task.architecture else task.build()
+        loss = task.loss(network(task.parts[2][0]), task.parts[2][1]).item()
+        assert math.isfinite(loss)
+        assert task.n_classes is not None or task.name == "held-unscaled" or 0.4 < loss / task.untrained < 2.5
+    arguments = argparse.Namespace(which="duel_fresh")
     assert len({duel._seed(arguments, name, i) for name in tasks for i in range(5)}) == 5 * len(tasks)
-    assert [duel._seed(argparse.Namespace(held_out=False), "deep", i) for i in range(2)] == [0, 1]
+    assert [duel._seed(argparse.Namespace(which="duel"), "deep", i) for i in range(2)] == [0, 1]
+
+
+def test_networks_of_files_give_a_row_for_each_image() -> None:
+    assert fresh.Mixer()(torch.zeros(2, 1, 14, 14)).shape == (2, 10)
+    assert fresh.group_norm_cnn()(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("depth", [1, 4])

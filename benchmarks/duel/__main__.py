@@ -15,6 +15,7 @@ from zlib import crc32
 
 import torch
 
+from benchmarks.duel.fresh import load_fresh_tasks
 from benchmarks.duel.held_out import load_held_out_tasks
 from benchmarks.duel.methods import METHODS
 from benchmarks.duel.run import path_of
@@ -25,15 +26,18 @@ from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
 
 RESULTS = Path(__file__).parents[1] / "results" / "duel"
-HELD_OUT_RESULTS = RESULTS.with_name("duel_held_out")
+LOADERS = {"duel": load_tasks, "duel_held_out": load_held_out_tasks, "duel_fresh": load_fresh_tasks}
 
 
 def main() -> int:
     """Run what is missing; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw and tabular/, adds three tasks")
-    parser.add_argument("--held-out", action="store_true", help="the networks that no rule was chosen on")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results/duel, or duel_held_out")
+    which = parser.add_mutually_exclusive_group()
+    for flag, text in (("held-out", "the networks that no rule was chosen on"), ("fresh", "eleven written later")):
+        folder = "duel_" + flag.replace("-", "_")
+        which.add_argument(f"--{flag}", dest="which", action="store_const", const=folder, default="duel", help=text)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/duel, duel_held_out or duel_fresh")
     parser.add_argument("--budget", type=float, default=20.0, help="cost in full trainings (default 20)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="*", help="only these")
@@ -41,7 +45,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--no-retrain", action="store_true", help="leave the fresh seeds and the test scores out")
     arguments = parser.parse_args()
-    arguments.out = arguments.out or (HELD_OUT_RESULTS if arguments.held_out else RESULTS)
+    arguments.out = arguments.out or RESULTS.with_name(arguments.which)
     tasks, skipped = _load(arguments)
     for line in skipped:
         print("skipped", line)
@@ -61,12 +65,12 @@ def main() -> int:
 
 
 def _seed(arguments: argparse.Namespace, task: str, i: int) -> int:
-    """Return the i-th seed of a task: held-out tasks share none."""
-    return i + (crc32(task.encode()) % 10**6 if arguments.held_out else 0)
+    """Return the i-th seed of a task: only those of the duel share theirs."""
+    return i + (0 if arguments.which == "duel" else crc32(task.encode()) % 10**6)
 
 
 def _load(arguments: argparse.Namespace) -> tuple[dict[str, Task], list[str]]:
-    return (load_held_out_tasks if arguments.held_out else load_tasks)(arguments.data_root)
+    return LOADERS[arguments.which](arguments.data_root)
 
 
 def _one(arguments: argparse.Namespace, task_name: str, method: str, seed: int) -> None:

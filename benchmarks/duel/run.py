@@ -72,7 +72,7 @@ def train(
             except optuna.TrialPruned:
                 pruned = True
                 break
-    worst = WORST * _untrained(task)
+    worst = WORST * task.untrained
     result = {
         "value": min(losses[-1], worst) if math.isfinite(losses[-1]) else worst,
         "cost": len(losses) / task.epochs,
@@ -236,10 +236,6 @@ def _model(task: Task, params: dict[str, Any], seed: int) -> torch.nn.Module:
         if task.architecture:
             return task.build(**{name: params.get(name, value) for name, value in ARCHITECTURE.items()})
         return task.build()
-
-
-def _untrained(task: Task) -> float:
-    return 1.0 if task.n_classes is None else math.log(task.n_classes)
 
 
 def _fixed(task: Task) -> dict[str, Any]:

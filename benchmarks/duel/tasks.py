@@ -4,6 +4,7 @@ Every task is trained by 1cycle for a fixed number of epochs (a full training) a
 data are scikit-learn's own; `--data-root` adds Fashion-MNIST and two tables.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class Task:
         batch_size: Fixed, or None where it is searched in [16, 256].
         optimizer: "sgd", "adamw" or "adam".
         architecture: Whether width, depth and dropout are searched too.
+        criterion: The mean loss of (output, target); None is the cross-entropy, or the mean squared error.
+        untrained_loss: What an untrained network has; None where the loss says it.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Task:
     batch_size: int | None = 64
     optimizer: str = "sgd"
     architecture: bool = False
+    criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    untrained_loss: float | None = None
 
     @property
     def n_classes(self) -> int | None:
@@ -45,8 +50,17 @@ class Task:
         target = self.parts[0][1]
         return None if target.is_floating_point() else int(target.max()) + 1
 
+    @property
+    def untrained(self) -> float:
+        """Loss of an untrained network."""
+        if self.untrained_loss is not None:
+            return self.untrained_loss
+        return 1.0 if self.n_classes is None else math.log(self.n_classes)
+
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of a batch: cross-entropy, or the mean squared error."""
+        """Return the mean loss of a batch."""
+        if self.criterion is not None:
+            return self.criterion(output, target)
         if target.is_floating_point():
             return nn.functional.mse_loss(output[:, 0], target)
         return nn.functional.cross_entropy(output, target)
