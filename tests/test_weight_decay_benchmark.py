@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from benchmarks import decay_and_rate  # noqa: E402
 from benchmarks import selectors  # noqa: E402
 from benchmarks import weight_decay_snapshot  # noqa: E402
 from benchmarks import weight_decay_studies  # noqa: E402
@@ -113,3 +114,20 @@ def test_studies_are_judged_by_their_best_whole_trial_trained_anew(
     (tmp_path / "other.json").write_text(json.dumps({"pair": "other", "studies": studies}))
     weight_decay_studies.show(tmp_path)
     assert "| snapshot | 0.0" in capsys.readouterr().out
+
+
+def test_a_weight_decay_is_judged_at_the_rates_that_suit_it(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decay_and_rate, "LOADERS", {"duel": lambda root: ({task.name: task}, [])})
+    row = json.loads(json.dumps(decay_and_rate.record("duel", task.name, None)))
+    rates = [float(lr) for lr in row["losses"]["0.0001"]]
+    assert [round(rate / 0.1, 2) for rate in rates] == [0.11, 0.33, 1.0, 3.0, 9.0]
+    assert set(row["losses"]) == {"0.0001", "1e-06", "0.001", "0.01"}
+    row["losses"] |= {"0.001": {str(row["best_lr"]): 0.5, str(3 * row["best_lr"]): 0.2}}
+    row["losses"]["0.0001"][str(row["best_lr"])] = 0.1
+    assert decay_and_rate.ratios(row)["0.001"] == pytest.approx((5.0, 2.0))
+    (tmp_path / "known.json").write_text(json.dumps([row]))
+    monkeypatch.setattr("sys.argv", ["decay_and_rate", "--out", str(tmp_path / "known.json")])
+    assert decay_and_rate.main() == 0
+    assert "| sgd | 1 | 0.001 | 5.000, 5.000 | 2.000, 2.000 |" in capsys.readouterr().out
