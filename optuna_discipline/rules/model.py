@@ -15,11 +15,8 @@ import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
 
-# In the units of the prior: standard deviation of a repeated run, and how far below its expectation a point may count,
-# in turn beside what is known and where little is. With 1 in every run, and a box of weight decays that looked down,
-# the incumbents of 15 held-out networks had .021 and .020 (retrained .019 and .019) after 15 and 20 trainings, with
-# both .015 and .013 (.016 and .015).
-NOISE, CAUTIONS = 0.2, (0.5, 2.0)
+# In the units of the prior: standard deviation of a repeated run, and how far below its expectation a point may count.
+NOISE, CAUTION = 0.2, 1.0
 # A run closer than this to another one (in lengths; a factor of 1.26 in the learning rate) shows little new.
 NEAR = 0.1
 # Who asks while others run draws his caution (Hutter, Hoos and Leyton-Brown 2012), or all would look beside the
@@ -109,7 +106,7 @@ def next_point(
             coordinates, np.vstack([points, under_way]), np.concatenate([values, expected]), best, scale=model.scale
         )
     mean, deviation = model.predict(candidates)
-    caution = float(rng.exponential(MEAN_CAUTION)) if len(under_way) else CAUTIONS[len(points) % 2]
+    caution = float(rng.exponential(MEAN_CAUTION)) if len(under_way) else CAUTION
     chosen: FloatArray = candidates[int(np.argmin(mean - caution * model.scale * deviation))]
     return chosen
 

@@ -59,19 +59,6 @@ def test_no_run_is_repeated_where_there_is_anything_else() -> None:
     assert next_point(here, np.array([[0.0, 0.5]]), [0.2], _rng()).tolist() == [0.0, 0.5]
 
 
-def test_it_looks_in_turn_beside_the_best_run_and_far_from_it() -> None:
-    free = Coordinate(0.0, 1.0, length=0.8)
-    points = np.vstack([[[0.0, 0.5]], _rng(1).uniform([-3, 0], [3, 1], (6, 2))])
-    losses = [0.1 + 0.1 * lr**2 + 0.3 * (x - 0.5) ** 2 for lr, x in points.tolist()]
-
-    def distance(n: int) -> float:
-        chosen = [next_point((LR, free), points[:n], losses[:n], _rng(seed)) - points[0] for seed in range(20)]
-        return float(np.mean([abs(lr) / LR.length + abs(x) / free.length for lr, x in chosen]))
-
-    assert distance(6) < 0.3
-    assert distance(7) > 1  # although it knows more then
-
-
 def test_what_is_not_free_stays_at_the_best_run() -> None:
     points = np.array([[0.0, 0.5, 1.0], [1.0, 0.25, 2.0]])
     for seed in range(5):

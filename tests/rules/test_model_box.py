@@ -40,10 +40,10 @@ def test_in_the_stage_of_another_role_the_learning_rate_stays_near() -> None:
     assert box_around(VALUES, None, [], near=True)["weight_decay"] == box_around(VALUES, None, [])["weight_decay"]
 
 
-def test_a_batch_size_moves_by_a_factor_of_four_and_a_weight_decay_farther_up_than_down() -> None:
+def test_a_batch_size_moves_by_a_factor_of_four_and_a_weight_decay_farther_down_than_up() -> None:
     box = box_around({**VALUES, "batch_size": 32.0}, None, [])
     assert box["batch_size"] == (8.0, 128.0)
-    assert box["weight_decay"] == pytest.approx((1e-4 / 30, 1e-2))
+    assert box["weight_decay"] == pytest.approx((1e-4 / 300, 3e-3))
 
 
 def test_a_role_without_a_positive_value_has_no_box() -> None:
