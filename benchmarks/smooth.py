@@ -2,7 +2,8 @@
 
 A learning rate and a weight decay on log scales, `--others` numbers of unequal weight and three lists of four words;
 the noise is 1 % of the mean. Few trainings are like this: there the noise of a run ends the search. Normalised regret
-of the incumbent, without noise: 0 is the best of the function, 1 its mean.
+of the incumbent, without noise: 0 is the best of the function, 1 its mean. One file a method and number of parameters;
+what is there is not run again.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -20,6 +22,7 @@ from benchmarks.duel.run import settings
 from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
+RESULTS = Path(__file__).parent / "results" / "smooth"
 METHODS = ("ours", "tpe", "gp", "random")
 COSTS = (2, 5, 10, 20, 40, 60)
 
@@ -42,7 +45,7 @@ def function(seed: int, others: int) -> Callable[[Trial], float]:
     return value
 
 
-def regrets(method: str, seed: int, others: int, budget: int) -> np.ndarray:
+def regrets(method: str, seed: int, others: int, budget: int) -> list[float]:
     """Return the regret of the incumbent after each trial of one study."""
     exact = function(seed, others)
     free = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
@@ -56,24 +59,34 @@ def regrets(method: str, seed: int, others: int, budget: int) -> np.ndarray:
         noisy = value + 0.01 * mean * rng.normal()
         study.tell(trial, noisy)
         best = min(best, (noisy, value / mean))
-        found.append(best[1])
-    return np.array(found)
+        found.append(round(best[1], 5))
+    return found
+
+
+def recorded(method: str, others: int, seeds: int, out: Path) -> list[list[float]]:
+    """Return the regrets of the first `seeds` functions; those that are missing are run and kept."""
+    path = out / f"{others + 5}-{method}.json"
+    known = json.loads(path.read_text())["regret"] if path.exists() else []
+    if len(known) < seeds:
+        known += [regrets(method, seed, others, COSTS[-1]) for seed in range(len(known), seeds)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"settings": settings(), "regret": known}))
+    return known[:seeds]
 
 
 def main() -> int:
-    """Run all and print the table; return the exit code."""
+    """Run what is missing and print the tables; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--others", type=int, nargs="*", default=[4, 10, 40])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    print(json.dumps(settings()))
     for others in arguments.others:
         found = {
-            method: [regrets(method, seed, others, COSTS[-1]) for seed in range(arguments.seeds)]
-            for method in arguments.methods
+            method: np.array(recorded(method, others, arguments.seeds, arguments.out)) for method in arguments.methods
         }
         print_means(f"{others + 5} parameters, {arguments.seeds} functions", found, COSTS)
     return 0

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -16,6 +17,7 @@ pytest.importorskip("sklearn")
 
 from benchmarks import ladder_replay  # noqa: E402
 from benchmarks import lr_lean  # noqa: E402
+from benchmarks import smooth  # noqa: E402
 from benchmarks import workers  # noqa: E402
 from benchmarks.duel import __main__ as duel  # noqa: E402
 from benchmarks.duel import floor  # noqa: E402
@@ -195,3 +197,27 @@ def test_a_simulated_loss_has_its_optimum_inside_the_bounds_and_diverges_above(k
         assert loss({**best, "lr": best["lr"] * 1.5}) > loss(best)
         assert loss({**best, "lr": best["lr"] * 1e3}) == math.inf
         assert loss.floor < loss.middle() <= math.log(10)
+
+
+def test_smooth_functions_are_kept_and_the_incumbent_is_judged_without_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(smooth, "COSTS", (2, 6))
+    first = smooth.recorded("random", 2, 1, tmp_path)
+    both = smooth.recorded("random", 2, 2, tmp_path)
+    assert both[0] == first[0]
+    assert [len(row) for row in both] == [6, 6]
+    monkeypatch.setattr(
+        sys, "argv", ["smooth", "--out", str(tmp_path), "--others", "2", "--seeds", "2", "--methods", "random"]
+    )
+    monkeypatch.setattr(smooth, "regrets", None)  # all is known
+    assert smooth.main() == 0
+    mean = np.mean(both, axis=0)
+    assert f"| random | {mean[1]:.3f}" in capsys.readouterr().out
+
+
+def test_a_smooth_function_knows_a_best_learning_rate() -> None:
+    rest = {"weight_decay": 1e-3, "x0": 0.5, "x1": 0.5, **{f"word{i}": "a" for i in range(3)}}
+    near, far = (smooth.function(0, 2)(optuna.trial.FixedTrial({"lr": lr, **rest})) for lr in (10**-2.6, 1e-1))
+    assert 0 < near < far
+    assert far - near == pytest.approx(0.1 * 1.6**2)
