@@ -94,8 +94,11 @@ class Trainer:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
         torch = require("torch", extra="torch")
-        if not callable(self.build_model):
-            raise ValueError(f"`build_model` must be a function that returns a module, but got {self.build_model!r}.")
+        if not callable(self.build_model) or isinstance(self.build_model, torch.nn.Module):
+            raise ValueError(
+                "`build_model` must be a function that returns a new module for each trial, but got "
+                f"{self.build_model!r:.80}: pass `lambda: ...`, or the function that makes it."
+            )
         if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):

@@ -30,6 +30,7 @@ from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
+from optuna_discipline.trial_record import PRUNED_KEY
 from optuna_discipline.trial_record import cost_in_full_trainings
 
 if TYPE_CHECKING:
@@ -160,7 +161,19 @@ def tune(
             )
         except KeyboardInterrupt:
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
+    _warn_if_nothing_trained(study)
     return study
+
+
+def _warn_if_nothing_trained(study: Study) -> None:
+    trials = study.get_trials(deepcopy=False)
+    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    if pruned and not any(trial.state == TrialState.COMPLETE for trial in trials):
+        reason = pruned[-1].user_attrs.get(PRUNED_KEY, "the pruner said so")
+        _logger.warning(
+            f"No trial has trained to its end; the last, {pruned[-1].number}, was stopped because {reason}. Are there NaN "
+            "or inf in the data, or targets of thousands, and does `loss_fn` fit the model's output?"
+        )
 
 
 @contextlib.contextmanager

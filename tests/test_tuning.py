@@ -165,6 +165,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"batch_size": ()}, ValueError, "`batch_size`"),
         ({"batch_size": (0, 16)}, ValueError, "`batch_size`"),
         ({"build_model": None}, ValueError, "`build_model` must be a function"),
+        ({"build_model": torch.nn.Linear(2, 2)}, ValueError, "for each trial, but got Linear.*pass `lambda"),
         ({"build_model": lambda: 3}, ValueError, "`build_model` must return a torch module"),
         ({"train": (TRAIN[0][:0], TRAIN[1][:0])}, (ValueError, DisciplineError), "sample"),
         ({"train": (TRAIN[0], TRAIN[1][:3])}, ValueError, "train|length|samples"),
@@ -185,3 +186,15 @@ def test_one_sample_one_class_and_a_batch_larger_than_the_data_train() -> None:
     study = _tune(train=one, val=one, n_trials=2, batch_size=64)
     assert len(study.trials) == 2
     assert np.isfinite(study.best_value)
+
+
+def test_a_study_in_which_nothing_trains_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    optuna.logging.enable_propagation()
+    try:
+        _tune(train=(math.nan * TRAIN[0], TRAIN[1]), n_trials=2, range_test=False)
+        assert "to its end; the last, 1, was stopped because the training loss is nan at epoch 0. Are" in caplog.text
+        caplog.clear()
+        _tune(n_trials=1)
+        assert "No trial has trained" not in caplog.text
+    finally:
+        optuna.logging.disable_propagation()

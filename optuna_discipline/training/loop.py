@@ -25,6 +25,7 @@ from optuna_discipline.training.evaluation import keep_modes
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
+from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.saved_state import SavedState
@@ -152,6 +153,7 @@ def train_epochs(
     """
     if not callable(loss_fn):
         raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
+    trainable_parameters(model)  # refuses what cannot be trained before anything is asked of it
     _check_schedule(schedule)
     assert schedule is not None
     check_batch_size_free(train, batch_size)

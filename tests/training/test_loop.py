@@ -287,6 +287,7 @@ def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
+        ({"model": net}, "`model` must be a torch.nn.Module, but got function"),
         ({"schedule": None}, "`schedule` must have lr"),
         ({"n_epochs": 0}, "`n_epochs` must be an integer"),
         ({"accumulate": 0}, "`accumulate` must be an integer"),
@@ -305,6 +306,7 @@ def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
 )
 def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], match: str) -> None:
     arguments: dict[str, Any] = {
+        "model": net(),
         "loss_fn": nn.CrossEntropyLoss(),
         "train": task(),
         "schedule": OneCycle(0.1, 12),
@@ -314,7 +316,7 @@ def test_bad_arguments_are_refused_at_the_call(options: dict[str, Any], match: s
     if "train" in options:
         arguments["batch_size"], arguments["n_epochs"] = None, 12
     with pytest.raises(ValueError, match=match):
-        train_epochs(net(), **arguments)
+        train_epochs(**arguments)
 
 
 def test_bad_data_and_losses_are_refused() -> None:
