@@ -171,8 +171,8 @@ def _warn_if_nothing_trained(study: Study) -> None:
     if pruned and not any(trial.state == TrialState.COMPLETE for trial in trials):
         reason = pruned[-1].user_attrs.get(PRUNED_KEY, "the pruner said so")
         _logger.warning(
-            f"No trial has trained to its end; the last, {pruned[-1].number}, was stopped because {reason}. Are there NaN "
-            "or inf in the data, or targets of thousands, and does `loss_fn` fit the model's output?"
+            f"No trial has trained to its end; the last, {pruned[-1].number}, was stopped because {reason}. Are there "
+            "NaN or inf in the data, or targets of thousands, and does `loss_fn` fit the model's output?"
         )
 
 
