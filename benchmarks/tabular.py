@@ -117,11 +117,12 @@ def main() -> int:
         for method in arguments.methods:
             path = arguments.out / f"{name}-{method}.json"
             runs: dict[str, list[float]] = json.loads(path.read_text())["regret"] if path.exists() else {}
-            for seed in range(arguments.seeds):
-                if len(runs.get(str(seed), [])) < arguments.budget:
-                    runs[str(seed)] = run(table, sampler_of(method, seed, ROLES), seed, arguments.budget)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"settings": settings(), "regret": runs}))
+            missing = [s for s in range(arguments.seeds) if len(runs.get(str(s), [])) < arguments.budget]
+            for seed in missing:
+                runs[str(seed)] = run(table, sampler_of(method, seed, ROLES), seed, arguments.budget)
+            if missing:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"settings": settings(), "regret": runs}))
             kept = [runs[str(seed)][: arguments.budget] for seed in range(arguments.seeds)]
             found[method].append(np.mean(kept, axis=0))
             print(f"{time.perf_counter() - start:.0f} s {name} {method}", file=sys.stderr, flush=True)
