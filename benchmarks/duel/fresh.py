@@ -156,7 +156,7 @@ def _mix(n: int, hidden: int) -> nn.Module:
     return nn.Sequential(nn.Linear(n, hidden), nn.GELU(), nn.Linear(hidden, n))
 
 
-def _thirds(x: Any, y: Any) -> Parts:
+def _in_order(x: Any, y: Any) -> Parts:
     """Return the first 60 %, the next 20 and the last 20, as they are."""
     cuts = [int(0.6 * len(y)), int(0.8 * len(y))]
     x, y = (torch.tensor(a, dtype=None if np.issubdtype(a.dtype, np.integer) else torch.float32) for a in (x, y))
@@ -165,7 +165,7 @@ def _thirds(x: Any, y: Any) -> Parts:
 
 def _pixels() -> Parts:
     pixels = datasets.load_digits().data[np.random.default_rng(1).permutation(1797)] / 16
-    return _thirds(pixels, pixels)
+    return _in_order(pixels, pixels)
 
 
 def _adding() -> Parts:
@@ -174,12 +174,12 @@ def _adding() -> Parts:
     for row, places in enumerate(rng.permuted(np.tile(np.arange(12), (2500, 1)), axis=1)[:, :2]):
         marks[row, places] = 1
     target = (numbers * marks).sum(axis=1)
-    return _thirds(np.stack([numbers, marks], axis=2), (target - 1) / target.std())
+    return _in_order(np.stack([numbers, marks], axis=2), (target - 1) / target.std())
 
 
 def _labels() -> Parts:
     x, y = datasets.make_multilabel_classification(2400, 30, n_classes=8, n_labels=3, length=60, random_state=3)
-    return _thirds((x - x.mean(axis=0)) / x.std(axis=0), y.astype(float))
+    return _in_order((x - x.mean(axis=0)) / x.std(axis=0), y.astype(float))
 
 
 def _text() -> tuple[Parts, int]:
@@ -196,14 +196,14 @@ def _text() -> tuple[Parts, int]:
     codes = np.array([letters[letter] for letter in text])
     rows = np.lib.stride_tricks.sliding_window_view(codes, CONTEXT + 1)
     rows = rows[np.random.default_rng(4).permutation(len(rows))[:8000]]
-    return _thirds(rows[:, :-1].copy(), rows[:, -1].copy()), len(letters)
+    return _in_order(rows[:, :-1].copy(), rows[:, -1].copy()), len(letters)
 
 
 def _waves() -> Parts:
     rng = np.random.default_rng(5)
     x = rng.uniform(-1, 1, (2500, 2))
     y = np.sin(6 * x[:, 0] * x[:, 1]) + np.cos(9 * x[:, 0]) + 0.1 * rng.normal(size=2500)
-    return _thirds(x, (y - y.mean()) / y.std())
+    return _in_order(x, (y - y.mean()) / y.std())
 
 
 def _wrong_labels() -> Parts:
@@ -218,7 +218,7 @@ def _counts() -> Parts:
     rng = np.random.default_rng(7)
     x = rng.normal(size=(2500, 12))
     rate = np.exp(0.6 * np.sin(x[:, 0] * x[:, 1]) + 0.5 * x[:, 2] - 0.3 * np.abs(x[:, 3]) + 0.3)
-    return _thirds(x, rng.poisson(rate).astype(float))
+    return _in_order(x, rng.poisson(rate).astype(float))
 
 
 def _gated() -> Parts:
