@@ -94,11 +94,9 @@ class Trainer:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
         torch = require("torch", extra="torch")
-        if not callable(self.build_model) or isinstance(self.build_model, torch.nn.Module):
-            raise ValueError(
-                "`build_model` must be a function that returns a new module for each trial, but got "
-                f"{self.build_model!r:.80}: pass `lambda: ...`, or the function that makes it."
-            )
+        from optuna_discipline.training.arguments import check_builder
+
+        check_builder(self.build_model)
         if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):
@@ -193,13 +191,12 @@ class Trainer:
     def _model(self, trial: Trial | None, seed: int | None) -> Any:
         """Return a fresh model whose weights the seed fixes; the caller's random state stays."""
         torch = require("torch", extra="torch")
+        from optuna_discipline.training.arguments import as_module
+
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            model = self.build_model(trial) if self.takes_trial else self.build_model()
-        if not isinstance(model, torch.nn.Module):
-            raise ValueError(f"`build_model` must return a torch module, but returned {type(model).__name__}.")
-        return model
+            return as_module(self.build_model(trial) if self.takes_trial else self.build_model())
 
     def _first_batches(self) -> Any:
         """Return the training data in batches of the size that a study begins with."""

@@ -1,7 +1,10 @@
 """Arguments asked so that NaN, a bool or a string fails with the rule, the value and the cure."""
 
 import math
+from typing import Any
 from typing import SupportsFloat
+
+from torch import nn
 
 
 def as_number(
@@ -68,6 +71,30 @@ def as_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> 
     """
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, but got {value!r}.")
+
+
+def check_builder(build_model: Any) -> None:
+    """Check that `build_model` can make one model after the other.
+
+    Raises:
+        ValueError: If it is a model, or cannot be called.
+    """
+    if not callable(build_model) or isinstance(build_model, nn.Module):
+        raise ValueError(
+            "`build_model` must be a function that returns a new module for each training, but got "
+            f"{build_model!r:.80}: pass `lambda: ...`, or the function that makes it."
+        )
+
+
+def as_module(model: Any) -> nn.Module:
+    """Return what `build_model` made.
+
+    Raises:
+        ValueError: If that is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"`build_model` must return a torch module, but returned {type(model).__name__}.")
+    return model
 
 
 def _to_float(value: object) -> float | None:

@@ -18,6 +18,7 @@ from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
+from optuna_discipline.training.arguments import check_builder
 from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import check_repeatable
 from optuna_discipline.training.lr_probe import Prober
@@ -86,8 +87,7 @@ def find_lr(
         ValueError: If an argument breaks its rule.
         DisciplineError: If there is no data or no trainable parameter.
     """
-    if not callable(build_model) or isinstance(build_model, nn.Module):
-        raise ValueError(f"`build_model` must be a function that makes a new model, but got {build_model!r:.80}.")
+    check_builder(build_model)
     if isinstance(optimizer, torch.optim.Optimizer):
         raise ValueError("`optimizer` must be a name or a callable: an optimizer holds the weights of one model only.")
     check_batch_size_free(train, batch_size)

@@ -14,6 +14,7 @@ from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.arguments import as_module
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.evaluation import evaluate
@@ -200,10 +201,7 @@ class Prober:
         for generator, state in self.generators.generators:
             generator.set_state(state)
         with PrivateRandom(self.seed, resolve_device(nn.Identity(), self.device)):
-            model = self.build_model()
-        if not isinstance(model, nn.Module):
-            raise ValueError(f"`build_model` must return a torch.nn.Module, but returned {type(model).__name__}.")
-        return model
+            return as_module(self.build_model())
 
     def _is_adam_like(self) -> bool:
         if not hasattr(self, "_adam_like"):

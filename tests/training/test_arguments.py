@@ -5,8 +5,10 @@ import torch
 
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_module
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
+from optuna_discipline.training.arguments import check_builder
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, "0.1", None, True, torch.ones(2)])
@@ -43,3 +45,15 @@ def test_a_seed_is_none_or_an_integer_from_0() -> None:
 def test_a_choice_outside_the_list_is_refused() -> None:
     with pytest.raises(ValueError, match="`sweep` must be one of 'exp', 'linear', but got 'log'"):
         as_choice("sweep", "log", ("exp", "linear"))
+
+
+@pytest.mark.parametrize("builder", [torch.nn.Linear(1, 1), None, 3])
+def test_a_builder_must_be_a_function(builder: object) -> None:
+    with pytest.raises(ValueError, match=r"`build_model` must be a function that returns a new module.*pass `lambda"):
+        check_builder(builder)
+
+
+def test_what_a_builder_returns_must_be_a_module() -> None:
+    check_builder(lambda: 3)
+    with pytest.raises(ValueError, match="`build_model` must return a torch module, but returned int"):
+        as_module(3)
