@@ -21,12 +21,14 @@ from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
+from benchmarks.spaces.embeddings import EMBEDDINGS
 from benchmarks.spaces.failing import FAILING
 from benchmarks.spaces.fields import FIELDS
 from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
 from benchmarks.spaces.learning import LEARNING
 from benchmarks.spaces.objectives import OBJECTIVES
+from benchmarks.spaces.parts import PARTS
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
 from benchmarks.spaces.tools import TOOLS
@@ -49,6 +51,8 @@ GROUPS = (
     ("Other fields", FIELDS),
     ("Other ways of learning", LEARNING),
     ("Words of tools", TOOLS),
+    ("Embeddings and densities", EMBEDDINGS),
+    ("Networks in parts", PARTS),
 )
 TASKS = {task.name: task for _, group in GROUPS for task in group}
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")
