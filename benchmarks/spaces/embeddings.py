@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import torch
 from optuna import Trial
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 from torch import nn
 from torch import optim
 from torch.optim import swa_utils
@@ -51,7 +51,7 @@ def contrast(task: SpaceTask, trial: Trial) -> Trained:
                 step(optimizer, nn.functional.cross_entropy(alike, torch.arange(len(z)).roll(len(batch))), net)
             with torch.no_grad():
                 known, unknown = encoder(x).nan_to_num().numpy(), encoder(x_val).nan_to_num().numpy()
-            probe = LogisticRegression(C=1.0, max_iter=30).fit(known[:300], y[:300])
+            probe = RidgeClassifier().fit(known[:300], y[:300])
             yield 1 - float(probe.score(unknown, y_val))
 
     return reported(task, trial, epochs())

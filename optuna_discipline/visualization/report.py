@@ -39,8 +39,9 @@ th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--
 pre { background: var(--soft); padding: .8rem 1rem; overflow-x: auto; }
 h2 { break-after: avoid; }
 @media screen { :root { color-scheme: light dark; } }
+@media (hover: none), print { .modebar { display: none; } }
 @media print { body { max-width: none; padding: 0; } .verdict, .figure, .caption, tr, pre { break-inside: avoid; }
-  .caption { break-after: avoid; } pre { white-space: pre-wrap; } .modebar { display: none; } }
+  .caption { break-after: avoid; } pre { white-space: pre-wrap; } }
 """
 
 

@@ -58,8 +58,9 @@ def address(storage: str) -> Iterator[str]:
 class Page:
     """A page that keeps what went wrong on it."""
 
-    def __init__(self, chromium: Any, *, width: int = 1440, scheme: str = "light") -> None:
-        self.context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def __init__(self, chromium: Any, *, width: int = 1440, scheme: str = "light", touch: bool = False) -> None:
+        size = {"width": width, "height": 900}
+        self.context = chromium.new_context(viewport=size, color_scheme=scheme, has_touch=touch, is_mobile=touch)
         self.page = self.context.new_page()
         self.wrong: list[str] = []
         self.asked: list[str] = []
@@ -193,3 +194,16 @@ def test_hostile_text_runs_nowhere(
             one.page.get_by_text("alert(1)").first.wait_for(timeout=PATIENCE)
             assert one.page.locator("img[src=x]").count() == 0
         assert one.wrong == []
+
+
+def test_a_touch_screen_gets_the_report_without_the_buttons_that_lie_over_its_titles(
+    chromium: Any, plain: optuna.Study, tmp_path: Path
+) -> None:
+    path = write_report(plain, tmp_path / "report.html")
+    with Page(chromium) as mouse, Page(chromium, touch=True) as touch:
+        for one in (mouse, touch):
+            one.page.goto(browsers.file_url(path))
+            one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+        buttons = ".modebar-container .modebar"
+        assert mouse.page.evaluate(f"getComputedStyle(document.querySelector('{buttons}')).display") != "none"
+        assert touch.page.evaluate(f"getComputedStyle(document.querySelector('{buttons}')).display") == "none"
