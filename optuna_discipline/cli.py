@@ -20,6 +20,9 @@ from optuna_discipline import tune_command
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.first_look import default_loss
+from optuna_discipline.first_look import first_batch
+from optuna_discipline.first_look import first_target
 from optuna_discipline.printable import printable
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.trainer import as_device
@@ -152,7 +155,7 @@ def _range_test(arguments: argparse.Namespace) -> int:
     torch.manual_seed(arguments.seed)
     test = lr_range_test(
         task.build_model().to(device),
-        torch.nn.functional.cross_entropy,
+        default_loss(first_target(first_batch("train", task.train))),
         task.train,
         task.val,
         optimizer=arguments.optimizer,

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +99,24 @@ def load_own_task(target: str) -> Task:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        build_model, train, val = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"--task must be MODULE:FUNCTION, and the function return (build_model, train, val); "
-            f"{target!r} failed: {type(error).__name__}: {error}"
-        ) from error
+        function = getattr(importlib.import_module(module_name), function_name)
+    except Exception as error:  # the module is the user's, and may fail in any way
+        raise ValueError(f"--task must be MODULE:FUNCTION, but {target!r} failed: {_told(error)}") from error
+    try:
+        parts = function()
+    except Exception as error:
+        raise ValueError(f"--task {target!r} failed when it was called: {_told(error)}") from error
+    if not isinstance(parts, tuple) or len(parts) != 3:
+        raise ValueError(f"--task {target!r} must return (build_model, train, val), but returned {parts!r:.80}.")
+    build_model, train, val = parts
     return Task(target, train, val, None, 0, build_model)
+
+
+def _told(error: Exception) -> str:
+    """Return what went wrong and where, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _root(root: str | os.PathLike[str] | None) -> Path:

@@ -138,12 +138,31 @@ class TrialReporter:
         _once(self._trial, lambda live: self._report(live, log))
 
     def _report(self, trial: BaseTrial, log: EpochLog) -> None:
-        value = getattr(log, self._metric)
-        if value is None:
-            raise ValueError(f"`log` must hold the reporter's metric {self._metric!r}, but it is None in {log!r}.")
+        value = metric_of(log, self._metric)
         if self._limit is None and math.isfinite(value):
             self._limit = CLIP * abs(value)
         _report(trial, log, value, limit=self._limit)
+
+
+def metric_of(log: EpochLog, metric: Metric) -> float:
+    """Return a log's metric; NaN where a training that broke has none, as an accuracy.
+
+    Raises:
+        ValueError: If the log lacks the metric.
+    """
+    value: float | None = getattr(log, metric)
+    if value is not None:
+        return value
+    if any(loss is not None and not math.isfinite(loss) for loss in (log.train_loss, log.val_loss)):
+        return math.nan
+    raise ValueError(
+        f"`log` must hold the reporter's metric {metric!r}, but it is None in {log!r}"
+        + (
+            ": an accuracy needs outputs of shape (n, classes) and integer targets."
+            if metric == "val_accuracy"
+            else "."
+        )
+    )
 
 
 def report_epoch(

@@ -13,8 +13,15 @@ import optuna
 from optuna.trial import Trial
 
 from optuna_discipline._imports import require
+from optuna_discipline.first_look import check_options
+from optuna_discipline.first_look import check_output
+from optuna_discipline.first_look import default_loss
+from optuna_discipline.first_look import first_batch
+from optuna_discipline.first_look import first_target
+from optuna_discipline.first_look import is_cross_entropy
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import TrialReporter
+from optuna_discipline.objective import metric_of
 from optuna_discipline.objective import suggest_hyperparams
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
@@ -70,6 +77,7 @@ class Trainer:
         options: Further arguments of `train_epochs`.
         space: Arguments of `suggest_hyperparams`.
         n_classes: Number of classes, None for a regression; found by `checked`.
+        chance: The same, where a network that knows nothing has the loss of chance, ln(n_classes).
         snapshots: Saves trials and restarts them, None for neither.
     """
 
@@ -85,15 +93,17 @@ class Trainer:
     options: dict[str, Any]
     space: dict[str, Any]
     n_classes: int | None = None
+    chance: int | None = None
     snapshots: SnapshotRestarts | None = None
 
     def checked(self) -> "Trainer":
-        """Return the trainer with its defaults filled in, after one look at data and search space.
+        """Return the trainer with its defaults filled in, after one look at data, options, model and search space.
 
         Raises:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
-        torch = require("torch", extra="torch")
+        require("torch", extra="torch")
+        from optuna_discipline.training.arguments import as_seed
         from optuna_discipline.training.arguments import check_builder
 
         check_builder(self.build_model)
@@ -101,13 +111,36 @@ class Trainer:
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
         if self.optimizer not in ("sgd", "adamw", "adam"):
             raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")
-        device = as_device(self.device)
+        as_seed(self.seed)
+        check_options(self.options)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
-        ready = dataclasses.replace(self, device=device)
-        target = ready._first_target()
-        functional = torch.nn.functional
-        default = functional.mse_loss if target.is_floating_point() else functional.cross_entropy
-        return dataclasses.replace(ready, loss_fn=self.loss_fn or default, n_classes=ready._count_classes(target))
+        first_batch("train", self.train)
+        batch = first_batch("val", self.val)
+        target = first_target(batch, self.options.get("step"))
+        loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
+        ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn)
+        n_classes = ready._count_classes(target)
+        if not self.takes_trial:
+            ready._look_at_model(batch, own_loss=self.loss_fn is not None)
+        return dataclasses.replace(ready, n_classes=n_classes, chance=n_classes if is_cross_entropy(loss_fn) else None)
+
+    def _look_at_model(self, batch: Any, *, own_loss: bool) -> None:
+        """Ask for a training that never starts, whose arguments are checked then, and compare output and targets."""
+        from optuna_discipline.training.loop import train_epochs
+
+        model, batches = self._model(None, 0), self._first_batches()
+        train_epochs(
+            model,
+            self.loss_fn,  # type: ignore[arg-type]
+            batches,
+            self._batches("val", VALIDATION_BATCH),
+            OneCycle(1e-3, total_steps=len(batches)),
+            optimizer=self.optimizer,
+            device=self.device,
+            **self.options,
+        ).close()
+        if self.options.get("step") is None and (self.metric == "val_accuracy" or not own_loss):
+            check_output(model, batch, self.device, metric=self.metric, own_loss=own_loss)
 
     @property
     def takes_trial(self) -> bool:
@@ -135,20 +168,20 @@ class Trainer:
         params = suggest_hyperparams(trial, **self.space)
         seed = None if self.seed is None else self._seed_of(trial.number)
         model = self._model(trial, seed)
-        batches = self._batches(self.train, params.batch_size, shuffle=True, seed=seed)
+        batches = self._batches("train", params.batch_size, shuffle=True, seed=seed)
         schedule = OneCycle(
             params.max_lr,
             total_steps=params.epochs * self._updates(batches),
             max_momentum=params.momentum,
             base_momentum=min(BASE_MOMENTUM, params.momentum),
         )
-        reporter = TrialReporter(trial, n_epochs=params.epochs, metric=self.metric, n_classes=self.n_classes)
+        reporter = TrialReporter(trial, n_epochs=params.epochs, metric=self.metric, n_classes=self.chance)
         value = math.nan
         for log in train_epochs(
             model,
             self.loss_fn,  # type: ignore[arg-type]
             batches,
-            self._batches(self.val, VALIDATION_BATCH),
+            self._batches("val", VALIDATION_BATCH),
             schedule,
             optimizer=self.optimizer,
             weight_decay=params.weight_decay,
@@ -158,7 +191,7 @@ class Trainer:
             **self.options,
         ):
             reporter.report(log)
-            value = getattr(log, self.metric)
+            value = metric_of(log, self.metric)
         return value
 
     def range_test_is_cheap(self) -> bool:
@@ -177,7 +210,7 @@ class Trainer:
             self._model(None, self.seed),
             self.loss_fn,  # type: ignore[arg-type]
             batches,
-            self._batches(self.val, VALIDATION_BATCH),
+            self._batches("val", VALIDATION_BATCH),
             optimizer=self.optimizer,
             num_steps=_range_test_steps(planned),
             momentum=RANGE_TEST_MOMENTUM,
@@ -202,39 +235,35 @@ class Trainer:
         """Return the training data in batches of the size that a study begins with."""
         sizes = self.space["batch_size"]
         size = sizes if isinstance(sizes, int) else int(Bounds.of_choices(sizes).clip(DEFAULT_BATCH_SIZE))
-        return self._batches(self.train, size, shuffle=True, seed=self.seed)
+        return self._batches("train", size, shuffle=True, seed=self.seed)
 
-    def _batches(self, data: Any, batch_size: int, *, shuffle: bool = False, seed: int | None = None) -> Any:
+    def _batches(
+        self, name: Literal["train", "val"], batch_size: int, *, shuffle: bool = False, seed: int | None = None
+    ) -> Any:
         from optuna_discipline.training.batches import as_batches
 
         return as_batches(
-            data, batch_size=batch_size, shuffle=shuffle, seed=seed, device=self.device, drop_lone=shuffle
+            getattr(self, name),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            device=self.device,
+            drop_lone=shuffle,
+            name=name,
         )
 
     def _updates(self, batches: Any) -> int:
         """Return the optimizer updates of one epoch."""
         return math.ceil(len(batches) / int(self.options.get("accumulate", 1)))
 
-    def _first_target(self) -> Any:
-        """Return the targets of two validation samples, after a look at both data sets."""
-        from optuna_discipline.training.batches import is_batched
-
-        for name, data in (("train", self.train), ("val", self.val)):
-            if is_batched(data):
-                raise ValueError(
-                    f"`{name}` must be a tuple of tensors or a torch Dataset, because the batch size is chosen here, "
-                    f"but got {type(data).__name__}: pass a loader's `dataset`."
-                )
-            batch = next(iter(self._batches(data, 2)), None)
-            if not (isinstance(batch, tuple | list) and len(batch) == 2):
-                raise ValueError(f"`{name}` must yield (input, target) pairs, but yields {type(batch).__name__}.")
-        return batch[1]  # type: ignore[index]
-
     def _count_classes(self, target: Any) -> int | None:
         """Return the number of classes where targets are indices; one class alone is no classification."""
-        if target.is_floating_point() or target.is_complex() or target.ndim != 1:
+        torch = require("torch", extra="torch")
+        if not isinstance(target, torch.Tensor) or target.ndim != 1:
             return None
-        highest = max(int(batch[1].max()) for batch in self._batches(self.val, VALIDATION_BATCH))
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            return None
+        highest = max(int(first_target(batch).max()) for batch in self._batches("val", VALIDATION_BATCH))
         return highest + 1 if highest >= 1 else None
 
     def _n_samples(self) -> int:

@@ -7,12 +7,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage
@@ -30,12 +32,14 @@ from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
+from optuna_discipline.trial_record import PREFIX
 from optuna_discipline.trial_record import PRUNED_KEY
 from optuna_discipline.trial_record import cost_in_full_trainings
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
+TERMS_KEY = PREFIX + "terms"
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -63,6 +67,7 @@ def tune(
     seed: int | None = None,
     callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
     n_jobs: int = 1,
+    catch: Iterable[type[Exception]] | type[Exception] = (),
     progress_bar: bool = False,
     train_options: Mapping[str, Any] | None = None,
     artifact_store: "ArtifactStore | str | os.PathLike[str] | None" = None,
@@ -80,7 +85,8 @@ def tune(
         val: Validation data, likewise.
         n_trials: Trials of the whole study; a resumed study counts those it has. One of `n_trials` and `budget`.
         budget: Cost of the whole study in full trainings; the trial that crosses it is the last.
-        loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, else the squared error.
+        loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, the squared error for
+            floats. Only torch's own cross-entropy has a known loss of chance, by which a broken training is stopped.
         metric: What is optimised: "val_loss", "val_accuracy" (maximised) or "train_loss".
         optimizer: "sgd" (Nesterov), "adamw" or "adam", whose momentum is beta1.
         epochs: Length of a full training in epochs.
@@ -92,14 +98,19 @@ def tune(
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
             1,000 updates on.
         pruner: None is `DisciplinedPruner()`.
-        storage: Optuna storage or its URL; an existing study of this name goes on.
+        storage: Optuna storage or its URL; an existing study of this name goes on, with the same metric, optimizer and
+            batch sizes.
         study_name: Name of the study; None is "discipline" in a storage.
         device: Where to train; None is the GPU if there is one, else the CPU.
-        seed: Fixes everything on a CPU; None is unrepeatable.
+        seed: Fixes everything on a CPU, where trials run one at a time; None is unrepeatable.
         callbacks: Called as `callback(study, trial)` after every trial.
-        n_jobs: Trials at a time, in threads.
+        n_jobs: Trials at a time, in threads, which share torch's random numbers: weights and dropout are then not
+            repeatable, and the caller's random state may have moved.
+        catch: Exceptions that fail a trial instead of ending the study, as in `study.optimize`: such as
+            `torch.OutOfMemoryError`, which is met by smaller batches.
         progress_bar: Whether to show Optuna's progress bar.
-        train_options: Further arguments of `train_epochs`, such as `{"amp": "bf16", "clip_norm": 1.0}`.
+        train_options: Further arguments of `train_epochs`, such as `{"amp": "bf16", "clip_norm": 1.0}`. A `step` reads
+            batches of any form; then `loss_fn` must be given, unless they are pairs.
         artifact_store: Where `Recipe(weight_decay_search="snapshot")` keeps its snapshots: a store of
             `optuna.artifacts` that every worker reaches, or a folder; a study in memory needs none.
 
@@ -136,10 +147,11 @@ def tune(
     tested = not trainer.takes_trial and (trainer.range_test_is_cheap() if range_test is None else range_test)
     with _snapshots(full_recipe, storage, artifact_store) as snapshots:
         trainer = dataclasses.replace(trainer, snapshots=snapshots)
+        direction: Literal["minimize", "maximize"] = "maximize" if metric == "val_accuracy" else "minimize"
         study = optuna.create_study(
             storage=storage,
             study_name=study_name or ("discipline" if storage is not None else None),
-            direction="maximize" if metric == "val_accuracy" else "minimize",
+            direction=direction,
             load_if_exists=storage is not None,
             sampler=DisciplinedSampler(
                 full_recipe,
@@ -148,6 +160,8 @@ def tune(
             ),
             pruner=pruner or DisciplinedPruner(),
         )
+        sizes = [batch_size] if isinstance(batch_size, int) else list(batch_size)
+        _keep_terms(study, direction, {"metric": metric, "optimizer": optimizer, "batch_size": sizes})
         limit = _Limit(n_trials, budget)
         if limit.reached(study):
             return study
@@ -157,6 +171,7 @@ def tune(
                 n_trials=None if n_trials is None else limit.trials_left(study),
                 callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
                 n_jobs=n_jobs,
+                catch=catch,
                 show_progress_bar=progress_bar,
             )
         except KeyboardInterrupt:
@@ -165,15 +180,42 @@ def tune(
     return study
 
 
-def _warn_if_nothing_trained(study: Study) -> None:
-    trials = study.get_trials(deepcopy=False)
-    pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    if pruned and not any(trial.state == TrialState.COMPLETE for trial in trials):
-        reason = pruned[-1].user_attrs.get(PRUNED_KEY, "the pruner said so")
-        _logger.warning(
-            f"No trial has trained to its end; the last, {pruned[-1].number}, was stopped because {reason}. Are there "
-            "NaN or inf in the data, or targets of thousands, and does `loss_fn` fit the model's output?"
+def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
+    """Keep on the study by what its trials are compared; refuse to go on by something else.
+
+    Raises:
+        ValueError: If the study was begun with another metric or optimizer, or other batch sizes.
+    """
+    cure = "its trials could not be compared. Give another `study_name` or `storage`."
+    if study.direction.name.lower() != direction:
+        raise ValueError(
+            f"`metric` must be one to {study.direction.name.lower()}, as the study {study.study_name!r} does, but got "
+            f"{terms['metric']!r}: {cure}"
         )
+    stored = study.user_attrs.get(TERMS_KEY)
+    if stored is None:
+        study.set_user_attr(TERMS_KEY, terms)
+        return
+    for name, value in terms.items():
+        if stored.get(name) != value:
+            raise ValueError(
+                f"`{name}` must be that of the study {study.study_name!r}, {stored.get(name)!r}, but got {value!r}: "
+                f"{cure}"
+            )
+
+
+def _warn_if_nothing_trained(study: Study) -> None:
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if not trials or any(t.state == TrialState.COMPLETE and math.isfinite(t.value or math.nan) for t in trials):
+        return
+    last = trials[-1]
+    how = f"was stopped because {last.user_attrs.get(PRUNED_KEY, 'the pruner said so')}"
+    if last.state == TrialState.COMPLETE:
+        how = f"ended at {last.value}"
+    _logger.warning(
+        f"No trial has trained to its end; the last, {last.number}, {how}. Are there NaN or inf in the data, or "
+        "targets of thousands, and does `loss_fn` fit the model's output?"
+    )
 
 
 @contextlib.contextmanager

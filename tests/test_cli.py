@@ -97,6 +97,22 @@ def test_range_test_prints_its_choice(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(json.loads(capsys.readouterr().out)["lrs"]) <= 60
 
 
+def test_range_test_takes_the_loss_that_suits_the_targets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sum_of_inputs.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))\n"
+        "    data = x, x.sum(1, keepdim=True)\n"
+        "    return lambda: torch.nn.Linear(3, 1), data, data\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["range-test", "--task", "sum_of_inputs:make", "--steps", "60", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "OK"
+
+
 def test_dashboard_publishes_and_serves(
     tuned: str, stored: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,26 @@ def test_bad_sample_counts_are_refused(samples: Any) -> None:
 def test_bad_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match="`seed` must be a non-negative integer"):
         examples.load_digits_task(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "def task():\n    return {}['train']",
+            r"'broken:task' failed when it was called: KeyError: 'train' \(broken.py, line 2\)",
+        ),
+        ("def task():\n    return 1 + 'a'", r"failed when it was called: TypeError: .* \(broken.py, line 2\)"),
+        ("def task():\n    return 1, 2", r"must return \(build_model, train, val\), but returned \(1, 2\)"),
+        ("def task(:", "must be MODULE:FUNCTION, but 'broken:task' failed: SyntaxError"),
+        ("def other(): pass", "must be MODULE:FUNCTION, but 'broken:task' failed: AttributeError"),
+    ],
+)
+def test_what_fails_in_a_users_own_task_is_told_with_its_place(
+    code: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    with pytest.raises(ValueError, match=message):
+        examples.load_own_task("broken:task")

@@ -230,3 +230,14 @@ def test_fixed_numbers_need_no_search_and_raise_no_warning() -> None:
         optuna.create_study().ask(), lr=0.1, momentum=0, weight_decay=0, batch_size=range(8, 10), epochs=(3, 3)
     )
     assert (params.max_lr, params.momentum, params.weight_decay, params.epochs) == (0.1, 0.0, 0.0, 3)
+
+
+def test_a_training_that_broke_has_no_accuracy_and_is_reported_all_the_same() -> None:
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    reporter = TrialReporter(trial, n_epochs=3, metric="val_accuracy")
+    reporter.report(EpochLog(0, 0.1, 1.0, 1.0, 0.5))
+    reporter.report(EpochLog(1, 0.1, math.nan, math.nan))
+    assert math.isnan(study.trials[0].intermediate_values[1])
+    with pytest.raises(ValueError, match=r"metric 'val_accuracy', but it is None in .* an accuracy needs outputs"):
+        reporter.report(EpochLog(2, 0.1, 1.0, 1.0))

@@ -170,6 +170,21 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"train": (TRAIN[0][:0], TRAIN[1][:0])}, (ValueError, DisciplineError), "sample"),
         ({"train": (TRAIN[0], TRAIN[1][:3])}, ValueError, "train|length|samples"),
         ({"device": "cuda:99"}, ValueError, "no GPU|cuda"),
+        ({"seed": -1}, ValueError, "`seed` must be an integer from 0 on"),
+        ({"val": (VAL[0][:0], VAL[1][:0])}, DisciplineError, "`val` cannot be used"),
+        ({"train": (TRAIN[0], TRAIN[1].tolist())}, ValueError, "but got a tuple of Tensor and list"),
+        ({"train_options": {"clip_norm": -1}}, ValueError, "`clip_norm` must be"),
+        ({"train_options": {"accumulate": 0}}, ValueError, "`accumulate` must be"),
+        ({"train_options": {"amp": "x"}}, ValueError, "`amp` must be one of"),
+        ({"train_options": {"optimizer": "adam"}}, ValueError, "`train_options` may hold .* but got 'optimizer'"),
+        (
+            {"metric": "val_accuracy", "val": (VAL[0], VAL[1].float()), "loss_fn": print},
+            ValueError,
+            "val_accuracy'` needs outputs",
+        ),
+        ({"val": (VAL[0], VAL[0][:, 0])}, ValueError, r"output of shape \(2, 2\) and a target of torch.float32 \(2,\)"),
+        ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
+        ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_stored(
@@ -194,7 +209,87 @@ def test_a_study_in_which_nothing_trains_says_so(caplog: pytest.LogCaptureFixtur
         _tune(train=(math.nan * TRAIN[0], TRAIN[1]), n_trials=2, range_test=False)
         assert "to its end; the last, 1, was stopped because the training loss is nan at epoch 0. Are" in caplog.text
         caplog.clear()
+        _tune(val=(VAL[0], math.inf * VAL[0][:, :2]), train=(TRAIN[0], TRAIN[0][:, :2]), n_trials=1, range_test=False)
+        assert "No trial has trained to its end; the last, 0, ended at inf." in caplog.text
+        caplog.clear()
         _tune(n_trials=1)
         assert "No trial has trained" not in caplog.text
     finally:
         optuna.logging.disable_propagation()
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy"])
+def test_a_training_that_breaks_is_a_trial_like_any_other(metric: Any) -> None:
+    study = _tune(
+        train=(1e4 * TRAIN[0], TRAIN[1]), val=(1e4 * VAL[0], VAL[1]), metric=metric, lr=(10.0, 1e3), n_trials=2
+    )
+    assert [trial.state for trial in study.trials] == [TrialState.PRUNED] * 2
+
+
+def test_a_loss_of_the_users_own_is_not_judged_by_chance() -> None:
+    ages = [(x, (50 + 20 * x[:, 0]).round().long()) for x in (TRAIN[0], VAL[0])]
+
+    def squared(output: Any, target: Any) -> Any:
+        return nn.functional.mse_loss(output[:, 0], target.float())
+
+    study = _tune(
+        build_model=lambda: nn.Linear(4, 1), train=ages[0], val=ages[1], loss_fn=squared, lr=(1e-3, 1e-2), n_trials=3
+    )
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 3
+
+
+def test_dicts_are_tuned_by_a_step_that_reads_them() -> None:
+    def rows(data: Any) -> Any:
+        return [{"tokens": x, "next": y} for x, y in zip(*data, strict=True)]
+
+    class Rows(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+        def __init__(self, data: Any) -> None:
+            self.rows = rows(data)
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, index: int) -> Any:
+            return self.rows[index]
+
+    def step(model: Any, batch: Any, loss_fn: Any) -> Any:
+        output = model(batch["tokens"])
+        return loss_fn(output, batch["next"]), output, batch["next"]
+
+    whole: dict[str, Any] = {"train": Rows(TRAIN), "val": Rows(VAL), "n_trials": 2, "epochs": 2, "range_test": False}
+    study = _tune(**whole, loss_fn=nn.functional.cross_entropy, train_options={"step": step}, metric="val_accuracy")
+    assert study.best_value > 0.5
+    with pytest.raises(ValueError, match="`loss_fn` must be given where the target is no tensor"):
+        _tune(**whole, train_options={"step": step})
+    with pytest.raises(ValueError, match=r"`train` and `val` must yield \(input, target\) pairs or a `step`"):
+        _tune(**whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "val_accuracy"}, "`metric` must be one to minimize, as the study 'discipline' does"),
+        ({"metric": "train_loss"}, "`metric` must be that of the study 'discipline', 'val_loss'"),
+        ({"optimizer": "adamw"}, "`optimizer` must be that of the study 'discipline', 'sgd'"),
+        ({"batch_size": 32}, r"`batch_size` must be that of the study 'discipline', \[16, 32\]"),
+    ],
+)
+def test_a_study_does_not_go_on_by_what_cannot_be_compared(changes: Any, message: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    before = [trial.value for trial in _tune(n_trials=1, storage=url, range_test=False).trials]
+    with pytest.raises(ValueError, match=message):
+        _tune(n_trials=2, storage=url, **changes)
+    stored = optuna.load_study(study_name="discipline", storage=url)
+    assert [trial.value for trial in stored.trials] == before
+
+
+def test_an_exception_may_fail_one_trial_only() -> None:
+    def build(trial: Any) -> Any:
+        if trial.number == 1:
+            raise MemoryError
+        return _model()
+
+    study = _tune(build_model=build, n_trials=3, catch=MemoryError, range_test=False)
+    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
+    with pytest.raises(MemoryError):
+        _tune(build_model=build, n_trials=3, range_test=False)

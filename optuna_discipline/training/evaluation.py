@@ -14,10 +14,11 @@ from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.ranks import without_ranks
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
-from optuna_discipline.training.step import count_correct
+from optuna_discipline.training.step import count_answers
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.step import run_step
+from optuna_discipline.training.step import samples_of
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import autocast
@@ -31,7 +32,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
         loss: Mean over the samples; NaN and inf allowed.
-        accuracy: Share classified rightly, in [0, 1]; None where the task is no classification.
+        accuracy: Share classified rightly, in [0, 1]; None where the task is no classification. Targets of -100 do not
+            count, as in torch's cross-entropy.
     """
 
     loss: float
@@ -129,21 +131,22 @@ def _pass_over(
     channels_last: bool,
     accuracy: bool | None,
 ) -> Evaluation:
-    loss_sum, correct, n_samples = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    loss_sum, answers, n_samples = torch.zeros((), device=device), torch.zeros(2, device=device), 0
     countable = accuracy is not False
     for batch in batches:
-        moved, size = to_device(batch, device, channels_last=channels_last), count_samples(batch)
+        moved = to_device(batch, device, channels_last=channels_last)
         with torch.no_grad(), autocast(device, amp):
             result = run_step(step, without_ranks(model), moved, loss_fn)
+        size = samples_of(batch, result)
         loss_sum = loss_sum + widen(result.loss) * size
         n_samples += size
-        right = count_correct(result) if countable else None
-        if right is None and accuracy:
+        found = count_answers(result) if countable else None
+        if found is None and accuracy:
             raise ValueError("`accuracy=True` needs outputs of shape (n, classes) and integer targets (n,): pass None.")
-        countable = countable and right is not None
-        correct = correct if right is None else correct + right
-    sums, n_samples = over_ranks(model, torch.stack([loss_sum, correct.to(loss_sum.dtype)]), n_samples)
+        countable = countable and found is not None
+        answers = answers if found is None else answers + found
+    sums, n_samples = over_ranks(model, torch.cat([loss_sum[None], answers.to(loss_sum.dtype)]), n_samples)
     if n_samples == 0:
         raise DisciplineError("There is no batch to evaluate on.")
-    loss, share = sums.div(n_samples).tolist()
-    return Evaluation(loss, share if countable else None)
+    loss, right, asked = sums.tolist()
+    return Evaluation(loss / n_samples, right / asked if countable and asked else None)

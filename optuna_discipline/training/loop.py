@@ -107,8 +107,10 @@ def train_epochs(
 
     Args:
         model: Any module, trained in place. Modules in eval mode at the call stay in it (a frozen BatchNorm) unless
-            the model as a whole is; all modes are given back at the end.
-        loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module.
+            the model as a whole is; all modes are given back at the end, and at the start of an epoch where the model
+            as a whole was put into eval mode after the last one.
+        loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module, whose
+            own parameters are trained only by a given optimizer that holds them.
         train: A tuple of tensors, a torch Dataset or an iterable of batches, see `as_batches`.
         val: Likewise; None leaves the validation columns None.
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
@@ -211,7 +213,11 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
     with keep_modes(plan.model):
         if not plan.model.training:
             plan.model.train()
+        modes = [(module, module.training) for module in plan.model.modules()]
         for epoch in range(len(logs), plan.n_epochs):
+            if not plan.model.training:  # the caller tested it between two epochs
+                for module, training in modes:
+                    module.training = training
             with random:
                 train_loss, steps = _train_epoch(plan, done)
                 if steps == 0 and epoch == 0:

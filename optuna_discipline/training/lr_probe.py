@@ -20,6 +20,7 @@ from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.evaluation import evaluate
 from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.lr_range_test import lr_range_test
+from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import is_adam_like
@@ -205,7 +206,7 @@ class Prober:
 
     def _is_adam_like(self) -> bool:
         if not hasattr(self, "_adam_like"):
-            self._adam_like = is_adam_like(build_optimizer(self._build(), self.optimizer, lr=0.0))
+            self._adam_like = is_adam_like(build_optimizer(self._build(), self.optimizer, lr=ANY_LR))
         return self._adam_like
 
 

@@ -18,6 +18,7 @@ from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import check_batch_size_free
+from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import is_adam_like
@@ -138,7 +139,7 @@ def lr_range_test(
             if seed is not None:
                 seed_global(seed, target)
             kind: OptimizerKind = "sgd" if optimizer is None else optimizer
-            built = build_optimizer(model, kind, lr=0.0, momentum=momentum, weight_decay=weight_decay)
+            built = build_optimizer(model, kind, lr=ANY_LR, momentum=momentum, weight_decay=weight_decay)
             lrs = _rates(start_lr, end_lr, num_steps, sweep, ADAM_RANGE if is_adam_like(built) else SGD_RANGE)
             updater = Updater(model, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm)
             batches = as_batches(

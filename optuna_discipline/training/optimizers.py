@@ -15,6 +15,7 @@ from optuna_discipline.training.arguments import as_number
 
 OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
 _RATIO, _DECAYS = "lr_ratio", "decays"  # keys that we add to a parameter group; they travel with its state_dict
+ANY_LR = 1e-6  # to make an optimizer whose rate is set before its first update; some refuse 0
 _ADAM_BETA2 = 0.999
 
 

@@ -155,6 +155,10 @@ class _ModuleState:
         for parameter in self.parameters:
             parameter.restore()
         for module, buffers in self.buffers:
+            if isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
+                for _, content in filter(None, buffers.values()):
+                    content.restore()
+                continue
             module._buffers.clear()
             for name, saved in buffers.items():
                 module._buffers[name] = None

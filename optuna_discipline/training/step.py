@@ -10,6 +10,7 @@ from torch import nn
 
 LossFn = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, LossFn], Any]
+IGNORED = -100  # the label that torch's cross-entropy leaves out
 _INPUT_KEYS, _TARGET_KEYS = ("input", "inputs", "x", "image"), ("target", "targets", "y", "label", "labels")
 
 
@@ -42,16 +43,24 @@ def default_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
     Raises:
         ValueError: If the batch has another form.
     """
-    if isinstance(batch, torch.Tensor):
-        inputs, target = (batch,), batch
-    elif isinstance(batch, (tuple, list)) and batch:
-        inputs, target = (tuple(batch[:-1]), batch[-1]) if len(batch) > 1 else ((batch[0],), batch[0])
-    elif isinstance(batch, Mapping):
-        inputs, target = (_pick(batch, _INPUT_KEYS),), _pick(batch, _TARGET_KEYS)
-    else:
-        raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
+    inputs, target = inputs_and_target(batch)
     output = model(*inputs)
     return StepResult(loss_fn(output, target), output, target)
+
+
+def inputs_and_target(batch: Any) -> tuple[tuple[Any, ...], Any]:
+    """Return what `default_step` gives the model, and what it compares with.
+
+    Raises:
+        ValueError: If the batch has another form.
+    """
+    if isinstance(batch, torch.Tensor):
+        return (batch,), batch
+    if isinstance(batch, (tuple, list)) and batch:
+        return (tuple(batch[:-1]), batch[-1]) if len(batch) > 1 else ((batch[0],), batch[0])
+    if isinstance(batch, Mapping):
+        return (_pick(batch, _INPUT_KEYS),), _pick(batch, _TARGET_KEYS)
+    raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
 
 
 def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
@@ -67,7 +76,8 @@ def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepR
     result = returned if isinstance(returned, StepResult) else StepResult(*_as_tuple(returned))
     loss = result.loss
     if not isinstance(loss, torch.Tensor):
-        raise ValueError(f"`loss_fn` must return a tensor with one number, but returned {type(loss).__name__}.")
+        name = "loss_fn" if step is default_step else "step"
+        raise ValueError(f"`{name}` must return a tensor with one number, but returned {type(loss).__name__}.")
     if loss.numel() != 1:
         raise ValueError(
             f"`loss_fn` must return one number for the batch, but returned a tensor of shape {tuple(loss.shape)}: "
@@ -91,27 +101,39 @@ def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) 
 
 
 def count_samples(batch: Any) -> int:
-    """Return the number of samples of a batch: the first dimension of its first tensor, 1 where there is none."""
+    """Return the number of samples of a batch: the first dimension of its first tensor, 1 where there is none.
+
+    Where inputs are a list of their own (sequences of different lengths, a PackedSequence), that of the target.
+    """
     if isinstance(batch, torch.Tensor):
         return int(batch.shape[0]) if batch.ndim else 1
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    if isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[0], (tuple, list)):
+        parts = (batch[-1], *batch[:-1]) if isinstance(batch[-1], torch.Tensor) and batch[-1].ndim else batch
     for part in parts:
         if isinstance(part, (torch.Tensor, tuple, list, Mapping)):
             return count_samples(part)
     return 1
 
 
-def count_correct(result: StepResult) -> torch.Tensor | None:
-    """Return how many samples were classified rightly, shape (), None if this is no classification.
+def samples_of(batch: Any, result: StepResult) -> int:
+    """Return the number of samples of a batch: the first dimension of its target, where the step has told of one."""
+    target = result.target
+    return int(target.shape[0]) if isinstance(target, torch.Tensor) and target.ndim else count_samples(batch)
 
-    A classification has an output of scores (n, classes) and integer targets (n,).
+
+def count_answers(result: StepResult) -> torch.Tensor | None:
+    """Return how many samples were classified rightly and how many were asked, shape (2,).
+
+    A classification has an output of scores (n, classes) and integer targets (n,), of which -100 is not asked. None if
+    this is none.
     """
     output, target = result.output, result.target
     if not (isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor)):
         return None
     if output.ndim != 2 or output.shape[1] < 2 or target.shape != output.shape[:1] or _is_continuous(target):
         return None
-    return (output.detach().argmax(dim=1) == target).sum()
+    return torch.stack([(output.detach().argmax(dim=1) == target).sum(), (target != IGNORED).sum()])
 
 
 def _is_continuous(target: torch.Tensor) -> bool:

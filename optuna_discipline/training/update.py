@@ -20,6 +20,7 @@ from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.step import run_step
+from optuna_discipline.training.step import samples_of
 from optuna_discipline.training.step import to_device
 
 Amp = Literal["bf16", "fp16"] | None
@@ -88,20 +89,23 @@ class Updater:
         """
         self.optimizer.zero_grad(set_to_none=True)
         sizes = [count_samples(batch) for batch in window]
-        total = sum(sizes)
         loss_sum: torch.Tensor | None = None
+        n_samples = 0
         for batch, size in zip(window, sizes, strict=True):
             moved = to_device(batch, self.device, channels_last=self.channels_last)
             with torch.enable_grad(), self.autocast():
-                loss = run_step(self.step, self.model, moved, self.loss_fn).loss
+                result = run_step(self.step, self.model, moved, self.loss_fn)
+            loss = result.loss
             if not loss.requires_grad:
                 raise ValueError("`loss_fn` must return a loss with a gradient: this one depends on no parameter.")
-            self._backward(loss if len(window) == 1 else loss * (size / total))
-            part = widen(loss.detach()) * size
+            self._backward(loss if len(window) == 1 else loss * (size / sum(sizes)))
+            seen = samples_of(batch, result)
+            part = widen(loss.detach()) * seen
             loss_sum = part if loss_sum is None else loss_sum + part
+            n_samples += seen
         assert loss_sum is not None
         self._apply()
-        return UpdateResult(loss_sum, total)
+        return UpdateResult(loss_sum, n_samples)
 
     @property
     def scale(self) -> float | None:

@@ -55,3 +55,29 @@ def test_a_frozen_norm_and_a_lone_sample_use_the_averages(net: nn.Sequential) ->
 def test_no_batch_is_an_error(net: nn.Sequential) -> None:
     with pytest.raises(DisciplineError, match="no batch to evaluate"):
         evaluate(net, [], nn.CrossEntropyLoss(), device=CPU)
+
+
+def test_the_accuracy_is_a_share_of_the_targets_whatever_a_batch_is(net: nn.Sequential) -> None:
+    class Cloud:
+        def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            self.x, self.y = x, y
+
+        def to(self, device: torch.device) -> "Cloud":
+            return Cloud(self.x.to(device), self.y.to(device))
+
+    def step(model: nn.Module, batch: Cloud, loss_fn: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        output = model(batch.x)
+        return nn.functional.cross_entropy(output, batch.y), output, batch.y
+
+    pairs = [(X[:7], Y[:7]), (X[7:], Y[7:])]
+    expected = evaluate(net, pairs, nn.CrossEntropyLoss(), device=CPU)
+    assert evaluate(net, [Cloud(*pair) for pair in pairs], nn.MSELoss(), device=CPU, step=step) == expected
+
+
+def test_labels_that_cross_entropy_ignores_are_no_wrong_answers(net: nn.Sequential) -> None:
+    known = Y.clone()
+    known[6:] = -100
+    assert evaluate(net, [(X, known)], nn.CrossEntropyLoss(), device=CPU).accuracy == pytest.approx(
+        (net.eval()(X[:6]).argmax(1) == Y[:6]).float().mean().item()
+    )
+    assert evaluate(net, [(X, torch.full_like(Y, -100))], nn.CrossEntropyLoss(), device=CPU).accuracy is None

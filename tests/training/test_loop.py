@@ -330,3 +330,17 @@ def test_bad_data_and_losses_are_refused() -> None:
         list(train_epochs(net(), lambda o, t: torch.ones(()), task(), None, OneCycle(0.1, 12)))
     with pytest.raises(DisciplineError, match="no trainable parameter"):
         train_epochs(nn.Flatten(), nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 12))
+
+
+def test_a_model_tested_between_epochs_trains_on_and_frozen_parts_stay_frozen() -> None:
+    plain, tested = net(dropout=0.5), net(dropout=0.5)
+    for model in (plain, tested):
+        model[1].eval()
+    expected = run(plain)
+    logs = []
+    for log in train_epochs(tested, nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 12), batch_size=10, seed=0):
+        logs.append(log)
+        tested.eval()
+    assert logs == expected
+    assert not tested[1].training
+    assert tested.training

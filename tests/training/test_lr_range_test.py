@@ -273,3 +273,22 @@ def test_what_cannot_be_tested_is_a_range_test_error(net: Net) -> None:
         lr_range_test(net, nn.CrossEntropyLoss(), task(), [])
     with pytest.raises(RangeTestError, match="no trainable parameter"):
         lr_range_test(net.requires_grad_(False), nn.CrossEntropyLoss(), task())
+
+
+def test_an_optimizer_that_refuses_a_rate_of_0_is_tested_like_any_other() -> None:
+    class Strict(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float) -> None:
+            assert lr > 0.0
+            super().__init__(params, lr)
+
+    test = lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), task(), optimizer=Strict, num_steps=10, seed=0)
+    assert test.lrs[0] == 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_scripted_module_comes_back_as_it_was() -> None:
+    model = torch.jit.script(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)))
+    before = copy.deepcopy({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    lr_range_test(model, nn.CrossEntropyLoss(), task(), num_steps=10, seed=0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model.training

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from optuna_discipline.training.step import count_correct
+from optuna_discipline.training.step import StepResult
+from optuna_discipline.training.step import count_answers
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.step import run_step
+from optuna_discipline.training.step import samples_of
 from optuna_discipline.training.step import to_device
 
 X, Y = torch.ones(4, 3), torch.zeros(4, dtype=torch.long)
@@ -74,10 +76,28 @@ def test_only_classifications_have_an_accuracy() -> None:
     scores = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 
     def result(output: Any, target: Any) -> Any:
-        return count_correct(run_step(lambda *_: (torch.ones(()), output, target), nn.Identity(), X, nn.MSELoss()))
+        return count_answers(run_step(lambda *_: (torch.ones(()), output, target), nn.Identity(), X, nn.MSELoss()))
 
-    assert result(scores, torch.tensor([1, 1])).item() == 1
+    assert result(scores, torch.tensor([1, 1])).tolist() == [1, 2]
+    assert result(scores, torch.tensor([1, -100])).tolist() == [1, 1]
     assert result(scores, torch.tensor([1.0, 1.0])) is None
     assert result(scores, scores) is None
     assert result(scores[:, :1], torch.tensor([0, 0])) is None
     assert result(None, None) is None
+
+
+def test_samples_are_those_of_the_target_where_inputs_are_a_list_of_their_own() -> None:
+    sequences = [torch.ones(n) for n in (7, 3)]
+    packed = nn.utils.rnn.pack_sequence(sequences)
+    for inputs in (sequences, packed):
+        assert count_samples((inputs, torch.tensor([0, 1]))) == 2
+    graph = {"edge_index": torch.ones(2, 9), "y": torch.ones(5)}
+    assert samples_of(graph, StepResult(torch.ones(()), torch.ones(5, 2), graph["y"])) == 5
+    assert samples_of(graph, StepResult(torch.ones(()))) == 2
+
+
+def test_a_loss_that_is_no_tensor_is_that_of_the_one_who_made_it() -> None:
+    with pytest.raises(ValueError, match="`step` must return a tensor with one number, but returned dict"):
+        run_step(lambda *_: {"loss": torch.ones(())}, nn.Identity(), X, nn.MSELoss())
+    with pytest.raises(ValueError, match="`loss_fn` must return a tensor with one number, but returned float"):
+        run_step(default_step, nn.Identity(), (X, Y), lambda *_: 1.0)

@@ -1,0 +1,132 @@
+"""One look at what `tune` was given, before anything is stored: data, targets, loss, options, the model's output."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna_discipline._imports import require
+from optuna_discipline.objective import Metric
+
+LOOK = 2  # samples
+# What `tune` leaves to `train_epochs` as it is given.
+TRAIN_OPTIONS = (
+    *("decay_bias_and_norm", "nesterov", "amp", "clip_norm", "accumulate", "channels_last", "compile", "step"),
+    "accuracy",
+)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the names in `train_options`; their values are checked by `train_epochs`.
+
+    Raises:
+        ValueError: If one is none of `TRAIN_OPTIONS`.
+    """
+    for name in options:
+        if name not in TRAIN_OPTIONS:
+            raise ValueError(
+                f"`train_options` may hold {', '.join(map(repr, TRAIN_OPTIONS))}, but got {name!r}: the others are "
+                "arguments of `tune`, or chosen by it."
+            )
+
+
+def first_batch(name: str, data: Any) -> Any:
+    """Return two samples of data that are not cut into batches yet.
+
+    Raises:
+        ValueError: If the data come in batches, or cannot be read.
+        DisciplineError: If there is no sample.
+    """
+    from optuna_discipline.training.batches import as_batches
+    from optuna_discipline.training.batches import is_batched
+
+    if is_batched(data):
+        raise ValueError(
+            f"`{name}` must be a tuple of tensors or arrays, or a torch Dataset, because the batch size is chosen "
+            f"here, but got {_kind(data)}: pass a loader's `dataset`."
+        )
+    if name == "train" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
+        raise ValueError(
+            f"`train` must have a length, which counts the updates of a training, but {_kind(data)} has none."
+        )
+    return next(iter(as_batches(data, batch_size=LOOK, name=name)))
+
+
+def first_target(batch: Any, step: Any = None) -> Any:
+    """Return the target of a batch, as `default_step` reads it; None where only a `step` of the user's can say.
+
+    Raises:
+        ValueError: If there is no such step and the batch cannot be read.
+    """
+    from optuna_discipline.training.step import inputs_and_target
+
+    try:
+        return inputs_and_target(batch)[1]
+    except ValueError as error:
+        if step is None:
+            raise ValueError(
+                f"`train` and `val` must yield (input, target) pairs or a `step` must read them: {error}"
+            ) from error
+        return None
+
+
+def default_loss(target: Any) -> Any:
+    """Return the loss that suits a target: cross-entropy for integers, else the squared error.
+
+    Raises:
+        ValueError: If neither does.
+    """
+    torch = require("torch", extra="torch")
+    if not isinstance(target, torch.Tensor):
+        raise ValueError(f"`loss_fn` must be given where the target is no tensor, but it is {_kind(target)}.")
+    if target.dtype == torch.bool or target.is_complex():
+        raise ValueError(
+            f"`loss_fn` must be given for targets of {target.dtype}: make them integers (classes), or floats."
+        )
+    return torch.nn.functional.mse_loss if target.is_floating_point() else torch.nn.functional.cross_entropy
+
+
+def is_cross_entropy(loss_fn: Any) -> bool:
+    """Whether a network that knows nothing has the loss ln(classes): torch's cross-entropy, averaged."""
+    torch = require("torch", extra="torch")
+    reduction = getattr(loss_fn, "keywords", {}).get("reduction", getattr(loss_fn, "reduction", "mean"))
+    function = getattr(loss_fn, "func", loss_fn)  # of a partial
+    known = function in (torch.nn.functional.cross_entropy, torch.nn.functional.nll_loss)
+    return reduction == "mean" and (known or isinstance(loss_fn, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss))
+
+
+def check_output(model: Any, batch: Any, device: Any, *, metric: Metric, own_loss: bool) -> None:
+    """Check that the model's output fits the targets, where a misfit would only show after hours, or never.
+
+    Raises:
+        ValueError: If an accuracy is wanted and cannot be counted, or if the squared error, chosen here, would compare
+            every output with every target.
+    """
+    torch = require("torch", extra="torch")
+    from optuna_discipline.training.evaluation import keep_modes
+    from optuna_discipline.training.step import StepResult
+    from optuna_discipline.training.step import count_answers
+    from optuna_discipline.training.step import inputs_and_target
+    from optuna_discipline.training.step import to_device
+
+    inputs, target = inputs_and_target(to_device(batch, device))
+    with keep_modes(model), torch.random.fork_rng(), torch.no_grad():
+        model.eval()
+        output = model(*inputs)
+    if not isinstance(output, torch.Tensor) or not isinstance(target, torch.Tensor):
+        return
+    shapes = f"an output of shape {tuple(output.shape)} and a target of {target.dtype} {tuple(target.shape)}"
+    if metric == "val_accuracy" and count_answers(StepResult(torch.zeros(()), output, target)) is None:
+        raise ValueError(
+            "`metric='val_accuracy'` needs outputs of shape (n, classes) and integer targets (n,), but two samples "
+            f"have {shapes}."
+        )
+    if not own_loss and target.is_floating_point() and output.shape != target.shape:
+        raise ValueError(
+            f"`build_model` must return what the squared error can compare with the targets, but two samples have "
+            f"{shapes}: reshape one of them, or pass a `loss_fn`."
+        )
+
+
+def _kind(data: Any) -> str:
+    if isinstance(data, tuple) and data:
+        return f"a tuple of {' and '.join(dict.fromkeys(type(part).__name__ for part in data))}"
+    return type(data).__name__

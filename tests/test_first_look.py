@@ -1,0 +1,79 @@
+import functools
+from typing import Any
+
+import pytest
+
+from optuna_discipline.first_look import check_options
+from optuna_discipline.first_look import default_loss
+from optuna_discipline.first_look import first_batch
+from optuna_discipline.first_look import first_target
+from optuna_discipline.first_look import is_cross_entropy
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+X, Y = torch.randn(8, 3), torch.arange(8) % 2
+
+
+def test_the_first_batch_has_two_samples_of_what_is_cut_here() -> None:
+    x, y = first_batch("val", (X, Y))
+    assert x.shape == (2, 3)
+    assert torch.equal(y, Y[:2])
+    with pytest.raises(
+        ValueError, match=r"`val` must be a tuple of tensors or arrays.*got DataLoader: pass a loader's"
+    ):
+        first_batch("val", torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y)))
+
+
+def test_training_data_without_a_length_cannot_be_counted_in_updates() -> None:
+    class Endless(torch.utils.data.IterableDataset):  # type: ignore[misc, name-defined]
+        def __iter__(self) -> Any:
+            return iter(zip(X, Y, strict=True))
+
+    assert len(first_batch("val", Endless())) == 2
+    with pytest.raises(ValueError, match=r"`train` must have a length.* but Endless has none"):
+        first_batch("train", Endless())
+
+
+def test_a_target_is_the_last_part_of_a_batch_its_key_or_the_batch_itself() -> None:
+    for batch in ((X, Y), (X, X, Y), {"input": X, "label": Y}):
+        assert first_target(batch) is Y
+    assert first_target(X) is X
+    assert first_target({"tokens": X}, step=print) is None
+    with pytest.raises(ValueError, match=r"must yield \(input, target\) pairs or a `step` must read them"):
+        first_target({"tokens": X})
+
+
+def test_a_loss_follows_the_target() -> None:
+    assert default_loss(Y) is nn.functional.cross_entropy
+    assert default_loss(X) is nn.functional.mse_loss
+    for target, message in (
+        (Y.bool(), "for targets of torch.bool"),
+        (X.to(torch.complex64), "for targets of torch.complex64"),
+        ([X, Y], "where the target is no tensor, but it is list"),
+    ):
+        with pytest.raises(ValueError, match=f"`loss_fn` must be given {message}"):
+            default_loss(target)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "known"),
+    [
+        (nn.functional.cross_entropy, True),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), True),
+        (nn.NLLLoss(), True),
+        (functools.partial(nn.functional.cross_entropy, label_smoothing=0.1), True),
+        (functools.partial(nn.functional.cross_entropy, reduction="sum"), False),
+        (nn.CrossEntropyLoss(reduction="sum"), False),
+        (nn.MSELoss(), False),
+        (lambda output, target: nn.functional.cross_entropy(output, target), False),
+    ],
+)
+def test_torchs_own_cross_entropy_is_known(loss_fn: Any, known: bool) -> None:
+    assert is_cross_entropy(loss_fn) == known
+
+
+def test_options_that_tune_chooses_are_refused() -> None:
+    check_options({"amp": "bf16", "step": print})
+    with pytest.raises(ValueError, match=r"`train_options` may hold 'decay_bias_and_norm', .* but got 'seed'"):
+        check_options({"seed": 3})
