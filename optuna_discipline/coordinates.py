@@ -228,9 +228,10 @@ class Coordinates:
         return self._decode(encoded)
 
     def within_bounds(self, points: FloatArray) -> FloatArray:
-        """Return points of the model, shape (n, d), with the learning rates that their trials could be given.
+        """Return points of the model, shape (n, d), with the numbers that their trials could be given.
 
-        A small momentum asks for a learning rate that may lie above its bounds; the model must know what it gets.
+        A small momentum asks for a learning rate that may lie above its bounds, and whole exponents leave few; the
+        model must know what it gets.
         """
         names = list(self.space)
         unit = np.zeros(len(points))
@@ -247,6 +248,11 @@ class Coordinates:
             if self._roles.get(name) == "lr" and isinstance(original, FloatDistribution | IntDistribution):
                 low, high = (self._log_of(name, limit) - unit for limit in (original.low, original.high))
                 within[:, j] = np.clip(points[:, j], low, high)
+            spelt = self._spelt.get(name)
+            if spelt is not None and spelt.base is not None and isinstance(original, IntDistribution):
+                moved = unit if self._roles[name] == "lr" else 0.0
+                exponents = np.round((within[:, j] + moved) / math.log(spelt.base))
+                within[:, j] = exponents * math.log(spelt.base) - moved
         return within
 
     def where_they_exist(

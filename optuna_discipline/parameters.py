@@ -102,8 +102,14 @@ def spelling(role: Role | None, name: str, distribution: BaseDistribution) -> Sp
 
 def bounds_in_role(role: Role | None, name: str, distribution: BaseDistribution) -> Bounds | None:
     """Return the numbers that a parameter says in its role, with the start that its name says; None without numbers."""
-    bounds = bounds_of(distribution, name)
-    return None if bounds is None else spelling(role, name, distribution).read_bounds(bounds)
+    bounds, spelt = bounds_of(distribution, name), spelling(role, name, distribution)
+    if bounds is None:
+        return None
+    if spelt.base is not None and isinstance(distribution, IntDistribution):  # few numbers, far apart
+        bounds = replace(
+            bounds, choices=tuple(map(float, range(distribution.low, distribution.high + 1, distribution.step)))
+        )
+    return spelt.read_bounds(bounds)
 
 
 def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, value: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -142,7 +143,7 @@ class DisciplinedSampler(BaseSampler):
             if claim is not None and trial_record.RETRY_MARK in trial.system_attrs:
                 claims.write_again(study, trial, claim)
                 return
-            if study.study_name not in self._known_studies:
+            if trial.number == 0 or study.study_name not in self._known_studies:
                 study_record.keep_settings(study, {"recipe": dataclasses.asdict(self._recipe), "roles": self._roles})
                 self._known_studies.add(study.study_name)
             if self._range_test is not None and self._whose_range_test(study, trial) == "mine":
@@ -250,7 +251,14 @@ class DisciplinedSampler(BaseSampler):
             return self._propose_model(study, trial, "model-based search while another worker runs the range test")
         known, runs = self._known_to(study, trial)
         choice = study_record.read_choice(study)
-        return next_params(self._recipe_for(known), runs, space=self._reader.space(known), choice=choice, skip=skip)
+        return next_params(
+            self._recipe_for(known),
+            runs,
+            space=self._reader.space(known),
+            choice=choice,
+            skip=skip,
+            maximize=study.direction == StudyDirection.MAXIMIZE,
+        )
 
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
         known, runs = self._known_to(study, trial)

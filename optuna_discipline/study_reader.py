@@ -1,6 +1,7 @@
 """A study as the rules see it: its trials as runs, its parameters as roles with bounds."""
 
 import datetime
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from optuna_discipline.rules.space import Role
 
 # A running trial this many times older than the longest finished one is taken for dead; one that still has no parameter
 # sooner, because no range test takes so long.
+CONSTRAINTS = "constraints"
 STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
@@ -39,7 +41,7 @@ class StudyReader:
 
     def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
         self._told = parameters.check_roles(roles)
-        self._finished: dict[tuple[str, int], Run] = {}
+        self._finished: dict[tuple[str, int, datetime.datetime | None], Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_finished": {}}
@@ -83,7 +85,7 @@ class StudyReader:
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
                 continue
-            key = (study.study_name, trial._trial_id)
+            key = (study.study_name, trial._trial_id, trial.datetime_start)  # another study may have the name later
             run = self._finished.get(key)
             if run is None:
                 run = self._run(trial, sign, is_overdue=trial.number in overdue)
@@ -101,6 +103,8 @@ class StudyReader:
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         done = trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        if value is not None and any(x > 0 for x in _constraints(trial)):
+            value = sign * math.inf  # as good as one that cannot run
         return Run(
             number=trial.number,
             state="failed" if is_overdue else _STATES[trial.state],
@@ -113,6 +117,17 @@ class StudyReader:
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={name: value for name, value in trial.params.items() if name not in roles},
         )
+
+
+def _constraints(trial: FrozenTrial) -> list[float]:
+    """Return the values of a trial's constraints, which are met from 0 down; set one by one, or by a sampler."""
+    found = []
+    for key, value in trial.system_attrs.items():
+        if key == CONSTRAINTS:
+            found += list(value or ())
+        elif key.startswith(f"{CONSTRAINTS}:"):
+            found.append(value)
+    return found
 
 
 def read_trials(study: Study) -> list[FrozenTrial]:

@@ -229,3 +229,10 @@ def test_a_finished_trial_is_no_peer_of_itself_and_studies_do_not_mix() -> None:
     assert _finish(good, _falling(5.0)) < N
     assert _finish(bad, _falling(5.0)) == N
     assert not pruner.prune(good, good.trials[0])
+
+
+def test_a_pruner_used_again_knows_nothing_of_a_former_study_of_the_name() -> None:
+    pruner = DisciplinedPruner()
+    for shift in (0.0, 5.0):  # the second study's losses are all larger
+        study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0), study_name="mnist")
+        assert [_finish(study, [shift + loss for loss in _falling(0.1)], [0.1] * N) for _ in range(4)] == [N] * 4

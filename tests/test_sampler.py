@@ -472,3 +472,103 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
         best = min(study.trials[:number], key=lambda trial: trial.value)
         assert 0.49 <= study.trials[number].params["lr"] / best.params["lr"] <= 2.01
         assert "near the best full run" in study.trials[number].user_attrs["reason"]
+
+
+def test_a_best_trial_without_any_role_does_not_end_the_study() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("freeze_all", [True, False]):
+            return 0.1
+        return 0.2 + 0.1 * (math.log10(trial.suggest_float("lr", 1e-5, 1e-1, log=True)) + 3) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    assert len(study.trials) == 12
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_sampler_used_again_knows_nothing_of_a_former_study_of_the_name(stored: bool, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}" if stored else None
+
+    def run(sampler: DisciplinedSampler, shift: float) -> list[Any]:
+        study = optuna.create_study(sampler=sampler, study_name="mnist", storage=storage)
+        study.optimize(lambda trial: abs(math.log10(trial.suggest_float("lr", 1e-5, 10, log=True)) - shift), n_trials=4)
+        assert "discipline:settings" in study.user_attrs
+        told = [(trial.params, trial.user_attrs["reason"]) for trial in study.trials]
+        if storage is not None:
+            optuna.delete_study(study_name="mnist", storage=storage)
+        return told
+
+    again = DisciplinedSampler(seed=0)
+    run(again, -3.0)
+    assert run(again, 0.0) == run(DisciplinedSampler(seed=0), 0.0)
+
+
+def test_trials_that_break_a_constraint_count_as_impossible() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
+        width = trial.suggest_int("width", 8, 512, log=True)
+        trial.set_constraint("size", width - 100)
+        return (math.log10(lr) + 2) ** 2 + 1 / width
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=16)
+    assert sum(trial.params["width"] <= 100 for trial in study.trials) >= 10
+
+
+def test_bounds_below_the_best_known_rate_leave_a_ladder_that_ends() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+
+    def objective(trial: Trial, high: float) -> float:
+        lr = trial.suggest_float("lr", 1e-5, high, log=True)
+        return (math.log10(lr) + 0.5) ** 2 + abs(trial.suggest_float("momentum", 0.8, 0.99) - 0.9)
+
+    study.optimize(lambda trial: objective(trial, 1.0), n_trials=6)
+    study.sampler = DisciplinedSampler(seed=0)
+    study.optimize(lambda trial: objective(trial, 0.03), n_trials=10)
+    ours = study.trials[6:]
+    assert len({tuple(trial.params.values()) for trial in ours}) == len(ours)
+    assert not any("others" in trial.user_attrs["reason"] for trial in ours)
+    assert "refine" in {trial.user_attrs["stage"] for trial in ours}
+
+
+def test_whole_exponents_are_walked_without_repeats() -> None:
+    def objective(trial: Trial) -> float:
+        log_lr = trial.suggest_int("log_lr", -6, 0)
+        dropout = trial.suggest_float("dropout", 0.0, 0.5)
+        for epoch in range(4):  # climbs: too high
+            trial.report((1.0, 0.8, 0.95, 0.7)[epoch] + 0.1 * abs(log_lr + 4), epoch)
+        return 0.7 + 0.1 * abs(log_lr + 4) + (dropout - 0.2) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) >= 11
+    assert study.best_params["log_lr"] == -4
+
+
+def test_a_run_from_before_is_the_ladders_first() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0), direction="maximize")
+    study.enqueue_trial({"lr": 3e-3, "momentum": 0.9})
+    study.optimize(
+        lambda trial: (
+            0.9
+            - 0.05 * (math.log10(trial.suggest_float("lr", 1e-5, 1.0, log=True)) + 2) ** 2
+            - 0.1 * abs(trial.suggest_float("momentum", 0.8, 0.99) - 0.9)
+        ),
+        n_trials=3,
+    )
+    assert study.trials[1].params == {"lr": pytest.approx(6e-3), "momentum": 0.9}
+    assert "2 x the start; best so far 1 x with 0.8863" in study.trials[1].user_attrs["reason"]
+
+
+def test_the_widths_of_optunas_own_example_are_no_weight_decays() -> None:
+    def objective(trial: Trial) -> float:
+        for i in range(3):
+            trial.suggest_int(f"n_units_l{i}", 4, 128)
+            trial.suggest_float(f"dropout_l{i}", 0.2, 0.5)
+        return trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=4)
+    first = study.trials[0].params
+    assert first["n_units_l0"] == first["n_units_l1"] == first["n_units_l2"]
+    assert "weight_decay" not in {trial.user_attrs["stage"] for trial in study.trials}

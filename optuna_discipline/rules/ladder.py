@@ -16,9 +16,9 @@ from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
-from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import example_of
+from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import loss_of
 from optuna_discipline.rules.space import Bounds
@@ -33,10 +33,10 @@ MOST_RUNGS = 10
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
 SAID: Mapping[tuple[Lean, bool], str] = {
-    ("up", False): "only fell: room above",
-    ("up", True): "hardly fell: far too low",
-    ("down", False): "climbed: too high",
-    ("down", True): "climbed and hardly fell: far too high",
+    ("up", False): "only got better: room above",
+    ("up", True): "hardly got better: far too low",
+    ("down", False): "got worse on the way: too high",
+    ("down", True): "got worse and hardly better: far too high",
 }
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
 # Losses no farther apart than this share of themselves, at rates that differ by 9, are not the rate's doing.
@@ -54,12 +54,14 @@ class Ladder:
             model goes on from here, so a ladder whose best curve does not say where to go ends after one step.
         usual: Where the study's optimizer usually trains, in multiples of the ladder's first, if that is known: a rate
             far too low is left for it, or by two steps, whichever is more.
+        sign: What turns a loss into the study's own value, for words: -1 where that is maximised.
     """
 
     axis: Axis
     slots: Mapping[float, Sequence[Run]]
     longest: bool = True
     usual: float = 0.0
+    sign: float = 1.0
 
     @cached_property
     def results(self) -> Mapping[float, float]:
@@ -115,7 +117,7 @@ class Ladder:
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
             return False
-        alike = len(losses) > 1 and max(losses) - min(losses) <= SMALLEST_NOISE * max(abs(x) for x in losses)
+        alike = len(losses) > 1 and hardly_differ(losses)
         said = self.readings.get(best_point(self.axis, self.results))
         return not alike and (said is None or said.lean is None)
 
@@ -145,11 +147,12 @@ class Ladder:
         best = min(self.results, key=lambda key: self.results[key])
         if not math.isfinite(self.results[best]):
             return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"
-        reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {self.results[best]:.4g}"
+        value = self.sign * self.results[best]
+        reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"
         said = self.readings.get(best)
-        return reason if said is None or said.lean is None else f"{reason}, whose loss {SAID[said.lean, said.far]}"
+        return reason if said is None or said.lean is None else f"{reason}, which {SAID[said.lean, said.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
         up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor

@@ -23,6 +23,10 @@ NEAR_LR_BOX = (1 / 2, 2.0)
 # had a regret of .17 .10 .08 and .08 .05 .04 after 5, 10 and 20 trainings, tables .143 .142 .134 and .141 .140 .133.
 BEYOND_TRAINED, BEYOND_UNREAD = 1.5, 3.0
 
+# A side that the best curve closes is open again where the other one has no room left, or so many trained there, all of
+# them worse.
+LEAST_ROOM, ENOUGH_BEYOND = 1.2, 3
+
 
 def box_around(
     values: Mapping[Role, float], best: Run | None, runs: Sequence[Run], *, near: bool = False
@@ -47,7 +51,7 @@ def box_around(
     if 0 < values.get("momentum", 0) < 1:
         left = 1 - values["momentum"]
         box["momentum"] = (max(1 - left * MOMENTUM_BOX, 0.0), 1 - left / MOMENTUM_BOX)
-    if "lr" in box and best is not None:
+    if "lr" in box and best is not None and "lr" in best.params:
         box["lr"] = _within_reach(*box["lr"], best, runs)
     return box
 
@@ -60,6 +64,11 @@ def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tu
     """
     reading, lr = read_lr(best), best.params["lr"]
     lean = None if reading is None else reading.lean
-    most = max(run.params["lr"] for run in runs if "lr" in run.params and math.isfinite(run.score))
-    above = most if most > lr else lr * (BEYOND_UNREAD if not best.reports else BEYOND_TRAINED)
-    return (lr if lean == "up" else low), (lr if lean == "down" else min(high, above))
+    trained = [run.params["lr"] for run in runs if "lr" in run.params and math.isfinite(run.score)]
+    most = max(trained)
+    above = min(high, most if most > lr else lr * (BEYOND_UNREAD if not best.reports else BEYOND_TRAINED))
+    if lean == "up" and above >= lr * LEAST_ROOM and sum(rate > lr for rate in trained) < ENOUGH_BEYOND:
+        return lr, above
+    if lean == "down" and low <= lr / LEAST_ROOM and sum(rate < lr for rate in trained) < ENOUGH_BEYOND:
+        return low, lr
+    return low, above

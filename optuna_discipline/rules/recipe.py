@@ -97,6 +97,7 @@ def next_params(
     space: Mapping[Role, Bounds] | None = None,
     choice: LrChoice | None = None,
     skip: int = 0,
+    maximize: bool = False,
 ) -> Proposal:
     """Return what to run next, given everything that has run or is running.
 
@@ -106,9 +107,10 @@ def next_params(
         space: Bounds of the roles, as far as any trial has shown them; empty before the first.
         choice: What the range test says, if there was one.
         skip: Take a later one of the equally good proposals; used to get out of a rival worker's way.
+        maximize: Whether the runs' losses are turned, for words.
     """
     check_type("recipe", recipe, Recipe)
-    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice)
+    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice, maximize=maximize)
     for index, stage in enumerate(recipe.stages):
         options = search.plan(stage, index)
         if options:

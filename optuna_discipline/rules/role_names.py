@@ -30,6 +30,10 @@ _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
     "weight_decay": _ELSE | {"bias", "bn", "norm"},
     "batch_size": _ELSE | {"eval", "val", "valid", "validation", "test", "inference", "predict"},
 }
+# What may precede a mere "l2"; behind anything else it counts layers: `n_units_l2`.
+_OF_L2 = frozenset(
+    {"lambda", "reg", "regularization", "regularizer", "weight", "weights", "kernel", "penalty", "alpha"}
+)
 _COUNT = frozenset({"n", "num", "nb", "number", "of", "max", "total", "train", "training"})  # what may precede "epochs"
 # What may follow a learning rate: a part of the network, an optimizer.
 _PARTS = frozenset(
@@ -37,18 +41,23 @@ _PARTS = frozenset(
     | {"actor", "critic", "policy", "value", "base", "init", "initial", "max", "peak", "all"}
     | {"sgd", "adam", "adamw", "rmsprop"}
 )
+# Of the groups that a parameter is in, those that make something else of it.
+_GROUPS = frozenset(
+    {"min", "final", "warmup", "eval", "val", "valid", "validation", "test", "inference", "predict"}
+) | {*("bn", "batchnorm", "norm", "ema", "teacher", "target")}
+_BREAK = re.compile(r"[./:]|__")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
 def role_of_name(name: str, told: Mapping[str, Role | None] | None = None) -> Role | None:
     """Return the role that a name says, None where it says none; what the user has told of it comes first.
 
-    Beside the usual names those of a group, an optimizer or a part of the network, in any spelling: only what stands
-    behind the last dot or slash counts, and there how it ends.
+    Beside the usual names those of a group, an optimizer or a part of the network, in any spelling: what stands behind
+    the last dot, slash or double underscore counts, and there how it ends, unless the group makes it something else.
 
     >>> [role_of_name(name) for name in ("optimizer.lr", "lr_head", "sgd_momentum", "batchSize")]
     ['lr', 'lr', 'momentum', 'batch_size']
-    >>> [role_of_name(name) for name in ("lr_decay", "min_lr", "bn_momentum", "eval_batch_size", "warmup_epochs")]
+    >>> [role_of_name(name) for name in ("lr_decay", "min_lr", "bn.momentum", "n_units_l2", "warmup_epochs")]
     [None, None, None, None, None]
     """
     return told[name] if told is not None and name in told else _role_of_name(name)
@@ -58,7 +67,10 @@ def role_of_name(name: str, told: Mapping[str, Role | None] | None = None) -> Ro
 def _role_of_name(name: str) -> Role | None:
     if name in ROLE_NAMES:
         return ROLE_NAMES[name]
-    return _role_of_words(words_of(name))
+    *groups, _ = _BREAK.split(name)
+    role = _role_of_words(words_of(name))
+    of_groups = {word for group in groups for word in words_of(group)} & _GROUPS
+    return role if role is None or not of_groups & _SOMETHING_ELSE.get(role, frozenset()) else None
 
 
 def role_said(name: str, told: Mapping[str, Role | None] | None = None) -> Role | None:
@@ -85,6 +97,8 @@ def _role_of_words(words: list[str]) -> Role | None:
         before = set(words[:-size])
         if role is not None:
             fits = before <= _COUNT if role == "epochs" else not before & _SOMETHING_ELSE[role]
+            if words[-size:] == ["l2"]:
+                fits = before <= _OF_L2 | _PARTS
             return role if fits else None
     after = set(words[1:] if words[:1] == ["lr"] else words[2:] if words[:2] == ["learning", "rate"] else ())
     return "lr" if after and after <= _PARTS else None
@@ -102,6 +116,8 @@ def is_cyclical(name: str) -> bool:
 def can_be(role: Role, bounds: Bounds) -> bool:
     """Whether numbers between such bounds can be of a role: a logarithm of the learning rate cannot."""
     least = 1.0 if role in ("batch_size", "epochs") else 0.0
+    if role == "weight_decay" and bounds.low >= 1:
+        return False  # a count of something
     return bounds.low >= least and bounds.high > 0 and (role != "momentum" or bounds.high <= 1)
 
 
@@ -111,4 +127,4 @@ def words_of(name: str) -> list[str]:
     >>> words_of("optimizer.sgdLearning_rate0")
     ['sgd', 'learning', 'rate0']
     """
-    return [word.lower() for word in _WORDS.findall(re.split(r"[./:]", name)[-1])]
+    return [word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1])]

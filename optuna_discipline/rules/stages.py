@@ -69,9 +69,15 @@ class Search:
     """The state of the recipe, rebuilt from the runs at every call."""
 
     def __init__(
-        self, recipe: "Recipe", runs: Sequence[Run], space: dict[Role, Bounds], choice: LrChoice | None
+        self,
+        recipe: "Recipe",
+        runs: Sequence[Run],
+        space: dict[Role, Bounds],
+        choice: LrChoice | None,
+        *,
+        maximize: bool = False,
     ) -> None:
-        self.recipe, self.space, self.choice = recipe, space, choice
+        self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.runs = at_equal_time(runs)
         self.slots = Slots(since_the_first_training(self.runs))
         self.levels = self._levels()
@@ -81,6 +87,7 @@ class Search:
         known = [run for run in self.runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
         best = min(known, key=lambda run: run.score, default=None)
         self.incumbent = _Incumbent({}) if best is None else _Incumbent(without_epochs(best), like=best.number)
+        self.known = best
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
@@ -132,7 +139,9 @@ class Search:
         start, tested = self._start_of_ladder()
         axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
         slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
-        ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0)
+        if self.known is not None and self.known.params.get("lr") == start and self._length_of(self.known) == level:
+            slots = {1.0: [self.known], **slots}  # it has run already
+        ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign)
         self._learned = ladder.learned
         wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()
         todo = ladder.open(wanted)
@@ -151,9 +160,10 @@ class Search:
 
     def _start_of_ladder(self) -> tuple[float | None, LrChoice | None]:
         """Return the learning rate of its first rung, if that is known, and the range test that its top obeys."""
-        if "lr" in self.incumbent.values:
-            return self.incumbent.values["lr"], None
         bounds = self.space.get("lr")
+        if "lr" in self.incumbent.values:
+            known = self.incumbent.values["lr"]
+            return (known if bounds is None else bounds.clip(known)), None
         start = self._first_lr() or (None if bounds is None else start_lr(bounds, self.choice))
         return start, None if bounds is None else self.choice
 
@@ -170,7 +180,7 @@ class Search:
 
     def _rung(self, ladder: Ladder, x: float, rank: int) -> Proposal:
         values = dict(self.incumbent.values)
-        start = values.get("lr") or self._first_lr()
+        start = self._start_of_ladder()[0] if "lr" in values else self._first_lr()
         if start:
             values["lr"] = start * x
         reason = ladder.reason(x)
@@ -345,6 +355,10 @@ class Search:
             return tuple(dict.fromkeys(shares)) if not self.space else (1.0,)
         lengths = dict.fromkeys(epochs.clip(max(1.0, round(share * epochs.high))) for share in shares)
         return tuple(length / epochs.high for length in lengths)
+
+    def _length_of(self, run: Run) -> float:
+        """Return the length of a run in full trainings."""
+        return run.params["epochs"] / self.space["epochs"].high if "epochs" in run.params else 1.0
 
     def _fixed(self, role: Role) -> bool:
         """Whether there is nothing to choose: the study has no such parameter, or one value of it."""

@@ -48,3 +48,26 @@ def test_a_batch_size_moves_by_a_factor_of_four_and_a_weight_decay_farther_down_
 
 def test_a_role_without_a_positive_value_has_no_box() -> None:
     assert box_around({"weight_decay": 0.0, "momentum": 0.0}, None, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("reports", "others", "low", "high"),
+    [
+        (FALLS, {0.21: 0.5, 0.1: 0.6}, 0.2 / 8, 0.21),  # no room above is left
+        (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: 0.9}, 0.2 / 8, 0.8),  # all of three above were worse
+        (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: math.inf}, 0.2, 0.5),  # of two that trained
+        (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.03: 0.9, 0.5: 0.6}, 0.2 / 8, 0.5),
+        (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.5: 0.6}, 0.2 / 8, 0.2),
+    ],
+)
+def test_a_side_that_the_best_curve_closes_opens_again(
+    reports: tuple[float, ...], others: dict[float, float], low: float, high: float
+) -> None:
+    best = Run(0, "complete", VALUES, 0.3, reports=reports)
+    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
+    assert box_around(VALUES, best, [best, *rest])["lr"] == pytest.approx((low, high))
+
+
+def test_a_best_run_without_a_learning_rate_closes_no_side() -> None:
+    best = Run(0, "complete", {}, 0.3, reports=FALLS)
+    assert box_around(VALUES, best, [best])["lr"] == pytest.approx((0.2 / 8, 1.2))

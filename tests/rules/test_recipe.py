@@ -131,7 +131,7 @@ def test_a_loss_that_climbed_on_the_way_sends_the_ladder_down_and_says_so() -> N
     climbed = Run(0, "complete", params, 0.45, first.slot, reports=(2.0, 1.0, 1.4, 0.6, 0.45))
     second = next_params(Recipe(), [climbed], space=SPACE)
     assert second.lr_multiple < 1
-    assert "climbed" in second.reason
+    assert "got worse on the way" in second.reason
     fell = replace(climbed, reports=(2.0, 1.0, 0.7, 0.5, 0.45))
     assert next_params(Recipe(), [fell], space=SPACE).lr_multiple > 1
 

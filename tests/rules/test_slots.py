@@ -58,3 +58,21 @@ def test_a_batch_size_with_clearly_longer_epochs_does_not_win_by_its_loss() -> N
     assert [run.score for run in at_equal_time(runs)] == [0.0, 0.1, math.inf, 0.1 * 3, 0.4]
     too_short_to_be_timed = [Run(0, "complete", {"batch_size": 64.0}, 0.1, seconds=0.1)]
     assert at_equal_time(too_short_to_be_timed) == too_short_to_be_timed
+
+
+def test_neither_a_wide_network_nor_a_slow_machine_is_blamed_on_the_batch_size() -> None:
+    def timed(number: int, batch: float, seconds: float, width: int) -> Run:
+        params = {"batch_size": batch, "epochs": 10.0}
+        return Run(number, "complete", params, 0.1, seconds=seconds, others={"width": width})  # type: ignore[arg-type]
+
+    wide = [timed(0, 64, 100, 32), timed(1, 32, 900, 512), timed(2, 128, 900, 32)]
+    assert at_equal_time(wide) == wide
+    narrow = [*wide, timed(3, 32, 130, 32)]
+    assert [run.score for run in at_equal_time(narrow)] == [0.1, 0.1, 0.1, math.inf]
+
+
+def test_shares_of_guesses_differ_by_luck() -> None:
+    assert not any_learned([], {1.0: -0.103, 3.0: -0.103, 0.3: -0.088})  # accuracies of ten classes
+    assert not any_learned([], {1.0: 0.897, 3.0: 0.897, 0.3: 0.912})  # errors
+    assert any_learned([], {1.0: -0.103, 3.0: -0.103, 0.3: -0.2})
+    assert any_learned([], {1.0: -0.95, 3.0: -0.94, 0.3: -0.955})  # these have learned
