@@ -82,6 +82,29 @@ def suggest_by_model(
         absent: What those count as where they do not exist.
     """
     finished, pending = _split(points)
+
+    def found_in(box: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+        return _found(seed, finished, pending, space, roles, box, coupled, free, conditions, absent)
+
+    found = found_in(box)
+    ran = [*pending, *(params for params, _ in finished)]
+    if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
+        return found_in({})  # of few values all within the box have run
+    return found
+
+
+def _found(
+    seed: int,
+    finished: Sequence[tuple[Mapping[str, Any], float]],
+    pending: Sequence[Mapping[str, Any]],
+    space: Mapping[str, BaseDistribution],
+    roles: Mapping[str, Role],
+    box: Mapping[str, tuple[float, float]],
+    coupled: float | None,
+    free: Collection[str] | None,
+    conditions: Mapping[str, Condition] | None,
+    absent: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
     otherwise = None if absent is None else coordinates.vector(absent)
 
