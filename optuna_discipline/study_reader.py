@@ -8,7 +8,6 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -22,7 +21,6 @@ from optuna_discipline.rules.space import Role
 
 # A running trial this many times older than the longest finished one is taken for dead; one that still has no parameter
 # sooner, because no range test takes so long.
-CONSTRAINTS = "constraints"
 STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
@@ -78,7 +76,7 @@ class StudyReader:
 
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
         """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
-        sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+        sign = float(trial_record.sign_of(study))
         others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
         overdue = _overdue(trials, _now(trials, except_for)) if any(others) else set()
         runs = []
@@ -103,7 +101,7 @@ class StudyReader:
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         done = trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        if value is not None and any(x > 0 for x in _constraints(trial)):
+        if value is not None and trial_record.breaks_a_constraint(trial):
             value = sign * math.inf  # as good as one that cannot run
         return Run(
             number=trial.number,
@@ -117,17 +115,6 @@ class StudyReader:
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={name: value for name, value in trial.params.items() if name not in roles},
         )
-
-
-def _constraints(trial: FrozenTrial) -> list[float]:
-    """Return the values of a trial's constraints, which are met from 0 down; set one by one, or by a sampler."""
-    found = []
-    for key, value in trial.system_attrs.items():
-        if key == CONSTRAINTS:
-            found += list(value or ())
-        elif key.startswith(f"{CONSTRAINTS}:"):
-            found.append(value)
-    return found
 
 
 def read_trials(study: Study) -> list[FrozenTrial]:

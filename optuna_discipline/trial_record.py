@@ -22,6 +22,7 @@ from optuna.trial import Trial
 from optuna.trial import TrialState
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.range_test_record import RANGE_TEST_KEY as RANGE_TEST_KEY
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.curve import EpochLog
@@ -30,6 +31,7 @@ from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.role_names import role_of_name
 
+CONSTRAINTS = "constraints"  # Optuna's
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
 RUN_KEY = PREFIX + "run"
@@ -186,16 +188,44 @@ def write_verdict(storage: BaseStorage, trial: FrozenTrial) -> None:
         storage.set_trial_user_attr(trial._trial_id, VERDICT_KEY, str(found.verdict))
 
 
+def sign_of(study: Study) -> int:
+    """Return 1 where the objective is minimised, -1 where it is maximised.
+
+    Raises:
+        UnsupportedStudyError: If the study has several objectives.
+    """
+    if len(study.directions) > 1:
+        raise UnsupportedStudyError(
+            f"The discipline's plots, notes and reports rank trials by one objective, but the study "
+            f"{study.study_name!r} has {len(study.directions)}: use optuna.visualization.plot_pareto_front."
+        )
+    return -1 if study.direction == StudyDirection.MAXIMIZE else 1
+
+
+def breaks_a_constraint(trial: FrozenTrial) -> bool:
+    """Whether a trial may not be chosen: constraints are met from 0 down, set one by one or by a sampler."""
+    found: list[float] = []
+    for key, value in trial.system_attrs.items():
+        if key == CONSTRAINTS:
+            found += value or ()
+        elif key.startswith(f"{CONSTRAINTS}:"):
+            found.append(value)
+    return any(value > 0 for value in found)
+
+
 def best_run(study: Study) -> FrozenTrial | None:
     """Return the best finished trial, the first of equals; None without one that ended at a number.
 
     A short cycle is a complete training, and its epochs are part of its configuration: where full trainings overfit,
     a short one is best, and says so. A trial that was restarted from another's middle does not count, since a training
-    with its parameters may end elsewhere.
+    with its parameters may end elsewhere, nor does one that breaks a constraint.
+
+    Raises:
+        UnsupportedStudyError: If the study has several objectives.
     """
-    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    sign = sign_of(study)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in trials if not epochs_of_source(trial)]
+    trials = [trial for trial in trials if not epochs_of_source(trial) and not breaks_a_constraint(trial)]
     finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
     return min(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
 

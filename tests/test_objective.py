@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
@@ -241,3 +242,11 @@ def test_a_training_that_broke_has_no_accuracy_and_is_reported_all_the_same() ->
     assert math.isnan(study.trials[0].intermediate_values[1])
     with pytest.raises(ValueError, match=r"metric 'val_accuracy', but it is None in .* an accuracy needs outputs"):
         reporter.report(EpochLog(2, 0.1, 1.0, 1.0))
+
+
+def test_an_epoch_may_be_one_of_numpys_integers() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    for epoch in np.arange(2):
+        report_epoch(trial, epoch, val_loss=1.0, n_epochs=2)
+    assert [row.log.epoch for row in read_rows(study.trials[0])] == [0, 1]

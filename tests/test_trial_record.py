@@ -9,6 +9,10 @@ from optuna.trial import TrialState
 
 from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
+from optuna_discipline import UnsupportedStudyError
+from optuna_discipline import diagnose_study
+from optuna_discipline import plot_loss_curve
+from optuna_discipline import plot_schedule
 from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
 from optuna_discipline.trial_record import best_run
@@ -171,3 +175,21 @@ def test_a_metric_that_is_not_the_validation_loss_is_read_beside_the_curve() -> 
     assert own.values is None
     study.ask()
     assert trial_record.read_reported(study.trials[2]) is None
+
+
+def test_several_objectives_are_refused_with_the_plot_that_shows_them() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    for call in (trial_record.sign_of, best_run, diagnose_study, plot_loss_curve, plot_schedule):
+        with pytest.raises(UnsupportedStudyError, match=r"has 2: use optuna\.visualization\.plot_pareto_front"):
+            call(study)
+
+
+def test_the_best_run_keeps_its_constraints() -> None:
+    study = optuna.create_study()
+    for value in (1.0, 2.0):
+        trial = study.ask()
+        trial.set_constraint("memory", 1.5 - value)
+        study.tell(trial, value)
+    best = best_run(study)
+    assert best is not None
+    assert best.number == study.best_trial.number == 1

@@ -40,8 +40,9 @@ class EpochLog:
     val_accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.epoch, bool) or not isinstance(self.epoch, int) or self.epoch < 0:
+        if isinstance(self.epoch, bool) or not hasattr(self.epoch, "__index__") or self.epoch < 0:
             raise ValueError(f"`epoch` must be an integer from 0 on, but got {self.epoch!r}.")
+        object.__setattr__(self, "epoch", self.epoch.__index__())  # of NumPy's integers, which no storage takes
         for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
             value = getattr(self, name)
             if value is not None and not is_number(value):

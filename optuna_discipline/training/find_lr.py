@@ -130,7 +130,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
             reason = "The loss of the untrained model is not a finite number: check the data and the loss."
             return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
-        start, ceiling = curve.max_lr or min(start, edge / 2), 0.8 * edge
+        start, ceiling = min(curve.max_lr or start, edge if curve.max_lr else edge / 2), 0.8 * edge
         patience = 1 if curve.max_lr is None else 2
         # a network that starts slowly, or one for which the usual rate may be far too much, is tried lower first
         unusual = own.max_lr is not None and own.max_lr < start / _UNUSUAL

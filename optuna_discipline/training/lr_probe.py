@@ -39,6 +39,7 @@ _MIN_PROBE_STEPS = 12
 _SGD_START, _ADAM_START = 1e-4, 1e-6  # rates below these do nothing in so few updates
 _SGD_MIDDLE, _ADAM_MIDDLE = 0.1, 3e-3
 _SGD_END, _ADAM_END = 10.0, 1.0
+_EXPLODED = 9.0  # a loss this many starts above its start
 
 
 @dataclass
@@ -213,7 +214,8 @@ class Prober:
 def last_stable_lr(test: RangeTest) -> float:
     """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
 
-    The loss is the running median of 5 updates: one wild batch ends nothing.
+    The loss is the running median of 5 updates: one wild batch ends nothing. Two of 5 above ten times the start do, as
+    an exploded network still has no loss on the samples that it gets right by chance, and batches may be of one.
 
     >>> test = RangeTest(np.geomspace(0.1, 10.0, 3), np.array([2.0, 1.0, math.nan]), None, "non-finite loss", 2.0)
     >>> round(last_stable_lr(test), 2)
@@ -223,5 +225,8 @@ def last_stable_lr(test: RangeTest) -> float:
     first = float(np.median(test.train_loss[:10])) if len(test.train_loss) else math.nan
     start = max(start, first) if math.isfinite(first) else start
     wild = ~(running_median(test.train_loss) <= start + 0.5 * abs(start)) | ~np.isfinite(test.train_loss)
+    exploded = np.nan_to_num(test.train_loss, nan=np.inf) > start + _EXPLODED * abs(start)
+    near = np.convolve(exploded, np.ones(5))[2 : len(exploded) + 2]  # how many of the five around each
+    wild |= exploded & (near >= 2)
     found = np.flatnonzero(wild)
     return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])

@@ -78,7 +78,7 @@ def plot_cost(study: Study) -> Any:
 def collect(study: Study) -> CostPlot:
     """Return the ended trials in the order in which they ended, with what the search had cost by then."""
     check_type("study", study, Study)
-    sign = marks.sign_of(study)
+    sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
     full, costs = marks.full_epochs(trials), trial_record.costs_of(trials)

@@ -8,13 +8,10 @@ from typing import Protocol
 import numpy as np
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
-from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
-from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.visualization import style
 
@@ -57,20 +54,6 @@ class Limit:
             else "below {} and broken runs stand at the bottom"
         )
         return f"values {place.format(show(self.value))}"
-
-
-def sign_of(study: Study) -> int:
-    """Return 1 where the objective is minimised, -1 where it is maximised.
-
-    Raises:
-        UnsupportedStudyError: If the study has several objectives.
-    """
-    if len(study.directions) > 1:
-        raise UnsupportedStudyError(
-            f"The discipline's plots, notes and reports rank trials by one objective, but the study "
-            f"{study.study_name!r} has {len(study.directions)}: use optuna.visualization.plot_pareto_front."
-        )
-    return -1 if study.direction == StudyDirection.MAXIMIZE else 1
 
 
 def metric_name(trials: Sequence[FrozenTrial]) -> str:

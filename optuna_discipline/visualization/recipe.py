@@ -9,6 +9,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.space import Role
@@ -92,7 +93,7 @@ def plot_recipe(study: Study) -> Any:
 def collect(study: Study) -> RecipePlot:
     """Return the candidates of every stage that settles a number."""
     check_type("study", study, Study)
-    sign = marks.sign_of(study)
+    sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
     panels = tuple(
         panel

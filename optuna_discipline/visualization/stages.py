@@ -64,7 +64,7 @@ class StageRow:
 def collect(study: Study) -> tuple[StageRow, ...]:
     """Return one row a stage, in the order in which the stages began."""
     trials = study.get_trials(deepcopy=False)
-    roles, sign = role_names(study), marks.sign_of(study)
+    roles, sign = role_names(study), trial_record.sign_of(study)
     by_stage: dict[str, list[FrozenTrial]] = {}
     for trial in trials:
         by_stage.setdefault(marks.stage_of(trial), []).append(trial)

@@ -110,3 +110,20 @@ def test_bad_arguments_are_refused(options: dict[str, Any], match: str) -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=match):
         find_lr(**arguments)
+
+
+@pytest.mark.parametrize("seed", [3, 6])
+def test_an_exploded_network_that_is_right_by_chance_is_no_stable_one(seed: int) -> None:
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] + x[:, 1] > 0).long() + (x[:, 2] > 0.8).long()
+    choice = find_lr(
+        lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)),
+        nn.CrossEntropyLoss(),
+        (x[:150], y[:150]),
+        (x[150:], y[150:]),
+        epochs=1,
+        batch_size=1,
+        seed=seed,
+    )
+    assert choice.max_lr is not None
+    assert 0.01 < choice.max_lr < 0.2

@@ -1,7 +1,6 @@
 import optuna
 import pytest
 
-from optuna_discipline import UnsupportedStudyError
 from optuna_discipline.visualization import marks
 
 
@@ -74,9 +73,3 @@ def test_the_legend_speaks_of_what_there_is() -> None:
 
 def test_numbers_come_before_words() -> None:
     assert sorted(["auto", 64, 16.5], key=marks.order) == [16.5, 64, "auto"]
-
-
-def test_several_objectives_are_refused_with_the_plot_that_shows_them() -> None:
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    with pytest.raises(UnsupportedStudyError, match=r"has 2: use optuna\.visualization\.plot_pareto_front"):
-        marks.sign_of(study)
