@@ -49,6 +49,7 @@ from optuna_discipline.study_reader import read_trials
 
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
+BY_THE_USER: Final = "enqueued by the user"
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
 
 
@@ -150,6 +151,8 @@ class DisciplinedSampler(BaseSampler):
                 study_record.keep_range_test(study, trial, self._range_test)
             if self._reader.has_roles(read_trials(study)):
                 self._decide(study, trial)
+            elif "fixed_params" in trial.system_attrs:  # all of them may be: then nothing is asked
+                trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
         except BaseException:
             _fail(study, trial)
             raise
@@ -287,7 +290,7 @@ class DisciplinedSampler(BaseSampler):
         wish = next_params(
             Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=study_record.read_choice(study)
         )
-        return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason="enqueued by the user")
+        return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
 
     def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
         """Return the refinement's suggestion and what it changes in words, empty while there is nothing to model."""

@@ -107,9 +107,11 @@ class Ladder:
             upward = self.axis.nearest(min(self.axis.factor, self.axis.high), above=1.0)
             points = points if upward is None or upward <= 1 else [point_key(upward)]
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
-        if not points and not self.learned and ENOUGH_FOR_A_PLATEAU <= len(self.results) < most:
-            lowest, highest = min(self.results), max(self.results)  # a plateau has no better side
-            points = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest][:2]
+        if not self.learned and ENOUGH_FOR_A_PLATEAU <= len(self.results) < most:
+            lowest, highest = min(self.results), max(self.results)  # a plateau has no better side, and no middle
+            beyond = [x for x in points if not lowest < x < highest]
+            outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
+            return beyond or outer[:2] or points
         return points
 
     def _left_to_the_model(self) -> bool:

@@ -125,3 +125,11 @@ def test_the_rungs_keep_to_the_bounds_to_a_list_and_to_a_range_test_that_is_sure
     assert ladder_axis(3.0, 0.1, None, tested).high == pytest.approx(4.0)
     assert ladder_axis(3.0, 0.1, None, replace(tested, confident=False)).high == math.inf
     assert ladder_axis(1.5, 0.1, None).first_up == 1.5
+
+
+def test_on_a_plateau_no_middle_is_tried() -> None:
+    guesses = {1.0: -0.1, 0.3333: -0.12, 2.0: -0.1}  # accuracies of ten classes
+    ladder = _ladder(guesses, ())
+    assert not ladder.learned
+    assert all(not 0.3333 < x < 2.0 for x in ladder.wanted())
+    assert _ladder({**guesses, 0.3333: -0.6}, ()).learned
