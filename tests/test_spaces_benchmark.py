@@ -86,3 +86,7 @@ def test_what_is_there_is_not_run_again_and_the_table_reads_the_files_alone(
     monkeypatch.setattr("sys.argv", ["spaces", *arguments])
     assert spaces.main() == 0
     assert "| lists | 0.00 0.00 0.00 0.00 | 0.80 0.80 0.80 0.80 |" in capsys.readouterr().out
+
+
+def test_no_two_studies_share_a_name() -> None:
+    assert len(spaces.TASKS) == sum(len(group) for _, group in spaces.GROUPS)

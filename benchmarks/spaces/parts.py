@@ -203,7 +203,7 @@ def kernel(task: SpaceTask, trial: Trial) -> Trained:
 PARTS = (
     SpaceTask("experts", training=experts, epochs=8, when_impossible="prune"),
     SpaceTask("pruned", training=pruned, epochs=10),
-    SpaceTask("convolution", training=convolution, epochs=8),
+    SpaceTask("series", training=convolution, epochs=8),
     SpaceTask("staged", training=staged, epochs=10),
     SpaceTask("kernel", training=kernel, reports=False, maximize=True),
 )
