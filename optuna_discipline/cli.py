@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError) as error:
+    except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError, RuntimeError) as error:
         print(f"optuna-discipline: error: {storages.one_line(error)}", file=sys.stderr)
         return USER_ERROR
 
@@ -181,7 +182,10 @@ def _report(arguments: argparse.Namespace) -> int:
     path = write_report(study, arguments.out)
     if arguments.json:
         told = dataclasses.asdict(story.collect(study))
-        print(json.dumps({"report": str(path), "study_name": study.study_name, **told}))
+        for row in told["stages"]:
+            if row["best_value"] is not None and not math.isfinite(row["best_value"]):
+                row["best_value"] = None  # JSON has no infinity
+        print(json.dumps({"report": str(path), "study_name": study.study_name, **told}, allow_nan=False))
     else:
         print(path)
     return 0

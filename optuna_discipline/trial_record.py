@@ -54,7 +54,8 @@ class Row:
 
 def write_run(storage: BaseStorage, trial_id: int, *, n_epochs: int | None, metric: str, n_classes: int | None) -> None:
     """Write what holds for the whole run: its planned length and what its reports mean."""
-    run = {"n_epochs": n_epochs, "metric": metric, "n_classes": n_classes}
+    counts = {"n_epochs": n_epochs, "n_classes": n_classes}  # of NumPy, maybe, which no storage takes
+    run = {"metric": metric, **{name: None if count is None else int(count) for name, count in counts.items()}}
     storage.set_trial_system_attr(trial_id, RUN_KEY, run)
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import cli
 from optuna_discipline import report_epoch
 from optuna_discipline import storages
@@ -242,3 +244,27 @@ def test_help_shows_examples_that_parse(command: str | None, capsys: pytest.Capt
     assert len(examples) >= 2
     for example in examples:
         assert cli._parser().parse_args(example.split()).run
+
+
+def test_a_model_that_does_not_fit_its_data_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "misfit.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    data = torch.ones(20, 4), torch.zeros(20, dtype=torch.long)\n"
+        "    return lambda: torch.nn.Linear(5, 2), data, data\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["range-test", "--task", "misfit:make"]) == cli.USER_ERROR
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_report_in_json_has_no_infinity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(storage=url, sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: math.inf * trial.suggest_float("lr", 0.01, 1.0), n_trials=2)
+    assert cli.main(["report", "--storage", url, "--out", str(tmp_path / "r.html"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert told["stages"][0]["best_value"] is None

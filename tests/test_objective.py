@@ -250,3 +250,12 @@ def test_an_epoch_may_be_one_of_numpys_integers() -> None:
     for epoch in np.arange(2):
         report_epoch(trial, epoch, val_loss=1.0, n_epochs=2)
     assert [row.log.epoch for row in read_rows(study.trials[0])] == [0, 1]
+
+
+def test_counts_may_be_numpys(tmp_path: Path) -> None:
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}")
+    reporter = TrialReporter(study.ask(), n_epochs=np.int64(5), n_classes=np.array([0, 2]).max() + 1)  # type: ignore[arg-type]
+    reporter.report(LOG)
+    curve = read_curve(study.trials[0])
+    assert curve is not None
+    assert (curve.n_epochs, curve.n_classes) == (5, 3)

@@ -15,8 +15,8 @@ def is_number(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value is an integer from 1 on, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    """Return whether a value is an integer from 1 on, NumPy's included, and no bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and value.__index__() >= 1
 
 
 def check_type(name: str, value: object, kind: type) -> None:

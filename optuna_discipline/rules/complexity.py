@@ -97,8 +97,10 @@ def sizes_of(
             raise ValueError("`model` must have trainable parameters, but none requires a gradient.")
         depth = max(1, sum(p.ndim >= 2 for p in parameters))
         n_parameters = sum(p.numel() for p in parameters)
+    if isinstance(data, str | bytes):
+        raise TypeError(f"`n_samples` must be a number or training data, but got {data!r}.")
     n_samples = data
-    if data is not None and not is_number(data):
+    if data is not None and (not is_number(data) or bool(getattr(data, "ndim", False))):
         n_samples, found_classes, found_size = _look_at(data)
         n_classes, input_size = n_classes or found_classes, input_size or found_size
     return Sizes(n_parameters, n_samples, n_classes, depth, input_size)

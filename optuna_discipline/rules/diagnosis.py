@@ -51,7 +51,7 @@ class Verdict(str, enum.Enum):
 ADVICE: Mapping[Verdict, str] = {
     Verdict.UNDERFITTING: "The validation loss still falls: train longer, raise the learning rate, or regularise less.",
     Verdict.HORIZONTAL: "The validation loss has levelled off: this is where a good setting ends; compare with others.",
-    Verdict.OVERFITTING: "The validation loss rises while the training loss falls: regularise more (larger learning "
+    Verdict.OVERFITTING: "The validation loss rises while the training loss does not: regularise more (larger learning "
     "rate or weight decay, smaller batch), or train shorter.",
     Verdict.DIVERGED: "The training broke: lower the learning rate, the momentum or the weight decay.",
     Verdict.HIGH_LR: "Both losses rise with the learning rate: normal inside a cycle, no verdict before it falls.",
@@ -105,6 +105,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     with np.errstate(over="ignore", invalid="ignore"):
         evidence = _measure(curve, usable)
     verdict = _judge(evidence, _rising(curve.lr[usable]))
+    if verdict == Verdict.HORIZONTAL and curve.has_train_loss and _rises_alone(evidence, curve.val_loss[usable]):
+        verdict = Verdict.OVERFITTING
     return Diagnosis(verdict, evidence, ADVICE[verdict])
 
 
@@ -162,6 +164,12 @@ def _why_dead(curve: LossCurve) -> str | None:
 def _overfits(evidence: Mapping[str, float]) -> bool:
     risen = evidence["rise_from_best_fifth"] > RISE and evidence["rise_in_errors"] > RISE_IN_ERRORS
     return risen and evidence["train_since_best_fifth"] < TRAIN_FELL_TO
+
+
+def _rises_alone(evidence: Mapping[str, float], val: FloatArray) -> bool:
+    """Whether the validation loss rises as one without a training loss would, while that stands or falls."""
+    still = evidence["train_since_best_fifth"] < 1 + HORIZONTAL_SHARE and evidence["train_change"] <= HORIZONTAL_SHARE
+    return still and evidence["val_change"] > 0 and _without_training_loss({**evidence, **_climb(val)})[1]
 
 
 def _without_training_loss(evidence: Mapping[str, float]) -> tuple[bool, bool]:

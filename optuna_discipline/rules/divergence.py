@@ -44,6 +44,8 @@ def why_diverged(curve: LossCurve) -> str | None:
         return None
     losses = np.where(np.isfinite(losses), losses, np.inf)
     start, word = start_of(curve, losses)
+    if start == 0:  # nothing can be told from there: an error of 0 from the first epoch on, a placeholder
+        return None
     if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
         return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
     factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH

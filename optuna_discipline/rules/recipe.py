@@ -47,8 +47,9 @@ class Recipe:
             role `epochs`. 1 runs every stage at full length: on 14 small networks that was ahead of cycles of a
             quarter at every cost up to 15 trainings, since each run is a result too. Where a quarter has thousands
             of updates, 0.25 finds the learning rate for a quarter of the cost.
-        complexity: Complexity of data and network (see `complexity_of`), which sets the weight decays; None is unsure.
-        momenta: Momenta to compare, those within the bounds.
+        complexity: Complexity of data and network (see `complexity_of`), which sets the weight decays that short cycles
+            and restarts compare (at full length the model chooses); None is unsure.
+        momenta: Momenta that short cycles compare, those within the bounds.
         lr_factor: Ratio between neighbours of the learning-rate ladder, above 1; the first step up is 2 at most.
         cyclical_momentum: Whether the objective cycles momentum against the learning rate. If it does, candidates of
             momentum are compared at one maximal LR; else (None: unless the parameter is a beta1 or max_momentum) at one

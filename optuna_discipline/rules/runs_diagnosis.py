@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.diagnosis import ADVICE
+from optuna_discipline.rules.diagnosis import MIN_EPOCHS
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import Verdict
 from optuna_discipline.rules.diagnosis import diagnose
@@ -15,6 +16,8 @@ from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.run import Run
 
 MANY = 0.5
+
+TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         best_diagnosis=best_diagnosis,
         highest_lr_that_held=highest,
         lowest_lr_that_diverged=lowest,
-        advice=advice or ("No run is complete yet: run more trials.",),
+        advice=advice or (TOO_SHORT if ended else "No run is complete yet: run more trials.",),
     )
 
 

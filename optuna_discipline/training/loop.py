@@ -158,6 +158,11 @@ def train_epochs(
     trainable_parameters(model)  # refuses what cannot be trained before anything is asked of it
     _check_schedule(schedule)
     assert schedule is not None
+    if snapshots is not None and not all(hasattr(snapshots, name) for name in ("load", "is_wanted", "save")):
+        raise ValueError(
+            "`snapshots` must be those of a trial, such as SnapshotRestarts(folder).of(trial), but got "
+            f"{snapshots!r:.80}."
+        )
     check_batch_size_free(train, batch_size)
     seed, accumulate = as_seed(seed), as_count("accumulate", accumulate)
     target = resolve_device(model, device)

@@ -98,7 +98,7 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         _add(made, plot, "training", plot.train_loss, style.TRAIN_COLOR, row=1, dash=dash, alone=alone)
         _add(made, plot, "validation", plot.val_loss, style.VAL_COLOR, row=1, dash=dash, alone=alone)
         _add(made, plot, "gap", plot.gap, style.INK, row=2, dash=dash, alone=alone)
-    if alone:
+    if alone and with_gap:
         made.update_traces(showlegend=False, row=2)
     style.axes(made)
     log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)

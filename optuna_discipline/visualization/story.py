@@ -65,7 +65,7 @@ def collect(study: Study) -> Story:
         headline=_headline(study, trials, best, cost),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
-        range_test=None if tested is None else _range_test(tested),
+        range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
         warnings=tuple(_warnings(trials, best, stages.role_names(study))),

@@ -114,3 +114,9 @@ def test_more_of_anything_never_asks_for_more_weight_decay(depth: int, n: int, c
 
     for name, value in {"depth": depth, "n_samples": n, "n_classes": classes, "input_size": size}.items():
         assert rank(**{name: 2 * value}) >= rank()
+
+
+def test_bare_inputs_are_data_and_a_text_is_not() -> None:
+    assert sizes_of(None, np.zeros((5, 3, 4))) == Sizes(n_samples=5, input_size=12)
+    with pytest.raises(TypeError, match="`n_samples` must be a number or training data, but got '50000'"):
+        sizes_of(None, "50000")

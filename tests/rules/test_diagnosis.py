@@ -219,3 +219,10 @@ def test_alarming_stretches_of_the_authors_good_runs_are_not_condemned() -> None
     assert not cycle & {Verdict.OVERFITTING, Verdict.DIVERGED}
     few = {diagnose(_log("lr35Tr10kTab1", step / 80)).verdict for step in range(5, 51, 5)}
     assert Verdict.DIVERGED not in few
+
+
+def test_a_validation_loss_that_rises_beside_a_training_loss_that_stands_is_overfitting() -> None:
+    val = [1, 0.6, 0.4, 0.3, 0.25, *(0.25 + 0.03 * i for i in range(1, 16))]
+    for train in ([1, 0.6, 0.4, 0.3] + [0.2] * 16, [1, 0.6, 0.4, 0.3, *(0.2 - 0.002 * i for i in range(16))]):
+        logs = tuple(EpochLog(i, 0.1, train[i], val[i]) for i in range(20))
+        assert diagnose(LossCurve(logs, n_epochs=20)).verdict == Verdict.OVERFITTING

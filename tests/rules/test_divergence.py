@@ -9,6 +9,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import is_diverged
+from optuna_discipline.rules.divergence import why_diverged
 
 
 def _curve(train: list[Any], n_epochs: int | None = None, n_classes: int | None = None, lr: Any = 0.1) -> LossCurve:
@@ -72,3 +73,11 @@ def test_a_wild_validation_loss_alone_is_no_divergence() -> None:
 )
 def test_a_run_has_learned_when_it_left_its_start(train: Any, n_classes: int | None, learned: bool | None) -> None:
     assert has_learned(_curve(train, n_classes=n_classes)) is learned
+
+
+def test_a_training_loss_of_0_from_the_first_epoch_says_nothing() -> None:
+    for losses in ((0.0,) * 8, (0.0, 0.0, 0.1, 0.2, 0.1, 0.0, 0.0, 0.0)):
+        curve = LossCurve(tuple(EpochLog(i, 0.1, loss, 1.0) for i, loss in enumerate(losses)), n_epochs=8)
+        assert why_diverged(curve) is None
+    broken = LossCurve(tuple(EpochLog(i, 0.1, loss, 1.0) for i, loss in enumerate((0.0, math.nan))), n_epochs=8)
+    assert why_diverged(broken) is not None

@@ -73,3 +73,9 @@ def test_a_running_study_says_that_it_needs_more() -> None:
 def test_runs_without_reports_are_refused() -> None:
     with pytest.raises(DisciplineError, match=r"none of 1 did: report through TrialReporter"):
         diagnose_runs([Run(0, "complete", {}, 1.0)])
+
+
+def test_short_runs_are_said_to_be_short() -> None:
+    curve = LossCurve(tuple(EpochLog(i, 0.1, 1 - 0.1 * i, 1 - 0.1 * i) for i in range(3)), n_epochs=3)
+    found = diagnose_runs([Run(0, "complete", {"lr": 0.1}, 0.8, curve=curve)])
+    assert found.advice == ("The runs are too short to be read: report at least 4 epochs.",)

@@ -344,3 +344,8 @@ def test_a_model_tested_between_epochs_trains_on_and_frozen_parts_stay_frozen() 
     assert logs == expected
     assert not tested[1].training
     assert tested.training
+
+
+def test_snapshots_that_are_of_no_trial_are_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match=r"`snapshots` must be those of a trial, such as .*of\(trial\)"):
+        train_epochs(net(), nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 12), snapshots=object())  # type: ignore[arg-type]

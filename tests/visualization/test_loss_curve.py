@@ -39,3 +39,9 @@ def test_nothing_to_show_is_said_and_something_else_refused() -> None:
     assert "No epochs were reported" in plot_loss_curve([]).layout.annotations[0].text.replace("<br>", " ")
     with pytest.raises(TypeError, match="`source` must hold LossCurves or trials, or be a study"):
         plot_loss_curve("curve")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("train", "val"), [(None, 1.0), (1.0, None), (1.0, float("nan"))])
+def test_a_curve_of_one_loss_has_a_picture_without_a_gap(train: float | None, val: float | None) -> None:
+    curve = LossCurve(tuple(EpochLog(i, 0.1, train, val) for i in range(6)), n_epochs=6)
+    assert len(plot_loss_curve(curve).data) == 1
