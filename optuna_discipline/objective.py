@@ -73,10 +73,7 @@ def suggest_hyperparams(
         raise ValueError(f"`epochs` must be whole numbers, but got {epochs!r}.")
     if high_m >= 1:
         raise ValueError(f"`momentum` must be below 1, but got {momentum!r}.")
-    sizes: list[Any] = list(batch_size) if isinstance(batch_size, list | tuple | range) else [batch_size]
-    for size in sizes or [0]:
-        if not is_count(size):
-            raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
+    sizes = batch_sizes(batch_size)
     return HyperParams(
         max_lr=trial.suggest_float("lr", low_lr, high_lr, log=True),
         momentum=trial.suggest_float("momentum", low_m, high_m),
@@ -84,6 +81,18 @@ def suggest_hyperparams(
         batch_size=int(trial.suggest_categorical("batch_size", sizes)),
         epochs=trial.suggest_int("epochs", int(low_epochs), int(high_epochs)),
     )
+
+
+def batch_sizes(batch_size: Sequence[int] | int) -> list[int]:
+    """Return the batch sizes to choose from; one fixed number is a list of one.
+
+    Raises:
+        ValueError: If there is none, or one is no positive integer.
+    """
+    sizes: list[Any] = list(batch_size) if isinstance(batch_size, list | tuple | range) else [batch_size]
+    if not sizes or not all(map(is_count, sizes)):
+        raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
+    return [int(size) for size in sizes]
 
 
 class TrialReporter:
@@ -155,14 +164,8 @@ def metric_of(log: EpochLog, metric: Metric) -> float:
         return value
     if any(loss is not None and not math.isfinite(loss) for loss in (log.train_loss, log.val_loss)):
         return math.nan
-    raise ValueError(
-        f"`log` must hold the reporter's metric {metric!r}, but it is None in {log!r}"
-        + (
-            ": an accuracy needs outputs of shape (n, classes) and integer targets."
-            if metric == "val_accuracy"
-            else "."
-        )
-    )
+    why = ": an accuracy needs outputs of shape (n, classes) and integer targets" if metric == "val_accuracy" else ""
+    raise ValueError(f"`log` must hold the reporter's metric {metric!r}, but it is None in {log!r}{why}.")
 
 
 def report_epoch(

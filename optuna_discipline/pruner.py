@@ -1,6 +1,5 @@
 """The discipline as an Optuna pruner: divergence at once, comparison only among like."""
 
-import datetime
 from typing import Any
 
 import optuna
@@ -85,41 +84,37 @@ class DisciplinedPruner(BasePruner):
         return known
 
 
-_Key = tuple[int, datetime.datetime | None]
-
-
 class _Peers:
     """What the complete trials of a study offer to comparisons, best end first."""
 
     def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None") -> None:
         self.last = _last(trials)
         known = former._read if former else {}
-        self._read: dict[_Key, Standing | None] = {k: known[k] for trial in trials if (k := _key(trial)) in known}
+        self._read: dict[trial_record.Identity, Standing | None] = {
+            k: known[k] for trial in trials if (k := trial_record.identity_of(trial)) in known
+        }
         longest = former.longest_plain if former and len(self._read) == len(known) else 0
-        new = [trial for trial in trials if _key(trial) not in self._read]
+        new = [trial for trial in trials if trial_record.identity_of(trial) not in self._read]
         plain = [trial for trial in new if trial.intermediate_values and trial_record.read_reported(trial) is None]
         self.longest_plain: int = max([longest, *(max(trial.intermediate_values) + 1 for trial in plain)])
         for trial in new:
             reported = trial_record.read_reported(trial) or _plain(trial, 0)
-            self._read[_key(trial)] = None if reported is None else _as_peer(reported, maximize, _label(trial))
+            self._read[trial_record.identity_of(trial)] = (
+                None if reported is None else _as_peer(reported, maximize, _label(trial))
+            )
         found = [(peer, key) for key, peer in self._read.items() if peer is not None]
         self._sorted = sorted(found, key=lambda one: one[0].final)
         self._all = [peer for peer, _ in self._sorted]
 
     def of_others(self, trial: FrozenTrial) -> list[Standing]:
         """Return the peers of a trial without itself."""
-        if _key(trial) not in self._read:
+        if trial_record.identity_of(trial) not in self._read:
             return self._all
-        return [peer for peer, key in self._sorted if key != _key(trial)]
+        return [peer for peer, key in self._sorted if key != trial_record.identity_of(trial)]
 
 
-def _key(trial: FrozenTrial) -> _Key:
-    """Return what tells a trial from those of an earlier study of the same name, whose number it may have."""
-    return trial._trial_id, trial.datetime_start
-
-
-def _last(trials: list[FrozenTrial]) -> tuple[int, _Key | None]:
-    return len(trials), _key(trials[-1]) if trials else None
+def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]:
+    return len(trials), trial_record.identity_of(trials[-1]) if trials else None
 
 
 def _stored_reason(study: Study, trial: FrozenTrial) -> object:

@@ -17,7 +17,6 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -260,7 +259,7 @@ class DisciplinedSampler(BaseSampler):
             space=self._reader.space(known),
             choice=choice,
             skip=skip,
-            maximize=study.direction == StudyDirection.MAXIMIZE,
+            maximize=trial_record.sign_of(study) < 0,
         )
 
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:

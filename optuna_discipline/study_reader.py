@@ -39,7 +39,7 @@ class StudyReader:
 
     def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
         self._told = parameters.check_roles(roles)
-        self._finished: dict[tuple[str, int, datetime.datetime | None], Run] = {}
+        self._finished: dict[tuple[str, trial_record.Identity], Run] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_finished": {}}
@@ -83,7 +83,7 @@ class StudyReader:
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
                 continue
-            key = (study.study_name, trial._trial_id, trial.datetime_start)  # another study may have the name later
+            key = (study.study_name, trial_record.identity_of(trial))
             run = self._finished.get(key)
             if run is None:
                 run = self._run(trial, sign, is_overdue=trial.number in overdue)

@@ -82,29 +82,6 @@ def suggest_by_model(
         absent: What those count as where they do not exist.
     """
     finished, pending = _split(points)
-
-    def found_in(box: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-        return _found(seed, finished, pending, space, roles, box, coupled, free, conditions, absent)
-
-    found = found_in(box)
-    ran = [*pending, *(params for params, _ in finished)]
-    if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
-        return found_in({})  # of few values all within the box have run
-    return found
-
-
-def _found(
-    seed: int,
-    finished: Sequence[tuple[Mapping[str, Any], float]],
-    pending: Sequence[Mapping[str, Any]],
-    space: Mapping[str, BaseDistribution],
-    roles: Mapping[str, Role],
-    box: Mapping[str, tuple[float, float]],
-    coupled: float | None,
-    free: Collection[str] | None,
-    conditions: Mapping[str, Condition] | None,
-    absent: Mapping[str, Any] | None,
-) -> dict[str, Any]:
     coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
     otherwise = None if absent is None else coordinates.vector(absent)
 
@@ -117,19 +94,28 @@ def _found(
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
     if free == set() or not (known or under_way):
         return {}
+    rng = np.random.default_rng(seed)
     if not known:
-        drawn = coordinates.params(anywhere(coordinates.of_the_model(), np.random.default_rng(seed)))
-        return {name: value for name, value in drawn.items() if free is None or name in free}
-    chosen = next_point(
-        coordinates.of_the_model(),
-        np.array([at for at, _ in known]),
-        [loss for _, loss in known],
-        np.random.default_rng(seed),
-        running=np.array(under_way) if under_way else None,
-        within=possible,
-        free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
-    )
-    return coordinates.params(chosen)
+        drawn = coordinates.params(anywhere(coordinates.of_the_model(), rng))
+        found = {name: value for name, value in drawn.items() if free is None or name in free}
+    else:
+        chosen = next_point(
+            coordinates.of_the_model(),
+            np.array([at for at, _ in known]),
+            [loss for _, loss in known],
+            rng,
+            running=np.array(under_way) if under_way else None,
+            within=possible,
+            free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
+        )
+        found = coordinates.params(chosen)
+    ran = [*pending, *(params for params, _ in finished)]
+    if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
+        # of few values all within the box have run
+        return suggest_by_model(
+            seed, points, space, roles, {}, coupled=coupled, free=free, conditions=conditions, absent=absent
+        )
+    return found
 
 
 def suggest(

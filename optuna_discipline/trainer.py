@@ -21,11 +21,13 @@ from optuna_discipline.first_look import first_target
 from optuna_discipline.first_look import is_cross_entropy
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import TrialReporter
+from optuna_discipline.objective import batch_sizes
 from optuna_discipline.objective import metric_of
 from optuna_discipline.objective import suggest_hyperparams
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
+from optuna_discipline.rules.complexity import Complexity
 from optuna_discipline.rules.complexity import complexity_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
@@ -77,7 +79,8 @@ class Trainer:
         options: Further arguments of `train_epochs`.
         space: Arguments of `suggest_hyperparams`.
         n_classes: Number of classes, None for a regression; found by `checked`.
-        chance: The same, where a network that knows nothing has the loss of chance, ln(n_classes).
+        complexity: Of the model and its data, None where the model takes the trial; found by `checked`.
+        chance: The number of classes, where a network that knows nothing has the loss of chance, ln(n_classes).
         snapshots: Saves trials and restarts them, None for neither.
     """
 
@@ -93,6 +96,7 @@ class Trainer:
     options: dict[str, Any]
     space: dict[str, Any]
     n_classes: int | None = None
+    complexity: Complexity | None = None
     chance: int | None = None
     snapshots: SnapshotRestarts | None = None
 
@@ -120,12 +124,14 @@ class Trainer:
         loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
         ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn)
         n_classes = ready._count_classes(target)
-        if not self.takes_trial:
-            ready._look_at_model(batch, own_loss=self.loss_fn is not None)
-        return dataclasses.replace(ready, n_classes=n_classes, chance=n_classes if is_cross_entropy(loss_fn) else None)
+        chance = n_classes if is_cross_entropy(loss_fn) else None
+        ready = dataclasses.replace(ready, n_classes=n_classes, chance=chance)
+        if self.takes_trial:
+            return ready
+        return dataclasses.replace(ready, complexity=ready._look_at_model(batch, own_loss=self.loss_fn is not None))
 
-    def _look_at_model(self, batch: Any, *, own_loss: bool) -> None:
-        """Ask for a training that never starts, whose arguments are checked then, and compare output and targets."""
+    def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
+        """Return the model's complexity, after a call for a training that never starts: it checks its arguments."""
         from optuna_discipline.training.loop import train_epochs
 
         model, batches = self._model(None, 0), self._first_batches()
@@ -141,6 +147,7 @@ class Trainer:
         ).close()
         if self.options.get("step") is None and (self.metric == "val_accuracy" or not own_loss):
             check_output(model, batch, self.device, metric=self.metric, own_loss=own_loss)
+        return complexity_of(model, max(1, self._n_samples()), self.n_classes)
 
     @property
     def takes_trial(self) -> bool:
@@ -156,10 +163,7 @@ class Trainer:
         recipe = wish or Recipe()
         if recipe.cyclical_momentum is None:
             recipe = dataclasses.replace(recipe, cyclical_momentum=True)
-        if self.takes_trial or recipe.complexity is not None:
-            return recipe
-        complexity = complexity_of(self._model(None, 0), max(1, self._n_samples()), self.n_classes)
-        return dataclasses.replace(recipe, complexity=complexity)
+        return dataclasses.replace(recipe, complexity=recipe.complexity or self.complexity)
 
     def objective(self, trial: Trial) -> float:
         """Train once as the trial says, report every epoch, return the metric."""
@@ -233,8 +237,7 @@ class Trainer:
 
     def _first_batches(self) -> Any:
         """Return the training data in batches of the size that a study begins with."""
-        sizes = self.space["batch_size"]
-        size = sizes if isinstance(sizes, int) else int(Bounds.of_choices(sizes).clip(DEFAULT_BATCH_SIZE))
+        size = int(Bounds.of_choices(batch_sizes(self.space["batch_size"])).clip(DEFAULT_BATCH_SIZE))
         return self._batches("train", size, shuffle=True, seed=self.seed)
 
     def _batches(

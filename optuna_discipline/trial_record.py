@@ -5,6 +5,7 @@ renaming of a study); `stage`, `reason`, `pruned_because` and `verdict` are user
 the objective.
 """
 
+import datetime
 import json
 import math
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.role_names import role_of_name
 
 CONSTRAINTS = "constraints"  # Optuna's
+Identity = tuple[int, datetime.datetime | None]
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
 RUN_KEY = PREFIX + "run"
@@ -201,6 +203,11 @@ def sign_of(study: Study) -> int:
             f"{study.study_name!r} has {len(study.directions)}: use optuna.visualization.plot_pareto_front."
         )
     return -1 if study.direction == StudyDirection.MAXIMIZE else 1
+
+
+def identity_of(trial: FrozenTrial) -> Identity:
+    """Return what tells a trial from those of an earlier study of the same name, whose id it may have."""
+    return trial._trial_id, trial.datetime_start
 
 
 def breaks_a_constraint(trial: FrozenTrial) -> bool:

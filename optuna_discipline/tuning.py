@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
+from optuna_discipline.objective import batch_sizes
 from optuna_discipline.pruner import DisciplinedPruner
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
@@ -160,8 +161,8 @@ def tune(
             ),
             pruner=pruner or DisciplinedPruner(),
         )
-        sizes = [batch_size] if isinstance(batch_size, int) else list(batch_size)
-        _keep_terms(study, direction, {"metric": metric, "optimizer": optimizer, "batch_size": sizes})
+        terms = {"metric": metric, "optimizer": optimizer, "batch_size": batch_sizes(batch_size)}
+        _keep_terms(study, direction, terms)
         limit = _Limit(n_trials, budget)
         if limit.reached(study):
             return study
@@ -206,7 +207,8 @@ def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
 
 def _warn_if_nothing_trained(study: Study) -> None:
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if not trials or any(t.state == TrialState.COMPLETE and math.isfinite(t.value or math.nan) for t in trials):
+    complete = [t.value for t in trials if t.state == TrialState.COMPLETE]
+    if not trials or any(value is not None and math.isfinite(value) for value in complete):
         return
     last = trials[-1]
     how = f"was stopped because {last.user_attrs.get(PRUNED_KEY, 'the pruner said so')}"

@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,14 @@ def tuned(stored: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     assert run.returncode == 0, run.stderr
     assert (out / "report.html").stat().st_size > 10_000
     return run.stdout
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return what writes a module of the user's, by name and code, into the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return lambda name, code: (tmp_path / f"{name}.py").write_text(code) and None
 
 
 def test_tune_prints_a_line_a_trial_the_decisions_and_where_things_lie(tuned: str, stored: str) -> None:
@@ -100,17 +109,16 @@ def test_range_test_prints_its_choice(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_range_test_takes_the_loss_that_suits_the_targets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_module: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "sum_of_inputs.py").write_text(
+    own_module(
+        "sum_of_inputs",
         "import torch\n"
         "def make():\n"
         "    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))\n"
         "    data = x, x.sum(1, keepdim=True)\n"
-        "    return lambda: torch.nn.Linear(3, 1), data, data\n"
+        "    return lambda: torch.nn.Linear(3, 1), data, data\n",
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
     assert cli.main(["range-test", "--task", "sum_of_inputs:make", "--steps", "60", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "OK"
 
@@ -247,16 +255,15 @@ def test_help_shows_examples_that_parse(command: str | None, capsys: pytest.Capt
 
 
 def test_a_model_that_does_not_fit_its_data_is_told_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_module: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "misfit.py").write_text(
+    own_module(
+        "misfit",
         "import torch\n"
         "def make():\n"
         "    data = torch.ones(20, 4), torch.zeros(20, dtype=torch.long)\n"
-        "    return lambda: torch.nn.Linear(5, 2), data, data\n"
+        "    return lambda: torch.nn.Linear(5, 2), data, data\n",
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
     assert cli.main(["range-test", "--task", "misfit:make"]) == cli.USER_ERROR
     assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -286,10 +286,27 @@ def test_a_study_does_not_go_on_by_what_cannot_be_compared(changes: Any, message
 def test_an_exception_may_fail_one_trial_only() -> None:
     def build(trial: Any) -> Any:
         if trial.number == 1:
-            raise MemoryError
+            raise MemoryError("full")
         return _model()
 
     study = _tune(build_model=build, n_trials=3, catch=MemoryError, range_test=False)
     assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match="full"):
         _tune(build_model=build, n_trials=3, range_test=False)
+
+
+def test_a_loss_of_exactly_0_has_trained(caplog: pytest.LogCaptureFixture) -> None:
+    optuna.logging.enable_propagation()
+    try:
+        same = torch.zeros(40, 4), torch.zeros(40, 2)
+        study = _tune(
+            build_model=lambda: nn.Linear(4, 2, bias=False), train=same, val=same, n_trials=1, range_test=False
+        )
+        assert study.best_value == 0
+        assert "No trial has trained" not in caplog.text
+    finally:
+        optuna.logging.disable_propagation()
+
+
+def test_one_batch_size_may_be_of_numpy() -> None:
+    assert _tune(n_trials=1, epochs=1, batch_size=np.int64(16), range_test=False).best_params["batch_size"] == 16

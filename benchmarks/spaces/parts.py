@@ -1,4 +1,4 @@
-"""Five studies of networks in parts, and one without a network: experts, pruning, a series, two stages, a kernel."""
+"""Four studies of networks in parts, and one without a network: experts, pruning, a series, two stages, a kernel."""
 
 import math
 from collections.abc import Iterator

@@ -42,9 +42,8 @@ _PARTS = frozenset(
     | {"sgd", "adam", "adamw", "rmsprop"}
 )
 # Of the groups that a parameter is in, those that make something else of it.
-_GROUPS = frozenset(
-    {"min", "final", "warmup", "eval", "val", "valid", "validation", "test", "inference", "predict"}
-) | {*("bn", "batchnorm", "norm", "ema", "teacher", "target")}
+_GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"}
+_GROUPS |= {"bn", "batchnorm", "norm", "ema", "teacher", "target"}
 _BREAK = re.compile(r"[./:]|__")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 

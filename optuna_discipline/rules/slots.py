@@ -107,12 +107,14 @@ def at_equal_time(runs: Sequence[Run]) -> list[Run]:
     of the same other parameters are compared, as a width takes its time too.
     """
     timed = [(run, pace) for run in runs if "batch_size" in run.params and (pace := seconds_per_epoch(run)) is not None]
-    slow = set()
+    alike: dict[str, list[tuple[Run, float]]] = {}
     for run, pace in timed:
-        alike = [(other.params["batch_size"], its) for other, its in timed if other.others == run.others]
-        first = alike[0][0]
-        if run.params["batch_size"] < first and pace > EQUAL_TIME * median(its for size, its in alike if size == first):
-            slow.add(run.number)
+        alike.setdefault(repr(sorted(run.others.items(), key=lambda item: item[0])), []).append((run, pace))
+    slow = set()
+    for group in alike.values():
+        first = group[0][0].params["batch_size"]
+        most = EQUAL_TIME * median(pace for run, pace in group if run.params["batch_size"] == first)
+        slow |= {run.number for run, pace in group if run.params["batch_size"] < first and pace > most}
     return [replace(run, loss=math.inf) if run.number in slow else run for run in runs]
 
 

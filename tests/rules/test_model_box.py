@@ -10,6 +10,13 @@ VALUES: dict[Role, float] = {"lr": 0.2, "momentum": 0.95, "weight_decay": 1e-4, 
 FALLS, CLIMBS, BUMPS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3), (2.0, 1.0, 1.05, 0.3)
 
 
+def _lr_box(reports: tuple[float, ...], others: dict[float, float]) -> tuple[float, float]:
+    """Return the learning rates around a best run of these reports, beside others by their rate and loss."""
+    best = Run(0, "complete", VALUES, 0.3, reports=reports)
+    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
+    return box_around(VALUES, best, [best, *rest])["lr"]
+
+
 @pytest.mark.parametrize(
     ("reports", "others", "low", "high"),
     [
@@ -24,9 +31,7 @@ FALLS, CLIMBS, BUMPS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3), (2.0, 1.0, 1.
 def test_the_model_goes_neither_where_the_best_curve_says_no_nor_above_all_that_trained(
     reports: tuple[float, ...], others: dict[float, float], low: float, high: float
 ) -> None:
-    best = Run(0, "complete", VALUES, 0.3, reports=reports)
-    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
-    assert box_around(VALUES, best, [best, *rest])["lr"] == pytest.approx((low, high))
+    assert _lr_box(reports, others) == pytest.approx((low, high))
 
 
 def test_momentum_has_its_box_in_what_is_left_of_one() -> None:
@@ -63,9 +68,7 @@ def test_a_role_without_a_positive_value_has_no_box() -> None:
 def test_a_side_that_the_best_curve_closes_opens_again(
     reports: tuple[float, ...], others: dict[float, float], low: float, high: float
 ) -> None:
-    best = Run(0, "complete", VALUES, 0.3, reports=reports)
-    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
-    assert box_around(VALUES, best, [best, *rest])["lr"] == pytest.approx((low, high))
+    assert _lr_box(reports, others) == pytest.approx((low, high))
 
 
 def test_a_best_run_without_a_learning_rate_closes_no_side() -> None:
