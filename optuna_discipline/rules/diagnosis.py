@@ -35,7 +35,7 @@ DEAD_EPOCHS = 5
 
 
 class Verdict(str, enum.Enum):
-    """What a curve shows; the last two are no verdict on the run."""
+    """What a curve shows; noise, and a high learning rate while it rises, are no verdict on the run."""
 
     UNDERFITTING = "underfitting"
     HORIZONTAL = "horizontal"
@@ -104,10 +104,17 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         )
     with np.errstate(over="ignore", invalid="ignore"):
         evidence = _measure(curve, usable)
-    verdict = _judge(evidence, _rising(curve.lr[usable]))
+    lr_rises = _rising(curve.lr[usable])
+    verdict = _judge(evidence, lr_rises)
     if verdict == Verdict.HORIZONTAL and curve.has_train_loss and _rises_alone(evidence, curve.val_loss[usable]):
         verdict = Verdict.OVERFITTING
-    return Diagnosis(verdict, evidence, ADVICE[verdict])
+    return Diagnosis(verdict, evidence, _advice_on(verdict, lr_rises))
+
+
+def _advice_on(verdict: Verdict, lr_rises: bool) -> str:
+    if verdict == Verdict.HIGH_LR and not lr_rises:
+        return "Both losses rise, and the learning rate does not: it is too high, lower it."
+    return ADVICE[verdict]
 
 
 def _measure(curve: LossCurve, usable: NDArray[np.bool_]) -> dict[str, float]:
@@ -143,7 +150,8 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
         return Verdict.UNDERFITTING
     if evidence["val_noise"] > 0.1:
         return Verdict.NOISY
-    return Verdict.HIGH_LR if val > certain and lr_rises else Verdict.HORIZONTAL
+    both_rise = train > certain or lr_rises
+    return Verdict.HIGH_LR if val > certain and both_rise else Verdict.HORIZONTAL
 
 
 def _why_dead(curve: LossCurve) -> str | None:

@@ -64,6 +64,13 @@ def test_evidence_and_advice_come_with_the_verdict() -> None:
     assert str(diagnosis.verdict) == "overfitting"
 
 
+def test_both_losses_that_rise_at_a_constant_learning_rate_say_that_it_is_too_high() -> None:
+    train, val = (_noisy(start + 0.1 * TIME, 0.005, seed) for start, seed in ((0.5, 0), (0.6, 1)))
+    constant = diagnose(_curve(train, val))
+    assert (constant.verdict, constant.advice[-19:]) == (Verdict.HIGH_LR, "too high, lower it.")
+    assert "normal inside a cycle" in diagnose(_curve(train, val, 0.1 + TIME)).advice
+
+
 def _without_training_loss(val: Any, lr: Any = 0.1) -> LossCurve:
     lrs = np.broadcast_to(lr, len(val))
     logs = tuple(EpochLog(i, float(lrs[i]), None, float(val[i])) for i in range(len(val)))
