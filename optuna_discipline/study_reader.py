@@ -19,9 +19,11 @@ from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
-# A running trial this many times older than the longest finished one is taken for dead; one that still has no parameter
-# sooner, because no range test takes so long.
+# A running trial this many times older than the longest complete one is taken for dead; one that still has no parameter
+# sooner, because no range test takes so long. One or two complete trials may have been there to see whether the program
+# runs, in seconds, so they grant a day.
 STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
+ENOUGH_ENDED, FEW_SECONDS = 3, 86_400.0
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -78,7 +80,7 @@ class StudyReader:
         """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
         sign = float(trial_record.sign_of(study))
         others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
-        overdue = _overdue(trials, _now(trials, except_for)) if any(others) else set()
+        overdue = self._overdue(trials, _now(trials, except_for)) if any(others) else set()
         runs = []
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
@@ -116,6 +118,36 @@ class StudyReader:
             others={name: value for name, value in trial.params.items() if name not in roles},
         )
 
+    def _overdue(self, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
+        """Return the numbers of running trials taken for dead.
+
+        A trial started no earlier than any with a smaller number, whatever the clock of its host says; a start in the
+        future is a wrong clock's. How long a training takes is read from those that were completed, on one clock, their
+        own worker's: one that was stopped, or added to the study, says nothing.
+        """
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        paces = [seconds / self._length(trial) for trial in complete if (seconds := _seconds(trial))]
+        if not paces:
+            return set()
+        longest = max(map(self._length, trials)) * max(paces)
+        least = STALE_SECONDS if len(paces) >= ENOUGH_ENDED else FEW_SECONDS
+        latest: datetime.datetime | None = None
+        found = set()
+        for trial in sorted(trials, key=lambda trial: trial.number):
+            if trial.datetime_start is None:
+                continue
+            if trial.datetime_start <= now:
+                latest = trial.datetime_start if latest is None else max(latest, trial.datetime_start)
+                patience = max(least, (STALE_FACTOR if trial.params else UNDECIDED_FACTOR) * longest)
+                if trial.state == TrialState.RUNNING and (now - latest).total_seconds() > patience:
+                    found.add(trial.number)
+        return found
+
+    def _length(self, trial: FrozenTrial) -> float:
+        """Return how many epochs a trial trains for, 1 where it does not say."""
+        names = (name for name, d in trial.distributions.items() if self.role_of(name, d) == "epochs")
+        return max([1.0, *(float(trial.params[name]) for name in names)])
+
 
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return the study's trials, fresh and not copied: do not change them."""
@@ -141,26 +173,3 @@ def _now(trials: Sequence[FrozenTrial], asking: int | None) -> datetime.datetime
     """Return the time by the clock that stamps trials: when the trial that asks has started, if one does."""
     started = next((trial.datetime_start for trial in trials if trial.number == asking), None)
     return datetime.datetime.now() if started is None else started
-
-
-def _overdue(trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
-    """Return the numbers of running trials taken for dead.
-
-    A trial started no earlier than any with a smaller number, whatever the clock of its host says; a start in the
-    future is a wrong clock's. How long trials take is read from those that ended on one clock, their own worker's.
-    """
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    longest = max((s for trial in trials if trial.state in ended and (s := _seconds(trial)) is not None), default=None)
-    if longest is None:
-        return set()
-    latest: datetime.datetime | None = None
-    found = set()
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        if trial.datetime_start is None:
-            continue
-        if trial.datetime_start <= now:
-            latest = trial.datetime_start if latest is None else max(latest, trial.datetime_start)
-            patience = max(STALE_SECONDS, (STALE_FACTOR if trial.params else UNDECIDED_FACTOR) * longest)
-            if trial.state == TrialState.RUNNING and (now - latest).total_seconds() > patience:
-                found.add(trial.number)
-    return found

@@ -13,10 +13,17 @@ FLOAT = FloatDistribution(1e-3, 1)
 
 
 def _ended(seconds: float) -> optuna.trial.FrozenTrial:
-    start = datetime.datetime.now() - datetime.timedelta(hours=5)
+    start = datetime.datetime.now() - datetime.timedelta(hours=50)
     trial = optuna.create_trial(params={"lr": 0.1}, distributions={"lr": FLOAT}, value=1.0)
     trial.datetime_start, trial.datetime_complete = start, start + datetime.timedelta(seconds=seconds)
     return trial
+
+
+def _study(seconds: float, complete: int = 3) -> optuna.Study:
+    """Return a study whose trials have taken so long."""
+    study = optuna.create_study()
+    study.add_trials([_ended(seconds)] * complete)
+    return study
 
 
 def test_trials_become_runs_with_roles_losses_and_times() -> None:
@@ -48,17 +55,16 @@ def test_waiting_and_excepted_trials_are_no_runs() -> None:
 
 
 def test_a_running_trial_that_is_long_overdue_counts_as_failed() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(seconds=40))
+    study = _study(seconds=40)
     study.ask().suggest_float("lr", 1e-3, 1)
     study.ask()  # still without a parameter
     trials = read_trials(study)
     reader = StudyReader()
-    assert [run.state for run in reader.runs(study, trials)] == ["complete", "running", "running"]
+    assert [run.state for run in reader.runs(study, trials)] == ["complete"] * 3 + ["running", "running"]
     for seconds, states in ((70, ["running", "running"]), (90, ["running", "failed"]), (210, ["failed", "failed"])):
-        for trial in trials[1:]:
+        for trial in trials[3:]:
             trial.datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=seconds)
-        assert [run.state for run in reader.runs(study, trials)[1:]] == states
+        assert [run.state for run in reader.runs(study, trials)[3:]] == states
 
 
 def test_finished_trials_are_read_once_and_the_cache_is_not_pickled() -> None:
@@ -93,67 +99,97 @@ def test_without_a_finished_trial_no_running_one_is_overdue() -> None:
 
 
 def test_a_short_longest_trial_still_grants_a_minute() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(seconds=0.1))
+    study = _study(seconds=0.1)
     study.ask()
     trials = read_trials(study)
     reader = StudyReader()
-    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=50)
-    assert reader.runs(study, trials)[1].state == "running"
-    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=70)
-    assert reader.runs(study, trials)[1].state == "failed"
+    trials[3].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=50)
+    assert reader.runs(study, trials)[3].state == "running"
+    trials[3].datetime_start = datetime.datetime.now() - datetime.timedelta(seconds=70)
+    assert reader.runs(study, trials)[3].state == "failed"
 
 
 def test_an_overdue_trial_that_ends_after_all_is_read_anew() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(1))
+    study = _study(seconds=1)
     late = study.ask()
     trials = read_trials(study)
-    trials[1].datetime_start = datetime.datetime.now() - datetime.timedelta(days=1)
+    trials[3].datetime_start = datetime.datetime.now() - datetime.timedelta(days=1)
     reader = StudyReader()
-    assert reader.runs(study, trials)[1].state == "failed"
+    assert reader.runs(study, trials)[3].state == "failed"
     study.tell(late, 0.5)
-    assert (reader.runs(study, read_trials(study))[1].state, reader.runs(study, read_trials(study))[1].loss) == (
+    assert (reader.runs(study, read_trials(study))[3].state, reader.runs(study, read_trials(study))[3].loss) == (
         "complete",
         0.5,
     )
 
 
 def test_a_start_that_a_wrong_clock_stamped_is_corrected_by_the_order_of_the_trials() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(seconds=1))
+    study = _study(seconds=1)
     for _ in range(4):
         study.ask().suggest_float("lr", 1e-3, 1)
     trials = read_trials(study)
     hour, now = datetime.timedelta(hours=1), datetime.datetime.now()
-    for trial, start in zip(trials[1:], (now - hour, now, now - hour, now + hour), strict=True):
+    for trial, start in zip(trials[3:], (now - hour, now, now - hour, now + hour), strict=True):
         trial.datetime_start = start
     states = [run.state for run in StudyReader().runs(study, trials)]
-    assert states == ["complete", "failed", "running", "running", "running"]
+    assert states == ["complete"] * 3 + ["failed", "running", "running", "running"]
 
 
 def test_the_clock_of_the_trial_that_asks_counts() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(seconds=1))
+    study = _study(seconds=1)
     study.ask().suggest_float("lr", 1e-3, 1)
     study.ask()
     trials = read_trials(study)
-    assert trials[2].datetime_start is not None
-    assert StudyReader().runs(study, trials, except_for=2)[1].state == "running"
-    trials[2].datetime_start += datetime.timedelta(hours=1)
-    assert StudyReader().runs(study, trials, except_for=2)[1].state == "failed"
+    assert trials[4].datetime_start is not None
+    assert StudyReader().runs(study, trials, except_for=4)[3].state == "running"
+    trials[4].datetime_start += datetime.timedelta(hours=1)
+    assert StudyReader().runs(study, trials, except_for=4)[3].state == "failed"
 
 
 def test_a_trial_failed_by_another_host_says_nothing_about_how_long_trials_take() -> None:
-    study = optuna.create_study()
-    study.add_trial(_ended(seconds=1))
+    study = _study(seconds=1)
     killed = optuna.create_trial(state=TrialState.FAIL)
     killed.datetime_start = datetime.datetime.now() - datetime.timedelta(days=3)
     killed.datetime_complete = datetime.datetime.now()
     study.add_trial(killed)
     study.ask()
     trials = read_trials(study)
-    trials[2].datetime_start = datetime.datetime.now() + datetime.timedelta(seconds=1)
-    assert StudyReader().runs(study, trials)[2].state == "running"
-    trials[1].datetime_start = trials[2].datetime_start = datetime.datetime.now() - datetime.timedelta(hours=1)
-    assert StudyReader().runs(study, trials)[2].state == "failed"
+    trials[4].datetime_start = datetime.datetime.now() + datetime.timedelta(seconds=1)
+    assert StudyReader().runs(study, trials)[4].state == "running"
+    trials[3].datetime_start = trials[4].datetime_start = datetime.datetime.now() - datetime.timedelta(hours=1)
+    assert StudyReader().runs(study, trials)[4].state == "failed"
+
+
+def _state_after(hours: float, study: optuna.Study, epochs: int | None = None) -> str:
+    trial = study.ask()
+    trial.suggest_float("lr", 1e-3, 1)
+    if epochs is not None:
+        trial.suggest_int("epochs", epochs, epochs)
+    trials = read_trials(study)
+    trials[-1].datetime_start = datetime.datetime.now() - datetime.timedelta(hours=hours)
+    return StudyReader().runs(study, trials)[-1].state
+
+
+def test_trials_that_were_added_or_stopped_say_nothing_about_how_long_a_training_takes() -> None:
+    added = _study(seconds=0)
+    stopped = _study(seconds=0)
+    for _ in range(3):
+        pruned = _ended(seconds=5)
+        pruned.state = TrialState.PRUNED
+        stopped.add_trial(pruned)
+    assert [_state_after(3, study) for study in (added, stopped)] == ["running", "running"]
+
+
+def test_a_first_short_trial_or_two_grant_a_day() -> None:
+    assert [_state_after(hours, _study(seconds=5, complete=2)) for hours in (3, 25)] == ["running", "failed"]
+
+
+def test_a_long_trial_may_take_as_much_longer_as_it_has_epochs() -> None:
+    epochs = optuna.distributions.IntDistribution(1, 100)
+    short = optuna.create_trial(params={"epochs": 10}, distributions={"epochs": epochs}, value=1.0)
+    short.datetime_start = datetime.datetime.now() - datetime.timedelta(hours=50)
+    short.datetime_complete = short.datetime_start + datetime.timedelta(minutes=10)
+    for hours, state in ((5, "running"), (9, "failed")):
+        study = optuna.create_study()
+        study.add_trials([short] * 3)
+        assert _state_after(hours, study, epochs=100) == state

@@ -106,7 +106,7 @@ def slots(study: optuna.Study) -> list[str | None]:
 
 
 def overdue(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STALE_SECONDS", "STALE_FACTOR", "UNDECIDED_FACTOR"):
+    for name in ("STALE_SECONDS", "FEW_SECONDS", "STALE_FACTOR", "UNDECIDED_FACTOR"):
         monkeypatch.setattr(study_reader, name, 0.0)
 
 

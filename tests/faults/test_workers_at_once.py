@@ -51,8 +51,8 @@ def loss(trial: optuna.Trial) -> float:
 
 
 def overdue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_reader, "STALE_SECONDS", 0.0)
-    monkeypatch.setattr(study_reader, "STALE_FACTOR", 0.0)
+    for name in ("STALE_SECONDS", "FEW_SECONDS", "STALE_FACTOR"):
+        monkeypatch.setattr(study_reader, name, 0.0)
 
 
 def test_sixteen_workers_that_begin_at_once_run_sixteen_configurations() -> None:
