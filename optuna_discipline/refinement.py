@@ -21,6 +21,7 @@ from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit_in_role
 from optuna_discipline.parameters import start_of
 from optuna_discipline.parameters import value_in_role
+from optuna_discipline.rules.conditions import added
 from optuna_discipline.rules.conditions import conditions_of
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.run import Run
@@ -57,7 +58,7 @@ def refine(
         space: Every known parameter; all but the epochs are modelled. A run without one counts as if it had the value
             of the best run with one. What exists for some values of another parameter only moves with it; where no
             such condition is seen, it stays while the best run lacks it: to move what a network does not use would be
-            the same network again.
+            the same network again; but what every later run has moves.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
@@ -77,18 +78,26 @@ def refine(
         return {}
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
-    best = dict(best_first[0].params) if best_first else {}
+    best = dict(_best_allowed(best_first, space)) if best_first else {}
     around = {**best, **{name: x for name, x in absent.items() if name not in best}}
     boxes = _by_name(box, roles, around, space)
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
-    of_best = names & set(best) if best else names
+    switches = _switches(searched, roles)
+    later = added([trial.params for trial in finished if math.isfinite(losses[trial.number])], switches)
+    of_best = names & (set(best) | later) if best else names
     if isinstance(sampler, BaseSampler):
         return suggest(sampler, points, searched, roles, boxes, coupled=coupled, free=of_best)
-    conditions = conditions_of([trial.params for trial in finished], _switches(searched, roles))
+    conditions = conditions_of([trial.params for trial in finished], switches)
     free_names = of_best | (names & set(conditions))
     return suggest_by_model(
         sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
     )
+
+
+def _best_allowed(best_first: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> Mapping[str, Any]:
+    """Return the parameters of the best trial within the bounds, which may have been narrowed since."""
+    found = (t.params for t in best_first if all(n not in space or allows(space[n], x) for n, x in t.params.items()))
+    return next(found, best_first[0].params)
 
 
 def _impossible(trials: Sequence[FrozenTrial], runs: Sequence[Run], losses: Mapping[int, float]) -> list[int]:

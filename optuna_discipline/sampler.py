@@ -44,6 +44,7 @@ from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 ENQUEUED: Final = "enqueued"
@@ -270,7 +271,7 @@ class DisciplinedSampler(BaseSampler):
     def _known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
         """Return the parameters and the runs of all trials but the one that asks."""
         trials = read_trials(study)
-        known = parameters.known_distributions(t for t in trials if t.number != trial.number)
+        known = asked_distributions([t for t in trials if t.number != trial.number])
         return known, self._reader.runs(study, trials, except_for=trial.number)
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
@@ -284,7 +285,7 @@ class DisciplinedSampler(BaseSampler):
     def _enqueued(self, study: Study) -> Proposal:
         """Return the proposal of an enqueued trial: its open parameters take the best known values."""
         trials = read_trials(study)
-        known = parameters.known_distributions(trials)
+        known = asked_distributions(trials)
         runs = self._reader.runs(study, trials)
         wish = next_params(
             Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=study_record.read_choice(study)
@@ -294,7 +295,7 @@ class DisciplinedSampler(BaseSampler):
     def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
         """Return the refinement's suggestion and what it changes in words, empty while there is nothing to model."""
         trials = read_trials(study)
-        space = parameters.known_distributions(t for t in trials if t.number != trial.number)
+        space = asked_distributions([t for t in trials if t.number != trial.number])
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
         suggested = refinement.refine(
             self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),

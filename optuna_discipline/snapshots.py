@@ -24,7 +24,6 @@ from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
-from optuna_discipline import parameters
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import DisciplineError
@@ -37,6 +36,7 @@ from optuna_discipline.rules.role_names import role_said
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def needed_snapshots(study: Study) -> set[int]:
     claims = [claim for trial in running if (claim := trial_record.read_claim(trial)) is not None]
     sources = {claim["restart_from"] for claim in claims if isinstance(claim.get("restart_from"), int)}
     reader = StudyReader(_roles_of(settings))
-    space = reader.space(parameters.known_distributions(trials))
+    space = reader.space(asked_distributions(trials))
     choice = study_record.read_choice(study)
     recipe = _recipe_of(settings)
     found = restart_sources(recipe, reader.runs(study, trials), space=space, choice=choice)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
+from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
@@ -24,6 +27,7 @@ from optuna_discipline.rules.space import Role
 # runs, in seconds, so they grant a day.
 STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
 ENOUGH_ENDED, FEW_SECONDS = 3, 86_400.0
+MOST_OF_A_SWITCH = 10  # values of a whole number that may decide what else there is
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -152,6 +156,23 @@ class StudyReader:
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return the study's trials, fresh and not copied: do not change them."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def asked_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return the known parameters without those that the objective no longer asks for."""
+    known = parameters.known_distributions(trials)
+    few = [name for name, distribution in known.items() if _holds_few(distribution)]
+    ended = [
+        trial.params for trial in trials if trial.params and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    ]
+    gone = dropped(ended, few)
+    return {name: distribution for name, distribution in known.items() if name not in gone}
+
+
+def _holds_few(distribution: BaseDistribution) -> bool:
+    """Whether it may decide what else exists: of many values each is run once, and seems to explain all."""
+    span = distribution.high - distribution.low if isinstance(distribution, IntDistribution) else math.inf
+    return isinstance(distribution, CategoricalDistribution) or span <= MOST_OF_A_SWITCH
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

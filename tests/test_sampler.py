@@ -573,3 +573,33 @@ def test_the_widths_of_optunas_own_example_are_no_weight_decays() -> None:
     first = study.trials[0].params
     assert first["n_units_l0"] == first["n_units_l1"] == first["n_units_l2"]
     assert "weight_decay" not in {trial.user_attrs["stage"] for trial in study.trials}
+
+
+def _decayed(trial: Trial, decay: float) -> float:
+    return _loss(trial.suggest_float("lr", 1e-5, 10, log=True)) + (math.log10(decay) + 2.5) ** 2
+
+
+def test_a_parameter_that_the_objective_asks_for_later_is_searched_though_the_best_run_lacks_it() -> None:
+    study = _study()
+    study.optimize(lambda t: _decayed(t, 1e-3), n_trials=8)
+    study.optimize(lambda t: 1 + _decayed(t, t.suggest_float("weight_decay", 1e-7, 1e-1, log=True)), n_trials=8)
+    assert study.best_trial.number < 8
+    assert len({round(math.log10(trial.params["weight_decay"]), 1) for trial in study.trials[8:]}) >= 4
+
+
+def test_a_parameter_that_the_objective_no_longer_asks_for_is_forgotten() -> None:
+    study = _study()
+    study.optimize(lambda t: _decayed(t, t.suggest_float("weight_decay", 1e-7, 1e-1, log=True)), n_trials=8)
+    study.optimize(lambda t: _decayed(t, 1e-3), n_trials=8)
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
+    assert any("weight_decay" in reason for reason in reasons[:8])
+    assert not any("weight" in reason for reason in reasons[11:])
+
+
+def test_a_study_goes_on_from_the_best_run_that_narrowed_bounds_allow() -> None:
+    study = _study()
+    study.optimize(lambda t: _loss(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=6)
+    study.optimize(lambda t: _loss(t.suggest_float("lr", 1e-5, 1e-2, log=True)), n_trials=8)
+    allowed = {trial.number for trial in study.trials if trial.params["lr"] <= 1e-2}
+    claims = [read_claim(trial) for trial in study.trials[8:]]
+    assert {claim["like"] for claim in claims if claim is not None and claim["slot"] == "model"} <= allowed

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# A parameter that so many of the latest configurations lack is no longer asked for.
+ENOUGH_LATER = 3
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -43,6 +46,33 @@ def conditions_of(configurations: Sequence[Mapping[str, Hashable]], switches: Se
         if condition is not None:
             found[name] = condition
     return found
+
+
+def dropped(configurations: Sequence[Mapping[str, Hashable]], switches: Sequence[str]) -> set[str]:
+    """Return the parameters that the latest configurations lack, and no condition explains: the objective has changed.
+
+    Args:
+        configurations: What was run, by name, in order.
+        switches: Parameters that may decide.
+    """
+    latest = configurations[-ENOUGH_LATER:]
+    gone = {name for one in configurations for name in one} - {name for one in latest for name in one}
+    return gone - set(conditions_of(configurations, switches)) if gone and len(latest) == ENOUGH_LATER else set()
+
+
+def added(configurations: Sequence[Mapping[str, Hashable]], switches: Sequence[str]) -> set[str]:
+    """Return the parameters that every configuration has since the first one with it, some before have not.
+
+    Args:
+        configurations: What was run, by name, in order.
+        switches: Parameters that may decide.
+    """
+    found = set()
+    for name in {name for one in configurations for name in one}:
+        first = next(i for i, one in enumerate(configurations) if name in one)
+        if first and all(name in one for one in configurations[first:]):
+            found.add(name)
+    return found - set(conditions_of(configurations, switches)) if found else found
 
 
 def _explained(name: str, switch: str, configurations: Sequence[Mapping[str, Hashable]]) -> Condition | None:

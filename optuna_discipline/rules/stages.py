@@ -393,8 +393,14 @@ class Search:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
         return min(runs, key=lambda run: run.score, default=None)
 
+    def _allows(self, run: Run) -> bool:
+        """Whether a run lies within the bounds, which may have been narrowed since."""
+        shared = ((bounds, run.params[role]) for role, bounds in self.space.items() if role in run.params)
+        return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
+
     def _best_full(self, before: float = math.inf) -> Run | None:
         full = self.space["epochs"].high if "epochs" in self.space else None
         runs = [run for run in self.runs if run.params.get("epochs") == full and math.isfinite(run.score)]
         runs = [run for run in runs if run.number < before and not run.restarted]
+        runs = [run for run in runs if self._allows(run)] or runs
         return min(runs, key=lambda run: run.score, default=None)

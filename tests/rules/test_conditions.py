@@ -1,7 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.conditions import added
 from optuna_discipline.rules.conditions import conditions_of
+from optuna_discipline.rules.conditions import dropped
 
 ADAM, SGD = {"optimizer": "Adam", "width": 8, "adam_lr": 0.01}, {"optimizer": "SGD", "width": 9, "sgd_lr": 0.1}
 
@@ -43,3 +45,18 @@ CONFIGURATIONS = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0
 def test_every_run_agrees_with_what_was_found(runs: list[dict[str, int]]) -> None:
     for name, condition in conditions_of(runs, ["a", "b"]).items():
         assert all(condition.holds(run.get(condition.switch)) == (name in run) for run in runs)
+
+
+def test_what_the_latest_configurations_lack_is_dropped_but_for_what_a_condition_explains() -> None:
+    before, after = {"lr": 1, "decay": 2}, {"lr": 1}
+    assert dropped([before, after, after], []) == set()
+    assert dropped([before, after, after, after], []) == {"decay"}
+    assert dropped([before, after, after, after, before], []) == set()
+    assert dropped([SGD, ADAM, ADAM, ADAM], ["optimizer"]) == set()
+
+
+def test_what_all_later_configurations_have_was_added() -> None:
+    before, after = {"lr": 1}, {"lr": 1, "decay": 2}
+    assert added([before, before, after], []) == {"decay"}
+    assert added([before, after, before], []) == added([after, after], []) == added([], []) == set()
+    assert added([ADAM, SGD], ["optimizer"]) == set()
