@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import median
 
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import SHORTEST_TIMED_RUN
 
@@ -69,8 +70,7 @@ def _rate_broke(run: Run, trained: Run) -> bool:
     One that raised may have been killed, or its code was wrong and has been mended since, unless it took as long as a
     training does: then its objective was no number.
     """
-    mine, other = ({role: x for role, x in one.params.items() if role != "lr"} for one in (run, trained))
-    if (mine, run.others) != (other, trained.others) or run.params.get("lr") == trained.params.get("lr"):
+    if not differ_in_rate(run, trained):
         return False
     if run.state != "failed" or run.seconds is None or trained.seconds is None:
         return run.state != "failed"

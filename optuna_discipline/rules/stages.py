@@ -119,7 +119,7 @@ class Search:
                 role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
                 for role, b in self.space.items()
             }
-        box = box_around(around, best, self.runs, near=bool(free) or learns)
+        box = box_around(around, best, self.runs, near=bool(free) or learns, limits=self.space.get("lr"))
         like = best.number if best is not None else self.incumbent.like
         return Proposal(stage, slot, reason, around, like=like, box=box, free=free, learns=learns)
 

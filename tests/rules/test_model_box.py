@@ -4,23 +4,28 @@ import pytest
 
 from optuna_discipline import Run
 from optuna_discipline.rules.model_box import box_around
+from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
 VALUES: dict[Role, float] = {"lr": 0.2, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 16}
 FALLS, CLIMBS, BUMPS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3), (2.0, 1.0, 1.05, 0.3)
 
 
-def _lr_box(reports: tuple[float, ...], others: dict[float, float]) -> tuple[float, float]:
+def _lr_box(
+    reports: tuple[float, ...], others: dict[float, float], decay: float = 1e-3, limits: Bounds | None = None
+) -> tuple[float, float]:
     """Return the learning rates around a best run of these reports, beside others by their rate and loss."""
     best = Run(0, "complete", VALUES, 0.3, reports=reports)
-    rest = [Run(i + 1, "complete", {**VALUES, "lr": lr}, loss) for i, (lr, loss) in enumerate(others.items())]
-    return box_around(VALUES, best, [best, *rest])["lr"]
+    params = [{**VALUES, "weight_decay": decay, "lr": lr} for lr in others]
+    rest = [Run(i, "complete", p, loss) for i, (p, loss) in enumerate(zip(params, others.values(), strict=True), 1)]
+    return box_around(VALUES, best, [best, *rest], limits=limits)["lr"]
 
 
 @pytest.mark.parametrize(
     ("reports", "others", "low", "high"),
     [
-        ((), {0.1: 0.5, 0.4: 0.6, 0.9: math.inf}, 0.2 / 8, 0.4),  # above it nothing has trained
+        ((), {0.1: 0.5, 0.7: 0.6, 0.9: math.inf}, 0.2 / 8, 0.7),  # above it nothing has trained
+        (BUMPS, {0.1: 0.5, 0.21: 0.6}, 0.2 / 8, 0.3),  # a little above is no end
         ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.6),  # the best is the largest that trained: a step of the ladder
         (BUMPS, {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # and where its curve says nothing half again
         ((), {5.0: 0.6}, 0.2 / 8, 1.2),  # never far from the best
@@ -58,7 +63,6 @@ def test_a_role_without_a_positive_value_has_no_box() -> None:
 @pytest.mark.parametrize(
     ("reports", "others", "low", "high"),
     [
-        (FALLS, {0.21: 0.5, 0.1: 0.6}, 0.2 / 8, 0.21),  # no room above is left
         (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: 0.9}, 0.2 / 8, 0.8),  # all of three above were worse
         (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: math.inf}, 0.2, 0.5),  # of two that trained
         (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.03: 0.9, 0.5: 0.6}, 0.2 / 8, 0.5),
@@ -69,6 +73,20 @@ def test_a_side_that_the_best_curve_closes_opens_again(
     reports: tuple[float, ...], others: dict[float, float], low: float, high: float
 ) -> None:
     assert _lr_box(reports, others) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("lr", "loss", "low", "high"), [(0.4, 0.31, 0.025, 0.4), (0.4, 0.301, 0.2, 0.4)])
+def test_a_clearly_worse_run_that_is_alike_but_for_its_rate_speaks_against_what_the_best_curve_says(
+    lr: float, loss: float, low: float, high: float
+) -> None:
+    assert _lr_box(FALLS, {lr: loss}, decay=1e-4) == pytest.approx((low, high))
+    assert _lr_box(FALLS, {lr: loss}, decay=1e-3) == pytest.approx((0.2, high))
+
+
+def test_at_the_end_of_its_bounds_the_learning_rate_may_go_back() -> None:
+    assert _lr_box(FALLS, {0.1: 0.6}, limits=Bounds(1e-5, 0.2)) == pytest.approx((0.2 / 8, 0.2))
+    assert _lr_box(CLIMBS, {0.4: 0.6}, limits=Bounds(0.2, 1.0)) == pytest.approx((0.2, 0.4))
+    assert _lr_box(FALLS, {0.1: 0.6}, limits=Bounds(1e-5, 0.1)) == pytest.approx((0.2, 0.3))  # narrowed since
 
 
 def test_a_best_run_without_a_learning_rate_closes_no_side() -> None:
