@@ -34,6 +34,7 @@ from optuna_discipline.rules.usual_values import START_WIDTH
 from optuna_discipline.rules.usual_values import is_width
 from optuna_discipline.rules.usual_values import usual_value
 
+BESIDE = 0.25
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
@@ -256,6 +257,14 @@ def at_share(distribution: BaseDistribution, share: float) -> float:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
     return float(low * (high / low) ** share) if distribution.log else low + share * (high - low)
+
+
+def beside(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
+    """Return a number within a quarter of its range beside a value; words and lists as they are."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.single():
+        return value
+    share = share_of(distribution, float(value)) + rng.uniform(-BESIDE, BESIDE)
+    return fit(distribution, at_share(distribution, min(max(share, 0.0), 1.0)))
 
 
 def step_of(distribution: BaseDistribution) -> float | None:

@@ -158,13 +158,24 @@ def _value_of_best(
     return next((value for value in values if allows(distribution, value)), first)
 
 
-def describe_moves(suggested: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None) -> str:
-    """Return in words what a suggestion changes of the trial that it starts from; "" without either."""
+def describe_moves(
+    suggested: Mapping[str, Any],
+    trials: Sequence[FrozenTrial],
+    like: int | None,
+    roles: Mapping[str, Role],
+    stage: str,
+) -> str:
+    """Return in words what a suggestion changes of the trial that it starts from; "" without either.
+
+    What has a role is said first, and that of the stage also where it stays.
+    """
     before = next((trial.params for trial in trials if trial.number == like), None)
     if before is None or not suggested:
         return ""
-    pairs = [(name, before[name], value) for name, value in suggested.items() if name in before]
-    moves = [f"{name} {_shown(old)} to {_shown(new)}" for name, old, new in pairs if _shown(old) != _shown(new)]
+    names = sorted((name for name in suggested if name in before), key=lambda name: name not in roles)
+    shown = [(name, _shown(before[name]), _shown(suggested[name])) for name in names]
+    moves = [f"{name} {old} to {new}" for name, old, new in shown if old != new]
+    moves += [f"{name} as it was" for name, old, new in shown if old == new and roles.get(name) == stage and moves]
     if not moves:
         return f"trial {like} again"
     more = [] if len(moves) <= MOST_MOVES else [f"{len(moves) - MOST_MOVES} more"]

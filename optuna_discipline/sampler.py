@@ -160,7 +160,7 @@ class DisciplinedSampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return {} for a disciplined study: its trials are answered name by name, in their own bounds."""
         self._refuse_objectives(study)
-        if not self._is_plain(study):
+        if not self._is_plain(study, trial):
             return {}
         if self._refine_sampler is not None:
             return self._refine_sampler.infer_relative_search_space(study, trial)
@@ -174,12 +174,11 @@ class DisciplinedSampler(BaseSampler):
         if not search_space:
             return {}
         if self._refine_sampler is not None:
-            trial_record.write_stage(study._storage, trial, "refine", _asked_of(self._refine_sampler))
+            self._write_stage(study, trial, _asked_of(self._refine_sampler))
             return self._refine_sampler.sample_relative(study, trial, search_space)
         proposal = Search(self._recipe, self._known_to(study, trial)[1], {}, None).model()
         suggested, moves = self._model(study, trial, proposal)
-        reason = f"{proposal.reason}: {moves}" if moves else proposal.reason
-        trial_record.write_stage(study._storage, trial, "refine", reason)
+        self._write_stage(study, trial, f"{proposal.reason}: {moves}" if moves else proposal.reason)
         # a sampler around this one may have fixed some
         return {name: value for name, value in suggested.items() if name in search_space}
 
@@ -218,7 +217,7 @@ class DisciplinedSampler(BaseSampler):
         """Write what the curve shows; pass the end on to the refine sampler of a study without roles."""
         if trial_record.read_claim(trial) is not None:
             trial_record.write_verdict(study._storage, trial)
-        if self._refine_sampler is not None and self._is_plain(study):
+        if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
 
     # ---- the decision --------------------------------------------------------------------------------------------
@@ -236,6 +235,9 @@ class DisciplinedSampler(BaseSampler):
             np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
         )
         suggested, moves = self._model(study, trial, proposal) if proposal.by_model else ({}, "")
+        if proposal.learns and self._is_taken(study, trial, proposal, suggested):
+            proposal = dataclasses.replace(proposal, learns=False)
+            suggested, moves = self._model(study, trial, proposal)
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self._known_to(study, trial)[1]:
             proposal = self._blind(trial, proposal)
         if moves:
@@ -243,6 +245,12 @@ class DisciplinedSampler(BaseSampler):
         if proposal.failures >= MAX_FAILURES and any(map(can_be_smaller, self._known_to(study, trial)[1])):
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return claims.write(study, trial, proposal, suggested)
+
+    def _is_taken(self, study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Mapping[str, Any]) -> bool:
+        """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw."""
+        claims.write(study, trial, proposal, suggested, write_stage=False)
+        under_way = (t for t in read_trials(study) if t.state == TrialState.RUNNING and t.number != trial.number)
+        return any(refinement.suggested_to(other) == suggested for other in under_way)
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
         """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
@@ -297,23 +305,29 @@ class DisciplinedSampler(BaseSampler):
         trials = read_trials(study)
         space = asked_distributions([t for t in trials if t.number != trial.number])
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
+        roles = self._reader.roles(space)
         suggested = refinement.refine(
             self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),
             trials,
             at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
             space,
-            self._reader.roles(space),
+            roles,
             proposal.box,
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
         )
-        return suggested, refinement.describe_moves(suggested, trials, proposal.like)
+        return suggested, refinement.describe_moves(suggested, trials, proposal.like, roles, proposal.stage)
 
-    def _is_plain(self, study: Study) -> bool:
-        """Whether a trial has ended with parameters, and none has a role; one under way may still ask for one."""
+    def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether another trial has shown parameters, and none has a role."""
         trials = read_trials(study)
-        ended = any(trial.distributions for trial in trials if trial.state.is_finished())
-        return ended and not self._reader.has_roles(trials)
+        shown = any(t.distributions for t in trials if t.number != trial.number or t.state.is_finished())
+        return shown and not self._reader.has_roles(trials)
+
+    def _write_stage(self, study: Study, trial: FrozenTrial, reason: str) -> None:
+        """Say what a trial of a study without roles is for; one that the user has enqueued keeps his reason."""
+        if "fixed_params" not in trial.system_attrs:
+            trial_record.write_stage(study._storage, trial, "refine", reason)
 
     def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
         """Return the recipe with what the parameter's name says about momentum."""
@@ -342,13 +356,17 @@ class DisciplinedSampler(BaseSampler):
         return self._begin(study, trial, name, distribution, claim.get("failures", 0))
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        asked = self._refine_sampler if self._is_plain(study) else None
+        asked = self._refine_sampler if self._is_plain(study, trial) else None
         if trial_record.STAGE_KEY not in trial.user_attrs:
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
         if asked is not None:
             return asked.sample_independent(study, trial, name, distribution)
         failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
-        return self._begin(study, trial, name, distribution, failures)
+        value = self._begin(study, trial, name, distribution, failures)
+        if self._independent_sampler is None and any(t.state == TrialState.RUNNING for t in _before(study, trial)):
+            rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
+            return parameters.beside(distribution, value, rng)  # many begin at once
+        return value
 
     def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
         if self._independent_sampler is None or trial.number == 0:
@@ -372,6 +390,10 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
+
+
+def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    return [other for other in read_trials(study) if other.number < trial.number]
 
 
 def _asked_of(sampler: BaseSampler) -> str:

@@ -154,13 +154,14 @@ def suggest(
     if free is not None and known:
         best = min(known, key=lambda one: one[1])[0]
         sampler = _held_at({name: value for name, value in best.items() if name not in free}, sampler)
-    with _quiet_storage():
+    with _quiet("optuna.storages._in_memory"):
         shadow = optuna.create_study(sampler=sampler)
     for shares, loss in known:
         shadow.add_trial(optuna.create_trial(params=shares, distributions=within, value=loss))
     for shares in under_way:
         shadow.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=shares, distributions=within))
-    return coordinates.params_of_shares(shadow.ask(within).params)
+    with _quiet("optuna._gp.gp"):
+        return coordinates.params_of_shares(shadow.ask(within).params)
 
 
 def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Mapping[str, Role]) -> float | None:
@@ -195,9 +196,9 @@ def _tame(losses: Sequence[float]) -> list[float]:
 
 
 @contextmanager
-def _quiet_storage() -> Iterator[None]:
-    """Keep "A new study created in memory" out of the user's log."""
-    logger = logging.getLogger("optuna.storages._in_memory")
+def _quiet(name: str) -> Iterator[None]:
+    """Keep what Optuna says of the shadow out of the user's log: a new study created in memory, a fit that failed."""
+    logger = logging.getLogger(name)
     disabled, logger.disabled = logger.disabled, True
     try:
         yield

@@ -85,12 +85,16 @@ def test_the_model_is_told_what_could_not_run_but_for_what_has_run_since(monkeyp
     ("suggested", "words"),
     [
         ({"lr": 0.25, "act": "relu"}, "trial 0, but lr 0.1 to 0.25"),
-        ({"lr": 0.1001, "act": "tanh", "width": 32, "new": 1}, "trial 0, but act relu to tanh, width 64 to 32"),
+        (
+            {"lr": 0.1001, "act": "tanh", "width": 32, "new": 1},
+            "trial 0, but act relu to tanh, width 64 to 32, lr as it was",
+        ),
         ({"lr": 0.10001, "act": "relu"}, "trial 0 again"),
         (
-            {"lr": 0.2, "act": "elu", "width": 1, "a": 2, "b": 2, "c": 2},
+            {"act": "elu", "width": 1, "a": 2, "b": 2, "c": 2, "lr": 0.2},
             "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, 2 more",
         ),
+        ({"lr": 0.1, "a": 3}, "trial 0, but a 1 to 3, lr as it was"),
     ],
 )
 def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], words: str) -> None:
@@ -103,9 +107,10 @@ def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], word
     for name in ("width", "a", "b", "c"):
         trial.suggest_int(name, 1, 64)
     study.tell(trial, 1.0)
-    assert refinement.describe_moves(suggested, study.trials, 0) == words
-    assert refinement.describe_moves(suggested, study.trials, 7) == ""
-    assert refinement.describe_moves({}, study.trials, 0) == ""
+    roles: dict[str, Role] = {"lr": "lr"}
+    assert refinement.describe_moves(suggested, study.trials, 0, roles, "lr") == words
+    assert refinement.describe_moves(suggested, study.trials, 7, roles, "lr") == ""
+    assert refinement.describe_moves({}, study.trials, 0, roles, "lr") == ""
 
 
 def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:

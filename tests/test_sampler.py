@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import pickle
 import warnings
@@ -603,3 +604,47 @@ def test_a_study_goes_on_from_the_best_run_that_narrowed_bounds_allow() -> None:
     allowed = {trial.number for trial in study.trials if trial.params["lr"] <= 1e-2}
     claims = [read_claim(trial) for trial in study.trials[8:]]
     assert {claim["like"] for claim in claims if claim is not None and claim["slot"] == "model"} <= allowed
+
+
+def test_workers_that_begin_a_study_without_roles_at_once_run_different_configurations() -> None:
+    study = _study()
+
+    assert len({study.ask().suggest_float("x", -5, 5) for _ in range(6)}) == 6
+    at_once = _study()
+    trials = [at_once.ask() for _ in range(6)]
+    assert len({trial.suggest_float("x", -5, 5) for trial in trials}) == 6
+    assert trials[0].params["x"] == 0
+
+
+def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that_does_not_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fixed(optuna.samplers.BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return {}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return {}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return 0.5
+
+    study = _study()
+    study.optimize(lambda t: _loss(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=4)
+    learning = dataclasses.replace(
+        sampler_module.Search(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
+    )
+    monkeypatch.setattr(sampler_module, "next_params", lambda *_, **__: learning)
+    monkeypatch.setattr(sampler_module.suggestion, "default_refine_sampler", lambda _: Fixed())
+    rates = []
+    for _ in range(3):
+        rates.append(study.ask().suggest_float("lr", 1e-5, 10, log=True))
+    assert len(set(rates)) == 3
+
+
+def test_an_enqueued_trial_of_a_study_without_roles_keeps_its_reason() -> None:
+    study = _study()
+    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2, n_trials=2)
+    study.enqueue_trial({"x": 4.5})
+    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_int("layers", 1, 3), n_trials=1)
+    assert study.trials[-1].user_attrs["reason"] == "enqueued by the user"

@@ -28,6 +28,7 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # In multiples of a middling distance from the best: a loss farther away, such as the 1e6 that stands for a network that
 # broke, counts as so far, or the unit of loss would be its own, and all else alike.
 FARTHEST = 10.0
+HUGE = 1e150
 # The level of the loss is not known beforehand: this variance of it is as good as none.
 _LEVEL = 100.0
 
@@ -128,6 +129,9 @@ def warp(losses: Sequence[float]) -> FloatArray:
     finite = np.isfinite(values)
     if not finite.any():
         return np.zeros(len(values))
+    largest = float(np.abs(values[finite]).max())
+    if largest > HUGE:  # their difference would be infinite
+        values = values / largest
     above = values - values[finite].min()
     positive = above[finite & (above > 0)]
     unit = float(np.median(positive)) if len(positive) else 1.0

@@ -107,7 +107,10 @@ class Search:
         whole = sum(run.state == "complete" and run.trained for run in self.runs)
         learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
         where = "near" if learns else "around"
-        return self._by_model("refine", MODEL_SLOT, f"model-based search {where} the best full run", learns=learns)
+        reason = f"model-based search {where} the best full run"
+        if not any(run.finished for run in self.runs):
+            reason = "drawn, as no run has ended yet"
+        return self._by_model("refine", MODEL_SLOT, reason, learns=learns)
 
     def _by_model(
         self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = (), *, learns: bool = False

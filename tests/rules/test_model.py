@@ -131,3 +131,9 @@ def test_no_point_is_promised_that_a_run_cannot_have() -> None:
     for seed in range(10):
         lr, _ = next_point((LR, WIDTH), np.array([[0.0, 0.5]]), [0.3], _rng(seed), within=within).tolist()
         assert lr <= 0.5
+
+
+def test_the_largest_numbers_are_losses_too() -> None:
+    warped = warp([1e308, -1e308, 0.0])
+    assert np.isfinite(warped).all()
+    assert warped[1] == 0 < warped[2] < warped[0]
