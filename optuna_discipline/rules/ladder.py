@@ -69,9 +69,17 @@ class Ladder:
         return {x: loss for x, runs in self.slots.items() if (loss := loss_of(runs)) is not None}
 
     @cached_property
-    def readings(self) -> Mapping[float, LrReading]:
+    def said(self) -> Mapping[float, LrReading]:
         """What the curves of the finished rungs say."""
         return {x: said for x, runs in self.slots.items() if (said := read_lr(example_of(runs))) is not None}
+
+    @cached_property
+    def readings(self) -> Mapping[float, LrReading]:
+        """What is left of that: nothing of a side, where a rung on that side was clearly worse."""
+        return {x: LrReading(None) if self._is_refuted(x, reading) else reading for x, reading in self.said.items()}
+
+    def _is_refuted(self, x: float, reading: LrReading) -> bool:
+        return reading.is_refuted_by({y / x: loss for y, loss in self.results.items()}, self.results[x])
 
     @property
     def steps(self) -> Mapping[float, Sequence[float]]:
@@ -132,7 +140,7 @@ class Ladder:
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if not self.longest or len(losses) < 2 or max(self.results) > 1:
             return False
-        unlearned = all(x in self.readings and self.readings[x].far for x in self.results)
+        unlearned = all(x in self.said and self.said[x].far for x in self.results)
         return unlearned and max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
 
     def open(self, wanted: Sequence[float]) -> list[float]:
@@ -154,7 +162,9 @@ class Ladder:
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"
         said = self.readings.get(best)
-        return reason if said is None or said.lean is None else f"{reason}, which {SAID[said.lean, said.far]}"
+        if said is None or said.lean is None or (x < best) != (said.lean == "down"):
+            return reason
+        return f"{reason}, which {SAID[said.lean, said.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
         up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor

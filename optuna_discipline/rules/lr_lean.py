@@ -1,6 +1,7 @@
 """Read from one whole training on which side of its learning rate a better one lies."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import hardly_differ
 
 Lean = Literal["up", "down"]
 # Shares of what the loss spans. Of 640 trainings of 42 small networks by 1cycle, at rates within a factor of 4 of the
@@ -39,6 +41,9 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # fell to the last and kept half of themselves say "up" even so.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
 MOST_COUNTED, ROUNDED = 10_000, 1e-3  # samples; what a share in single precision, times those, may be off
+# Of what the reports span, or of the objective: as far it may lie from the last report, or the best, of other data.
+NEAR_LAST, NEAR_BEST = 0.5, 0.1
+NEARBY = 3.01  # times the rate: a better one may lie before one that is worse farther away
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
 
@@ -54,6 +59,21 @@ class LrReading:
     lean: Lean | None
     far: bool = False
 
+    def is_refuted_by(self, losses: Mapping[float, float], loss: float) -> bool:
+        """Whether a run nearby on that side, alike in all but the rate, is clearly worse.
+
+        Of a run that has not learned this says nothing: another one, far from where networks learn, may do worse.
+
+        Args:
+            losses: Those of the runs that are alike in all else, by their rates in multiples of this one's.
+            loss: Its own.
+        """
+        if self.lean is None or (self.lean == "up" and self.far):
+            return False
+        below = self.lean == "down"
+        there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / NEARBY <= x <= NEARBY)
+        return any(not (math.isfinite(y) and hardly_differ([loss, y])) for y in there if not y <= loss)
+
 
 def read_lr(run: Run) -> LrReading | None:
     """Return what a run's reports say of its learning rate, None for a run that did not end well, or says nothing.
@@ -65,7 +85,7 @@ def read_lr(run: Run) -> LrReading | None:
     A better rate is far away where a run has not learned, its loss stands where it was or higher; or where less than
     half of it is gone at the end, and it fell to the last.
     """
-    if run.state != "complete":
+    if run.state != "complete" or not _leads_to(run.loss, run.reports):
         return None
     losses, shape = _as_losses(run.reports), shape_of(run.reports)
     if shape is None:
@@ -80,6 +100,17 @@ def read_lr(run: Run) -> LrReading | None:
     if climbed > CLIMBED or not _counts(run.reports):
         return LrReading(None)
     return LrReading("up") if losses is not None and began_late(losses) else None
+
+
+def _leads_to(loss: float | None, reports: tuple[float, ...]) -> bool:
+    """Whether the last of the reports or the best is about what the objective returned, or they are of something else.
+
+    An accuracy that is reported where a loss is returned climbs when all is well.
+    """
+    if loss is None or not reports or not all(map(math.isfinite, (loss, *reports))):
+        return True
+    size = max(max(reports) - min(reports), abs(loss))
+    return abs(loss - reports[-1]) <= NEAR_LAST * size or abs(loss - min(reports)) <= NEAR_BEST * size
 
 
 def began_late(losses: FloatArray) -> bool:

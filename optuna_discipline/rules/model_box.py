@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 
-from optuna_discipline.rules.lr_lean import Lean
+from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
-from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
@@ -71,11 +70,9 @@ def box_around(
     return box
 
 
-def _refuted(lean: Lean | None, best: Run, runs: Sequence[Run]) -> bool:
-    """Whether a run on the side where a better rate should lie, alike in all else, was clearly worse."""
-    lr, alike = best.params["lr"], (run for run in runs if run.finished and differ_in_rate(run, best))
-    there = [run.score for run in alike if (run.params["lr"] < lr) == (lean == "down")]
-    return any(not math.isfinite(score) or not hardly_differ([score, best.score]) for score in there)
+def _is_refuted(reading: LrReading, best: Run, runs: Sequence[Run]) -> bool:
+    alike = (run for run in runs if run.finished and differ_in_rate(run, best))
+    return reading.is_refuted_by({run.params["lr"] / best.params["lr"]: run.score for run in alike}, best.score)
 
 
 def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tuple[float, float]:
@@ -85,7 +82,7 @@ def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tu
     seed, and a ladder that ended at its top is a slope to the model, which leads out of the box's corner.
     """
     reading, lr = read_lr(best), best.params["lr"]
-    lean = None if reading is None or _refuted(reading.lean, best, runs) else reading.lean
+    lean = None if reading is None or _is_refuted(reading, best, runs) else reading.lean
     trained = [run.params["lr"] for run in runs if "lr" in run.params and math.isfinite(run.score)]
     most = max(trained)
     above = min(high, max(most, lr * (BEYOND_UNREAD if not best.reports else BEYOND_TRAINED)))

@@ -13,10 +13,18 @@ AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
 FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
 
 
+def _ending(reports: tuple[float, ...], loss: float) -> tuple[float, ...]:
+    return tuple(report * loss / reports[-1] for report in reports)
+
+
 def _ladder(losses: dict[float, float | None], reports: tuple[float, ...] = (), *, longest: bool = True) -> Ladder:
     """Return a ladder of these losses; None is a rung under way."""
     slots = {
-        x: [Run(i, "running", {}) if loss is None else Run(i, "complete", {"lr": x}, loss, reports=reports)]
+        x: [
+            Run(i, "running", {})
+            if loss is None
+            else Run(i, "complete", {"lr": x}, loss, reports=_ending(reports, loss))
+        ]
         for i, (x, loss) in enumerate(losses.items())
     }
     return Ladder(AXIS, slots, longest)
@@ -45,7 +53,7 @@ def test_the_best_curve_closes_a_side_and_the_reason_says_which(
 ) -> None:
     ladder = _ladder({1.0: 0.5}, reports)
     assert ladder.wanted() == wanted
-    assert ladder.reason(2.0) == f"learning-rate ladder: 2 x the start; {said}"
+    assert ladder.reason(wanted[0]).endswith(f" x the start; {said}")
 
 
 def test_what_runs_is_not_run_again_and_idle_workers_get_the_next_rung_outwards() -> None:
@@ -133,3 +141,12 @@ def test_on_a_plateau_no_middle_is_tried() -> None:
     assert not ladder.learned
     assert all(not 0.3333 < x < 2.0 for x in ladder.wanted())
     assert _ladder({**guesses, 0.3333: -0.6}, ()).learned
+
+
+def test_a_rung_that_refutes_the_best_curve_ends_the_ladder_and_no_reason_contradicts_its_step() -> None:
+    slots = {
+        1.0: [Run(0, "complete", {"lr": 1.0}, 0.5, reports=_ending(CLIMBS, 0.5))],
+        0.3333: [Run(1, "complete", {"lr": 0.3333}, 0.9, reports=_ending(FALLS, 0.9))],
+    }
+    assert Ladder(AXIS, slots).wanted() == []  # the model's
+    assert Ladder(AXIS, {1.0: slots[1.0]}).reason(2.0).endswith("best so far 1 x with 0.5")

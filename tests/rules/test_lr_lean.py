@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
@@ -18,7 +20,7 @@ BUMPS = (2.0, 1.0, 1.05, 0.6, *END)
 
 
 def _run(reports: tuple[float, ...], state: str = "complete") -> Run:
-    return Run(0, state, {"lr": 0.1}, 0.1, reports=reports)  # type: ignore[arg-type]
+    return Run(0, state, {"lr": 0.1}, reports[-1] if reports else 0.1, reports=reports)  # type: ignore[arg-type]
 
 
 def _lean(run: Run) -> str | None:
@@ -128,3 +130,30 @@ def test_the_unit_of_the_loss_does_not_matter(reports: list[float], scale: float
 def test_any_reports_are_read(reports: list[float]) -> None:
     said = read_lr(_run(tuple(reports)))
     assert said is None or said.lean in ("up", "down") or said == LrReading(None)
+
+
+def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
+    accuracies = (0.3, 0.6, 0.75, 0.8, 0.85)
+    assert read_lr(replace(_run(accuracies), loss=0.45)) is None
+    assert read_lr(replace(_run(FALLS), loss=-0.9)) is None
+    assert read_lr(replace(_run(FALLS), loss=0.5)) == LrReading("up")  # of other data
+    assert read_lr(replace(_run(OVERSHOOTS), loss=0.2)) == LrReading("down")  # of the best epoch
+
+
+@pytest.mark.parametrize(
+    ("lean", "far", "losses", "refuted"),
+    [
+        ("down", False, {1 / 3: 0.6}, True),
+        ("down", True, {1 / 3: math.inf}, True),
+        ("down", False, {1 / 3: 0.503, 3.0: 0.6, 1.0: 0.6}, False),
+        ("down", False, {1 / 9: 0.6}, False),  # the best may lie between
+        ("up", False, {2.0: 0.6}, True),
+        ("up", False, {2.0: 0.4, 0.5: 0.6}, False),
+        ("up", True, {2.0: 0.6}, False),
+        (None, False, {0.5: 0.6, 2.0: 0.6}, False),
+    ],
+)
+def test_a_clearly_worse_run_nearby_refutes_what_a_curve_says(
+    lean: Lean | None, far: bool, losses: dict[float, float], refuted: bool
+) -> None:
+    assert LrReading(lean, far).is_refuted_by(losses, 0.5) == refuted
