@@ -14,37 +14,52 @@ ROLE_NAMES: Mapping[str, Role] = {
     **dict.fromkeys(("batch_size", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs", "num_train_epochs"), "epochs"),
 }
-# What a name may end with, word by word, and the words before it that make something else of it.
-_ENDS: Mapping[str, Role] = {
-    **dict.fromkeys(("lr", "lr0", "learning rate"), "lr"),
-    **dict.fromkeys(("momentum", "beta1", "beta 1"), "momentum"),
-    **dict.fromkeys(("weight decay", "wd", "l2", "l2 reg", "l2 regularization", "l2 penalty"), "weight_decay"),
-    **dict.fromkeys(("batch size", "batchsize"), "batch_size"),
-    "epochs": "epochs",
+# What precedes a mere "l2", or follows it; behind anything else it counts layers: `n_units_l2`.
+_OF_L2 = frozenset(
+    {"lambda", "reg", "regularization", "regularizer", "weight", "weights", "kernel", "penalty", "alpha"}
+)
+_COUNT = frozenset({"n", "num", "nb", "number", "of", "max", "total", "train", "training"})  # what may precede "epochs"
+# The words of a name that say a role, and those before them that make something else of it.
+_SAYS: Mapping[str, Role | None] = {
+    **dict.fromkeys(("lr", "blr", "lrate", "learn rate", "learning rate", "learningrate", "eta0"), "lr"),
+    **dict.fromkeys(("momentum", "mom", "beta1", "beta 1"), "momentum"),
+    "encoder momentum": None,  # of a moving average of its weights
+    **dict.fromkeys(("weight decay", "weightdecay", "wd", "l2", *(f"l2 {word}" for word in _OF_L2)), "weight_decay"),
+    **dict.fromkeys(("batch size", "batchsize", "minibatch size", "bs", "bsz"), "batch_size"),
+    **dict.fromkeys(("epochs", *(f"{word} epoch" for word in _COUNT)), "epochs"),
 }
 EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
 _ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
 _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
     "lr": _ELSE | {"warmup", "eta"},
-    "momentum": _ELSE | {"bn", "batchnorm", "norm", "batch", "ema", "teacher", "target", "base"},
+    "momentum": _ELSE
+    | {"bn", "batchnorm", "norm", "batch", "base"}
+    | {"ema", "teacher", "target", "moco", "byol", "dino", "key"},  # a moving average of weights has one
     "weight_decay": _ELSE | {"bias", "bn", "norm"},
     "batch_size": _ELSE | {"eval", "val", "valid", "validation", "test", "inference", "predict"},
 }
-# What may precede a mere "l2"; behind anything else it counts layers: `n_units_l2`.
-_OF_L2 = frozenset(
-    {"lambda", "reg", "regularization", "regularizer", "weight", "weights", "kernel", "penalty", "alpha"}
-)
-_COUNT = frozenset({"n", "num", "nb", "number", "of", "max", "total", "train", "training"})  # what may precede "epochs"
-# What may follow a learning rate: a part of the network, an optimizer.
+# Whose l2 it may be: that of a part of the network, of an optimizer.
 _PARTS = frozenset(
     {"body", "head", "backbone", "encoder", "decoder", "classifier", "features", "generator", "discriminator", "g", "d"}
     | {"actor", "critic", "policy", "value", "base", "init", "initial", "max", "peak", "all"}
     | {"sgd", "adam", "adamw", "rmsprop"}
 )
+# Whatever follows a learning rate says whose it is, `lr_unet`, or which, `lr_2`, unless it speaks of a schedule, of a
+# share, or of logistic regression.
+_MAY_GO_ON: tuple[Role, ...] = ("lr", "weight_decay", "batch_size")
+_NOT_OF_A_PART = frozenset(
+    {"decay", "gamma", "schedule", "scheduler", "sched", "type", "mode", "warmup", "cooldown", "patience", "noise"}
+    | {"step", "steps", "stepsize", "every", "epoch", "epochs", "iter", "iters", "interval", "period", "freq"}
+    | {"frequency", "milestone", "milestones", "cycle", "cycles", "restart", "restarts", "anneal", "annealing"}
+    | {"drop", "drops", "reduce", "reduction", "growth", "plateau", "threshold", "delta", "cosine", "range", "finder"}
+    | {"ratio", "factor", "mult", "multiplier", "scale", "scaling", "div", "pct", "percent", "frac", "fraction"}
+    | {"low", "lower", "floor", "c", "l1", "tol", "penalty"}
+)
 # Of the groups that a parameter is in, those that make something else of it.
 _GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"}
-_GROUPS |= {"bn", "batchnorm", "norm", "ema", "teacher", "target"}
+_GROUPS |= {"bn", "batchnorm", "norm", "ema", "teacher", "target", "moco", "byol", "dino", "key"}
 _BREAK = re.compile(r"[./:]|__")
+_NUMBERED_LR = re.compile(r"lr[0-9]+")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
@@ -52,10 +67,11 @@ def role_of_name(name: str, told: Mapping[str, Role | None] | None = None) -> Ro
     """Return the role that a name says, None where it says none; what the user has told of it comes first.
 
     Beside the usual names those of a group, an optimizer or a part of the network, in any spelling: what stands behind
-    the last dot, slash or double underscore counts, and there how it ends, unless the group makes it something else.
+    the last dot, slash or double underscore counts, and there the last words that say a role, unless the group or the
+    other words make it something else.
 
-    >>> [role_of_name(name) for name in ("optimizer.lr", "lr_head", "sgd_momentum", "batchSize")]
-    ['lr', 'lr', 'momentum', 'batch_size']
+    >>> [role_of_name(name) for name in ("optimizer.lr", "lr_head", "sgd_momentum", "batchSize", "lr_2")]
+    ['lr', 'lr', 'momentum', 'batch_size', 'lr']
     >>> [role_of_name(name) for name in ("lr_decay", "min_lr", "bn.momentum", "n_units_l2", "warmup_epochs")]
     [None, None, None, None, None]
     """
@@ -91,16 +107,23 @@ def role_of_exponent(name: str) -> Role | None:
 
 
 def _role_of_words(words: list[str]) -> Role | None:
-    for size in (2, 1):
-        role = _ENDS.get(" ".join(words[-size:])) if len(words) >= size else None
-        before = set(words[:-size])
-        if role is not None:
-            fits = before <= _COUNT if role == "epochs" else not before & _SOMETHING_ELSE[role]
-            if words[-size:] == ["l2"]:
-                fits = before <= _OF_L2 | _PARTS
-            return role if fits else None
-    after = set(words[1:] if words[:1] == ["lr"] else words[2:] if words[:2] == ["learning", "rate"] else ())
-    return "lr" if after and after <= _PARTS else None
+    plain = ["lr" if _NUMBERED_LR.fullmatch(word) else word for word in words]
+    for end in range(len(plain), 0, -1):
+        for size in (2, 1):
+            said = plain[max(0, end - size) : end]
+            if " ".join(said) in _SAYS:
+                role = _SAYS[" ".join(said)]
+                return role if role and _fits(role, said, set(plain[: end - len(said)]), set(plain[end:])) else None
+    return None
+
+
+def _fits(role: Role, said: list[str], before: set[str], after: set[str]) -> bool:
+    """Whether the other words of a name leave it the role that some say."""
+    if after and (role not in _MAY_GO_ON or said == ["l2"] or after & (_SOMETHING_ELSE[role] | _NOT_OF_A_PART)):
+        return False
+    if role == "epochs":
+        return before <= _COUNT
+    return before <= _OF_L2 | _PARTS if said == ["l2"] else not before & _SOMETHING_ELSE[role]
 
 
 def is_cyclical(name: str) -> bool:
@@ -115,7 +138,7 @@ def is_cyclical(name: str) -> bool:
 def can_be(role: Role, bounds: Bounds) -> bool:
     """Whether numbers between such bounds can be of a role: a logarithm of the learning rate cannot."""
     least = 1.0 if role in ("batch_size", "epochs") else 0.0
-    if role == "weight_decay" and bounds.low >= 1:
+    if role in ("lr", "weight_decay") and bounds.low >= 1:
         return False  # a count of something
     return bounds.low >= least and bounds.high > 0 and (role != "momentum" or bounds.high <= 1)
 

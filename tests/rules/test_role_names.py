@@ -23,14 +23,18 @@ def test_the_usual_names_have_roles() -> None:
     ("names", "role"),
     [
         ("LR optimizer.lr optim/lr adam_lr base_lr lr_head lr0 learningRate sgd_opt_learning_rate train:lr", "lr"),
-        ("sgd_momentum SGDMomentum optimizer.momentum adam_beta_1 beta_1 optim.beta1", "momentum"),
+        ("lrate learn_rate blr sgd.eta0 lr1 lr_2 learning_rate_1 actor_lr_1", "lr"),
+        ("lr_q lr_pi lr_vf lr_alpha lr_unet lr_text_encoder lr_embed lr_lion lr_muon", "lr"),
+        ("sgd_momentum SGDMomentum optimizer.momentum adam_beta_1 beta_1 optim.beta1 mom encoder_beta1", "momentum"),
         ("one_minus_momentum oneMinusBeta1 opt_momentum", "momentum"),
         (
             "weightDecay adamw_weight_decay optimizer/weight_decay head_wd l2_reg dense.l2_regularization",
             "weight_decay",
         ),
+        ("weightdecay weight_decay_head wd_encoder l2_lambda lambda_l2 encoder_l2", "weight_decay"),
         ("batchSize BATCH_SIZE data.batch_size mini_batch_size gen_batchsize", "batch_size"),
-        ("nEpochs trainer.max_epochs training_epochs", "epochs"),
+        ("bs bsz minibatch_size batch_size_train train_micro_batch_size_per_gpu", "batch_size"),
+        ("nEpochs trainer.max_epochs training_epochs num_epoch nb_epoch", "epochs"),
     ],
 )
 def test_groups_optimizers_and_spellings_do_not_hide_a_role(names: str, role: str) -> None:
@@ -41,9 +45,13 @@ def test_groups_optimizers_and_spellings_do_not_hide_a_role(names: str, role: st
     "names",
     [
         "min_lr final_lr warmup_lr log_lr lr_decay lr_scheduler lr_gamma lr.gamma",
+        "lr_schedule lr_warmup_steps lr_min lr_ratio lr_factor lr_power lr_patience lr_step_size lr_mult head_lr_mult",
+        "warmup_lr_init lr_C lr_tol lr_l1 lr_l2 lr_epochs",
         "bn_momentum batch_norm_momentum ema_momentum momentum_decay beta2",
-        "weight_decay_schedule l2_norm eval_batch_size log2_batch_size",
-        "warmup_epochs decay_epochs epochs_without_gain width optimizer alpha",
+        "moco_momentum moco.momentum key_momentum encoder_momentum momentum_teacher momentum_encoder",
+        "weight_decay_schedule weight_decay_end wd_mult weight_decay_bias l2_norm l2_units reg_lambda",
+        "eval_batch_size log2_batch_size batch_size_val batch_size_factor",
+        "warmup_epochs decay_epochs epochs_without_gain epoch last_epoch width optimizer alpha",
     ],
 )
 def test_what_only_sounds_like_a_role_has_none(names: str) -> None:
@@ -65,6 +73,7 @@ def test_bounds_may_rule_a_role_out() -> None:
     assert can_be("lr", Bounds(1e-5, 1.0))
     assert can_be("weight_decay", Bounds(0.0, 0.3))
     assert not can_be("lr", Bounds(-5.0, -1.0))
+    assert not can_be("lr", Bounds(1.0, 10.0))
     assert not can_be("momentum", Bounds(1.0, 100.0))
     assert not can_be("batch_size", Bounds(0.1, 0.9))
     assert not can_be("epochs", Bounds(0, 3))
