@@ -162,7 +162,8 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
         assert isinstance(distribution, CategoricalDistribution)
         wanted = (choice for wish in (_adapts, _rectifies) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
-    if (usual := usual_value(name, bounds)) is not None and not isinstance(distribution, IntDistribution):
+    usual = usual_value(name, bounds)
+    if usual is not None and (usual > 1 or not isinstance(distribution, IntDistribution)):  # a share is no whole number
         return fit_in_role("momentum" if usual == BETA2 else None, name, distribution, usual)
     return _at(START_WIDTH if is_width(name, bounds) else 0.5, distribution, bounds)
 

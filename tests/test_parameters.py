@@ -100,6 +100,20 @@ def test_a_dropout_begins_low() -> None:
     assert parameters.start_of("droop", FloatDistribution(0, 0.8)) == 0.4
 
 
+@pytest.mark.parametrize("name", ["heads", "n_heads", "num_heads", "nhead", "n_head", "encoder.attentionHeads"])
+def test_heads_begin_at_a_number_that_divides_widths(name: str) -> None:
+    assert parameters.start_of(name, IntDistribution(1, 8)) == 4
+    assert parameters.start_of(name, IntDistribution(4, 16)) == 4
+    assert parameters.start_of(name, IntDistribution(1, 2)) == 2
+    assert parameters.start_of(name, CategoricalDistribution([8, 1, 2, 4])) == 4
+
+
+def test_whole_numbers_begin_at_usual_counts_and_not_at_usual_shares() -> None:
+    assert parameters.start_of("head_dim", IntDistribution(8, 64)) == 50
+    assert parameters.start_of("T", IntDistribution(1, 20)) == 4
+    assert parameters.start_of("grad_clip", IntDistribution(0, 10)) == 5
+
+
 def test_an_optimizer_begins_with_one_that_adapts_its_steps() -> None:
     assert parameters.start_of("opt", CategoricalDistribution(["SGD", "RMSprop", "Adam"])) == "RMSprop"
     assert parameters.start_of("opt", CategoricalDistribution(["sgd", "adamw"])) == "adamw"

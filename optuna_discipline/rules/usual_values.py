@@ -31,9 +31,13 @@ START_WIDTH, LEAST_WIDTH = 0.75, 16
 # Adam's own; an epsilon of something else (a policy's, a label's smoothing) may be larger. A study of Adam's numbers
 # had a regret of .12 after two trainings from there, .15 from the middle of their ranges, and .05 and .08 after ten.
 BETA2, EPS, MOST_EPS = 0.999, 1e-8, 1e-2
+# Heads must divide the width: a power of two divides nearly every one, the middle of a range (5 of 1 to 8) hardly any.
+HEADS = 4.0
+_HEADS = frozenset({"heads", "nheads", "nhead", "n head", "num head"})
 # What a name may end with, word by word. Label smoothing: Szegedy et al. 2016. Mixup: Zhang et al. 2018 (0.1 to 0.4).
 # CutMix: Yun et al. 2019. Focal loss: Lin et al. 2017. Temperature of a contrastive loss: Chen et al. 2020. Generalised
 # advantages and the clipping of a policy: Schulman et al. 2016 and 2017.
+_CLIP = ("cliprange", "eps clip", *(f"clip {word}" for word in ("range", "epsilon", "eps", "param", "coef", "ratio")))
 _USUAL: Mapping[str, float] = {
     **dict.fromkeys(("label smoothing", "smoothing"), 0.1),
     **dict.fromkeys(("mixup", "mixup alpha"), 0.2),
@@ -42,23 +46,27 @@ _USUAL: Mapping[str, float] = {
     "temperature": 0.1,
     **dict.fromkeys(("grad norm", "clip norm", "clipnorm", "grad clip", "gradient clip", "clip val", "clip"), 1.0),
     "gae lambda": 0.95,
-    "clip range": 0.2,
+    **dict.fromkeys(_CLIP, 0.2),
     "discount": 0.99,
     "ema decay": 0.99,
 }
+# A gamma is a discount where its bounds say so and its name does not speak of a rate's schedule; a temperature from 1
+# on softens a teacher's answers (Hinton et al. 2015: 2.5 to 4), a larger T counts steps.
+LEAST_DISCOUNT, DISCOUNT = 0.8, 0.99
+_OF_A_RATE = ("lr", "rate", "sched", "decay")
+LEAST_SOFT, MOST_SOFT, SOFT = 1.0, 100.0, 4.0
 
 
 def usual_value(name: str, bounds: Bounds) -> float | None:
-    """Return the usual value of a number that its name says, None for others; it may lie beyond a dropout's bounds.
+    """Return the usual value of a number that its name says, None for others; a dropout's may lie beyond its bounds.
 
     >>> [usual_value(name, Bounds(0.0, 0.5)) for name in ("drop_rate", "aux.label_smoothing", "alpha")]
     [0.1, 0.1, None]
     """
-    for known in (_adams_own(name, bounds), _dropped(name, bounds)):
+    for known in (_adams_own(name, bounds), _dropped(name, bounds), _heads(name)):
         if known is not None:
             return known
-    words = words_of(name)
-    usual = next((_USUAL[end] for n in (2, 1) if (end := " ".join(words[-n:])) in _USUAL), None)
+    usual = _told_by_bounds(name, bounds) or next((_USUAL[end] for end in _ends(name) if end in _USUAL), None)
     return usual if usual is not None and bounds.low < usual <= bounds.high else None
 
 
@@ -66,6 +74,26 @@ def is_width(name: str, bounds: Bounds) -> bool:
     """Whether a parameter counts the units of a layer: `hidden_layers` and a list of 1 to 4 do not."""
     word = name.lower()
     return "layers" not in word and bounds.high >= LEAST_WIDTH and any(part in word for part in WIDTH_WORDS)
+
+
+def _ends(name: str) -> tuple[str, str]:
+    """Return the last two words of a name, and the last."""
+    words = words_of(name)
+    return " ".join(words[-2:]), " ".join(words[-1:])
+
+
+def _told_by_bounds(name: str, bounds: Bounds) -> float | None:
+    """Return the usual value of a name that means several things, where its bounds say which."""
+    _, last = _ends(name)
+    if last == "gamma" and bounds.low >= LEAST_DISCOUNT and bounds.high <= 1:
+        return None if any(part in name.lower() for part in _OF_A_RATE) else DISCOUNT
+    softens = last in ("temperature", "t") and bounds.low >= LEAST_SOFT and bounds.high <= MOST_SOFT
+    return SOFT if softens else None
+
+
+def _heads(name: str) -> float | None:
+    """Return where a count of attention's heads begins."""
+    return HEADS if _HEADS & set(_ends(name)) else None
 
 
 def _adams_own(name: str, bounds: Bounds) -> float | None:

@@ -13,12 +13,22 @@ from optuna_discipline.rules.usual_values import usual_value
         ("cutmix_alpha", 0.0, 2.0, 1.0),
         ("focal_gamma", 0.0, 5.0, 2.0),
         ("temperature", 0.01, 1.0, 0.1),
-        ("temperature", 1.0, 20.0, None),  # of a distillation
+        ("temperature", 1.0, 20.0, 4.0),  # of a distillation
+        ("kd_temperature", 1.0, 20.0, 4.0),
+        ("T", 1.0, 20.0, 4.0),
+        ("T", 1.0, 1000.0, None),
+        ("power_t", 0.1, 0.9, None),
         ("max_grad_norm", 0.1, 100.0, 1.0),
         ("gradient_clip_val", 0.1, 10.0, 1.0),
         ("clip_range", 0.1, 0.4, 0.2),
+        ("clip_epsilon", 0.05, 0.4, 0.2),
+        ("ppo.eps_clip", 0.05, 0.4, 0.2),
         ("gae_lambda", 0.8, 1.0, 0.95),
         ("discount", 0.9, 0.9999, 0.99),
+        ("gamma", 0.9, 0.9999, 0.99),
+        ("agent.gamma", 0.8, 1.0, 0.99),
+        ("gamma", 0.1, 0.9, None),  # of a learning rate's steps
+        ("lr_scheduler.gamma", 0.9, 0.999, None),
         ("ema_decay", 0.9, 0.9999, 0.99),
         ("alpha", 0.0, 1.0, None),
         ("smoothing_window", 1.0, 9.0, None),
