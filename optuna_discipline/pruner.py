@@ -1,5 +1,7 @@
 """The discipline as an Optuna pruner: divergence at once, comparison only among like."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -96,7 +98,7 @@ class _Peers:
         longest = former.longest_plain if former and len(self._read) == len(known) else 0
         new = [trial for trial in trials if trial_record.identity_of(trial) not in self._read]
         plain = [trial for trial in new if trial.intermediate_values and trial_record.read_reported(trial) is None]
-        self.longest_plain: int = max([longest, *(max(trial.intermediate_values) + 1 for trial in plain)])
+        self.longest_plain: int = max([longest, *(_reached(_steps(trial)) for trial in plain)])
         for trial in new:
             reported = trial_record.read_reported(trial) or _plain(trial, 0)
             self._read[trial_record.identity_of(trial)] = (
@@ -131,13 +133,28 @@ def _label(trial: FrozenTrial) -> str | None:
 
 
 def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
-    """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others."""
-    if not trial.intermediate_values:
-        return None
-    steps = sorted(step for step in trial.intermediate_values if step >= 0)
-    values: list[float | None] = [trial.intermediate_values[step] for step in steps]
+    """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others.
+
+    Its epochs count from where the reports begin, unless the last is no number: its own step then is the reason.
+    """
+    steps = _steps(trial)
     if not steps:
         return None
-    logs = tuple(EpochLog(step, None, None, value) for step, value in zip(steps, values, strict=True))
-    planned = max(int(trial_record.epochs_of(trial)), longest, steps[-1] + 1)
+    values: list[float | None] = [trial.intermediate_values[step] for step in steps]
+    before = _before(steps) if math.isfinite(trial.intermediate_values[steps[-1]]) else 0
+    logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
+    planned = max(int(trial_record.epochs_of(trial)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
+
+
+def _steps(trial: FrozenTrial) -> list[int]:
+    return sorted(step for step in trial.intermediate_values if step >= 0)
+
+
+def _before(steps: Sequence[int]) -> int:
+    """Return the steps before the ones that led to the first report: of a training that goes on from another's end."""
+    return max(0, 2 * steps[0] - steps[1]) if len(steps) > 1 else 0
+
+
+def _reached(steps: Sequence[int]) -> int:
+    return steps[-1] - _before(steps) + 1 if steps else 0

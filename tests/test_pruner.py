@@ -126,10 +126,10 @@ def test_runs_of_another_length_are_no_peers() -> None:
     assert _finish(study, _falling(5.0)) == N
 
 
-def _report_plainly(study: optuna.Study, values: list[float], every: int = 1) -> int:
+def _report_plainly(study: optuna.Study, values: list[float], every: int = 1, first: int = 0) -> int:
     trial = study.ask()
     for place, value in enumerate(values):
-        trial.report(value, place * every)
+        trial.report(value, first + place * every)
         if trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
             return place + 1
@@ -137,14 +137,15 @@ def _report_plainly(study: optuna.Study, values: list[float], every: int = 1) ->
     return len(values)
 
 
-@pytest.mark.parametrize("every", [1, 500])
-def test_plain_reports_stop_at_nan_and_far_behind_after_three_quarters(every: int) -> None:
+@pytest.mark.parametrize(("every", "first"), [(1, 0), (500, 0), (500, 500), (1, 1000), (500, 10**6)])
+def test_plain_reports_stop_at_nan_and_far_behind_after_three_quarters(every: int, first: int) -> None:
     study = _study()
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
-        assert _report_plainly(study, _falling(end), every) == N
-    assert _report_plainly(study, [1.0, 0.9, math.nan], every) == 3
-    assert _report_plainly(study, _falling(5.0), every) in (3 * N / 4, 3 * N / 4 + 1)
-    assert _report_plainly(study, _falling(0.25), every) == N
+        assert _report_plainly(study, _falling(end), every, first) == N
+    assert _report_plainly(study, [1.0, 0.9, math.nan], every, first) == 3
+    assert study.trials[-1].user_attrs["pruned_because"] == f"the validation loss is nan at epoch {first + 2 * every}"
+    assert _report_plainly(study, _falling(5.0), every, first) in (3 * N / 4, 3 * N / 4 + 1)
+    assert _report_plainly(study, _falling(0.25), every, first) == N
 
 
 def test_plain_accuracies_are_compared_in_their_direction() -> None:
