@@ -53,7 +53,7 @@ _NOT_OF_A_PART = frozenset(
     | {"frequency", "milestone", "milestones", "cycle", "cycles", "restart", "restarts", "anneal", "annealing"}
     | {"drop", "drops", "reduce", "reduction", "growth", "plateau", "threshold", "delta", "cosine", "range", "finder"}
     | {"ratio", "factor", "mult", "multiplier", "scale", "scaling", "div", "pct", "percent", "frac", "fraction"}
-    | {"low", "lower", "floor", "c", "l1", "tol", "penalty"}
+    | {"low", "lower", "floor", "c", "l1", "tol", "penalty", "warm", "delay", "dropout"}
 )
 # Of the groups that a parameter is in, those that make something else of it.
 _GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"}
