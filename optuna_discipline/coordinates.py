@@ -36,6 +36,7 @@ from optuna_discipline.rules.model import Coordinate
 from optuna_discipline.rules.space import Role
 
 SMALLEST_WEIGHT_DECAY = 1e-9
+OUTSIDE = 0.25  # of a box, so far beyond its edge a run is shown at the edge
 # How far the loss is alike along each role (natural logs; of 1 - momentum for momentum), and how much it rises there
 # beforehand. Of the processes that fitted 14 small networks best, the learning rate had lengths of 2 to 6, momentum 5
 # to 30, weight decay 8 to 15, batch size 2; others, in shares of their range, .6 to 2.
@@ -113,7 +114,11 @@ class Coordinates:
         return float(max(first - down, 0)), float(min(last + up, len(numbers) - 1))
 
     def shares(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return a run as a point of `share_space`, None for one that lies outside or lacks a parameter."""
+        """Return a run as a point of `share_space`, None for one that lies far outside or lacks a parameter.
+
+        One a little outside counts at the edge: the box moves with the best run, and a corner of it that is known to be
+        bad would be asked for again.
+        """
         found: dict[str, Any] = {}
         for name, distribution in self.space.items():
             if name not in params:
@@ -123,7 +128,7 @@ class Coordinates:
                 assert isinstance(distribution, FloatDistribution)
                 low, high = distribution.low, distribution.high
                 value = (value - low) / (high - low) if high > low else value - low
-                if not -1e-9 <= value <= 1 + 1e-9:
+                if not -OUTSIDE <= value <= 1 + OUTSIDE:
                     return None
                 value = min(max(value, 0.0), 1.0)
             elif not allows(distribution, value):

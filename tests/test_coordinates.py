@@ -52,6 +52,13 @@ def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
     assert coordinates.shares({**BEST, "kind": "unknown"}) is None
 
 
+def test_a_run_a_little_outside_the_box_counts_at_its_edge() -> None:
+    coordinates = Coordinates(SPACE, ROLES, BOX, None)
+    top = coordinates.shares({**BEST, "lr": 0.4})
+    assert top is not None
+    assert top["lr"] == 1
+
+
 def test_a_momentum_given_as_1_less_itself_is_the_same_point() -> None:
     left = {**SPACE, "momentum": FloatDistribution(0.01, 0.2, log=True)}
     plain, turned = (Coordinates(space, ROLES, BOX, 0.95) for space in (SPACE, left))
