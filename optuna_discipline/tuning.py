@@ -36,11 +36,14 @@ from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import PREFIX
 from optuna_discipline.trial_record import PRUNED_KEY
 from optuna_discipline.trial_record import cost_in_full_trainings
+from optuna_discipline.trial_record import costs_of
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
 TERMS_KEY = PREFIX + "terms"
+# Trials that fail in a row, none of them reporting an epoch, before a budget that they never use up is given up.
+HOPELESS = 20
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -85,7 +88,8 @@ def tune(
         train: Training data: a tuple of tensors or arrays (inputs, targets), or a torch Dataset.
         val: Validation data, likewise.
         n_trials: Trials of the whole study; a resumed study counts those it has. One of `n_trials` and `budget`.
-        budget: Cost of the whole study in full trainings; the trial that crosses it is the last.
+        budget: Cost of the whole study in full trainings; the trial that crosses it is the last. Twenty trials in a
+            row that fail without a report end the study, too: they cost nothing.
         loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, the squared error for
             floats. Only torch's own cross-entropy has a known loss of chance, by which a broken training is stopped.
         metric: What is optimised: "val_loss", "val_accuracy" (maximised) or "train_loss".
@@ -249,6 +253,9 @@ class _Limit:
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         if self.reached(study):
             study.stop()
+        elif self.budget is not None and _is_hopeless(study):
+            _logger.warning(f"The last {HOPELESS} trials failed before they had cost anything: the study is ended.")
+            study.stop()
 
     def reached(self, study: Study) -> bool:
         if self.budget is not None:
@@ -258,3 +265,11 @@ class _Limit:
     def trials_left(self, study: Study) -> int:
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         return (self.n_trials or sys.maxsize) - len(ended)
+
+
+def _is_hopeless(study: Study) -> bool:
+    """Whether one trial after the other has failed without a report: such trials use up no budget."""
+    trials = study.get_trials(deepcopy=False)
+    costs = costs_of(trials)
+    last = [trial.number for trial in trials if trial.state.is_finished()][-HOPELESS:]
+    return len(last) == HOPELESS and not any(number in costs for number in last)

@@ -87,6 +87,22 @@ def test_a_budget_is_counted_in_full_trainings() -> None:
     assert 2.0 <= cost <= 3.0
 
 
+@pytest.mark.parametrize("failing", [range(100), range(1, 100)])
+def test_a_budget_ends_where_all_trials_fail(failing: range, caplog: pytest.LogCaptureFixture) -> None:
+    def build(trial: Any) -> Any:
+        if trial.number in failing:
+            raise MemoryError("full")
+        return _model()
+
+    optuna.logging.enable_propagation()
+    try:
+        study = _tune(build_model=build, budget=2.0, catch=MemoryError)
+    finally:
+        optuna.logging.disable_propagation()
+    assert len(study.trials) == failing[0] + 20
+    assert "The last 20 trials failed before they had cost anything" in caplog.text
+
+
 def test_ctrl_c_returns_the_study_with_no_running_trial() -> None:
     def interrupt(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if trial.number == 2:
