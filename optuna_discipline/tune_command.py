@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 import json
+import math
 import os
 import shlex
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,13 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
         settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
         scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
         scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
-    report = _write_report(study, arguments.out)
-    if arguments.storage:
-        _publish(study)
-    if arguments.json:
-        print(json.dumps(_as_json(study, best, scores, report)))
-    else:
-        _print_result(study, best, scores, report, arguments)
+    report = None
+    try:
+        report = _write_report(study, arguments.out)
+        if arguments.storage:
+            _publish(study)
+    finally:  # what was found is told, also where its report cannot be written
+        if arguments.json:
+            print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
+        else:
+            _print_result(study, best, scores, report, arguments)
     return _interrupted(study, arguments) if interrupted else 0
 
 
@@ -173,9 +178,13 @@ def _print_result(
 def _check_out(out: Path | None) -> None:
     """Refuse now what would lose the report at the end of a long search."""
     if out is not None:
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"--out must be a folder for report.html, but {str(out)!r} is a file")
         require("plotly.graph_objects", extra="plots")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ValueError(f"--out must be a folder for report.html, but {str(out)!r} is none: {reason}") from error
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:
@@ -183,7 +192,6 @@ def _write_report(study: Study, out: Path | None) -> Path | None:
         return None
     from optuna_discipline.visualization.report import write_report
 
-    out.mkdir(parents=True, exist_ok=True)
     report: Path = write_report(study, out / "report.html")
     return report
 
@@ -227,6 +235,11 @@ def _as_json(
         "best_trial": best.number,
         "best_value": best.value,
         "best_params": best.params,
-        "scores": {name: vars(score) for name, score in scores.items()},
+        "scores": {name: _finite(score) for name, score in scores.items()},
         "report": None if report is None else str(report),
     }
+
+
+def _finite(score: comparison.Score) -> dict[str, list[float | None]]:
+    """Return a score as JSON, which has no NaN: None for a training that broke."""
+    return {part: [x if math.isfinite(x) else None for x in values] for part, values in vars(score).items()}

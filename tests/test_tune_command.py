@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import optuna
 import pytest
 
 from optuna_discipline import cli
+from optuna_discipline import comparison
 from optuna_discipline import tune_command
 
 pytest.importorskip("torch")
@@ -78,9 +80,39 @@ def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_p
     assert optuna.load_study(study_name="discipline", storage=url).best_trial.number == 0
 
 
+@pytest.mark.parametrize(("name", "why"), [("file", "File exists"), ("file/folder", "Not a directory")])
 def test_a_report_that_could_not_be_written_is_refused_before_the_search(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(tune_command, "tune", lambda *_, **__: pytest.fail("the search has begun"))
     (tmp_path / "file").touch()
-    assert cli.main(["tune", "--out", str(tmp_path / "file"), "--json"]) == cli.USER_ERROR
-    assert "--out must be a folder" in capsys.readouterr().err
+    assert cli.main(["tune", "--out", str(tmp_path / name), "--json"]) == cli.USER_ERROR
+    shown = capsys.readouterr().err
+    assert "--out must be a folder for report.html, but" in shown
+    assert why in shown
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_the_result_is_told_where_its_report_cannot_be_written(
+    form: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.html").mkdir()
+    arguments = ["tune", "--trials", "1", "--epochs", "1", "--no-compare", "--out", str(tmp_path), *form]
+    assert cli.main(arguments) == cli.USER_ERROR
+    shown = capsys.readouterr()
+    assert "is a folder" in shown.err
+    assert "report  " not in shown.out
+    if form:
+        assert json.loads(shown.out)["report"] is None
+    else:
+        assert "Best configuration" in shown.out
+
+
+def test_a_comparison_that_broke_is_null_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = comparison.Score((0.5, math.nan), (math.nan, math.nan))
+    monkeypatch.setattr(comparison, "score", lambda *_, **__: broken)
+    assert cli.main(["tune", "--trials", "1", "--epochs", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert told["scores"]["default"] == {"val_accuracy": [0.5, None], "test_accuracy": [None, None]}
