@@ -2,7 +2,8 @@
 
 import html
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,30 +49,38 @@ h2 { break-after: avoid; }
 def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     """Write the report of a study as one HTML file of about 5 MB (plotly is inside); return its path.
 
-    The file is written beside its place and renamed, so a former report stays whole until the new one is.
+    The file is written beside its place and renamed, so a former report stays whole until the new one is; who may read
+    that may read this. A symbolic link stays one, and what it points to is written.
 
     Raises:
         TypeError: If `study` is no study.
         FileNotFoundError: If the folder of `path` does not exist.
-        ValueError: If `path` is a folder.
+        ValueError: If `path` is a folder, a device or a pipe.
         MissingExtraError: If plotly is absent.
     """
     target = Path(path)
-    if target.is_dir():
-        raise ValueError(f"`path` must be a file such as report.html, but {str(target)!r} is a folder.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(target.parent)!r} does not exist.")
-    page = as_html(study)
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        os.chmod(beside, 0o644)
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "no plain file"
+        raise ValueError(f"`path` must be a file such as report.html, but {str(target)!r} is {kind}.")
+    place = Path(os.path.realpath(target))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(place.parent)!r} does not exist.")
+    _replace(place, as_html(study))
     return target
+
+
+def _replace(place: Path, page: str) -> None:
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    file = beside.open("x", encoding="utf-8")  # not by tempfile: the user's umask says who may read it
+    try:
+        with file:
+            if place.exists():
+                shutil.copymode(place, beside)
+            file.write(page)
+        os.replace(beside, place)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def as_html(study: Study) -> str:

@@ -1,3 +1,5 @@
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,39 @@ def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:
 
 def test_an_empty_study_has_a_report(empty: optuna.Study, tmp_path: Path) -> None:
     assert "No training has finished yet" in write_report(empty, tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_link_stays_a_link_and_a_file_keeps_who_may_read_it(study: optuna.Study, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    place, link = tmp_path / "folder" / "report.html", tmp_path / "link.html"
+    link.symlink_to(place)
+    for mode in (None, 0o600, 0o664):
+        if mode is not None:
+            place.chmod(mode)
+        assert write_report(study, link) == link
+        assert link.is_symlink()
+        assert mode in (None, stat.S_IMODE(place.stat().st_mode))
+    assert list(place.parent.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_new_report_may_be_read_by_whom_the_umask_says(
+    umask: int, mode: int, empty: optuna.Study, tmp_path: Path
+) -> None:
+    former = os.umask(umask)
+    try:
+        path = write_report(empty, tmp_path / "report.html")
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_is_no_file_is_not_replaced_by_one(empty: optuna.Study, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"`path` must be a file such as report.html, but .*pipe' is no plain file"):
+        write_report(empty, pipe)
+    assert pipe.is_fifo()
 
 
 def test_bad_places_are_refused_and_the_former_report_stays(
