@@ -55,10 +55,11 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
             report goes there as one file, which replaces the former.
 
     Raises:
-        TypeError: If `study` is no study.
+        TypeError: If `study` is no study, or `artifact_store` no store.
         UnsupportedStudyError: If it has several objectives.
         MissingExtraError: If plotly is absent.
     """
+    _check_store(artifact_store)
     told, drawn = story.collect(study), figures(study)
     storage, study_id = study._storage, study._study_id
     kept = storage.get_study_system_attrs(study_id)
@@ -86,6 +87,7 @@ class DashboardCallback:
         artifact_store: As for `publish`.
 
     Raises:
+        TypeError: If `artifact_store` is no store.
         ValueError: If `share` breaks its rule.
         MissingExtraError: If plotly is absent.
 
@@ -100,6 +102,7 @@ class DashboardCallback:
     def __init__(self, *, share: float = 0.05, artifact_store: Any = None) -> None:
         if not (is_number(share) and 0 < share <= 1):
             raise ValueError(f"`share` must be in (0, 1], but got {share!r}.")
+        _check_store(artifact_store)
         require("plotly.graph_objects", extra="plots")
         self._share = share
         self._artifact_store = artifact_store
@@ -132,6 +135,14 @@ def figures(study: Study) -> dict[str, Any]:
     for number, figure in enumerate(drawn.values(), start=1):
         figure.layout.title.text = f"{number}. {figure.layout.title.text}"
     return drawn
+
+
+def _check_store(artifact_store: Any) -> None:
+    if artifact_store is not None and not callable(getattr(artifact_store, "write", None)):
+        raise TypeError(
+            "`artifact_store` must be a store of optuna.artifacts, such as FileSystemArtifactStore('artifacts'), but "
+            f"got {artifact_store!r}."
+        )
 
 
 def _without_note(study: Study, kept: Mapping[str, Any]) -> list[FrozenTrial]:

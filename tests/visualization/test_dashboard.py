@@ -248,3 +248,12 @@ def test_artifact_metas_are_those_that_optuna_lists(study: optuna.Study, tmp_pat
     own = copy(study, "listed")
     publish(own, artifact_store=FileSystemArtifactStore(tmp_path))
     assert [meta.filename for meta in get_all_artifact_meta(own)] == ["report.html"]
+
+
+def test_what_is_no_artifact_store_is_refused_before_anything_is_written() -> None:
+    made = optuna.create_study()
+    with pytest.raises(TypeError, match=r"`artifact_store` must be a store of optuna.artifacts, .* got 'folder'"):
+        publish(made, artifact_store="folder")
+    assert kept(made) == {}
+    with pytest.raises(TypeError, match="`artifact_store` must be a store"):
+        DashboardCallback(artifact_store="folder")
