@@ -1,6 +1,7 @@
 """Storages as the command line meets them: errors in one line, studies by name, passwords kept to ourselves."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +28,8 @@ def shown(url: str) -> str:
     >>> shown("postgresql+psycopg://me:secret@host/studies")
     'postgresql+psycopg://me:***@host/studies'
     """
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
+    # not by SQLAlchemy, which writes the path's letters in another way than it was given
+    return re.sub(r"(://[^:/]*):.*@", r"\1:***@", url)
 
 
 @contextlib.contextmanager
@@ -89,9 +88,13 @@ def file_of(url: str) -> Path | None:
     >>> str(file_of("sqlite:///results/study.db")), file_of("postgresql://host/studies")
     ('results/study.db', None)
     """
-    if url.startswith("sqlite:///"):
-        return Path(url.removeprefix("sqlite:///"))
-    return None if "://" in url else Path(url)
+    if "://" not in url:
+        return Path(url)
+    with contextlib.suppress(ArgumentError):  # is told where the storage is opened
+        parts = make_url(url)
+        if parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:"):
+            return Path(str(parts.database).removeprefix("file:"))
+    return None
 
 
 def one_line(error: BaseException) -> str:

@@ -9,8 +9,31 @@ from optuna_discipline import storages
 
 def test_a_password_is_not_shown() -> None:
     assert "secret" not in storages.shown("mysql+pymysql://me:secret@host:3306/studies")
-    assert storages.shown("sqlite:///study.db") == "sqlite:///study.db"
-    assert storages.shown("nonsense") == "nonsense"
+    assert storages.shown("postgresql://me@corp:sec:r@et@host/x") == "postgresql://me@corp:***@host/x"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///study.db", "sqlite:///é @1: x.db?timeout=20", "postgresql://me@host:5432/studies", "nonsense"]
+)
+def test_a_storage_is_shown_as_it_was_given(url: str) -> None:
+    assert storages.shown(url) == url
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "sqlite:///{}?timeout=20", "sqlite+pysqlite:///{}"])
+def test_the_file_of_every_sqlite_storage_is_known(form: str, tmp_path: Path) -> None:
+    url = form.format(tmp_path / "é.db")
+    with pytest.raises(DisciplineError, match="there is no such file"):
+        storages.load_study(url, None)
+    assert list(tmp_path.iterdir()) == []
+    optuna.create_study(study_name="one", storage=url)
+    assert storages.load_study(url, None).study_name == "one"
+    assert [storages.file_of(url)] == list(tmp_path.iterdir())
+
+
+def test_a_storage_without_a_file_is_known() -> None:
+    assert storages.file_of("sqlite:///file:study.db?uri=true") == Path("study.db")
+    for url in ("sqlite://", "sqlite:///:memory:", "postgresql://host/studies", "non sense://"):
+        assert storages.file_of(url) is None
 
 
 def test_an_error_is_one_line_without_the_password() -> None:
