@@ -134,7 +134,8 @@ def tune(
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-    lr = lr or ((1e-5, 10.0) if optimizer == "sgd" else (1e-6, 1.0))
+    if lr is None:
+        lr = (1e-5, 10.0) if optimizer == "sgd" else (1e-6, 1.0)
     trainer = Trainer(
         build_model,
         train,

@@ -175,6 +175,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"epochs": 0}, ValueError, "`epochs`"),
         ({"epochs": 2.5}, ValueError, "`epochs`"),
         ({"lr": (0.0, 1.0)}, ValueError, "`lr`"),
+        ({"lr": 0}, ValueError, "`lr` must be one number or"),
         ({"lr": (1.0, math.nan)}, ValueError, "`lr`"),
         ({"momentum": (0.9, 1.0)}, ValueError, "`momentum` must be below 1"),
         ({"weight_decay": (-1.0, 0.1)}, ValueError, "`weight_decay`"),
