@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import optuna
@@ -90,6 +91,7 @@ class Trainer:
         complexity: Of the model and its data, None where the model takes the trial; found by `checked`.
         chance: The number of classes, where a network that knows nothing has the loss of chance, ln(n_classes).
         snapshots: Saves trials and restarts them, None for neither.
+        seen: The models made so far, as far as somebody holds them, by id.
     """
 
     build_model: Callable[..., Any]
@@ -107,6 +109,7 @@ class Trainer:
     complexity: Complexity | None = None
     chance: int | None = None
     snapshots: SnapshotRestarts | None = None
+    seen: WeakValueDictionary[int, Any] = dataclasses.field(default_factory=WeakValueDictionary)
 
     def checked(self) -> "Trainer":
         """Return the trainer with its defaults filled in, after one look at data, options, model and search space.
@@ -136,7 +139,10 @@ class Trainer:
         ready = dataclasses.replace(ready, n_classes=n_classes, chance=chance)
         if self.takes_trial:
             return ready
-        return dataclasses.replace(ready, complexity=ready._look_at_model(batch, own_loss=self.loss_fn is not None))
+        ready = dataclasses.replace(ready, complexity=ready._look_at_model(batch, own_loss=self.loss_fn is not None))
+        if ready.seen:  # somebody holds the model that was looked at: to return it again, maybe
+            ready._model(None, 0)
+        return ready
 
     def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
         """Return the model's complexity, after a call for a training that never starts: it checks its arguments."""
@@ -241,7 +247,7 @@ class Trainer:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            return as_module(self.build_model(trial) if self.takes_trial else self.build_model())
+            return as_module(self.build_model(trial) if self.takes_trial else self.build_model(), self.seen)
 
     def _first_batches(self) -> Any:
         """Return the training data in batches of the size that a study begins with."""

@@ -33,6 +33,9 @@ def _model() -> Any:
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
+MODEL = _model()
+
+
 def _tune(**settings: Any) -> optuna.Study:
     defaults: dict[str, Any] = {"n_trials": 5, "epochs": 4, "seed": 0, "device": "cpu", "batch_size": (16, 32)}
     defaults["range_test"] = True
@@ -124,6 +127,19 @@ def test_a_model_may_suggest_its_own_parameters() -> None:
     assert RANGE_TEST_KEY not in study.trials[0].system_attrs
 
 
+def test_one_model_for_all_trials_is_refused_and_one_kept_by_the_caller_is_not() -> None:
+    made: list[Any] = []
+
+    def build(trial: Any) -> Any:
+        made.append(made[0] if trial.number == 2 else _model())
+        return made[-1]
+
+    with pytest.raises(ValueError, match="`build_model` must make a new module each time"):
+        _tune(build_model=build)
+    assert len(made) == 3
+    assert len(_tune(build_model=lambda: made.append(_model()) or made[-1], n_trials=2).trials) == 2
+
+
 def test_a_regression_takes_the_squared_error() -> None:
     (x, _), (vx, _) = TRAIN, VAL
     study = _tune(train=(x, x[:, :1]), val=(vx, vx[:, :1]), build_model=lambda: nn.Linear(4, 1))
@@ -184,6 +200,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"build_model": None}, ValueError, "`build_model` must be a function"),
         ({"build_model": torch.nn.Linear(2, 2)}, ValueError, "for each training, but got Linear.*pass `lambda"),
         ({"build_model": lambda: 3}, ValueError, "`build_model` must return a torch module"),
+        ({"build_model": lambda model=MODEL: model}, ValueError, "`build_model` must make a new module each time"),
         ({"train": (TRAIN[0][:0], TRAIN[1][:0])}, (ValueError, DisciplineError), "sample"),
         ({"train": (TRAIN[0], TRAIN[1][:3])}, ValueError, "train|length|samples"),
         ({"device": "cuda:99"}, ValueError, "no GPU|cuda"),

@@ -3,8 +3,11 @@
 import math
 from typing import Any
 from typing import SupportsFloat
+from weakref import WeakValueDictionary
 
 from torch import nn
+
+Seen = WeakValueDictionary[int, nn.Module]  # by id, for a module of the user's may compare itself in its own way
 
 
 def as_number(
@@ -81,19 +84,25 @@ def check_builder(build_model: Any) -> None:
     """
     if not callable(build_model) or isinstance(build_model, nn.Module):
         raise ValueError(
-            "`build_model` must be a function that returns a new module for each training, but got "
-            f"{build_model!r:.80}: pass `lambda: ...`, or the function that makes it."
+            "`build_model` must be a function that makes a new module for each training, but got "
+            f"{build_model!r:.80}: pass `lambda: Net(...)`, a function that makes a new one each time."
         )
 
 
-def as_module(model: Any) -> nn.Module:
-    """Return what `build_model` made.
+def as_module(model: Any, seen: Seen) -> nn.Module:
+    """Return what `build_model` made, a module that is not among those it made before; note it there.
 
     Raises:
-        ValueError: If that is no module.
+        ValueError: If it is no module, or not a new one: its weights would go on from one training to the next.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"`build_model` must return a torch module, but returned {type(model).__name__}.")
+    if seen.get(id(model)) is model:
+        raise ValueError(
+            "`build_model` must make a new module each time, but returned the same "
+            f"{type(model).__name__} again: make it inside the function, or return a copy.deepcopy of it."
+        )
+    seen[id(model)] = model
     return model
 
 

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training.arguments import Seen
 from optuna_discipline.training.arguments import as_module
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import n_batches
@@ -62,6 +65,7 @@ class Prober:
         generators: States of the loaders' generators, put back before every run.
         cost: Full runs spent so far.
         untrained_loss: Loss before any update; None before the first run.
+        seen: The models made so far, as far as somebody holds them.
     """
 
     build_model: Callable[[], nn.Module]
@@ -79,6 +83,7 @@ class Prober:
     generators: RandomStates
     cost: float = 0.0
     untrained_loss: float | None = None
+    seen: Seen = field(default_factory=WeakValueDictionary)
 
     def __post_init__(self) -> None:
         batches = as_batches(
@@ -203,7 +208,7 @@ class Prober:
         for generator, state in self.generators.generators:
             generator.set_state(state)
         with PrivateRandom(self.seed, resolve_device(nn.Identity(), self.device)):
-            return as_module(self.build_model())
+            return as_module(self.build_model(), self.seen)
 
     def _is_adam_like(self) -> bool:
         if not hasattr(self, "_adam_like"):

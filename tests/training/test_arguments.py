@@ -1,8 +1,10 @@
+import copy
 import math
 
 import pytest
 import torch
 
+from optuna_discipline.training.arguments import Seen
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_module
@@ -49,11 +51,21 @@ def test_a_choice_outside_the_list_is_refused() -> None:
 
 @pytest.mark.parametrize("builder", [torch.nn.Linear(1, 1), None, 3])
 def test_a_builder_must_be_a_function(builder: object) -> None:
-    with pytest.raises(ValueError, match=r"`build_model` must be a function that returns a new module.*pass `lambda"):
+    with pytest.raises(ValueError, match=r"`build_model` must be a function that makes a new module.*pass `lambda"):
         check_builder(builder)
 
 
 def test_what_a_builder_returns_must_be_a_module() -> None:
     check_builder(lambda: 3)
     with pytest.raises(ValueError, match="`build_model` must return a torch module, but returned int"):
-        as_module(3)
+        as_module(3, Seen())
+
+
+def test_a_builder_must_return_another_module_each_time() -> None:
+    made, seen = torch.nn.Linear(1, 1), Seen()
+    assert as_module(made, seen) is made
+    assert as_module(copy.deepcopy(made), seen) is not made
+    with pytest.raises(ValueError, match="the same Linear again: make it inside the function"):
+        as_module(made, seen)
+    del made
+    assert not seen

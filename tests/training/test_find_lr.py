@@ -112,6 +112,16 @@ def test_bad_arguments_are_refused(options: dict[str, Any], match: str) -> None:
         find_lr(**arguments)
 
 
+@pytest.mark.parametrize("epochs", [2, 64])  # without and with a range test
+def test_a_model_that_every_probe_would_train_on_is_refused_untrained(epochs: int) -> None:
+    data = (torch.ones(64, 3), torch.zeros(64, dtype=torch.long))
+    model = nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"`build_model` must make a new module each time, .* copy.deepcopy"):
+        find_lr(lambda: model, nn.CrossEntropyLoss(), data, None, epochs=epochs, seed=0)
+    assert torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize("seed", [3, 6])
 def test_an_exploded_network_that_is_right_by_chance_is_no_stable_one(seed: int) -> None:
     x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
