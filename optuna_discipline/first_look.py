@@ -93,17 +93,16 @@ def is_cross_entropy(loss_fn: Any) -> bool:
     return reduction == "mean" and (known or isinstance(loss_fn, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss))
 
 
-def check_output(model: Any, batch: Any, device: Any, *, metric: Metric, own_loss: bool) -> None:
-    """Check that the model's output fits the targets, where a misfit would only show after hours, or never.
+def check_output(model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool) -> None:
+    """Check that the model's output fits targets and loss, where a misfit would only show after hours, or never.
 
     Raises:
-        ValueError: If an accuracy is wanted and cannot be counted, or if the squared error, chosen here, would compare
-            every output with every target.
+        ValueError: If an accuracy is wanted and cannot be counted, if the squared error, chosen here, would compare
+            every output with every target, or if the loss is not one number.
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training.evaluation import keep_modes
-    from optuna_discipline.training.step import StepResult
-    from optuna_discipline.training.step import count_answers
+    from optuna_discipline.training.step import as_loss
     from optuna_discipline.training.step import inputs_and_target
     from optuna_discipline.training.step import to_device
 
@@ -111,8 +110,16 @@ def check_output(model: Any, batch: Any, device: Any, *, metric: Metric, own_los
     with keep_modes(model), torch.random.fork_rng(), torch.no_grad():
         model.eval()
         output = model(*inputs)
-    if not isinstance(output, torch.Tensor) or not isinstance(target, torch.Tensor):
-        return
+        if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
+            _check_fit(output, target, metric=metric, own_loss=own_loss)
+        as_loss(loss_fn(output, target))
+
+
+def _check_fit(output: Any, target: Any, *, metric: Metric, own_loss: bool) -> None:
+    torch = require("torch", extra="torch")
+    from optuna_discipline.training.step import StepResult
+    from optuna_discipline.training.step import count_answers
+
     shapes = f"an output of shape {tuple(output.shape)} and a target of {target.dtype} {tuple(target.shape)}"
     if metric == "val_accuracy" and count_answers(StepResult(torch.zeros(()), output, target)) is None:
         raise ValueError(

@@ -117,7 +117,7 @@ class Trainer:
         Raises:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
-        require("torch", extra="torch")
+        torch = require("torch", extra="torch")
         from optuna_discipline.training.arguments import as_seed
         from optuna_discipline.training.arguments import check_builder
 
@@ -137,18 +137,19 @@ class Trainer:
         n_classes = ready._count_classes(target)
         chance = n_classes if is_cross_entropy(loss_fn) else None
         ready = dataclasses.replace(ready, n_classes=n_classes, chance=chance)
-        if self.takes_trial:
+        if self.takes_trial:  # only a trial has its model: options and loss are checked with any other
+            ready._check_options(torch.nn.PReLU())
             return ready
         ready = dataclasses.replace(ready, complexity=ready._look_at_model(batch, own_loss=self.loss_fn is not None))
         if ready.seen:  # somebody holds the model that was looked at: to return it again, maybe
             ready._model(None, 0)
         return ready
 
-    def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
-        """Return the model's complexity, after a call for a training that never starts: it checks its arguments."""
+    def _check_options(self, model: Any) -> None:
+        """Call for a training that never starts: it checks its arguments."""
         from optuna_discipline.training.loop import train_epochs
 
-        model, batches = self._model(None, 0), self._first_batches()
+        batches = self._first_batches()
         train_epochs(
             model,
             self.loss_fn,  # type: ignore[arg-type]
@@ -159,8 +160,13 @@ class Trainer:
             device=self.device,
             **self.options,
         ).close()
-        if self.options.get("step") is None and (self.metric == "val_accuracy" or not own_loss):
-            check_output(model, batch, self.device, metric=self.metric, own_loss=own_loss)
+
+    def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
+        """Return the model's complexity, after a check of its output and of how it is trained."""
+        model = self._model(None, 0)
+        self._check_options(model)
+        if self.options.get("step") is None:
+            check_output(model, batch, self.loss_fn, self.device, metric=self.metric, own_loss=own_loss)
         return complexity_of(model, max(1, self._n_samples()), self.n_classes)
 
     @property

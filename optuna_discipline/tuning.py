@@ -123,7 +123,8 @@ def tune(
         The study. Ctrl-C ends it early: the running trial is failed, the study is returned as it stands.
 
     Raises:
-        ValueError: If an argument breaks its rule; nothing has been stored then.
+        ValueError: If an argument breaks its rule; nothing has been stored then, but for what only the models of a
+            `build_model(trial)` show.
         DisciplineError: If the data or the model cannot be trained at all.
     """
     if (n_trials is None) == (budget is None):
@@ -134,6 +135,7 @@ def tune(
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
+    _check_search(pruner, callbacks, n_jobs)
     if lr is None:
         lr = (1e-5, 10.0) if optimizer == "sgd" else (1e-6, 1.0)
     trainer = Trainer(
@@ -184,6 +186,16 @@ def tune(
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
     _warn_if_nothing_trained(study)
     return study
+
+
+def _check_search(pruner: Any, callbacks: Any, n_jobs: Any) -> None:
+    """Check what the study would find out only once it is stored, or after its first training."""
+    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+        raise ValueError(f"`pruner` must be one of Optuna's, such as DisciplinedPruner(), or None, but got {pruner!r}.")
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise ValueError(f"`callbacks` must be a list of functions of study and trial, but got {callbacks!r}.")
+    if n_jobs != -1 and not is_count(n_jobs):
+        raise ValueError(f"`n_jobs` must be a positive integer, or -1 for one a core, but got {n_jobs!r}.")
 
 
 def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:

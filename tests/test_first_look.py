@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from optuna_discipline.first_look import check_options
+from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
@@ -54,6 +55,17 @@ def test_a_loss_follows_the_target() -> None:
     ):
         with pytest.raises(ValueError, match=f"`loss_fn` must be given {message}"):
             default_loss(target)
+
+
+def test_a_loss_must_be_one_number_and_the_model_stays_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    settings: dict[str, Any] = {"metric": "val_loss", "own_loss": True}
+    for batch, loss_fn in (((X, Y), nn.CrossEntropyLoss()), ((X, [1, 2]), lambda output, target: output.sum())):
+        check_output(model, batch, loss_fn, torch.device("cpu"), **settings)
+    assert model.training
+    assert model[1].num_batches_tracked == 0
+    with pytest.raises(ValueError, match=r"`loss_fn` must return one number .* shape \(8,\): average it"):
+        check_output(model, (X, Y), nn.CrossEntropyLoss(reduction="none"), torch.device("cpu"), **settings)
 
 
 @pytest.mark.parametrize(

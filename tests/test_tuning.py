@@ -34,6 +34,14 @@ def _model() -> Any:
 
 
 MODEL = _model()
+FROM_TRIAL: dict[str, Any] = {"build_model": lambda trial: _model()}
+MISFITS: list[tuple[dict[str, Any], str]] = [
+    ({"train_options": {"clip_norm": -1}}, "`clip_norm` must be"),
+    ({"train_options": {"accumulate": 0}}, "`accumulate` must be"),
+    ({"train_options": {"amp": "x"}}, "`amp` must be one of"),
+    ({"train_options": {"step": 2}}, "`step` must be callable"),
+    ({"loss_fn": "mse"}, "`loss_fn` must be callable"),
+]
 
 
 def _tune(**settings: Any) -> optuna.Study:
@@ -113,6 +121,13 @@ def test_ctrl_c_returns_the_study_with_no_running_trial() -> None:
 
     study = _tune(n_trials=9, callbacks=[interrupt])
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
+
+
+def test_a_look_at_the_options_draws_no_random_number() -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    _tune(**FROM_TRIAL, n_trials=1)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_model_may_suggest_its_own_parameters() -> None:
@@ -207,15 +222,21 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"seed": -1}, ValueError, "`seed` must be an integer from 0 on"),
         ({"val": (VAL[0][:0], VAL[1][:0])}, DisciplineError, "`val` cannot be used"),
         ({"train": (TRAIN[0], TRAIN[1].tolist())}, ValueError, "but got a tuple of Tensor and list"),
-        ({"train_options": {"clip_norm": -1}}, ValueError, "`clip_norm` must be"),
-        ({"train_options": {"accumulate": 0}}, ValueError, "`accumulate` must be"),
-        ({"train_options": {"amp": "x"}}, ValueError, "`amp` must be one of"),
         ({"train_options": {"optimizer": "adam"}}, ValueError, "`train_options` may hold .* but got 'optimizer'"),
         (
             {"metric": "val_accuracy", "val": (VAL[0], VAL[1].float()), "loss_fn": print},
             ValueError,
             "val_accuracy'` needs outputs",
         ),
+        ({"pruner": "median"}, ValueError, "`pruner` must be one of Optuna's"),
+        ({"pruner": optuna.pruners.MedianPruner}, ValueError, "`pruner` must be one of Optuna's"),
+        ({"callbacks": [3]}, ValueError, "`callbacks` must be a list of functions"),
+        ({"callbacks": None}, ValueError, "`callbacks` must be a list of functions"),
+        ({"n_jobs": 0}, ValueError, "`n_jobs` must be a positive integer, or -1"),
+        ({"loss_fn": nn.CrossEntropyLoss(reduction="none")}, ValueError, "`loss_fn` must return one number"),
+        ({"loss_fn": lambda output, target: 3}, ValueError, "`loss_fn` must return a tensor with one number"),
+        *((FROM_TRIAL | settings, ValueError, message) for settings, message in MISFITS),
+        *((settings, ValueError, message) for settings, message in MISFITS),
         ({"val": (VAL[0], VAL[0][:, 0])}, ValueError, r"output of shape \(2, 2\) and a target of torch.float32 \(2,\)"),
         ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
         ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),

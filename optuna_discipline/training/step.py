@@ -74,16 +74,23 @@ def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepR
     """
     returned = step(model, batch, loss_fn)
     result = returned if isinstance(returned, StepResult) else StepResult(*_as_tuple(returned))
-    loss = result.loss
+    return result._replace(loss=as_loss(result.loss, "loss_fn" if step is default_step else "step"))
+
+
+def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:
+    """Return what the function `name` gave for a batch as a loss of shape ().
+
+    Raises:
+        ValueError: If it is no tensor with a single number.
+    """
     if not isinstance(loss, torch.Tensor):
-        name = "loss_fn" if step is default_step else "step"
         raise ValueError(f"`{name}` must return a tensor with one number, but returned {type(loss).__name__}.")
     if loss.numel() != 1:
         raise ValueError(
             f"`loss_fn` must return one number for the batch, but returned a tensor of shape {tuple(loss.shape)}: "
             "average it, for instance with `.mean()` or reduction='mean'."
         )
-    return result._replace(loss=loss.reshape(()))
+    return loss.reshape(())
 
 
 def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:

@@ -32,6 +32,12 @@ def test_the_sum_of_losses_counts_samples() -> None:
     assert (result.loss_sum.item(), result.n_samples) == (16.0, 8)
 
 
+def test_a_step_that_cannot_be_called_is_refused_at_once() -> None:
+    model = nn.Linear(3, 3)
+    with pytest.raises(ValueError, match=r"`step` must be callable as step\(model, batch, loss_fn\), but got 'mine'"):
+        Updater(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), CPU, step="mine")  # type: ignore[arg-type]
+
+
 def test_windows_hold_every_batch_once() -> None:
     assert list(windows(range(5), 3)) == [[0, 1, 2], [3, 4]]
     with pytest.raises(ValueError, match="`accumulate` must be an integer"):
