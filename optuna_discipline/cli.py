@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -52,6 +53,7 @@ STORAGE_HELP = "Optuna storage: a URL such as sqlite:///study.db, or a journal f
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (0 done, 2 a user's mistake, 130 interrupted)."""
+    _never_fail_to_print()
     arguments = _parser().parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -65,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError, RuntimeError) as error:
         print(f"optuna-discipline: error: {storages.one_line(error)}", file=sys.stderr)
         return USER_ERROR
+
+
+def _never_fail_to_print() -> None:
+    """Have letters that the terminal's encoding lacks written out: they must not cost the result of a long search."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

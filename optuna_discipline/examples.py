@@ -177,14 +177,14 @@ def _check_seed(seed: int) -> None:
 
 def load_task(arguments: argparse.Namespace) -> Task:
     """Return the task that a command line's `--data` or `--task` names."""
+    samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
     if arguments.task is not None:
         return load_own_task(arguments.task)
-    if arguments.data == "digits" or arguments.samples != "all":
+    if arguments.data == "digits" or samples != "all":
         # So small a net gains little from a second thread, and waits for it long when another program has the core.
         require("torch", extra="torch").set_num_threads(1)
     if arguments.data == "digits":
         return load_digits_task(seed=arguments.seed)
-    samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
     return load_fashion_mnist_task(arguments.data_root, samples=samples, seed=arguments.seed)
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 import socket
 import subprocess
@@ -67,6 +68,17 @@ def test_report_is_written(tuned: str, stored: str, tmp_path: Path, capsys: pyte
     assert cli.main(["report", "--storage", stored, "--out", str(tmp_path / "r.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "r.html")
     assert "<html" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_letters_that_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
+    url, out = f"sqlite:///{tmp_path / 'é.db'}", tmp_path / "ré.html"
+    optuna.create_study(storage=url)
+    command = [sys.executable, "-m", "optuna_discipline.cli", "report", "--storage", url, "--out", str(out)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.strip().endswith("r\\xe9.html")
+    assert out.is_file()
 
 
 def test_report_speaks_json_for_scripts(
@@ -166,6 +178,7 @@ def test_dashboard_publishes_every_study_that_it_can_and_names_the_others(
         (["tune", "--seed", "-1"], "`seed` must be a non-negative integer"),
         (["tune", "--task", "nothing:here"], "--task must be MODULE:FUNCTION"),
         (["tune", "--data", "fashion-mnist", "--samples", "many"], "--samples must be a number or 'all'"),
+        (["tune", "--samples", "abc"], "--samples must be a number or 'all', but got 'abc'"),
         (["tune", "--device", "abacus", "--trials", "1"], "abacus"),
         (["report", "--storage", "sqlite:///no/such.db"], "there is no such file"),
         (["report", "--storage", "nonsense://"], "--storage nonsense:// does not work"),
