@@ -1,4 +1,4 @@
-"""One look at what `tune` was given, before anything is stored: data, targets, loss, options, the model's output."""
+"""One look at what `tune` was given, before anything is stored: device, options, data, loss, the model's output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +12,30 @@ TRAIN_OPTIONS = (
     *("decay_bias_and_norm", "nesterov", "amp", "clip_norm", "accumulate", "channels_last", "compile", "step"),
     "accuracy",
 )
+
+
+def as_device(device: Any) -> Any:
+    """Return a torch device; None is the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device here, or it cannot compute.
+    """
+    torch = require("torch", extra="torch")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"`device` must be a torch device such as 'cpu' or 'cuda', but got {device!r}.") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"`device` is {str(device)!r}, but torch sees no GPU here: use 'cpu'.")
+    try:
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(
+            f"`device` must be one on which torch can compute here, such as 'cpu', but got {device!r}: {error!s:.80}"
+        ) from error
+    return found
 
 
 def check_options(options: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import Trial
 
 from optuna_discipline._imports import require
+from optuna_discipline.first_look import as_device
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
@@ -45,30 +46,6 @@ CHEAP_RANGE_TEST = 0.1
 RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
 BASE_MOMENTUM = 0.85
 VALIDATION_BATCH = 1024
-
-
-def as_device(device: Any) -> Any:
-    """Return a torch device; None is the GPU if there is one, else the CPU.
-
-    Raises:
-        ValueError: If there is no such device here, or it cannot compute.
-    """
-    torch = require("torch", extra="torch")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"`device` must be a torch device such as 'cpu' or 'cuda', but got {device!r}.") from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"`device` is {str(device)!r}, but torch sees no GPU here: use 'cpu'.")
-    try:
-        torch.zeros(1, device=found).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(
-            f"`device` must be one on which torch can compute here, such as 'cpu', but got {device!r}: {error!s:.80}"
-        ) from error
-    return found
 
 
 @dataclass(frozen=True)

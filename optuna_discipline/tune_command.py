@@ -27,8 +27,8 @@ from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import MissingExtraError
+from optuna_discipline.first_look import as_device
 from optuna_discipline.printable import printable
-from optuna_discipline.trainer import as_device
 from optuna_discipline.tuning import tune
 from optuna_discipline.visualization import terminal
 

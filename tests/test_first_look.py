@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from optuna_discipline.first_look import as_device
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
@@ -83,6 +84,20 @@ def test_a_loss_must_be_one_number_and_the_model_stays_as_it_was() -> None:
 )
 def test_torchs_own_cross_entropy_is_known(loss_fn: Any, known: bool) -> None:
     assert is_cross_entropy(loss_fn) == known
+
+
+@pytest.mark.parametrize("device", ["meta", "vulkan"])
+def test_a_device_that_cannot_compute_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"`device` must be one on which torch can compute here, .* got '{device}'"):
+        as_device(device)
+
+
+def test_the_first_gpu_is_not_the_cpu() -> None:
+    if torch.cuda.is_available():
+        assert as_device(0) == torch.device("cuda:0")
+    else:
+        with pytest.raises(ValueError, match=r"torch sees no GPU here|such as 'cpu' or 'cuda'"):  # by torch's version
+            as_device(0)
 
 
 def test_options_that_tune_chooses_are_refused() -> None:

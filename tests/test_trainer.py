@@ -4,7 +4,6 @@ import optuna
 import pytest
 
 from optuna_discipline.trainer import Trainer
-from optuna_discipline.trainer import as_device
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -36,20 +35,6 @@ def _trainer(**changes: Any) -> Trainer:
         "space": SPACE,
     }
     return Trainer(**{**settings, **changes}).checked()
-
-
-@pytest.mark.parametrize("device", ["meta", "vulkan"])
-def test_a_device_that_cannot_compute_is_refused(device: str) -> None:
-    with pytest.raises(ValueError, match=f"`device` must be one on which torch can compute here, .* got '{device}'"):
-        as_device(device)
-
-
-def test_the_first_gpu_is_not_the_cpu() -> None:
-    if torch.cuda.is_available():
-        assert as_device(0) == torch.device("cuda:0")
-    else:
-        with pytest.raises(ValueError, match=r"torch sees no GPU here|such as 'cpu' or 'cuda'"):  # by torch's version
-            as_device(0)
 
 
 def test_the_loss_and_the_classes_follow_the_targets() -> None:
