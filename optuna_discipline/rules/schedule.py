@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.arguments import to_int
 
 Tail = Literal["author", "paper"]
 Anneal = Literal["linear", "cos"]
@@ -198,7 +200,7 @@ class Triangular:
         return "up" if self._position(step) < 1 else "down"
 
     def _position(self, step: int) -> float:
-        return _checked_step(step, self.total_steps) / self.half % 2
+        return _checked_step(step, self.total_steps) % (2 * self.half) / self.half  # exact, and never inf % 2
 
     def _height(self, step: int) -> float:
         return 1 - abs(1 - self._position(step))
@@ -207,7 +209,7 @@ class Triangular:
 def _check_run(max_lr: float, total_steps: int) -> None:
     if not (is_number(max_lr) and 0 < max_lr < math.inf):
         raise ValueError(f"`max_lr` must be a finite number above 0, but got {max_lr!r}.")
-    if isinstance(total_steps, bool) or not _is_integer(total_steps) or total_steps < 1:
+    if not is_count(total_steps):
         raise ValueError(
             f"`total_steps` must be an integer from 1 on (epochs * steps per epoch), but got {total_steps!r}."
         )
@@ -221,10 +223,7 @@ def _check_momenta(max_momentum: float, base_momentum: float) -> None:
 
 
 def _checked_step(step: int, total_steps: int) -> int:
-    if isinstance(step, bool) or not _is_integer(step) or not 0 <= step < total_steps:
+    index = to_int(step)
+    if index is None or not 0 <= index < total_steps:
         raise ValueError(f"`step` must be an integer in [0, total_steps), but got {step!r} with {total_steps=}.")
-    return step
-
-
-def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__")
+    return index

@@ -7,6 +7,9 @@ from weakref import WeakValueDictionary
 
 from torch import nn
 
+from optuna_discipline.rules.arguments import to_float
+from optuna_discipline.rules.arguments import to_int
+
 Seen = WeakValueDictionary[int, nn.Module]  # by id, for a module of the user's may compare itself in its own way
 
 
@@ -35,7 +38,7 @@ def as_number(
     >>> as_number("lr", 1)
     1.0
     """
-    number = _to_float(value)
+    number = to_float(value)
     inside = number is not None and (low < number if low_open else low <= number) and number < high
     if number is None or not inside:
         bracket = "(" if low_open else "["
@@ -52,9 +55,10 @@ def as_count(name: str, value: int, *, low: int = 1, cure: str = "") -> int:
     >>> as_count("batch_size", 64)
     64
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < low:
+    number = to_int(value)
+    if number is None or number < low:
         raise ValueError(f"`{name}` must be an integer from {low} on, but got {value!r}.{_tail(cure)}")
-    return value.__index__()
+    return number
 
 
 def as_seed(seed: int | None) -> int | None:
@@ -104,15 +108,6 @@ def as_module(model: Any, seen: Seen) -> nn.Module:
         )
     seen[id(model)] = model
     return model
-
-
-def _to_float(value: object) -> float | None:
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):  # a tensor or array with several elements, a huge int
-        return None
 
 
 def _tail(cure: str) -> str:

@@ -72,3 +72,5 @@ def test_epochs_at_equal_time_follow_the_pace() -> None:
     assert epochs_at_equal_time(1, 1.0, 100.0) == 1
     with pytest.raises(ValueError, match="`candidate_seconds_per_epoch`"):
         epochs_at_equal_time(10, 1.0, 0.0)
+    with pytest.raises(ValueError, match="`epochs` must be a positive finite number"):
+        epochs_at_equal_time(10**400, 1.0, 1.0)

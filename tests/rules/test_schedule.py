@@ -124,6 +124,7 @@ def test_every_triangle_keeps_its_bounds_and_its_period(total: int, share: float
     [
         ("max_lr", math.nan),
         ("total_steps", 0),
+        ("total_steps", 10**400),
         ("base_lr", 1.0),
         ("base_lr", -0.1),
         ("base_lr", math.nan),
@@ -138,6 +139,12 @@ def test_every_triangle_keeps_its_bounds_and_its_period(total: int, share: float
 def test_bad_argument_of_a_triangle_is_named(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Triangular(**{"max_lr": 1.0, "total_steps": 10, argument: value})
+
+
+@pytest.mark.parametrize("step_size", [1e-310, 5e-324, 1e-3])
+def test_the_shortest_triangles_keep_their_bounds(step_size: float) -> None:
+    triangle = Triangular(1.0, 1000, step_size=step_size)
+    assert all(0.1 <= triangle.lr(step) <= 1 for step in range(1000))
 
 
 def test_paper_tail_falls_to_base_then_linearly_far_below() -> None:
@@ -189,6 +196,7 @@ def test_step_out_of_range_is_refused(step: Any) -> None:
         ("total_steps", 0),
         ("total_steps", 1.5),
         ("total_steps", True),
+        ("total_steps", 10**400),
         ("div_factor", 1),
         ("div_factor", math.nan),
         ("final_div_factor", 0.5),
