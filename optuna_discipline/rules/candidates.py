@@ -56,7 +56,8 @@ def weight_decay_candidates(
 
     Args:
         model: A torch module; it tells parameters and depth.
-        data: Its training data, a tuple (inputs, targets) or a torch Dataset; they tell samples, classes, input size.
+        data: Its training data, a tuple (inputs, ..., targets) of tensors or arrays, or a torch Dataset; they tell
+            samples, classes, input size.
         n_parameters: Trainable parameters.
         n_samples: Training samples.
         n_classes: Classes; many classes make data complex.
@@ -66,7 +67,7 @@ def weight_decay_candidates(
 
     Raises:
         ValueError: If a number is below 1, or the word is unknown.
-        TypeError: If `model` is no module, or `data` has no length.
+        TypeError: If `model` is no module, or the data do not tell how many samples they are.
 
     >>> weight_decay_candidates(complexity="shallow")
     (0.01, 0.001, 0.0001)

@@ -67,14 +67,14 @@ def complexity_of(
 
     Args:
         model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.
-        n_samples: Training samples; or the training data itself, a tuple (inputs, targets) or a torch Dataset, which
-            tells the other two as far as it can.
+        n_samples: Training samples; or the training data itself, a tuple (inputs, ..., targets) of tensors or arrays or
+            a torch Dataset, which tells the other two as far as it can.
         n_classes: Classes, or None for a regression.
         input_size: Numbers of one input, None if not known.
 
     Raises:
         ValueError: If the model has no trainable parameter, or a number is below 1.
-        TypeError: If `model` has no `parameters()`.
+        TypeError: If `model` has no `parameters()`, or the data do not tell how many samples they are.
     """
     return judge(sizes_of(model, n_samples, n_classes=n_classes, input_size=input_size))
 
@@ -86,7 +86,7 @@ def sizes_of(
 
     Raises:
         ValueError: If the model has no trainable parameter, or a number is below 1.
-        TypeError: If `model` has no `parameters()`, or `data` has no length.
+        TypeError: If `model` has no `parameters()`, or the data do not tell how many samples they are.
     """
     depth = n_parameters = None
     if model is not None:
@@ -135,19 +135,32 @@ def _between(size: int, shallow: int, deep: int) -> Complexity:
 
 def _look_at(data: Any) -> tuple[int, int | None, int | None]:
     """Return samples, classes and input size of training data, as far as one look tells."""
-    pair = isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(part, "shape") for part in data)
+    columns = _are_columns(data)
     try:
-        n_samples = len(data[0] if pair else data)
-        inputs, targets = (data[0][0], data[1]) if pair else (_first_input(data), getattr(data, "targets", None))
+        n_samples = len(data[0] if columns else data)
+        inputs = data[0][0] if columns else _first_input(data)
     except (TypeError, IndexError, KeyError) as error:
         raise TypeError(
             f"`n_samples` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
             f"{type(data).__name__}: {error}"
         ) from error
+    targets = data[-1] if columns and len(data) > 1 else getattr(data, "targets", None)
     shape = getattr(inputs, "shape", None)
     classes = getattr(data, "classes", None)
     n_classes = len(classes) if classes is not None and hasattr(classes, "__len__") else _classes_among(targets)
     return n_samples, n_classes, None if shape is None else max(1, math.prod(shape))
+
+
+def _are_columns(data: Any) -> bool:
+    """Return whether data are (inputs, ..., targets), each with all samples; a list of more than two is of samples."""
+    shaped = isinstance(data, tuple | list) and all(hasattr(part, "shape") for part in data)
+    if isinstance(data, tuple) and not shaped:
+        kinds = ", ".join(type(part).__name__ for part in data)
+        raise TypeError(
+            f"`n_samples` must be a number, a tuple of tensors or arrays (inputs, ..., targets) or a data set, but got "
+            f"a tuple of {kinds}: make each part an array, or give the number."
+        )
+    return shaped and (isinstance(data, tuple) or len(data) == 2)
 
 
 def _first_input(data: Any) -> Any:

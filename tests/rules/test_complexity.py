@@ -97,6 +97,21 @@ def test_training_data_tell_samples_classes_and_input_size() -> None:
         sizes_of(None, (x for x in ()))
 
 
+def test_every_part_of_a_tuple_holds_all_samples_and_the_last_is_the_target() -> None:
+    images, labels = np.zeros((40, 3, 8, 8)), np.arange(40) % 7
+    assert sizes_of(None, (images, np.ones(40), labels)) == Sizes(n_samples=40, n_classes=7, input_size=192)
+    assert sizes_of(None, (images,)) == Sizes(n_samples=40, input_size=192)
+    assert sizes_of(None, (labels,)) == Sizes(n_samples=40, input_size=1)
+
+
+@pytest.mark.parametrize("targets", [[0] * 20_000, None, "abc"])
+def test_a_tuple_that_is_not_of_arrays_is_no_data(targets: Any) -> None:
+    with pytest.raises(TypeError, match=r"tuple of tensors or arrays .* got a tuple of ndarray, .*: make each part an"):
+        complexity_of(_net(56), (np.zeros((20_000, 3)), targets))
+    with pytest.raises(TypeError, match=r"`n_samples` must be a number, a tuple"):
+        complexity_of(_net(56), ())
+
+
 def test_a_torch_data_set_tells_what_it_can() -> None:
     torch = pytest.importorskip("torch")
     data = torch.utils.data.TensorDataset(torch.zeros(12, 1, 4, 4), torch.arange(12))
