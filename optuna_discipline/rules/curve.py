@@ -1,7 +1,6 @@
 """The record of one training: an `EpochLog` per epoch, a `LossCurve` per run, and how to smooth it."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_count
-from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.arguments import to_float
+from optuna_discipline.rules.arguments import to_int
 
 FloatArray = NDArray[np.float64]
 
@@ -40,13 +40,16 @@ class EpochLog:
     val_accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.epoch, bool) or not hasattr(self.epoch, "__index__") or self.epoch < 0:
+        epoch = to_int(self.epoch)
+        if epoch is None or epoch < 0:
             raise ValueError(f"`epoch` must be an integer from 0 on, but got {self.epoch!r}.")
-        object.__setattr__(self, "epoch", self.epoch.__index__())  # of NumPy's integers, which no storage takes
+        object.__setattr__(self, "epoch", epoch)  # of NumPy's integers, which no storage takes
         for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
             value = getattr(self, name)
-            if value is not None and not is_number(value):
-                raise ValueError(f"`{name}` must be a number (NaN and inf are) or None, but got {value!r}.")
+            number = to_float(value)
+            if number is None and value is not None:
+                raise ValueError(f"`{name}` must be one number (NaN and inf are) or None, but got {value!r}.")
+            object.__setattr__(self, name, number)  # a tensor would keep its gradient's graph
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,7 @@ class LossCurve:
             check_type("logs", log, EpochLog)
             first.setdefault(log.epoch, log)
         logs = tuple(first[epoch] for epoch in sorted(first))
-        if not is_count(self.n_epochs):
-            raise ValueError(f"`n_epochs` must be a positive integer, but got {self.n_epochs!r}.")
-        if self.n_classes is not None and not (is_count(self.n_classes) and self.n_classes >= 2):
-            raise ValueError(f"`n_classes` must be at least 2 or None, but got {self.n_classes!r}.")
+        check_plan(self.n_epochs, self.n_classes)
         object.__setattr__(self, "logs", logs)
         if logs:
             object.__setattr__(self, "n_epochs", max(self.n_epochs, logs[-1].epoch + 1))
@@ -136,6 +136,21 @@ class LossCurve:
         return self._columns[name]
 
 
+def check_plan(n_epochs: int, n_classes: int | None) -> None:
+    """Refuse a length or a number of classes that no run has.
+
+    Raises:
+        ValueError: If `n_epochs` is no integer from 1 on, or `n_classes` neither one from 2 on nor None.
+    """
+    if not is_count(n_epochs):
+        raise ValueError(f"`n_epochs` must be a positive integer, but got {n_epochs!r}.")
+    if n_classes is not None and not (is_count(n_classes) and n_classes >= 2):
+        raise ValueError(
+            f"`n_classes` must be an integer from 2 on, or None where the task is no classification, "
+            f"but got {n_classes!r}."
+        )
+
+
 def running_median(values: ArrayLike, window: int = 5) -> FloatArray:
     """Return the centred running median; at the ends the window shrinks. One spike does not move it.
 
@@ -179,11 +194,6 @@ def tail_median(values: ArrayLike, count: int = 5) -> float:
     array = np.asarray(values, dtype=np.float64)[-count:]
     array = array[np.isfinite(array)]
     return float(np.median(array)) if len(array) else math.nan
-
-
-def as_curve(logs: Iterable[EpochLog], *, n_epochs: int, n_classes: int | None = None) -> LossCurve:
-    """Collect an iterable of logs, such as `train_epochs(...)`, into a `LossCurve`."""
-    return LossCurve(tuple(logs), n_epochs=n_epochs, n_classes=n_classes)
 
 
 def _median(window: FloatArray) -> float:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
-from optuna_discipline.rules.curve import as_curve
+from optuna_discipline import diagnose
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.curve import tail_median
@@ -31,7 +31,7 @@ def test_unmeasured_losses_are_nan_and_known_as_such() -> None:
 
 
 def test_a_log_beyond_the_plan_lengthens_it() -> None:
-    assert as_curve([EpochLog(9, 0.1, 1.0, 1.0)], n_epochs=5).n_epochs == 10
+    assert LossCurve((EpochLog(9, 0.1, 1.0, 1.0),), n_epochs=5).n_epochs == 10
 
 
 def test_columns_cannot_be_written() -> None:
@@ -45,8 +45,23 @@ def test_epoch_must_be_an_index(epoch: Any) -> None:
         EpochLog(epoch, 0.1, 1.0, 1.0)
 
 
+@pytest.mark.parametrize("loss", [np.array([1.0, 2.0]), "1", True, 10**400, [1.0]])
+def test_a_loss_must_be_one_number(loss: Any) -> None:
+    with pytest.raises(ValueError, match="`train_loss` must be one number"):
+        EpochLog(0, 0.1, loss, 1.0)
+
+
+def test_a_tensors_loss_is_kept_as_a_number_without_its_gradient() -> None:
+    torch = pytest.importorskip("torch")
+    losses = [torch.tensor(1.0 / (epoch + 1), requires_grad=True) for epoch in range(6)]
+    logs = tuple(EpochLog(epoch, np.float32(0.5), loss, np.array(0.5)) for epoch, loss in enumerate(losses))
+    assert [type(value) for value in (logs[0].lr, logs[0].train_loss, logs[0].val_loss)] == [float] * 3
+    assert diagnose(LossCurve(logs, n_epochs=6)).verdict
+
+
 @pytest.mark.parametrize(
-    ("n_epochs", "n_classes", "name"), [(0, None, "n_epochs"), (1.5, None, "n_epochs"), (1, 1, "n_classes")]
+    ("n_epochs", "n_classes", "name"),
+    [(0, None, "n_epochs"), (1.5, None, "n_epochs"), (10**400, None, "n_epochs"), (1, 1, "n_classes")],
 )
 def test_bad_plan_is_named(n_epochs: Any, n_classes: Any, name: str) -> None:
     with pytest.raises(ValueError, match=f"`{name}`"):
