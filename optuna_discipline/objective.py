@@ -15,7 +15,9 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import check_plan
 
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
 # A loss this many times that of chance, or of the first epoch, is reported as that much; the row keeps the number.
@@ -67,7 +69,7 @@ def suggest_hyperparams(
     check_type("trial", trial, BaseTrial)
     low_lr, high_lr = _bounds("lr", lr)
     low_m, high_m = _bounds("momentum", momentum, zero=True)
-    low_wd, high_wd = _bounds("weight_decay", weight_decay, zero=isinstance(weight_decay, int | float))
+    low_wd, high_wd = _bounds("weight_decay", weight_decay, zero=is_number(weight_decay))
     low_epochs, high_epochs = _bounds("epochs", epochs)
     if low_epochs != int(low_epochs) or high_epochs != int(high_epochs):
         raise ValueError(f"`epochs` must be whole numbers, but got {epochs!r}.")
@@ -89,7 +91,8 @@ def batch_sizes(batch_size: Sequence[int] | int) -> list[int]:
     Raises:
         ValueError: If there is none, or one is no positive integer.
     """
-    sizes: list[Any] = list(batch_size) if isinstance(batch_size, list | tuple | range) else [batch_size]
+    plain: Any = batch_size.tolist() if hasattr(batch_size, "tolist") else batch_size  # NumPy's
+    sizes = list(plain) if isinstance(plain, list | tuple | range) else [plain]
     if not sizes or not all(map(is_count, sizes)):
         raise ValueError(f"`batch_size` must be a positive integer or a list of them, but got {batch_size!r}.")
     return [int(size) for size in sizes]
@@ -123,8 +126,7 @@ class TrialReporter:
     def __init__(
         self, trial: BaseTrial, *, n_epochs: int, metric: Metric = "val_loss", n_classes: int | None = None
     ) -> None:
-        if not is_count(n_epochs):
-            raise ValueError(f"`n_epochs` must be a positive integer, but got {n_epochs!r}.")
+        check_plan(n_epochs, n_classes)
         check_type("trial", trial, BaseTrial)
         if metric not in METRICS:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
@@ -136,8 +138,8 @@ class TrialReporter:
     def report(self, log: EpochLog) -> None:
         """Write the epoch's row, report its metric, ask the pruner: two storage writes.
 
-        A loss over ten times that of chance (of the first epoch, where `n_classes` is not known) is reported as ten
-        times that, so that one diverged run does not flatten every plot; the row keeps the number.
+        A loss over ten times that of chance (of the first that is not 0, where `n_classes` is not known) is reported as
+        ten times that, so that one diverged run does not flatten every plot; the row keeps the number.
 
         Raises:
             optuna.TrialPruned: If the pruner says so.
@@ -148,7 +150,7 @@ class TrialReporter:
 
     def _report(self, trial: BaseTrial, log: EpochLog) -> None:
         value = metric_of(log, self._metric)
-        if self._limit is None and math.isfinite(value):
+        if self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would make every run perfect
             self._limit = CLIP * abs(value)
         _report(trial, log, value, limit=self._limit)
 
@@ -199,16 +201,17 @@ def report_epoch(
 
 
 def _report_epoch(trial: BaseTrial, log: EpochLog, value: float | None, n_epochs: int | None) -> None:
-    reported = log.val_loss if value is None else value
-    if value is not None and not is_number(value):
+    number = to_float(value)
+    if number is None and value is not None:
         raise ValueError(f"`value` must be a number or None, but got {value!r}.")
+    reported = log.val_loss if number is None else number
     if reported is None:
         raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
     if n_epochs is not None and not is_count(n_epochs):
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
     if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
         _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
-    _report(trial, log, float(reported))
+    _report(trial, log, reported)
 
 
 def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
@@ -246,13 +249,12 @@ def _stored(trial: BaseTrial) -> Mapping[str, Any]:
 
 
 def _bounds(name: str, bounds: tuple[float, float] | float, *, zero: bool = False) -> tuple[float, float]:
-    pair = (bounds, bounds) if isinstance(bounds, int | float) else bounds
+    pair: Any = (bounds, bounds) if is_number(bounds) else bounds
     try:
-        low, high = pair
-        numbers = not any(isinstance(x, bool | str) for x in (low, high)) and math.isfinite(low) and math.isfinite(high)
-    except (TypeError, ValueError, OverflowError):
-        numbers = False
-    if not numbers or not low <= high or not (low > 0 or (zero and low == 0)):
+        low, high = map(to_float, pair)
+    except (TypeError, ValueError):  # nothing to iterate over, or not two
+        low = high = None
+    if low is None or high is None or not low <= high < math.inf or not (low > 0 or (zero and low == 0)):
         rule = f"0 {'<=' if zero else '<'} low <= high"
         raise ValueError(f"`{name}` must be one number or (low, high) with {rule}, but got {bounds!r}.")
-    return float(low), float(high)
+    return low, high

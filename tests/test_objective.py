@@ -82,6 +82,14 @@ def test_an_exploded_loss_is_clipped_in_the_report_and_kept_in_the_row() -> None
     assert study.trials[1].intermediate_values[0] == pytest.approx(23.0, abs=0.1)
 
 
+def test_a_first_loss_of_0_sets_no_limit() -> None:
+    study = optuna.create_study()
+    reporter = TrialReporter(study.ask(), n_epochs=5)
+    for epoch, loss in enumerate((0.0, 0.0, 5.0, 9e9)):
+        reporter.report(EpochLog(epoch, 0.1, loss, loss))
+    assert study.trials[0].intermediate_values == {0: 0.0, 1: 0.0, 2: 5.0, 3: 50.0}
+
+
 def test_the_one_line_form_takes_another_metric_and_starts_anywhere() -> None:
     study = optuna.create_study()
     report_epoch(study.ask(), 3, val_loss=1.0, value=0.2, n_epochs=5)
@@ -116,6 +124,7 @@ def test_fixed_trials_are_reported_into_nothing() -> None:
         ({"n_epochs": 1.5}, "`n_epochs`"),
         ({"n_epochs": True}, "`n_epochs`"),
         ({"n_epochs": 3, "metric": "loss"}, "`metric` must be one of"),
+        *(({"n_epochs": 3, "n_classes": n}, "`n_classes` must be an integer from 2 on") for n in (1, 0, -3, 2.5, "10")),
     ],
 )
 def test_bad_reporters_are_refused(arguments: Any, message: str) -> None:
@@ -231,6 +240,20 @@ def test_fixed_numbers_need_no_search_and_raise_no_warning() -> None:
         optuna.create_study().ask(), lr=0.1, momentum=0, weight_decay=0, batch_size=range(8, 10), epochs=(3, 3)
     )
     assert (params.max_lr, params.momentum, params.weight_decay, params.epochs) == (0.1, 0.0, 0.0, 3)
+
+
+def test_fixed_numbers_and_choices_may_be_numpys() -> None:
+    params = suggest_hyperparams(
+        optuna.create_study().ask(),
+        lr=np.float32(0.5),
+        momentum=np.array([0.5, 0.75]),  # type: ignore[arg-type]
+        weight_decay=np.float32(0),
+        batch_size=np.array([32, 64]),  # type: ignore[arg-type]
+        epochs=np.int64(4),  # type: ignore[arg-type]
+    )
+    assert (params.max_lr, params.weight_decay, params.epochs) == (0.5, 0.0, 4)
+    assert 0.5 <= params.momentum <= 0.75
+    assert params.batch_size in (32, 64)
 
 
 def test_a_training_that_broke_has_no_accuracy_and_is_reported_all_the_same() -> None:
