@@ -139,7 +139,7 @@ def average_range_tests(range_tests: Sequence[RangeTest]) -> RangeTest:
 
     Raises:
         TypeError: If one is not a RangeTest.
-        ValueError: If there is none, or the learning rates differ.
+        ValueError: If there is none, or the learning rates differ, or those with a validation loss.
 
     >>> lrs = np.array([0.1, 1.0])
     >>> tests = [RangeTest(lrs, np.array([x, 2 * x]), None, "end of range", initial_loss=x) for x in (1.0, 2.0)]
@@ -156,6 +156,11 @@ def average_range_tests(range_tests: Sequence[RangeTest]) -> RangeTest:
         same = np.array_equal(test.lrs, longest.lrs[: len(test.lrs)])
         if not same or (test.val_loss is None) != (longest.val_loss is None):
             raise ValueError("`range_tests` must share their learning rates and have validation losses, all or none.")
+        if not _evaluated_alike(test, longest):
+            raise ValueError(
+                "`range_tests` must have their validation losses at the same learning rates, but one of them has "
+                "others: run all with one `val_every`."
+            )
     initial = [math.nan if test.initial_loss is None else test.initial_loss for test in tests]
     return replace(
         longest,
@@ -164,6 +169,14 @@ def average_range_tests(range_tests: Sequence[RangeTest]) -> RangeTest:
         initial_loss=None if np.isnan(initial).all() else float(np.nanmedian(initial)),
         settings={**longest.settings, "seed": [test.settings.get("seed") for test in tests]},
     )
+
+
+def _evaluated_alike(test: RangeTest, longest: RangeTest) -> bool:
+    """Return whether two were evaluated after the same updates; at its last one a test may have broken before."""
+    if test.val_loss is None or longest.val_loss is None:
+        return True
+    whole = max(0, len(test.lrs) - 1)
+    return np.array_equal(np.isnan(test.val_loss[:whole]), np.isnan(longest.val_loss[:whole]))
 
 
 def _median_over(curves: Sequence[FloatArray | None], length: int) -> FloatArray:

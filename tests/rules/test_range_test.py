@@ -73,3 +73,13 @@ def test_tests_that_do_not_belong_together_are_refused() -> None:
         average_range_tests([_test([1.0, 1.0]), RangeTest(LRS[:2] * 2, np.ones(2), None, "end of range")])
     with pytest.raises(ValueError, match="all or none"):
         average_range_tests([_test([1.0]), _test([1.0], val_loss=np.ones(1))])
+    every, second = np.ones(60), np.where(np.arange(60) % 2, 1.0, math.nan)
+    with pytest.raises(ValueError, match=r"at the same learning rates, but one of them has others.*`val_every`"):
+        average_range_tests([_test(np.ones(60), val_loss=every), _test(np.ones(60), val_loss=second)])
+
+
+def test_a_test_that_broke_before_its_last_evaluation_belongs_to_the_others() -> None:
+    whole, broken = _test(np.ones(60), val_loss=np.ones(60)), np.where(np.arange(30) < 29, 1.0, math.nan)
+    average = average_range_tests([whole, whole, _test(np.where(broken == 1, 1.0, math.inf), val_loss=broken)])
+    assert average.val_loss is not None
+    assert average.val_loss.tolist() == [1.0] * 60
