@@ -4,6 +4,7 @@ A pure function of the runs: the same history gives the same proposal on every w
 """
 
 import math
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,14 +82,22 @@ class Recipe:
         if self.complexity is not None and self.complexity not in WEIGHT_DECAYS:
             words = tuple(WEIGHT_DECAYS)
             raise ValueError(f"`complexity` must be one of {words} or None, but got {self.complexity!r}.")
-        if not self.momenta or not all(is_number(m) and 0 <= m < 1 for m in self.momenta):
-            raise ValueError(f"`momenta` must be numbers in [0, 1), but got {self.momenta!r}.")
+        momenta = tuple(self.momenta) if isinstance(self.momenta, Iterable) else ()
+        if not momenta or not all(is_number(m) and 0 <= m < 1 for m in momenta):
+            raise ValueError(f"`momenta` must be a tuple of numbers in [0, 1), but got {self.momenta!r}.")
         if not (is_number(self.lr_factor) and 1 < self.lr_factor < math.inf):
             raise ValueError(f"`lr_factor` must be above 1, but got {self.lr_factor!r}.")
+        if self.cyclical_momentum not in (True, False, None):
+            raise ValueError(f"`cyclical_momentum` must be True, False or None, but got {self.cyclical_momentum!r}.")
         if self.weight_decay_search not in ("runs", "snapshot"):
             raise ValueError(
                 f"`weight_decay_search` must be 'runs' or 'snapshot', but got {self.weight_decay_search!r}."
             )
+        for name in ("short", "lr_factor"):  # a study keeps its recipe, and no storage takes NumPy's numbers
+            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "momenta", tuple(map(float, momenta)))
+        if self.cyclical_momentum is not None:
+            object.__setattr__(self, "cyclical_momentum", bool(self.cyclical_momentum))
 
 
 def next_params(

@@ -162,7 +162,7 @@ def lr_range_test(
                 "val_every": val_every,
                 "val_samples": 0 if subset is None else sum(map(count_samples, subset)),
                 "accumulate": accumulate,
-                "clip_norm": clip_norm,
+                "clip_norm": updater.clip_norm,
                 "amp": amp,
                 "seed": seed,
             }

@@ -1,8 +1,11 @@
+import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings
@@ -257,12 +260,25 @@ def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> No
         ("complexity", "huge"),
         ("momenta", (1.0,)),
         ("momenta", ()),
+        ("momenta", 0.9),
         ("lr_factor", 1.0),
+        ("cyclical_momentum", "yes"),
     ],
 )
 def test_bad_settings_are_named(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Recipe(**{argument: value})
+
+
+def test_a_recipe_of_numpys_numbers_is_one_of_pythons() -> None:
+    recipe = Recipe(
+        short=np.float32(0.25),  # type: ignore[arg-type]
+        momenta=np.array([0.5, 0.75]),  # type: ignore[arg-type]
+        lr_factor=np.int64(3),  # type: ignore[arg-type]
+        cyclical_momentum=np.bool_(True),  # type: ignore[arg-type]
+    )
+    assert recipe == Recipe(short=0.25, momenta=(0.5, 0.75), lr_factor=3.0, cyclical_momentum=True)
+    assert json.loads(json.dumps(asdict(recipe)))["momenta"] == [0.5, 0.75]
 
 
 def test_by_default_every_stage_runs_at_full_length_and_the_model_starts_within_a_dozen_trainings() -> None:

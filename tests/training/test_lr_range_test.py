@@ -1,4 +1,5 @@
 import copy
+import json
 import math
 import random
 from collections.abc import Callable
@@ -226,6 +227,12 @@ def test_the_record_knows_what_it_was_run_with(net: Net) -> None:
     test = lr_range_test(net, nn.CrossEntropyLoss(), task(), num_steps=12, end_lr=0.1, seed=5, planned_steps=99)
     assert (test.planned_steps, test.n_steps, test.settings["seed"]) == (99, 12, 5)
     assert RangeTest.from_dict(test.to_dict()) == test
+
+
+def test_the_record_of_a_test_with_numpys_numbers_is_json(net: Net) -> None:
+    options: dict[str, Any] = {"clip_norm": np.float32(1), "weight_decay": np.float32(0.5), "seed": np.int64(0)}
+    test = lr_range_test(net, nn.CrossEntropyLoss(), task(), num_steps=5, **options)
+    assert json.loads(json.dumps(test.to_dict()))["settings"]["clip_norm"] == 1.0
 
 
 def test_gradients_may_be_switched_off_outside(net: Net) -> None:
