@@ -62,15 +62,20 @@ def as_count(name: str, value: int, *, low: int = 1, cure: str = "") -> int:
 
 
 def as_seed(seed: int | None) -> int | None:
-    """Return `seed` as an integer from 0 on, or None.
+    """Return `seed` as an integer that torch's generators take, or None.
 
     Raises:
         ValueError: If it is neither.
     """
-    return None if seed is None else as_count("seed", seed, low=0, cure="None draws one from torch's global generator.")
+    number = to_int(seed)
+    if seed is not None and (number is None or not 0 <= number < 2**64):
+        raise ValueError(
+            f"`seed` must be an integer in [0, 2**64), but got {seed!r}. None draws one from torch's global generator."
+        )
+    return number
 
 
-def as_choice(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+def as_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
     """Check that `value` is one of `allowed`.
 
     Raises:

@@ -18,6 +18,7 @@ from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.arguments import Seen
 from optuna_discipline.training.arguments import as_module
+from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.evaluation import evaluate
@@ -94,7 +95,7 @@ class Prober:
             raise ValueError("`train` must have a length, so that `epochs` can be counted in updates.")
         self.total_steps = steps * self.epochs
         self.steps_per_epoch = steps
-        val = None if self.val is None else as_batches(self.val, batch_size=self.batch_size, name="val")
+        val = None if self.val is None else self._val_batches()
         self._val_steps = 0.0 if val is None else _EVALUATION_COST * (n_batches(val) or 0)
 
     @property
@@ -192,9 +193,13 @@ class Prober:
 
     def _val_loss(self, model: nn.Module) -> float:
         device = resolve_device(model, self.device)
-        batches = as_batches(self.val, batch_size=self.batch_size, device=device, name="val")
         self.cost += self._val_steps / self.total_steps
-        return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss
+        with PrivateRandom(self.seed, device):  # a loader draws from the global generator at every pass
+            batches = self._val_batches(device)
+            return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss
+
+    def _val_batches(self, device: torch.device | None = None) -> Batches:
+        return as_batches(self.val, batch_size=self.batch_size, seed=self.seed, device=device, name="val")
 
     def _divergence_level(self) -> float:
         start = self.untrained_loss

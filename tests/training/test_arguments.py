@@ -31,7 +31,7 @@ def test_an_open_end_excludes_its_value() -> None:
         as_number("momentum", 1.0, high=1.0)
 
 
-@pytest.mark.parametrize("value", [0, -1, 1.5, math.nan, "3", True, None])
+@pytest.mark.parametrize("value", [0, -1, 1.5, math.nan, "3", True, None, torch.arange(2)])
 def test_a_bad_count_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="`num_steps` must be an integer from 1 on"):
         as_count("num_steps", value)  # type: ignore[arg-type]
@@ -40,8 +40,10 @@ def test_a_bad_count_is_refused(value: object) -> None:
 def test_a_seed_is_none_or_an_integer_from_0() -> None:
     assert as_seed(None) is None
     assert as_seed(0) == 0
-    with pytest.raises(ValueError, match="`seed` must be an integer from 0 on"):
-        as_seed(-1)
+    assert as_seed(2**64 - 1) == 2**64 - 1
+    for seed in (-1, 2**64, 0.5, True):
+        with pytest.raises(ValueError, match=r"`seed` must be an integer in \[0, 2\*\*64\), but got .*None draws one"):
+            as_seed(seed)  # type: ignore[arg-type]
 
 
 def test_a_choice_outside_the_list_is_refused() -> None:

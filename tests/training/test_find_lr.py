@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils.data import ConcatDataset
 from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
 
@@ -43,8 +44,9 @@ def test_the_same_seed_gives_the_same_answer_and_no_random_state_moves() -> None
     loader = DataLoader(TensorDataset(*train), 64, shuffle=True, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(5)
     states = torch.get_rng_state(), loader.generator.get_state()
-    choices = [find_lr(mlp, nn.CrossEntropyLoss(), loader, val, epochs=4, seed=3) for _ in range(2)]
-    assert choices[0] == choices[1]
+    vals = (val, val, DataLoader(TensorDataset(*val), 64), ConcatDataset([TensorDataset(*val)]))
+    choices = [find_lr(mlp, nn.CrossEntropyLoss(), loader, data, epochs=4, seed=3) for data in vals]
+    assert choices == [choices[0]] * 4
     assert torch.equal(torch.get_rng_state(), states[0])
     assert torch.equal(loader.generator.get_state(), states[1])
 
