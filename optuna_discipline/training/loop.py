@@ -13,6 +13,7 @@ from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import Batches
@@ -163,13 +164,14 @@ def train_epochs(
             "`snapshots` must be those of a trial, such as SnapshotRestarts(folder).of(trial), but got "
             f"{snapshots!r:.80}."
         )
+    as_choice("accuracy", accuracy, (None, True, False))
     check_batch_size_free(train, batch_size)
     seed, accumulate = as_seed(seed), as_count("accumulate", accumulate)
     target = resolve_device(model, device)
     batches = as_batches(
         train, batch_size=batch_size, shuffle=True, seed=seed, device=target, drop_lone=True, name="train"
     )
-    val_batches = None if val is None else as_batches(val, batch_size=batch_size, device=target, name="val")
+    val_batches = None if val is None else as_batches(val, batch_size=batch_size, seed=seed, device=target, name="val")
     epochs = _plan_epochs(batches, schedule.total_steps, n_epochs, accumulate)
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:
@@ -302,7 +304,7 @@ def _check_schedule(schedule: Schedule | None) -> None:
     if not all(hasattr(schedule, name) for name in ("lr", "momentum", "total_steps")):
         raise ValueError(
             "`schedule` must have lr(step), momentum(step) and total_steps, such as "
-            f"OneCycle(max_lr, total_steps=epochs * len(train)), but got {schedule!r}."
+            f"OneCycle(max_lr, total_steps=epochs * updates_per_epoch), but got {schedule!r}."
         )
 
 
@@ -321,6 +323,6 @@ def _plan_epochs(batches: Batches, total_steps: int, n_epochs: int | None, accum
         raise ValueError(
             f"`schedule.total_steps` must cover the run, but {n_epochs} epochs of {per_epoch} updates are "
             f"{n_epochs * per_epoch} and got total_steps={total_steps}: make it "
-            f"OneCycle(max_lr, total_steps=epochs * len(train)){'' if accumulate == 1 else ' // accumulate'}."
+            f"OneCycle(max_lr, total_steps={n_epochs * per_epoch})."
         )
     return n_epochs

@@ -55,6 +55,7 @@ def build_optimizer(
     lr = as_number("lr", lr)
     if isinstance(kind, torch.optim.Optimizer):
         _check_holds(kind, parameters)
+        _check_needs_no_closure(kind)
         set_hyperparams(kind, lr=lr, momentum=momentum, weight_decay=weight_decay)
         return kind
     momentum = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
@@ -70,6 +71,7 @@ def build_optimizer(
         optimizer = torch.optim.Adam(groups, lr=lr, betas=(momentum, _ADAM_BETA2))
     else:
         optimizer = _call(kind, groups, lr)
+        _check_needs_no_closure(optimizer)
     set_hyperparams(optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
     return optimizer
 
@@ -181,6 +183,15 @@ def _check_holds(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Param
         raise ValueError(
             "`optimizer` must hold the model's parameters, but holds none of those that require a gradient: "
             "make it from `model.parameters()`."
+        )
+
+
+def _check_needs_no_closure(optimizer: torch.optim.Optimizer) -> None:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ValueError(
+            f"`optimizer` must make its step from one gradient, but {type(optimizer).__name__} asks for a closure that "
+            "computes the loss again: take 'sgd', 'adamw' or 'adam'."
         )
 
 

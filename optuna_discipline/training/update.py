@@ -69,7 +69,7 @@ class Updater:
     ) -> None:
         as_choice("amp", amp, (None, "bf16", "fp16"))
         if step is not None and not callable(step):
-            raise ValueError(f"`step` must be callable as step(model, batch, loss_fn), but got {step!r:.80}.")
+            raise ValueError(f"`step` must be callable as step(model, batch, loss_fn), or None, but got {step!r:.80}.")
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer

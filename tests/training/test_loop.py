@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 from torch.utils.data import IterableDataset
 from torch.utils.data import TensorDataset
 
@@ -32,6 +33,23 @@ def net(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
 def run(model: nn.Module, **options: Any) -> list[EpochLog]:
     arguments: dict[str, Any] = {"val": task(), "schedule": OneCycle(0.1, 12), "batch_size": 10, "seed": 0, **options}
     return list(train_epochs(model, nn.CrossEntropyLoss(), task(), **arguments))
+
+
+class Pairs(Dataset[Any]):
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = task()
+        return x[index], y[index]
+
+
+def test_data_sets_and_loaders_leave_the_callers_random_state() -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    for val in (Pairs(), DataLoader(Pairs(), 10)):
+        list(train_epochs(net(), nn.CrossEntropyLoss(), Pairs(), val, OneCycle(0.1, 2), seed=0))
+        assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_log_comes_per_epoch_and_the_loss_falls() -> None:
@@ -159,8 +177,10 @@ def test_an_exception_in_the_loss_restores_modes_and_random_state() -> None:
 
 
 def test_the_epochs_must_fit_into_the_schedule_before_anything_runs() -> None:
-    with pytest.raises(ValueError, match=r"4 epochs of 4 updates are 16 and got total_steps=12: .*epochs \* len"):
+    with pytest.raises(ValueError, match=r"4 epochs of 4 updates are 16 and got total_steps=12: .*total_steps=16\)"):
         run(net(), n_epochs=4)
+    with pytest.raises(ValueError, match=r"4 epochs of 2 updates are 8 and got total_steps=6: .*total_steps=8\)"):
+        run(net(), n_epochs=4, batch_size=15, accumulate=2, schedule=OneCycle(0.1, 6))
     assert len(run(net(), n_epochs=2)) == 2
 
 
@@ -297,6 +317,9 @@ def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
         ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
         ({"batch_size": 0}, "`batch_size` must be an integer"),
         ({"seed": -1}, "`seed` must be an integer"),
+        ({"step": "abc"}, "`step` must be callable"),
+        ({"accuracy": "abc"}, "`accuracy` must be one of None, True, False"),
+        ({"optimizer": torch.optim.LBFGS}, "asks for a closure"),
         ({"device": "abacus"}, "`device` must be a device of this machine"),
         ({"optimizer": "lion"}, "`optimizer` must be"),
         ({"train": iter([task()])}, "must be iterable 12 times"),

@@ -104,6 +104,14 @@ def test_a_wrong_kind_is_refused(model: nn.Module) -> None:
         build_optimizer(model, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0), lr=0.1)
 
 
+def test_an_optimizer_that_asks_for_a_closure_is_refused_and_left_as_it_was(model: nn.Module) -> None:
+    given = torch.optim.LBFGS(model.parameters(), lr=1.0)
+    for kind in (torch.optim.LBFGS, given):
+        with pytest.raises(ValueError, match="`optimizer` must make its step from one gradient, but LBFGS asks"):
+            build_optimizer(model, kind, lr=0.1)
+    assert given.param_groups[0]["lr"] == 1.0
+
+
 def test_a_model_without_trainable_parameters_is_refused() -> None:
     with pytest.raises(DisciplineError, match="no trainable parameter"):
         build_optimizer(nn.Flatten(), lr=0.1)
