@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 from typing import Any
 
+from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import MissingExtraError
 from optuna_discipline.exceptions import RangeTestError
@@ -28,6 +29,7 @@ from optuna_discipline.rules.diagnosis import Verdict
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
+from optuna_discipline.rules.plateau import is_restart_point
 from optuna_discipline.rules.pruning import StopDecision
 from optuna_discipline.rules.pruning import should_stop
 from optuna_discipline.rules.range_test import RangeTest
@@ -40,6 +42,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
+from optuna_discipline.rules.space import Bounds
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_diagnosis import diagnose_study
@@ -80,6 +83,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Bounds",
     "DashboardCallback",
     "Diagnosis",
     "DisciplineError",
@@ -111,6 +115,7 @@ __all__ = [
     "diagnose_study",
     "epochs_at_equal_time",
     "find_lr",
+    "is_restart_point",
     "largest_batch_size",
     "lr_range_test",
     "momentum_candidates",
@@ -133,12 +138,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if _LAZY[name].startswith("training."):
+            require("torch", extra="torch")
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

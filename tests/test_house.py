@@ -60,6 +60,24 @@ def test_every_public_name_is_there_documented_and_sorted() -> None:
         _ = optuna_discipline.nothing
 
 
+def test_type_checkers_see_every_public_name_and_none_that_is_misspelt() -> None:
+    body = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    checked = [n for n in body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    imports = [n for n in (*body, *(n for block in checked for n in block.body)) if isinstance(n, ast.ImportFrom)]
+    assert {alias.name for n in imports for alias in n.names} >= set(optuna_discipline.__all__)
+    assert not any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in body)
+
+
+@pytest.mark.parametrize(
+    "name", ["find_lr", "largest_batch_size", "lr_range_test", "samples_per_second", "train_epochs"]
+)
+def test_without_torch_the_names_that_need_it_name_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(vars(optuna_discipline), name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(optuna_discipline.MissingExtraError, match=r"`torch` could not .* 'optuna-discipline\[torch\]'"):
+        getattr(optuna_discipline, name)
+
+
 def test_the_import_is_light() -> None:
     code = (
         "import sys, optuna_discipline; print([m for m in ('torch', 'plotly', 'sklearn', 'scipy') if m in sys.modules])"
