@@ -60,7 +60,8 @@ def largest_batch_size(
         high: Largest size to try, at least `low`.
         tolerance: The bisection ends when the next failing size is at most this share larger; 0 is exact.
         memory_limit: Bytes that the training may take beyond what is in use now; None is nine tenths of what is free:
-            of the GPU, or the least of machine, control group and RLIMIT_AS. Watched on CPU and CUDA.
+            of the GPU, or the least of machine, control group and RLIMIT_AS. Watched on CPU and CUDA; on a CPU by
+            address space, where what this process has freed but not given back counts as in use and may be taken too.
         optimizer: What the training will use, see `build_optimizer`; its buffers count.
         amp: "bf16" or "fp16" mixed precision.
         channels_last: Whether the model and its images take torch's channels_last layout.
