@@ -70,7 +70,8 @@ def as_seed(seed: int | None) -> int | None:
     number = to_int(seed)
     if seed is not None and (number is None or not 0 <= number < 2**64):
         raise ValueError(
-            f"`seed` must be an integer in [0, 2**64), but got {seed!r}. None draws one from torch's global generator."
+            f"`seed` must be an integer from 0 on, below 2**64, but got {seed!r}. "
+            "None draws one from torch's global generator."
         )
     return number
 
