@@ -62,7 +62,7 @@ def test_a_report_that_does_not_fit_leaves_the_old_one_and_no_rest(
     report = tmp_path / "report.html"
     write_report(study, report)
     before = report.read_text(encoding="utf-8")
-    opened = os.fdopen
+    opened = Path.open
 
     def full(*args: Any, **kwargs: Any) -> Any:
         file = opened(*args, **kwargs)
@@ -73,7 +73,7 @@ def test_a_report_that_does_not_fit_leaves_the_old_one_and_no_rest(
         file.write = write
         return file
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(Path, "open", full)
     study.optimize(objective, n_trials=1)
     with pytest.raises(OSError, match="No space left on device"):
         write_report(study, report)
