@@ -230,10 +230,7 @@ def usual_lr(params: Mapping[str, Any]) -> float | None:
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
     """Return every parameter that any trial has had, with its latest distribution."""
-    known: dict[str, BaseDistribution] = {}
-    for trial in trials:
-        known.update(trial.distributions)
-    return known
+    return {name: distribution for trial in trials for name, distribution in trial.distributions.items()}
 
 
 def allows(distribution: BaseDistribution, value: Any) -> bool:
