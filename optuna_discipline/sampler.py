@@ -28,6 +28,7 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import to_int
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
@@ -111,7 +112,8 @@ class DisciplinedSampler(BaseSampler):
                 check_type(name, value, kind)
         if range_test is not None and not isinstance(range_test, RangeTest) and not callable(range_test):
             raise TypeError(f"`range_test` must be a RangeTest or a function that returns one, but got {range_test!r}.")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        number = to_int(seed)
+        if seed is not None and (number is None or number < 0):
             raise ValueError(f"`seed` must be a non-negative integer or None, but got {seed!r}.")
         self._recipe = recipe or Recipe()
         self._range_test = range_test
@@ -120,7 +122,7 @@ class DisciplinedSampler(BaseSampler):
         self._known_studies: set[str] = set()  # whose settings have been compared
         self._refine_sampler = refine_sampler
         self._independent_sampler = independent_sampler
-        self._seed = seed if seed is not None else int(np.random.SeedSequence().generate_state(1)[0])
+        self._seed = number if number is not None else int(np.random.SeedSequence().generate_state(1)[0])
 
     def reseed_rng(self) -> None:
         """Reseed the samplers that are asked; the discipline itself draws by trial number."""

@@ -423,6 +423,11 @@ def test_bad_arguments_are_named(arguments: Any, error: type[Exception], message
         DisciplinedSampler(**arguments)
 
 
+def test_a_seed_may_be_numpys() -> None:
+    drawn = [_study(DisciplinedSampler(seed=seed)).ask().suggest_float("x", 0, 1) for seed in (3, np.int64(3))]  # type: ignore[arg-type]
+    assert drawn[0] == drawn[1]
+
+
 def _asked(trial: optuna.Trial, spelt: bool) -> tuple[float, float, float, int]:
     if not spelt:
         return (
