@@ -274,7 +274,8 @@ class Trainer:
 
     def _lowest(self) -> dict[str, Any]:
         def first(bounds: Any) -> Any:
-            return bounds[0] if isinstance(bounds, list | tuple) and bounds else bounds
+            plain = bounds.tolist() if hasattr(bounds, "tolist") else bounds  # NumPy's
+            return plain[0] if isinstance(plain, list | tuple) and plain else plain
 
         return {name: first(bounds) for name, bounds in self.space.items()}
 

@@ -365,3 +365,9 @@ def test_a_loss_of_exactly_0_has_trained(caplog: pytest.LogCaptureFixture) -> No
 
 def test_one_batch_size_may_be_of_numpy() -> None:
     assert _tune(n_trials=1, epochs=1, batch_size=np.int64(16), range_test=False).best_params["batch_size"] == 16
+
+
+def test_bounds_may_be_numpys() -> None:
+    study = _tune(lr=np.array([1e-3, 1e-2]), batch_size=np.array([16, 32]), n_trials=1)
+    assert 1e-3 <= study.trials[0].params["lr"] <= 1e-2
+    assert study.trials[0].params["batch_size"] in (16, 32)
