@@ -365,7 +365,8 @@ class DisciplinedSampler(BaseSampler):
             return asked.sample_independent(study, trial, name, distribution)
         failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
         value = self._begin(study, trial, name, distribution, failures)
-        if self._independent_sampler is None and any(t.state == TrialState.RUNNING for t in _before(study, trial)):
+        before = (other for other in read_trials(study) if other.number < trial.number)
+        if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
             rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
             return parameters.beside(distribution, value, rng)  # many begin at once
         return value
@@ -392,10 +393,6 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
-
-
-def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    return [other for other in read_trials(study) if other.number < trial.number]
 
 
 def _asked_of(sampler: BaseSampler) -> str:

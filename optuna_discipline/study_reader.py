@@ -2,8 +2,11 @@
 
 import datetime
 import math
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -15,6 +18,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import parameters
 from optuna_discipline import trial_record
+from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
@@ -161,12 +165,17 @@ def read_trials(study: Study) -> list[FrozenTrial]:
 def asked_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     """Return the known parameters without those that the objective no longer asks for."""
     known = parameters.known_distributions(trials)
+    if known.keys() <= set().union(*islice(_ended(reversed(trials)), ENOUGH_LATER)):
+        return known  # as nearly always: a study of thousands is read several times a trial
     few = [name for name, distribution in known.items() if _holds_few(distribution)]
-    ended = [
-        trial.params for trial in trials if trial.params and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    ]
-    gone = dropped(ended, few)
+    gone = dropped(list(_ended(trials)), few)
     return {name: distribution for name, distribution in known.items() if name not in gone}
+
+
+def _ended(trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Any]]:
+    """Return the parameters of the trials that have asked for all of theirs."""
+    ended = (trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    return (trial.params for trial in ended if trial.params)
 
 
 def _holds_few(distribution: BaseDistribution) -> bool:

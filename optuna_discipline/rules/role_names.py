@@ -30,11 +30,11 @@ _SAYS: Mapping[str, Role | None] = {
 }
 EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
 _ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
+_NORMS = frozenset({"bn", "batchnorm", "norm"})
+_AVERAGES = frozenset({"ema", "teacher", "target", "moco", "byol", "dino", "key"})  # of weights; each has a momentum
 _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
     "lr": _ELSE | {"warmup", "eta"},
-    "momentum": _ELSE
-    | {"bn", "batchnorm", "norm", "batch", "base"}
-    | {"ema", "teacher", "target", "moco", "byol", "dino", "key"},  # a moving average of weights has one
+    "momentum": _ELSE | _NORMS | _AVERAGES | {"batch", "base"},
     "weight_decay": _ELSE | {"bias", "bn", "norm"},
     "batch_size": _ELSE | {"eval", "val", "valid", "validation", "test", "inference", "predict"},
 }
@@ -56,8 +56,7 @@ _NOT_OF_A_PART = frozenset(
     | {"low", "lower", "floor", "c", "l1", "tol", "penalty", "warm", "delay", "dropout"}
 )
 # Of the groups that a parameter is in, those that make something else of it.
-_GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"}
-_GROUPS |= {"bn", "batchnorm", "norm", "ema", "teacher", "target", "moco", "byol", "dino", "key"}
+_GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"} | _NORMS | _AVERAGES
 _BREAK = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")

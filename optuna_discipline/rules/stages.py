@@ -106,10 +106,8 @@ class Search:
         """Return the model-based refinement around the best full-length run."""
         whole = sum(run.state == "complete" and run.trained for run in self.runs)
         learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
-        where = "near" if learns else "around"
-        reason = f"model-based search {where} the best full run"
-        if not any(run.finished for run in self.runs):
-            reason = "drawn, as no run has ended yet"
+        where, ended = "near" if learns else "around", any(run.finished for run in self.runs)
+        reason = f"model-based search {where} the best full run" if ended else "drawn, as no run has ended yet"
         return self._by_model("refine", MODEL_SLOT, reason, learns=learns)
 
     def _by_model(
