@@ -110,9 +110,8 @@ class _Peers:
 
     def of_others(self, trial: FrozenTrial) -> list[Standing]:
         """Return the peers of a trial without itself."""
-        if trial_record.identity_of(trial) not in self._read:
-            return self._all
-        return [peer for peer, key in self._sorted if key != trial_record.identity_of(trial)]
+        own = trial_record.identity_of(trial)
+        return self._all if own not in self._read else [peer for peer, key in self._sorted if key != own]
 
 
 def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]:
