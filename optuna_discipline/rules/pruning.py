@@ -159,7 +159,7 @@ def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]
         if peer.n_epochs != own.n_epochs or peer.label != own.label:
             continue
         place = peer.index_at(now)
-        if place is not None and math.isfinite(peer.scores[place]) and own.is_like(peer, last, place):
+        if place is not None and own.is_like(peer, last, place) and math.isfinite(peer.scores[place]):
             found.append((peer, place))
             if len(found) * GOOD_SHARE >= MOST_GOOD:
                 break

@@ -20,7 +20,7 @@ WINDOW_SHARE, SMALLEST_WINDOW, LARGEST_WINDOW, NOISE_WINDOW = 0.1, 2, 5, 10
 SAME_SCHEDULE = 0.15
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Standing:
     """A run as it stood at each logged epoch. Reading one costs 0.2 ms, comparing two a microsecond.
 
@@ -68,10 +68,10 @@ class Standing:
 
     def is_like(self, other: "Standing", own: int, others: int) -> bool:
         """Return whether two runs have followed one schedule up to these places; unknown rates are alike."""
-        for one, two in zip(self.lr_shares[own], other.lr_shares[others], strict=True):
-            if abs(one - two) > SAME_SCHEDULE or (one == one) != (two == two):  # NaN is not itself
-                return False
-        return True
+        (one, first), (two, other_first) = self.lr_shares[own], other.lr_shares[others]
+        if not (abs(one - two) <= SAME_SCHEDULE or (one != one and two != two)):  # NaN is not itself
+            return False
+        return abs(first - other_first) <= SAME_SCHEDULE or (first != first and other_first != other_first)
 
 
 def stand(
