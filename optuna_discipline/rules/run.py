@@ -135,10 +135,14 @@ class Proposal:
 
 
 def start_lr(bounds: Bounds, choice: LrChoice | None) -> float:
-    """Return the first learning rate: a range test's that is sure of it, or two thirds up the bounds."""
-    if choice is None or choice.max_lr is None or not choice.confident:
-        return default_of("lr", bounds)
-    return bounds.clip(choice.max_lr)
+    """Return the first learning rate: a range test's that is sure of it, or two thirds up the bounds.
+
+    A test's guess only lowers that: it stays below the edge that was seen.
+    """
+    usual = default_of("lr", bounds)
+    if choice is None or choice.max_lr is None:
+        return usual
+    return bounds.clip(choice.max_lr if choice.confident else min(usual, choice.max_lr))
 
 
 def describe(proposal: Proposal) -> dict[str, Any]:

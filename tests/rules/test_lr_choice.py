@@ -66,6 +66,35 @@ def test_a_known_optimizer_draws_the_choice_to_its_usual_rate(optimizer: str, us
     assert f"the usual {usual:g}" in drawn.reason
 
 
+def _shifted(decades: float) -> Any:
+    """A valley whose edge lies that far lower."""
+    return np.interp(EXPONENT + decades, EXPONENT, _valley())
+
+
+@pytest.mark.parametrize("n_steps", [N, 1000])
+def test_the_usual_rate_never_draws_the_choice_to_the_edge_that_was_seen(n_steps: int) -> None:
+    low = choose_max_lr(_test(_shifted(2.5), settings={"optimizer": "SGD"}, n_steps=n_steps))
+    assert low.max_lr == pytest.approx(EDGE * 10**-2.5 / 1.5, rel=0.2)
+    assert (low.status, low.confident) == ("OK", True)
+    assert f"drawn to the usual 0.1 no farther than to {low.max_lr:.3g}, clear of the edge" in low.reason
+
+
+def test_a_guess_stays_below_the_edge_that_was_seen() -> None:
+    losses = np.concatenate([np.full(25, 2.3), np.full(N - 25, 50.0)])
+    choice = choose_max_lr(_test(losses, settings={"optimizer": "SGD"}))
+    assert choice.status == "NO_GAIN_THEN_DIVERGED"
+    assert choice.max_lr == pytest.approx(LRS[24] / 1.2, rel=0.2)
+    assert "no farther than" in choice.reason
+
+
+def test_where_no_edge_was_seen_the_usual_rate_holds() -> None:
+    losses = np.concatenate([np.linspace(2.3, 0.5, 30), np.full(N - 30, 0.5)])
+    short = RangeTest(LRS[:N] / 200, losses, None, "end of range", 2.3, settings={"optimizer": "SGD"})
+    choice = choose_max_lr(short)
+    assert choice.status == "NO_RISE"
+    assert LRS[-1] / 200 / 1.5 < choice.max_lr <= LRS[-1] / 200  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("trust", [-0.1, 1.1, math.nan, "1"])
 def test_a_trust_that_is_no_share_is_refused(trust: Any) -> None:
     with pytest.raises(ValueError, match=r"`trust` must be in \[0, 1\]"):
@@ -130,6 +159,39 @@ def test_a_loss_that_still_falls_at_the_end_of_the_range_gives_that_end() -> Non
     choice = choose_max_lr(_test(np.linspace(2.3, 0.1, N), settings={"optimizer": "SGD"}))
     assert choice.max_lr == LRS[-1]
     assert "raise `end_lr`" in choice.reason
+
+
+def test_a_plateau_whose_lowest_noise_stands_near_its_end_is_not_falling() -> None:
+    rng = np.random.default_rng(0)
+    plateau = np.concatenate([np.linspace(2.3, 0.8, 30), np.full(N - 30, 0.8)])
+    found = [choose_max_lr(_test(plateau + 0.15 * rng.standard_normal(N))).status for _ in range(100)]
+    assert found.count("CENSORED") <= 8
+
+
+def test_a_noisy_loss_that_still_falls_is_seen_to() -> None:
+    rng = np.random.default_rng(0)
+    losses = [np.linspace(2.3, 0.1, N) + 0.03 * rng.standard_normal(N) for _ in range(50)]
+    assert all(choose_max_lr(_test(curve)).status == "CENSORED" for curve in losses)
+
+
+@pytest.mark.parametrize("losses", [np.linspace(2.3, 0.1, N), np.full(N, 2.3), np.linspace(2.3, 1.0, 8)])
+def test_where_the_data_ended_more_data_is_the_cure(losses: Any) -> None:
+    reason = choose_max_lr(_test(losses, stop_reason="no more data")).reason
+    assert "the data ended there: give more, or lower `num_steps`" in reason
+    assert "raise" not in reason
+
+
+@pytest.mark.parametrize(
+    ("first", "initial", "cure"),
+    [(2.3, math.nan, "check the data, the loss"), (math.nan, 2.3, "check the data"), (2.3, 2.3, "lower `start_lr`")],
+)
+def test_a_loss_that_was_no_number_before_any_update_is_not_the_rates_fault(
+    first: float, initial: float, cure: str
+) -> None:
+    choice = choose_max_lr(_test([first, math.nan], initial=initial, stop_reason="non-finite loss"))
+    assert choice.status == "DIVERGED_AT_START"
+    assert cure in choice.reason
+    assert ("start_lr" in choice.reason) == (cure == "lower `start_lr`")
 
 
 def test_a_curve_cut_by_nan_is_read_up_to_there() -> None:

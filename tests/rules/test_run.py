@@ -49,6 +49,12 @@ def test_the_ladder_starts_at_the_range_tests_choice() -> None:
     assert start_lr(Bounds(1e-5, 10), refused) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("guess", "start"), [(0.003, 0.003), (0.5, 0.1)])
+def test_a_guess_of_the_range_test_only_lowers_the_start_of_the_ladder(guess: float, start: float) -> None:
+    choice = LrChoice(guess, guess / 10, (guess / 10, guess), "NO_GAIN_THEN_DIVERGED", "", confident=False)
+    assert start_lr(Bounds(1e-5, 10), choice) == pytest.approx(start)
+
+
 def test_a_claim_is_strict_json() -> None:
     proposal = Proposal("refine", "model", "why", {"lr": 0.1}, box={"lr": (0.01, 1.0)})
     claim = json.loads(json.dumps(describe(proposal), allow_nan=False))
