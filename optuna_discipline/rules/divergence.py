@@ -1,6 +1,7 @@
 """When a training broke for good, and when it never began: judged on the training loss (Smith 2018, section 3)."""
 
 import math
+from itertools import compress
 
 import numpy as np
 
@@ -25,11 +26,11 @@ def is_diverged(curve: LossCurve) -> bool:
 def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
-    A loss that is no number; a training loss far above its start in two epochs running (half above chance, where the
-    classes are known, else three times the first epoch); or one that is at or above its start for three epochs and a
-    tenth of the run after having left it downwards, or upwards beyond chance; flat at chance, two epochs and a
-    twentieth are enough. A validation loss is asked only where there is no training loss, and only for NaN
-    and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
+    running (half above chance, where the classes are known, else three times the first epoch); or one that is at or
+    above its start for three epochs and a tenth of the run after having left it downwards, or upwards beyond chance;
+    flat at chance, two epochs and a twentieth are enough. A validation loss is asked only where there is no training
+    loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
     if not len(curve):
         return None
@@ -39,7 +40,9 @@ def why_diverged(curve: LossCurve) -> str | None:
     if not len(losses):
         return None
     if not math.isfinite(losses[-1]):
-        return f"the {name} loss is {losses[-1]} at epoch {curve.logs[-1].epoch}"
+        first = 1 + int(max(np.flatnonzero(np.isfinite(losses)), default=-1))
+        epoch = list(compress(curve.logs, measured))[first].epoch
+        return f"the {name} loss is {losses[first]} at epoch {epoch}"
     if not curve.has_train_loss:
         return None
     losses = np.where(np.isfinite(losses), losses, np.inf)

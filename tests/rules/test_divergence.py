@@ -81,3 +81,15 @@ def test_a_training_loss_of_0_from_the_first_epoch_says_nothing() -> None:
         assert why_diverged(curve) is None
     broken = LossCurve(tuple(EpochLog(i, 0.1, loss, 1.0) for i, loss in enumerate((0.0, math.nan))), n_epochs=8)
     assert why_diverged(broken) is not None
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [
+        ([2.0, 1.0, math.nan, math.nan], "the training loss is nan at epoch 2"),
+        ([2.0, math.nan, 1.0, None, math.inf, math.nan], "the training loss is inf at epoch 4"),
+        ([math.nan, math.nan], "the training loss is nan at epoch 0"),
+    ],
+)
+def test_the_epoch_from_which_the_loss_is_no_number_is_named(losses: list[Any], reason: str) -> None:
+    assert why_diverged(_curve(losses)) == reason
