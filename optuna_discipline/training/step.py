@@ -66,6 +66,8 @@ def inputs_and_target(batch: Any) -> tuple[tuple[Any, ...], Any]:
 def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
     """Run a step hook and check what it returns.
 
+    A `StepResult` is that of `default_step`, also within a hook around it: then a wrong loss is the `loss_fn`'s.
+
     Returns:
         The result, its loss of shape ().
 
@@ -73,8 +75,9 @@ def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepR
         ValueError: If the loss is no tensor with a single number.
     """
     returned = step(model, batch, loss_fn)
-    result = returned if isinstance(returned, StepResult) else StepResult(*_as_tuple(returned))
-    return result._replace(loss=as_loss(result.loss, "loss_fn" if step is default_step else "step"))
+    own = isinstance(returned, StepResult)
+    result = returned if own else StepResult(*_as_tuple(returned))
+    return result._replace(loss=as_loss(result.loss, "loss_fn" if own else "step"))
 
 
 def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:

@@ -87,7 +87,7 @@ class Updater:
         With a gradient scaler the update is skipped where a gradient overflowed; `scale` tells.
 
         Raises:
-            ValueError: If the loss is not a single number that depends on the parameters.
+            ValueError: If the loss is not a single number that depends on the parameters, or nothing has gradients.
         """
         self.optimizer.zero_grad(set_to_none=True)
         sizes = [count_samples(batch) for batch in window]
@@ -98,6 +98,8 @@ class Updater:
             with torch.enable_grad(), self.autocast():
                 result = run_step(self.step, self.model, moved, self.loss_fn)
             loss = result.loss
+            if not loss.requires_grad and torch.is_inference_mode_enabled():
+                raise ValueError("A training needs gradients, which `torch.inference_mode` never records: leave it.")
             if not loss.requires_grad:
                 raise ValueError("`loss_fn` must return a loss with a gradient: this one depends on no parameter.")
             self._backward(loss if len(window) == 1 else loss * (size / sum(sizes)))

@@ -101,3 +101,5 @@ def test_a_loss_that_is_no_tensor_is_that_of_the_one_who_made_it() -> None:
         run_step(lambda *_: {"loss": torch.ones(())}, nn.Identity(), X, nn.MSELoss())
     with pytest.raises(ValueError, match="`loss_fn` must return a tensor with one number, but returned float"):
         run_step(default_step, nn.Identity(), (X, Y), lambda *_: 1.0)
+    with pytest.raises(ValueError, match="`loss_fn` must return a tensor with one number, but returned float"):
+        run_step(lambda *args: default_step(*args), nn.Identity(), (X, Y), lambda *_: 1.0)

@@ -38,6 +38,13 @@ def test_a_step_that_cannot_be_called_is_refused_at_once() -> None:
         Updater(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), CPU, step="mine")  # type: ignore[arg-type]
 
 
+def test_a_training_in_inference_mode_is_told_so() -> None:
+    model = nn.Linear(3, 3)
+    updater = Updater(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), CPU)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"needs gradients, which `torch\.inference_mode`"):
+        updater.update([(X, X)])
+
+
 def test_windows_hold_every_batch_once() -> None:
     assert list(windows(range(5), 3)) == [[0, 1, 2], [3, 4]]
     with pytest.raises(ValueError, match="`accumulate` must be an integer"):
