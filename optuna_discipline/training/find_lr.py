@@ -68,8 +68,8 @@ def find_lr(
         train: A tuple of tensors, a torch Dataset or a loader with a length, see `as_batches`.
         val: Likewise, for the final loss of each probe; None compares training losses.
         epochs: Length of the run that the learning rate is for.
-        momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1.
-        weight_decay: From 0 on.
+        momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none.
+        weight_decay: From 0 on, also for a callable that has set its own; left out likewise.
         optimizer: "sgd", "adamw", "adam" or a callable, see `build_optimizer`.
         batch_size: Samples of a batch for data that is not batched yet, None for 64.
         device: Where to train; None is where `build_model` puts the model.
@@ -127,8 +127,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         test = prober.range_test()
         curve, own, edge = choose_max_lr(test), choose_max_lr(test, trust=1.0), last_stable_lr(test)
         if test.initial_loss is None or not math.isfinite(test.initial_loss):
-            reason = "The loss of the untrained model is not a finite number: check the data and the loss."
-            return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False, cost=prober.cost)
+            return replace(curve, cost=prober.cost)  # a refusal that says so
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start, ceiling = min(curve.max_lr or start, edge if curve.max_lr else edge / 2), 0.8 * edge
         patience = 1 if curve.max_lr is None else 2

@@ -117,8 +117,8 @@ def train_epochs(
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
         optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see `build_optimizer`.
-        weight_decay: From 0 on; None is 0, or what a given optimizer has. A function of the update (from 0) makes it
-            vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
+        weight_decay: From 0 on; None is 0 by name, else what the optimizer has. A function of the update (from 0) makes
+            it vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
             value should remain constant through the training (i.e., cyclical weight decay is not useful)" (section
             4.4); its author found it of use later, beside a constant learning rate (arXiv 2202.08835).
         decay_bias_and_norm: Whether biases and normalisation layers decay too.

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cached_property
 from typing import Any
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -28,6 +30,7 @@ from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import is_adam_like
+from optuna_discipline.training.optimizers import takes
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.step import LossFn
@@ -108,17 +111,17 @@ class Prober:
     @property
     def default_ceiling(self) -> float:
         """Largest rate that a range test tries."""
-        return _ADAM_END if self._is_adam_like() else _SGD_END
+        return _ADAM_END if self._optimizer.adam_like else _SGD_END
 
     @property
     def default_start(self) -> float:
         """Rate to probe first where no range test says where."""
-        return _ADAM_MIDDLE if self._is_adam_like() else _SGD_MIDDLE
+        return _ADAM_MIDDLE if self._optimizer.adam_like else _SGD_MIDDLE
 
     @property
     def floor(self) -> float:
         """Smallest rate worth a probe."""
-        return _ADAM_START if self._is_adam_like() else _SGD_START
+        return _ADAM_START if self._optimizer.adam_like else _SGD_START
 
     def range_test(self) -> RangeTest:
         """Sweep the training loss over `test_steps` updates."""
@@ -131,8 +134,8 @@ class Prober:
             start_lr=self.floor,
             end_lr=self.default_ceiling,
             num_steps=self.test_steps,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
+            momentum=self._optimizer.momentum,
+            weight_decay=self._optimizer.weight_decay,
             batch_size=self.batch_size,
             step=self.step,
             device=self.device,
@@ -170,7 +173,7 @@ class Prober:
             None,
             cycle,
             optimizer=self.optimizer,
-            weight_decay=self.weight_decay,
+            weight_decay=self._optimizer.weight_decay,
             batch_size=self.batch_size,
             device=self.device,
             seed=self.seed,
@@ -215,10 +218,22 @@ class Prober:
         with PrivateRandom(self.seed, resolve_device(nn.Identity(), self.device)):
             return as_module(self.build_model(), self.seen)
 
-    def _is_adam_like(self) -> bool:
-        if not hasattr(self, "_adam_like"):
-            self._adam_like = is_adam_like(build_optimizer(self._build(), self.optimizer, lr=ANY_LR))
-        return self._adam_like
+    @cached_property
+    def _optimizer(self) -> "_Optimizer":
+        built = build_optimizer(self._build(), self.optimizer, lr=ANY_LR)
+        return _Optimizer(
+            is_adam_like(built),
+            self.momentum if takes(built, "momentum") else None,
+            self.weight_decay if takes(built, "weight_decay") else None,
+        )
+
+
+class _Optimizer(NamedTuple):
+    """What the optimizer is, and what it takes of momentum and weight decay: None of what it does not have."""
+
+    adam_like: bool
+    momentum: float | None
+    weight_decay: float | None
 
 
 def last_stable_lr(test: RangeTest) -> float:

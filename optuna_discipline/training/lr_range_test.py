@@ -21,6 +21,7 @@ from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import check_takes
 from optuna_discipline.training.optimizers import is_adam_like
 from optuna_discipline.training.optimizers import lr_ratios
 from optuna_discipline.training.optimizers import trainable_parameters
@@ -88,8 +89,8 @@ def lr_range_test(
         end_lr: Last rate, above `start_lr`; None is 10, for Adam-type optimizers 1.
         num_steps: Updates from `start_lr` to `end_lr`, both included; at least 2.
         sweep: "exp" multiplies the rate by a constant, "linear" adds one (the paper's own).
-        momentum: In [0, 1) (for Adam beta1); None is 0.9, or what a given optimizer has.
-        weight_decay: From 0 on; None is 0, or what a given optimizer has.
+        momentum: In [0, 1) (for Adam beta1); None is 0.9 by name, else what the optimizer has.
+        weight_decay: From 0 on; None is 0 by name, else what the optimizer has.
         base_momentum: With it the momentum falls linearly from `momentum` to `base_momentum` as the rate rises.
         val_every: Updates between two evaluations; None is `num_steps / 50`, at least 1.
         max_val_samples: Enough validation batches are kept to hold as many samples, at least one.
@@ -107,7 +108,8 @@ def lr_range_test(
         the untrained one three evaluations in a row); or "no more data" (the batches ended).
 
     Raises:
-        ValueError: If an argument breaks its rule, or the loss is no single number.
+        ValueError: If an argument breaks its rule, the optimizer lacks what is asked of it, or the loss is no single
+            number.
         RangeTestError: If there is no data or no trainable parameter.
 
     >>> x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
@@ -140,6 +142,7 @@ def lr_range_test(
                 seed_global(seed, target)
             kind: OptimizerKind = "sgd" if optimizer is None else optimizer
             built = build_optimizer(model, kind, lr=ANY_LR, momentum=momentum, weight_decay=weight_decay)
+            check_takes(built, "momentum", momentum)
             lrs = _rates(start_lr, end_lr, num_steps, sweep, ADAM_RANGE if is_adam_like(built) else SGD_RANGE)
             updater = Updater(model, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm)
             batches = as_batches(

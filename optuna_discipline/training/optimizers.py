@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Literal
@@ -17,6 +18,7 @@ OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Opti
 _RATIO, _DECAYS = "lr_ratio", "decays"  # keys that we add to a parameter group; they travel with its state_dict
 ANY_LR = 1e-6  # to make an optimizer whose rate is set before its first update; some refuse 0
 _ADAM_BETA2 = 0.999
+_NAMES: Mapping[str, Any] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 def build_optimizer(
@@ -37,14 +39,15 @@ def build_optimizer(
             `lambda params, lr: RMSprop(params, lr, alpha=0.9)`; or an optimizer that holds the model's parameters,
             which is set to the given values and returned itself, its groups' learning-rate ratios kept.
         lr: Learning rate of the first parameter group, from 0 on.
-        momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9, or what a given optimizer has.
-        weight_decay: From 0 on. None is 0, or what a given optimizer has.
+        momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9 by name, else what the optimizer has. One
+            that has none goes without.
+        weight_decay: From 0 on. None is 0 by name, else what the optimizer has.
         nesterov: Nesterov's momentum for "sgd"; without momentum plain SGD is used.
         decay_bias_and_norm: False keeps the weight decay of biases and normalisation layers (parameters with at most
             one dimension) at 0. A given optimizer keeps its own groups.
 
     Raises:
-        ValueError: If an argument breaks its rule.
+        ValueError: If an argument breaks its rule, or the optimizer has no weight decay to set.
         DisciplineError: If the model has no trainable parameter.
 
     >>> optimizer = build_optimizer(nn.Linear(2, 1), lr=0.1, weight_decay=1e-4, decay_bias_and_norm=False)
@@ -56,22 +59,22 @@ def build_optimizer(
     if isinstance(kind, torch.optim.Optimizer):
         _check_holds(kind, parameters)
         _check_needs_no_closure(kind)
-        set_hyperparams(kind, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        return kind
-    momentum = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
-    weight_decay = 0.0 if weight_decay is None else as_number("weight_decay", weight_decay)
-    groups = _groups(parameters, decay_bias_and_norm)
-    if kind == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
-        )
-    elif kind == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(momentum, _ADAM_BETA2))
-    elif kind == "adam":
-        optimizer = torch.optim.Adam(groups, lr=lr, betas=(momentum, _ADAM_BETA2))
+        optimizer = kind
+    elif isinstance(kind, str) and kind in _NAMES:
+        momentum = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
+        weight_decay = 0.0 if weight_decay is None else weight_decay
+        groups = _groups(parameters, decay_bias_and_norm)
+        if kind == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
+        else:
+            optimizer = _NAMES[kind](groups, lr=lr, betas=(momentum, _ADAM_BETA2))
     else:
-        optimizer = _call(kind, groups, lr)
+        optimizer = _call(kind, _groups(parameters, decay_bias_and_norm), lr)
         _check_needs_no_closure(optimizer)
+        for group in optimizer.param_groups:
+            if "weight_decay" in group and not group.get(_DECAYS, True):
+                _set(group, "weight_decay", 0.0)
+    check_takes(optimizer, "weight_decay", weight_decay)
     set_hyperparams(optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
     return optimizer
 
@@ -112,6 +115,27 @@ def set_hyperparams(
             group["momentum"] = momentum
         if weight_decay is not None and "weight_decay" in group:
             _set(group, "weight_decay", weight_decay if group[_DECAYS] else 0.0)
+
+
+def takes(optimizer: torch.optim.Optimizer, name: Literal["momentum", "weight_decay"]) -> bool:
+    """Tell whether `set_hyperparams` has something to set: Rprop has neither, Adagrad no momentum."""
+    keys = ("betas", "momentum") if name == "momentum" else (name,)
+    return any(key in group for group in optimizer.param_groups for key in keys)
+
+
+def check_takes(
+    optimizer: torch.optim.Optimizer, name: Literal["momentum", "weight_decay"], value: float | None
+) -> None:
+    """Refuse what was asked of an optimizer that does not have it.
+
+    Raises:
+        ValueError: If `value` is neither None nor 0, and there is nothing to set.
+    """
+    if value and not takes(optimizer, name):
+        raise ValueError(
+            f"`{name}` must be None or 0 with {type(optimizer).__name__}, which has none, but got {value!r}: "
+            "leave it out, or take another optimizer."
+        )
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
@@ -155,7 +179,7 @@ def _groups(parameters: Sequence[nn.Parameter], decay_bias_and_norm: bool) -> li
     return [group for group in groups if group["params"]]
 
 
-def _call(kind: Callable[..., torch.optim.Optimizer], groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+def _call(kind: Any, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
     if not callable(kind):
         raise ValueError(
             "`optimizer` must be 'sgd', 'adamw', 'adam', a torch optimizer, or a callable that makes one from "

@@ -89,7 +89,7 @@ class SizedStep:
             self.loss_fn.to(self.device)
         if not self.model.training:
             self.model.train()
-        built = build_optimizer(self.model, self.optimizer, lr=1e-6)
+        built = build_optimizer(self.model, self.optimizer, lr=1e-6, momentum=0.9)  # a schedule sets one: its buffer
         updater = Updater(
             self.model,
             self.loss_fn,

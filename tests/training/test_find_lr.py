@@ -139,3 +139,11 @@ def test_an_exploded_network_that_is_right_by_chance_is_no_stable_one(seed: int)
     )
     assert choice.max_lr is not None
     assert 0.01 < choice.max_lr < 0.2
+
+
+def test_an_optimizer_without_momentum_or_weight_decay_is_searched_without() -> None:
+    data = (torch.randn(64, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(64, dtype=torch.long))
+    choice = find_lr(
+        lambda: nn.Linear(3, 2), nn.CrossEntropyLoss(), data, data, epochs=64, optimizer=torch.optim.Rprop, seed=0
+    )
+    assert choice.max_lr is not None

@@ -372,3 +372,23 @@ def test_a_model_tested_between_epochs_trains_on_and_frozen_parts_stay_frozen() 
 def test_snapshots_that_are_of_no_trial_are_refused_at_the_call() -> None:
     with pytest.raises(ValueError, match=r"`snapshots` must be those of a trial, such as .*of\(trial\)"):
         train_epochs(net(), nn.CrossEntropyLoss(), task(), task(), OneCycle(0.1, 12), snapshots=object())  # type: ignore[arg-type]
+
+
+def test_a_callable_is_trained_with_its_own_weight_decay() -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def make(params: Any, lr: float) -> torch.optim.Optimizer:
+        made.append(torch.optim.AdamW(params, lr=lr, weight_decay=0.3))
+        return made[-1]
+
+    data = (torch.ones(8, 2), torch.ones(8, 1))
+    list(train_epochs(nn.Linear(2, 1), nn.MSELoss(), data, None, OneCycle(0.1, 2), optimizer=make))
+    assert made[0].param_groups[0]["weight_decay"] == 0.3
+
+
+def test_the_schedules_momentum_asks_nothing_of_an_optimizer_without_any() -> None:
+    data = (torch.ones(8, 2), torch.ones(8, 1))
+    net, cycle = nn.Linear(2, 1), OneCycle(0.1, 2)
+    assert len(list(train_epochs(net, nn.MSELoss(), data, None, cycle, optimizer=torch.optim.Adagrad))) == 2
+    with pytest.raises(ValueError, match="`weight_decay` must be None or 0 with Rprop"):
+        train_epochs(net, nn.MSELoss(), data, None, cycle, optimizer=torch.optim.Rprop, weight_decay=1e-4)

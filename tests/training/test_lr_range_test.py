@@ -235,6 +235,20 @@ def test_the_record_of_a_test_with_numpys_numbers_is_json(net: Net) -> None:
     assert json.loads(json.dumps(test.to_dict()))["settings"]["clip_norm"] == 1.0
 
 
+def test_the_record_of_a_callable_has_its_own_settings_and_is_refused_what_it_lacks(net: Net) -> None:
+    def make(params: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr=lr, weight_decay=0.3, betas=(0.8, 0.99))
+
+    settings = lr_range_test(net, nn.CrossEntropyLoss(), task(), optimizer=make, num_steps=2).settings
+    assert (settings["weight_decay"], settings["momentum"]) == (0.3, 0.8)
+    for options in (
+        {"optimizer": torch.optim.Adagrad, "momentum": 0.9},
+        {"optimizer": torch.optim.Rprop, "weight_decay": 1.0},
+    ):
+        with pytest.raises(ValueError, match="which has none, but got"):
+            lr_range_test(net, nn.CrossEntropyLoss(), task(), **options)
+
+
 def test_gradients_may_be_switched_off_outside(net: Net) -> None:
     with torch.no_grad():
         assert len(lr_range_test(net, nn.CrossEntropyLoss(), task(), num_steps=5, end_lr=0.1).lrs) == 5

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,27 @@ def test_a_callable_may_take_the_lr_or_not(model: nn.Module) -> None:
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.1, 0.7, 1e-3)
     by_lambda = build_optimizer(model, lambda params: torch.optim.SGD(params, lr=9.0), lr=0.1)
     assert by_lambda.param_groups[0]["lr"] == 0.1
+
+
+def test_a_callable_keeps_what_is_not_given(model: nn.Module) -> None:
+    def make(params: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr=lr, weight_decay=0.3, betas=(0.8, 0.99))
+
+    for group in build_optimizer(model, make, lr=0.1).param_groups:
+        assert (group["lr"], group["weight_decay"], group["betas"]) == (0.1, 0.3, (0.8, 0.99))
+    group = build_optimizer(model, make, lr=0.1, momentum=0.9, weight_decay=0.0).param_groups[0]
+    assert (group["weight_decay"], group["betas"]) == (0.0, (0.9, 0.99))
+    exempt = build_optimizer(model, make, lr=0.1, decay_bias_and_norm=False)
+    assert [group["weight_decay"] for group in exempt.param_groups] == [0.3, 0.0]
+
+
+def test_weight_decay_is_refused_where_the_optimizer_has_none(model: nn.Module) -> None:
+    given = torch.optim.Rprop(model.parameters(), lr=1.0)
+    for kind in (torch.optim.Rprop, given):
+        with pytest.raises(ValueError, match=r"`weight_decay` must be None or 0 with Rprop, .* but got 10\.0: leave"):
+            build_optimizer(model, kind, lr=0.1, weight_decay=10.0)
+        assert given.param_groups[0]["lr"] == 1.0
+    assert build_optimizer(model, given, lr=0.1, momentum=0.9, weight_decay=0.0) is given
 
 
 @pytest.mark.parametrize(
