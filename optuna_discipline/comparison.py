@@ -9,7 +9,6 @@ from typing import Any
 
 from optuna_discipline._imports import require
 from optuna_discipline.rules.schedule import OneCycle
-from optuna_discipline.trainer import BASE_MOMENTUM
 from optuna_discipline.trainer import OptimizerName
 
 DEFAULT = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 64}
@@ -98,7 +97,7 @@ def score(
         batches = as_batches(task.train, batch_size=int(params["batch_size"]), shuffle=True, seed=seed, device=device)
         steps, momentum = epochs * len(batches), float(params["momentum"])  # type: ignore[arg-type]
         schedule = (
-            OneCycle(params["lr"], steps, max_momentum=momentum, base_momentum=min(BASE_MOMENTUM, momentum))
+            OneCycle(params["lr"], steps, max_momentum=momentum)
             if cycle
             else Constant(params["lr"], steps, momentum)
         )

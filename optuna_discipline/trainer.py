@@ -44,7 +44,6 @@ RANGE_TEST_SHARE, LEAST_RANGE_TEST_STEPS, MOST_RANGE_TEST_STEPS = 0.2, 20, 100
 # networks; on 29 small ones studies without one were level after it, and ahead where its cost, a fifth, is counted.
 CHEAP_RANGE_TEST = 0.1
 RANGE_TEST_MOMENTUM = 0.9  # the middle of a cycle between 0.95 and 0.85
-BASE_MOMENTUM = 0.85
 VALIDATION_BATCH = 1024
 
 
@@ -174,7 +173,6 @@ class Trainer:
             params.max_lr,
             total_steps=params.epochs * self._updates(batches),
             max_momentum=params.momentum,
-            base_momentum=min(BASE_MOMENTUM, params.momentum),
         )
         reporter = TrialReporter(trial, n_epochs=params.epochs, metric=self.metric, n_classes=self.chance)
         value = math.nan

@@ -10,6 +10,7 @@ from optuna_discipline.rules.arguments import to_int
 
 Tail = Literal["author", "paper"]
 Anneal = Literal["linear", "cos"]
+BASE_MOMENTUM = 0.85
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class OneCycle:
         final_div_factor: `base_lr / final_lr`, at least 1.
         step_size: Steps of half a cycle; None is `0.45 * total_steps` (the author's runs: 0.37 to 0.48).
         max_momentum: Momentum at both ends of the cycle and in the tail, in [0, 1).
-        base_momentum: Momentum at `max_lr`, in [0, max_momentum]; equal to `max_momentum` it stays constant.
+        base_momentum: Momentum at `max_lr`, in [0, max_momentum]; equal to `max_momentum` it stays constant. None is
+            0.85, or `max_momentum` where that is lower.
         tail: "author" or "paper", see above.
         anneal: Shape of the rise and fall, "linear" (the paper) or "cos" (fastai).
 
@@ -52,7 +54,7 @@ class OneCycle:
     final_div_factor: float = 1e3
     step_size: float | None = None
     max_momentum: float = 0.95
-    base_momentum: float = 0.85
+    base_momentum: float | None = None
     tail: Tail = "author"
     anneal: Anneal = "linear"
 
@@ -105,11 +107,11 @@ class OneCycle:
 
     def momentum(self, step: int) -> float:
         """Return the momentum of update `step`, counted from 0."""
-        position = self._position(step)
+        position, low = self._position(step), _lowest(self.max_momentum, self.base_momentum)
         if position < 1:
-            return self._between(self.max_momentum, self.base_momentum, position)
+            return self._between(self.max_momentum, low, position)
         if position < 2:
-            return self._between(self.base_momentum, self.max_momentum, position - 1)
+            return self._between(low, self.max_momentum, position - 1)
         return self.max_momentum
 
     def phase(self, step: int) -> Literal["up", "down", "tail"]:
@@ -150,7 +152,7 @@ class Triangular:
             third or a quarter of `max_lr`, for one a tenth or a twentieth (section 4.1).
         step_size: Steps of half a cycle, in (0, total_steps]; None is `total_steps / 2`, one triangle.
         max_momentum: Momentum at `base_lr`, in [0, 1).
-        base_momentum: Momentum at `max_lr`, in [0, max_momentum]; equal to `max_momentum` it stays constant.
+        base_momentum: Momentum at `max_lr`, in [0, max_momentum], as in `OneCycle`.
 
     Raises:
         ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps).
@@ -168,7 +170,7 @@ class Triangular:
     base_lr: float | None = None
     step_size: float | None = None
     max_momentum: float = 0.95
-    base_momentum: float = 0.85
+    base_momentum: float | None = None
 
     def __post_init__(self) -> None:
         _check_run(self.max_lr, self.total_steps)
@@ -193,7 +195,8 @@ class Triangular:
 
     def momentum(self, step: int) -> float:
         """Return the momentum of update `step`, counted from 0."""
-        return self.max_momentum + (self.base_momentum - self.max_momentum) * self._height(step)
+        low = _lowest(self.max_momentum, self.base_momentum)
+        return self.max_momentum + (low - self.max_momentum) * self._height(step)
 
     def phase(self, step: int) -> Literal["up", "down"]:
         """Return the part of its cycle that update `step` belongs to."""
@@ -215,10 +218,15 @@ def _check_run(max_lr: float, total_steps: int) -> None:
         )
 
 
-def _check_momenta(max_momentum: float, base_momentum: float) -> None:
+def _lowest(max_momentum: float, base_momentum: float | None) -> float:
+    """Return the momentum at the largest learning rate."""
+    return min(BASE_MOMENTUM, max_momentum) if base_momentum is None else base_momentum
+
+
+def _check_momenta(max_momentum: float, base_momentum: float | None) -> None:
     if not (is_number(max_momentum) and 0 <= max_momentum < 1):
         raise ValueError(f"`max_momentum` must be in [0, 1), but got {max_momentum!r}.")
-    if not (is_number(base_momentum) and 0 <= base_momentum <= max_momentum):
+    if base_momentum is not None and not (is_number(base_momentum) and 0 <= base_momentum <= max_momentum):
         raise ValueError(f"`base_momentum` must be in [0, max_momentum], but got {base_momentum=}, {max_momentum=}.")
 
 

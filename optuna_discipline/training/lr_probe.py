@@ -157,7 +157,7 @@ class Prober:
     def probe(self, lr: float, length: float) -> Probe:
         """Train one complete cycle of `length` full runs up to `lr`."""
         model, total = self._build(), self.probe_steps(length)
-        cycle = OneCycle(lr, total, max_momentum=self.momentum, base_momentum=min(0.85, self.momentum))
+        cycle = OneCycle(lr, total, max_momentum=self.momentum)
         done = 0
         hook = self.step or default_step
 

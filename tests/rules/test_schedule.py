@@ -101,6 +101,15 @@ def test_all_of_the_authors_logged_triangles_are_reproduced_whole() -> None:
     assert len(seen) == 23
 
 
+@pytest.mark.parametrize("schedule", [OneCycle, Triangular])
+@pytest.mark.parametrize(("most", "least"), [(0.95, 0.85), (0.85, 0.85), (0.8, 0.8), (0.0, 0.0)])
+def test_the_default_base_momentum_is_never_above_the_largest(schedule: Any, most: float, least: float) -> None:
+    cycle = schedule(1.0, 20, step_size=10, max_momentum=most)
+    assert (cycle.momentum(0), cycle.momentum(10)) == pytest.approx((most, least))
+    with pytest.raises(ValueError, match=r"`base_momentum` must be in \[0, max_momentum\], but got base_momentum=0.96"):
+        schedule(1.0, 20, max_momentum=most, base_momentum=0.96)
+
+
 def test_a_triangle_repeats_and_momentum_mirrors_it() -> None:
     triangle = Triangular(1.0, 60, base_lr=0.25, step_size=10)
     assert [triangle.lr(s) for s in (0, 5, 10, 15, 20, 30, 40)] == pytest.approx([0.25, 0.625, 1, 0.625, 0.25, 1, 0.25])
