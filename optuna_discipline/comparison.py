@@ -97,9 +97,7 @@ def score(
         batches = as_batches(task.train, batch_size=int(params["batch_size"]), shuffle=True, seed=seed, device=device)
         steps, momentum = epochs * len(batches), float(params["momentum"])  # type: ignore[arg-type]
         schedule = (
-            OneCycle(params["lr"], steps, max_momentum=momentum)
-            if cycle
-            else Constant(params["lr"], steps, momentum)
+            OneCycle(params["lr"], steps, max_momentum=momentum) if cycle else Constant(params["lr"], steps, momentum)
         )
         logs = list(
             train_epochs(

@@ -39,6 +39,7 @@ CLAIM_KEY = PREFIX + "claim"
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
+TERMS_KEY = PREFIX + "terms"  # of the study: by what `tune` trains
 SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
 RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
 STAGE_KEY, REASON_KEY, PRUNED_KEY, RESTARTED_FROM_KEY = "stage", "reason", "pruned_because", "restarted_from"

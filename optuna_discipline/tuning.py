@@ -33,15 +33,14 @@ from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
-from optuna_discipline.trial_record import PREFIX
 from optuna_discipline.trial_record import PRUNED_KEY
+from optuna_discipline.trial_record import TERMS_KEY
 from optuna_discipline.trial_record import cost_in_full_trainings
 from optuna_discipline.trial_record import costs_of
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
-TERMS_KEY = PREFIX + "terms"
 # Trials that fail in a row, none of them reporting an epoch, before a budget that they never use up is given up.
 HOPELESS = 20
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")

@@ -13,13 +13,13 @@ from optuna.study import Study
 from optuna_discipline._imports import require
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.trial_record import TERMS_KEY
 from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import recipe
 from optuna_discipline.visualization import schedule
-from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization import style
 from optuna_discipline.visualization.story import Story
@@ -91,7 +91,7 @@ def as_html(study: Study) -> str:
         f"<h1>{_text(title)}</h1>",
         f'<p class="verdict">{_text(told.headline)}</p>',
         *_list("Mind", told.warnings),
-        *_best(told, _by_role(study, told.best_trial), _optimizer(study)),
+        *_best(told, study.user_attrs.get(TERMS_KEY)),
         "<h2>LR range test</h2>",
         f"<p>{_text(told.range_test or 'There was none.')}</p>",
         _figure(range_test.plot_range_test(study), captioned=False),
@@ -116,44 +116,33 @@ def as_html(study: Study) -> str:
     )
 
 
-def _by_role(study: Study, number: int | None) -> dict[str, Any]:
-    """Return the values of a trial by role."""
-    if number is None:
-        return {}
-    trial, roles = study.get_trials(deepcopy=False)[number], stages.role_names(study)
-    values = {role: stages.value_of(trial, role, roles) for role in set(roles.values())}
-    return {role: value for role, value in values.items() if value is not None}
-
-
-def _best(told: Story, by_role: Mapping[str, Any], optimizer: str) -> list[str]:
+def _best(told: Story, terms: Any) -> list[str]:
     if not told.best_params:
         return []
     rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(marks.show(v))}</td></tr>" for n, v in told.best_params.items())
     table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
-    code = _code(by_role, optimizer)
+    code = _code(told.best_params, terms)
     return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
 
 
-def _optimizer(study: Study) -> str:
-    """Return the optimizer of the study's range test, as `train_epochs` calls it; SGD without one."""
-    test = range_test.read(study)
-    name = "sgd" if test is None else str(test.settings.get("optimizer", "sgd")).lower()
-    return name if name in ("adam", "adamw") else "sgd"
-
-
-def _code(by_role: Mapping[str, Any], optimizer: str) -> str:
-    """Return torch code for the configuration, "" where it has no learning rate, or a value that is no number."""
-    if "lr" not in by_role or not all(is_number(value) for value in by_role.values()):
+def _code(params: Mapping[str, Any], terms: Any) -> str:
+    """Return code that trains as `tune` did, whose terms the study keeps; "" for any other study."""
+    optimizer = terms.get("optimizer") if isinstance(terms, Mapping) else None
+    names = ("lr", "momentum", "weight_decay", "batch_size", "epochs")
+    if optimizer not in ("sgd", "adamw", "adam") or not all(is_number(params.get(name)) for name in names):
         return ""
-    epochs, batch = by_role.get("epochs", "EPOCHS"), round(by_role.get("batch_size", 64))
-    momentum, decay = by_role.get("momentum", 0.95), by_role.get("weight_decay", 1e-4)
+    lr, momentum, decay = (f"{params[name]:.4g}" for name in names[:3])
+    batch, epochs = round(params["batch_size"]), round(params["epochs"])
     return (
         "from optuna_discipline import OneCycle, train_epochs\n\n"
-        f"steps_per_epoch = -(-len(train_data) // {batch})\n"
-        f"schedule = OneCycle({by_role['lr']:.4g}, total_steps={epochs} * steps_per_epoch,\n"
-        f"                    max_momentum={momentum:.4g}, base_momentum={min(0.85, momentum):.4g})\n"
-        "for log in train_epochs(model, loss_fn, train_data, val_data, schedule,\n"
-        f"                        optimizer={optimizer!r}, weight_decay={decay:.4g}, batch_size={batch}):\n"
+        "train_options = {}  # as `tune` was given them, like the model, the loss and the data\n"
+        "n_samples = len(train_data[0] if isinstance(train_data, tuple) else train_data)\n"
+        f"batches = n_samples // {batch} + (n_samples % {batch} > 1)  # a last batch of one sample is left out\n"
+        'updates = -(-batches // train_options.get("accumulate", 1))\n'
+        f"schedule = OneCycle({lr}, total_steps={epochs} * updates, max_momentum={momentum})\n"
+        "for log in train_epochs(model, loss_fn, train_data, val_data, schedule, "
+        f"optimizer={optimizer!r},\n"
+        f"                        weight_decay={decay}, batch_size={batch}, **train_options):\n"
         "    print(log)\n"
     )
 

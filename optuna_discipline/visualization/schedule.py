@@ -96,7 +96,7 @@ def draw(plot: SchedulePlot | None) -> Any:
         return style.titled(made, f"{plot.name} schedule")
     remark = "the learning rate at the end of each epoch, as the trial reported it"
     if plot.max_momentum is not None:
-        remark += f"; momentum {marks.show(plot.max_momentum)}, which a 1cycle lowers where the learning rate is high"
+        remark += f"; momentum {marks.show(plot.max_momentum)}"
     return style.titled(made, f"Schedule of {plot.name}", remark)
 
 

@@ -1,13 +1,15 @@
+import html
 import os
+import re
 import stat
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 
-from optuna_discipline import DisciplinedSampler
-from optuna_discipline import RangeTest
+from optuna_discipline import trial_record
+from optuna_discipline import tune
 from optuna_discipline import write_report
 from optuna_discipline.visualization import report
 
@@ -18,39 +20,73 @@ def test_the_report_is_one_offline_file(study: optuna.Study, tmp_path: Path) -> 
     assert path.stat().st_size < 6_000_000
     assert list(tmp_path.iterdir()) == [path]
     body = page[page.index("<body>") :]
-    for words in ("Best configuration", "LR range test", "Stages", "OneCycle(", "full trainings", "What to try next"):
+    for words in ("Best configuration", "LR range test", "Stages", "full trainings", "What to try next"):
         assert words in body
     assert 'src="http' not in page
     assert 'href="http' not in body
 
 
-def test_the_code_in_the_report_runs(study: optuna.Study) -> None:
-    best = report.story.collect(study).best_trial
-    code = report._code(report._by_role(study, best), report._optimizer(study))
-    compile(code, "report", "exec")
-    assert "total_steps=8 * steps_per_epoch" in code
-    assert "optimizer='sgd'" in code
-    assert report._code({}, "sgd") == ""
+def trained_by_tune(**settings: Any) -> tuple[optuna.Study, dict[str, Any]]:
+    """A study of `tune` on 33 samples in batches of 4, whose last one is left out; and what its code asks for."""
+    torch = pytest.importorskip("torch")
+    x = torch.randn(33, 3, generator=torch.Generator().manual_seed(0))
+    data, loss_fn = (x, x.sum(1, keepdim=True)), torch.nn.functional.mse_loss
+    study = tune(lambda: torch.nn.Linear(3, 1), data, data, n_trials=1, epochs=5, batch_size=4, seed=0, **settings)
+    names = {"model": torch.nn.Linear(3, 1), "loss_fn": loss_fn, "train_data": data, "val_data": data}
+    return study, names
 
 
-def test_the_code_names_the_optimizer_of_the_study_and_its_own_parameter_names() -> None:
-    lrs = np.geomspace(1e-6, 1, 20)
-    test = RangeTest(lrs, np.linspace(2, 1, 20), None, "end of range", settings={"optimizer": "AdamW"})
-    study = optuna.create_study(sampler=DisciplinedSampler(range_test=test, roles={"alpha": "lr"}, seed=0))
-    study.optimize(lambda t: t.suggest_float("alpha", 1e-4, 1, log=True), n_trials=1)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("form", ["tuple", "data set", "accumulated"])
+def test_the_printed_code_trains_as_tune_did_on_all_that_tune_takes(optimizer: str, form: str) -> None:
+    options = {"accumulate": 3} if form == "accumulated" else {}
+    study, names = trained_by_tune(optimizer=optimizer, train_options=options)
+    if form == "data set":
+        names["train_data"] = list_like(names["train_data"])
+    code, logs = report._code(study.best_params, study.user_attrs[trial_record.TERMS_KEY]), []
+    assert f"optimizer={optimizer!r}" in code
+    if options:
+        code = code.replace("train_options = {}", f"train_options = {options}")
+    exec(code, {**names, "print": logs.append})
+    lrs = [row.log.lr for row in trial_record.read_rows(study.best_trial)]
+    assert [log.lr for log in logs] == pytest.approx(lrs, rel=1e-3)
+
+
+def test_the_printed_code_names_the_optimizer_of_tune() -> None:
+    study, _ = trained_by_tune(optimizer="adam")
+    found = re.search("<pre>(.*?)</pre>", report.as_html(study), re.DOTALL)
+    assert found is not None
+    assert "schedule, optimizer='adam'," in html.unescape(found[1])
+
+
+def list_like(data: tuple[Any, Any]) -> Any:
+    torch = pytest.importorskip("torch")
+
+    class Rows(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+        def __len__(self) -> int:
+            return len(data[0])
+
+        def __getitem__(self, index: int) -> Any:
+            return data[0][index], data[1][index]
+
+    return Rows()
+
+
+def test_a_study_that_tune_did_not_train_shows_its_parameters_and_no_code(study: optuna.Study) -> None:
+    """What trained it, nobody has told: an optimizer or a schedule would be invented."""
     page = report.as_html(study)
-    assert "optimizer=&#x27;adamw&#x27;" in page
-    assert f"OneCycle({study.best_params['alpha']:.4g}" in page
+    body = page[page.index("<body>") :]
+    assert "<td>momentum</td>" in body
+    assert "<pre>" not in body
 
 
-def test_the_code_holds_the_momentum_itself_where_the_study_asks_for_1_less_it() -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
-    study.optimize(
-        lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_float("one_minus_momentum", 0.02, 0.5),
-        n_trials=1,
-    )
-    assert study.best_params["one_minus_momentum"] == pytest.approx(0.05)
-    assert "max_momentum=0.95, base_momentum=0.85" in report.as_html(study)
+@pytest.mark.parametrize(
+    "terms", ["sgd", {"optimizer": "sgd'); import os"}, {"optimizer": ["sgd"]}, {"metric": "val_loss"}]
+)
+def test_damaged_terms_give_no_code(terms: Any, study: optuna.Study) -> None:
+    params = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 4, "epochs": 2}
+    assert "optimizer='sgd'" in report._code(params, {"optimizer": "sgd"})
+    assert report._code(params, terms) == report._code({**params, "lr": "0.1"}, {"optimizer": "sgd"}) == ""
 
 
 def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:

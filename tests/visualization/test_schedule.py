@@ -44,5 +44,7 @@ def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_
     assert plot.lr == pytest.approx([best.params["lr"]] * 8, rel=1e-5)
     assert plot.max_momentum == best.params["momentum"]
     assert plot_schedule(study).data[0].name == "learning rate"
+    said = schedule.style.caption(plot_schedule(study)).replace("<br>", " ")
+    assert said.endswith(f"; momentum {schedule.marks.show(plot.max_momentum)}.")  # whether it cycled is not known
     assert schedule.collect(empty) is schedule.collect(optuna.create_trial(value=1.0)) is None
     assert "No learning rates" in plot_schedule(empty).layout.annotations[0].text.replace("<br>", " ")
