@@ -1,6 +1,8 @@
 """Publish a study on optuna-dashboard: notes that say what was decided and why, the pictures, the report."""
 
+import functools
 import json
+import math
 import tempfile
 import threading
 import time
@@ -32,7 +34,7 @@ from optuna_discipline.visualization import story
 RECIPE_ID, COST_ID = "discipline-1-stages", "discipline-2-cost"
 RANGE_TEST_ID, CURVE_ID = "discipline-3-range-test", "discipline-4-best-run"
 REPORT = "report.html"
-# A trial's note is two writes, of 3 to 30 ms each on SQLite: a long study gets as many at once as this allows.
+# A trial's note is two writes, of 3 to 30 ms each on SQLite: during a search a long study gets as many as this allows.
 SECONDS_FOR_NOTES = 0.3
 # The dashboard's own functions cut a text into parts of 2,045 letters, so that a page read meanwhile, or two processes
 # that publish at once, mix old and new. One part of any length is read as well, and written whole. MySQL holds 65,535
@@ -46,7 +48,7 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
     """Put the study's notes and pictures on optuna-dashboard; calling it again replaces them.
 
     The study's note stands on the note page, below what you have written there; the pictures on the history page; each
-    ended trial has a note of its own (a long study gets some more with each call, the best and the newest first).
+    ended trial has a note of its own (on SQLite the first call takes some seconds for a hundred trials).
     Any number of processes may publish at once, and a study that was renamed may be published again.
 
     Args:
@@ -59,6 +61,11 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
         UnsupportedStudyError: If it has several objectives.
         MissingExtraError: If plotly is absent.
     """
+    _publish(study, artifact_store, math.inf)
+
+
+def _publish(study: Study, artifact_store: Any, seconds_for_notes: float) -> None:
+    """Publish, with the notes of as many trials as the time allows, one at least."""
     _check_store(artifact_store)
     told, drawn = story.collect(study), figures(study)
     storage, study_id = study._storage, study._study_id
@@ -70,7 +77,7 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
     for trial in _without_note(study, kept):
         if body := note.trial_note(trial):
             _write_note(storage, study_id, kept, trial._trial_id, body)
-        if time.monotonic() - began > SECONDS_FOR_NOTES:
+        if time.monotonic() - began > seconds_for_notes:
             break
     if artifact_store is not None:
         _upload_report(study, kept, artifact_store)
@@ -79,8 +86,9 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
 class DashboardCallback:
     """Keeps a study's page on optuna-dashboard up to date: `study.optimize(..., callbacks=[DashboardCallback()])`.
 
-    After a trial it publishes, but spends at most a share of the time on it; where trials are quicker than that, call
-    `publish(study)` at the end. An error of the storage is logged and stops no search.
+    After a trial it publishes, but spends at most a share of the time on it: a long study gets the notes of some more
+    trials each time, the best and the newest first. `publish(study)` at the end writes what is missing. An error of
+    the storage is logged and stops no search.
 
     Args:
         share: Largest share of the time that publishing may take, in (0, 1].
@@ -109,13 +117,17 @@ class DashboardCallback:
         self._next = -1.0
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle the settings: a copy, maybe in another process, has a lock and a clock of its own."""
+        return functools.partial(type(self), share=self._share, artifact_store=self._artifact_store), ()
+
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Publish, unless it was done a short while ago or another thread is at it."""
         if time.monotonic() < self._next or not self._lock.acquire(blocking=False):
             return
         try:
             started = time.monotonic()
-            publish(study, artifact_store=self._artifact_store)
+            _publish(study, self._artifact_store, SECONDS_FOR_NOTES)
         except Exception as error:  # whatever it is, the search matters more
             _logger.warning(f"The dashboard of the study is not up to date: {error!r}")
         finally:

@@ -1,8 +1,10 @@
 import json
 import multiprocessing
+import pickle
 import threading
 import time
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +131,21 @@ def test_titles_are_numbered_because_the_page_shows_figures_in_any_order(study: 
     assert [title[:3] for title in titles] == ["1. ", "2. ", "3. ", "4. "]
 
 
-def test_a_long_study_gets_the_notes_of_its_best_and_newest_trials_first(
+def test_the_callback_writes_the_notes_of_the_best_and_newest_trials_first_and_publish_all(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "SECONDS_FOR_NOTES", -1.0)  # one a call
-    own = copy(study, "long")
+    own, callback = copy(study, "long"), DashboardCallback(share=1)
     best = own.best_trial
-    publish(own)
+    callback(own, best)
     assert note_of(own, best._trial_id)
-    publish(own)
-    for _ in range(5):
-        publish(own)
+    for _ in range(6):
+        callback(own, best)
     noted = {trial.number for trial in own.trials if note_of(own, trial._trial_id)}
     assert len(noted) == 7
     assert {best.number, 1, 16, 15} <= noted  # 1 is the choice of its stage
+    publish(own)
+    assert all(note_of(own, trial._trial_id) for trial in own.trials)
 
 
 def test_the_report_is_one_artifact_that_is_replaced(study: optuna.Study, tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_the_callback_keeps_the_page_up_to_date_at_small_cost(monkeypatch: pytes
         now[0] += 1.0
 
     monkeypatch.setattr(dashboard.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(dashboard, "publish", slow)
+    monkeypatch.setattr(dashboard, "_publish", slow)
     callback = DashboardCallback(share=0.1)
     study = optuna.create_study()
     for _ in range(100):
@@ -210,13 +213,23 @@ def test_the_callback_stops_no_search(caplog: pytest.LogCaptureFixture, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("database is gone")
 
-    monkeypatch.setattr(dashboard, "publish", broken)
+    monkeypatch.setattr(dashboard, "_publish", broken)
     optuna.logging.enable_propagation()
     study = optuna.create_study()
     study.optimize(lambda t: t.suggest_float("lr", 0, 1), n_trials=2, callbacks=[DashboardCallback()])
     optuna.logging.disable_propagation()
     assert len(study.trials) == 2
     assert "not up to date: RuntimeError('database is gone')" in caplog.text
+
+
+def test_the_callback_may_be_pickled_and_copied(study: optuna.Study, tmp_path: Path) -> None:
+    callback = DashboardCallback(share=1, artifact_store=FileSystemArtifactStore(tmp_path))
+    for number, made in enumerate((pickle.loads(pickle.dumps(callback)), deepcopy(callback))):
+        own = copy(study, f"copy {number}")
+        made(own, own.best_trial)
+        assert note_of(own)
+        assert made._share == 1
+    assert len([path for path in tmp_path.iterdir() if path.is_file()]) == 2
 
 
 def test_threads_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +240,7 @@ def test_threads_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> 
         inside.set()
         assert leave.wait(10)
 
-    monkeypatch.setattr(dashboard, "publish", waiting)
+    monkeypatch.setattr(dashboard, "_publish", waiting)
     callback, study = DashboardCallback(), optuna.create_study()
     thread = threading.Thread(target=callback, args=(study, study))
     thread.start()
