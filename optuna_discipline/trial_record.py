@@ -254,7 +254,7 @@ def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     full = max((_full_epochs(trial) for trial in trials), default=0.0)
     costs = {}
     for trial in trials:
-        done = _epochs_done(trial)
+        done = epochs_reported(trial)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
@@ -270,7 +270,7 @@ def cost_of_range_test(study: Study) -> float:
         return 0.0
 
 
-def _epochs_done(trial: FrozenTrial) -> float:
+def epochs_reported(trial: FrozenTrial) -> float:
     """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned."""
     reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
     done = max(reported, default=-1) + 1

@@ -113,11 +113,16 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         started = "1 trial has" if len(trials) == 1 else f"{len(trials)} trials have"
         return f"No training has finished yet; {started} been started."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
-    done, full = trial_record.epochs_of(best), full_epochs(trials)
-    length = f"a training of {done:g} epochs" + (f" (a full one has {full:g})" if done < full else "")
+    planned, full = trial_record.epochs_of(best), full_epochs(trials)
+    reported = trial_record.epochs_reported(best)
+    length = f"a training of {planned:g} epochs"
+    if planned < full:
+        length += f" (a full one has {full:g})"
+    if 0 < reported < planned:  # stopped early, or not reported each epoch
+        length += f", reported for {reported:g}"
     return (
         f"The {word} {metric_name(trials)} is {show(best.value)}, in trial {best.number}, "
-        + (f"{length}, " if done else "")
+        + (f"{length}, " if planned else "")
         + f"after {len(trials)} trial{'s' if len(trials) > 1 else ''} that cost {cost:.1f} full trainings."
     )
 

@@ -3,6 +3,7 @@ import pytest
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
+from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
 from optuna_discipline.visualization import story
 
@@ -23,6 +24,16 @@ def test_a_study_of_short_cycles_only_does_not_speak_of_a_full_training() -> Non
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", 1, 8), n_trials=2)
     told = story.collect(study)
     assert ", a training of 2 epochs (a full one has 8), after 2 trials" in told.headline
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(20, "20 epochs, after"), (11, "20 epochs, reported for 11, after")])
+def test_a_training_that_its_user_ended_early_does_not_pass_for_a_whole_one(epochs: int, said: str) -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    for epoch in range(epochs):
+        report_epoch(trial, epoch, val_loss=1.0, n_epochs=20)
+    study.tell(trial, 1.0)
+    assert f"in trial 0, a training of {said} 1 trial" in story.collect(study).headline
 
 
 def test_a_damaged_range_test_is_left_out() -> None:
