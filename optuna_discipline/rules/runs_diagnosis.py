@@ -98,7 +98,13 @@ def _diagnose(run: Run) -> Diagnosis | None:
 def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float | None) -> list[str]:
     diverged, never_learned = shares
     advice = []
-    if diverged >= MANY:
+    if diverged == 1:
+        smallest = "" if lowest is None else f", at the smallest learning rate ({lowest:.3g}) too"
+        advice.append(
+            f"Every run diverged{smallest}: look for NaN or inf in the data, and at the loss; where these are fine, "
+            "lower both bounds of the learning rate."
+        )
+    elif diverged >= MANY:
         bound = "" if lowest is None else f" (the smallest that broke is {lowest:.3g}"
         bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
         advice.append(f"{diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")

@@ -46,9 +46,17 @@ def test_many_divergences_name_the_bound_to_lower() -> None:
         "67% of the runs diverged: lower the upper bound of the learning rate "
         "(the smallest that broke is 0.4, the largest that held 0.1)."
     )
-    assert diagnose_runs([_fell(3)]).advice[0].endswith("learning rate (the smallest that broke is 0.4).")
+    unknown = diagnose_runs([_run(0, [2.0, math.nan], params={}), _run(1, FALLING, params={})])
+    assert unknown.advice[0] == "50% of the runs diverged: lower the upper bound of the learning rate."
+
+
+def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower() -> None:
+    assert diagnose_runs([_fell(3), _fell(4)]).advice == (
+        "Every run diverged, at the smallest learning rate (0.4) too: look for NaN or inf in the data, and at the "
+        "loss; where these are fine, lower both bounds of the learning rate.",
+    )
     unknown = diagnose_runs([_run(0, [2.0, math.nan], params={})])
-    assert unknown.advice == ("100% of the runs diverged: lower the upper bound of the learning rate.",)
+    assert unknown.advice[0].startswith("Every run diverged: look for NaN or inf")
 
 
 def test_runs_that_never_learned_ask_for_longer_ones() -> None:
