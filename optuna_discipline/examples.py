@@ -96,6 +96,8 @@ def load_own_task(target: str) -> Task:
         ValueError: If there is no such function, or it returns something else.
     """
     module_name, _, function_name = target.partition(":")
+    if not module_name or not function_name:
+        raise ValueError(f"--task must be MODULE:FUNCTION, such as my_module:my_task, but got {target!r}")
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -113,10 +115,14 @@ def load_own_task(target: str) -> Task:
 
 
 def _told(error: Exception) -> str:
-    """Return what went wrong and where, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    """Return what went wrong and where, in one line; not where in this file or in Python's import."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_import(frame.filename)]
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
+
+
+def _is_import(filename: str) -> bool:
+    return filename in (__file__, importlib.__file__) or filename.startswith("<frozen importlib")
 
 
 def _root(root: str | os.PathLike[str] | None) -> Path:

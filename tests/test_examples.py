@@ -81,6 +81,11 @@ def test_bad_seeds_are_refused() -> None:
         ("def task():\n    return 1, 2", r"must return \(build_model, train, val\), but returned \(1, 2\)"),
         ("def task(:", "must be MODULE:FUNCTION, but 'broken:task' failed: SyntaxError"),
         ("def other(): pass", "must be MODULE:FUNCTION, but 'broken:task' failed: AttributeError"),
+        (
+            "import no_such_thing",
+            r"failed: ModuleNotFoundError: No module named 'no_such_thing' \(broken.py, line 1\)$",
+        ),
+        ("def task(x): pass", r"failed when it was called: TypeError: .* argument: 'x'$"),
     ],
 )
 def test_what_fails_in_a_users_own_task_is_told_with_its_place(
@@ -91,3 +96,18 @@ def test_what_fails_in_a_users_own_task_is_told_with_its_place(
     monkeypatch.delitem(sys.modules, "broken", raising=False)
     with pytest.raises(ValueError, match=message):
         examples.load_own_task("broken:task")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        *(
+            (target, f"must be MODULE:FUNCTION, such as my_module:my_task, but got '{target}'$")
+            for target in ("a", ":b", "a:")
+        ),
+        ("no_such_module:task", "failed: ModuleNotFoundError: No module named 'no_such_module'$"),
+    ],
+)
+def test_a_task_that_names_no_function_is_told_without_a_place_in_python(target: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        examples.load_own_task(target)
