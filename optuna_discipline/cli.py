@@ -88,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     tune = _add_command(commands, "tune", "tune a network and compare it with an untuned default")
     _add_task(tune)
     limit = tune.add_mutually_exclusive_group()
-    limit.add_argument("--trials", type=int, help="trials of the whole study (default 20)")
+    limit.add_argument(
+        "--trials",
+        type=int,
+        help="trials of the whole study, not counting those that failed or were interrupted before (default 20)",
+    )
     limit.add_argument("--budget", type=float, help="cost of the whole study in full trainings")
     tune.add_argument("--epochs", type=int, default=16, help="epochs of a full training (default 16)")
     tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")

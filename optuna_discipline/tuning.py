@@ -86,7 +86,8 @@ def tune(
             parameters; then there is no range test). Returns a fresh torch module.
         train: Training data: a tuple of tensors or arrays (inputs, targets), or a torch Dataset.
         val: Validation data, likewise.
-        n_trials: Trials of the whole study; a resumed study counts those it has. One of `n_trials` and `budget`.
+        n_trials: Trials of the whole study; a resumed study counts those it has, but for failed and interrupted ones,
+            which have trained nothing to the end. One of `n_trials` and `budget`.
         budget: Cost of the whole study in full trainings; the trial that crosses it is the last. Twenty trials in a
             row that fail without a report end the study, too: they cost nothing.
         loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, the squared error for

@@ -92,6 +92,21 @@ def test_a_stored_study_goes_on_to_the_number_of_trials(tmp_path: Path) -> None:
     assert len(_tune(n_trials=4, storage=url).trials) == 4
 
 
+def test_a_stored_study_that_goes_on_does_not_count_an_interrupted_trial(tmp_path: Path) -> None:
+    calls = []
+
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 30:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(output, target)
+
+    whole: dict[str, Any] = {"n_trials": 3, "storage": f"sqlite:///{tmp_path / 'study.db'}", "loss_fn": loss}
+    states = [[t.state for t in _tune(**whole).trials] for _ in range(2)]
+    assert states[0][-1] == TrialState.FAIL
+    assert states[1] == [*states[0], *[TrialState.COMPLETE] * (4 - len(states[0]))]
+
+
 def test_a_budget_is_counted_in_full_trainings() -> None:
     study = _tune(budget=2.0)
     cost = cost_in_full_trainings(study)
