@@ -48,7 +48,9 @@ class Snapshot:
 
         Args:
             model: Its parameters, their gradients and `requires_grad`, all buffers (also those that a `state_dict`
-                leaves out), and each module's train or eval flag.
+                leaves out), each module's train or eval flag, and what its other attributes are: a counter, a hidden
+                state. Of an object that an attribute holds (a list, a tensor that is no buffer) the content is not
+                copied.
             optimizer: Its state and all values of its parameter groups.
             scaler: A gradient scaler.
             loss_fn: Copied like the model if it is a module.
@@ -141,6 +143,7 @@ class _ModuleState:
     parameters: tuple[_ParameterState, ...]
     buffers: tuple[tuple[nn.Module, dict[str, tuple[torch.Tensor, _TensorCopy] | None]], ...]
     training: tuple[tuple[nn.Module, bool], ...]
+    attributes: tuple[tuple[nn.Module, dict[str, Any]], ...]
 
     @classmethod
     def capture(cls, root: nn.Module) -> "_ModuleState":
@@ -149,6 +152,7 @@ class _ModuleState:
             parameters=tuple(_ParameterState.capture(parameter) for parameter in root.parameters()),
             buffers=tuple((module, _copy_buffers(module)) for module in modules),
             training=tuple((module, module.training) for module in modules),
+            attributes=tuple((module, dict(vars(module))) for module in modules),
         )
 
     def restore(self) -> None:
@@ -168,6 +172,10 @@ class _ModuleState:
                     module._buffers[name] = buffer
         for module, training in self.training:
             module.training = training
+        for module, attributes in self.attributes:
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
+            vars(module).update(attributes)
 
 
 def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCopy] | None]:

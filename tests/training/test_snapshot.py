@@ -26,6 +26,24 @@ class Net(nn.Module):
         return self.head(self.norm(self.linear(x)))  # type: ignore[no-any-return]
 
 
+class Recurrent(nn.Module):
+    """Keeps a counter, its hidden state, and what it has first seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRU(3, 4, batch_first=True)
+        self.head = nn.Linear(4, 2)
+        self.steps = 7
+        self.hidden: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        self.first = x
+        output, hidden = self.cell(x[:, None], self.hidden)
+        self.hidden = hidden.detach()
+        return self.head(output[:, 0])  # type: ignore[no-any-return]
+
+
 def facts(model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
     """Everything that must come back, as plain copies."""
     return copy.deepcopy(
@@ -168,3 +186,20 @@ def test_the_scaler_comes_back() -> None:
     with preserved(nn.Linear(1, 1), scaler=scaler):
         scaler.update(2.0)
     assert scaler.get_scale() == 8.0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_counter_and_a_hidden_state_come_back(begun: bool) -> None:
+    model = Recurrent()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if begun:
+        train(model, optimizer)
+    before, hidden = dict(vars(model)), copy.deepcopy(model.hidden)
+    with preserved(model, optimizer):
+        train(model, optimizer)
+        assert model.steps == before["steps"] + 3
+    assert vars(model).keys() == before.keys()
+    assert (model.steps, model.hidden) == (before["steps"], before["hidden"])
+    assert hidden is None or torch.equal(model.hidden, hidden)  # type: ignore[arg-type]
+    train(model, optimizer)  # the recurrent weights are still those of the cell
+    assert not torch.isnan(model(torch.randn(5, 3))).any()
