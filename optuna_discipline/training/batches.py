@@ -120,6 +120,7 @@ def as_batches(
         DisciplineError: If there is no sample.
     """
     size = DEFAULT_BATCH_SIZE if batch_size is None else as_count("batch_size", batch_size)
+    check_columns(name, data)
     tensors = _whole_tensors(data)
     try:
         if tensors is not None:
@@ -144,12 +145,30 @@ def is_batched(data: Any) -> bool:
     return _whole_tensors(data) is None and not isinstance(data, Dataset)
 
 
+def check_columns(name: str, data: Any) -> None:
+    """Check that a tuple which is meant as whole columns, inputs and targets, can be cut into batches.
+
+    Raises:
+        ValueError: If such a tuple holds something else than tensors and arrays: it would pass for a list of batches.
+    """
+    if not isinstance(data, tuple):
+        return
+    whole = [isinstance(part, (torch.Tensor, np.ndarray)) for part in data]
+    if any(map(_holds_plain, data)) or (any(whole) and not all(whole)):
+        kinds = " and ".join(dict.fromkeys(type(part).__name__ for part in data))
+        raise ValueError(
+            f"`{name}` must be a tuple of tensors or arrays only, or a torch Dataset, but got a tuple of {kinds}: make "
+            "arrays of them, or a Dataset that yields (input, target) pairs."
+        )
+
+
 def check_batch_size_free(data: Any, batch_size: int | None) -> None:
     """Check that a chosen batch size has an effect.
 
     Raises:
         ValueError: If `batch_size` is given for data that comes in batches.
     """
+    check_columns("train", data)
     if batch_size is not None and is_batched(data):
         raise ValueError(
             f"`batch_size` must be None where `train` is a loader of batches, but got {batch_size!r}: "
@@ -212,6 +231,13 @@ def _whole_tensors(data: Any) -> tuple[torch.Tensor | np.ndarray[Any, Any], ...]
         indices = torch.as_tensor(data.indices, dtype=torch.long)
         return None if whole is None else tuple(tensor[indices] for tensor in whole)
     return None
+
+
+def _holds_plain(part: Any) -> bool:
+    """Return whether a part is a list of numbers or texts, or a list of such lists."""
+    while isinstance(part, (list, tuple)) and part and isinstance(part[0], (list, tuple)):
+        part = part[0]
+    return isinstance(part, (list, tuple)) and bool(part) and all(isinstance(x, (int, float, str)) for x in part)
 
 
 def _as_tensors(parts: tuple[torch.Tensor | np.ndarray[Any, Any], ...]) -> list[torch.Tensor]:

@@ -135,6 +135,27 @@ def test_what_is_no_data_is_refused() -> None:
         TensorBatches(torch.ones(3), batch_size=4, drop_last=True)
 
 
+@pytest.mark.parametrize(
+    ("data", "kinds"),
+    [
+        (({"a": torch.ones(4, 2)}, torch.ones(4)), "dict and Tensor"),
+        (([[1.0, 2.0], [3.0, 4.0]], [0, 1]), "list"),
+        ((torch.ones(2, 2), ["a", "b"]), "Tensor and list"),
+    ],
+)
+def test_columns_that_cannot_be_cut_do_not_pass_for_batches(data: Any, kinds: str) -> None:
+    message = f"`train` must be a tuple of tensors or arrays only, or a torch Dataset, but got a tuple of {kinds}: make"
+    for call in (lambda: as_batches(data, name="train"), lambda: check_batch_size_free(data, 2)):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_tuple_of_batches_is_one() -> None:
+    pair = (torch.ones(2, 1), torch.ones(2))
+    for batches in ((pair, pair), ({"x": pair[0], "y": pair[1]},), ([[pair[0]], pair[1]],), (("name", pair[0]),)):
+        assert as_batches(batches) is batches
+
+
 def test_a_generator_cannot_be_passed_over_twice() -> None:
     with pytest.raises(ValueError, match="must be iterable 2 times, but a generator is exhausted"):
         check_repeatable((i for i in range(3)), "train", 2)
