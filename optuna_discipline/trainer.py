@@ -15,6 +15,7 @@ from optuna.trial import Trial
 
 from optuna_discipline._imports import require
 from optuna_discipline.first_look import as_device
+from optuna_discipline.first_look import check_gradients
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
@@ -213,7 +214,7 @@ class Trainer:
             optimizer=self.optimizer,
             num_steps=_range_test_steps(planned),
             momentum=RANGE_TEST_MOMENTUM,
-            weight_decay=DEFAULT_WEIGHT_DECAY,
+            weight_decay=min(DEFAULT_WEIGHT_DECAY, self._most_weight_decay),
             device=self.device,
             seed=self.seed,
             planned_steps=planned,
@@ -228,7 +229,9 @@ class Trainer:
         with torch.random.fork_rng(enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
-            return as_module(self.build_model(trial) if self.takes_trial else self.build_model(), self.seen)
+            model = as_module(self.build_model(trial) if self.takes_trial else self.build_model(), self.seen)
+        check_gradients(model, self.optimizer, self._most_weight_decay)
+        return model
 
     def _first_batches(self) -> Any:
         """Return the training data in batches of the size that a study begins with."""
@@ -269,6 +272,10 @@ class Trainer:
 
     def _seed_of(self, number: int) -> int:
         return int(np.random.default_rng([self.seed or 0, number]).integers(2**31))
+
+    @property
+    def _most_weight_decay(self) -> float:
+        return float(np.max(self.space["weight_decay"]))
 
     def _lowest(self) -> dict[str, Any]:
         def first(bounds: Any) -> Any:

@@ -59,7 +59,7 @@ def tune(
     epochs: int = 16,
     lr: tuple[float, float] | None = None,
     momentum: tuple[float, float] = (0.8, 0.99),
-    weight_decay: tuple[float, float] = (1e-7, 1e-1),
+    weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
     batch_size: Sequence[int] | int = (32, 64, 128),
     recipe: Recipe | None = None,
     range_test: bool | None = None,
@@ -97,7 +97,7 @@ def tune(
         epochs: Length of a full training in epochs.
         lr: Bounds of the learning rate; None is (1e-5, 10) for SGD and (1e-6, 1) for the Adams.
         momentum: Bounds of the cycle's largest momentum.
-        weight_decay: Bounds of the weight decay.
+        weight_decay: Bounds of the weight decay, or one fixed number, such as 0 for embeddings with sparse gradients.
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from

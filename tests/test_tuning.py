@@ -255,6 +255,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"val": (VAL[0], VAL[0][:, 0])}, ValueError, r"output of shape \(2, 2\) and a target of torch.float32 \(2,\)"),
         ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
         ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),
+        ({"build_model": lambda: nn.EmbeddingBag(4, 2, sparse=True)}, ValueError, "must not make sparse gradients"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_stored(
