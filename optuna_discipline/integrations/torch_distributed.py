@@ -1,16 +1,19 @@
 """One trial trained by several processes (torch.distributed): rank 0 decides and stores, all ranks get the answer.
 
 optuna-integration's TorchDistributedTrial sends floats as float32 (0.1 comes back as 0.10000000149), and an error on
-rank 0 aborts or hangs the others; here numbers are exact, errors are raised on every rank, an epoch is one broadcast.
+rank 0 aborts or hangs the others; here numbers are exact, errors are raised on every rank, an epoch is one exchange.
 """
 
-import contextlib
+import logging
+import math
 import pickle
 from collections.abc import Callable
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import NamedTuple
+from typing import NoReturn
 from typing import TypeVar
 
 import optuna
@@ -25,14 +28,37 @@ from optuna_discipline.exceptions import DisciplineError
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_NEXT, _DONE = "next trial", "done"
+
+
+class _Answer(NamedTuple):
+    """What a call of the trial brought on rank 0; the other ranks send an empty one."""
+
+    result: Any = None
+    error: Exception | None = None
+    seen: dict[str, Any] | None = None
+
+
+class _End(NamedTuple):
+    """How a rank's objective ended; `error` is its own error in words, None also for one that came from elsewhere."""
+
+    error: str | None
+    caught: bool
+    pruned: bool
+
+
+class _TrialFailedError(DisciplineError):
+    """All errors of a trial are of the classes that `catch` names."""
 
 
 class DistributedTrial(BaseTrial):
     """A trial for every rank: each method is called by all of them, asks rank 0's trial once, and answers all alike.
 
     `suggest_hyperparams`, `TrialReporter` and `report_epoch` take it like any trial; that it is pruned, or an error of
-    the storage, is raised on every rank at the same call. Of what the ranks report, rank 0's counts.
+    the storage, is raised on every rank at the same call. Of what the ranks report, rank 0's counts. A rank whose
+    objective has ended under `optimize_on_ranks` ends it on the others at their next call.
 
     Args:
         trial: The trial on rank 0, None on every other rank.
@@ -49,28 +75,67 @@ class DistributedTrial(BaseTrial):
             raise ValueError(f"`trial` must be a trial on rank 0 and None on the others, but got {trial!r}.")
         self._trial = trial
         self._seen: dict[str, Any] = {}
+        self._received: Exception | None = None
         self.on_first_rank(lambda trial: None)
 
     def on_first_rank(self, call: Callable[[Trial], T]) -> T:
         """Call with the trial on rank 0; return the result, or raise the error, on every rank."""
-        result: Any = None
-        error: Exception | None = None
-        seen: dict[str, Any] = {}
+        answer, error = _Answer(), None
         if self._trial is not None:
             try:
-                result = call(self._trial)
+                try:
+                    answer = _Answer(call(self._trial))
+                finally:
+                    answer = answer._replace(seen=_properties(self._trial))
             except Exception as caught:
                 error = caught
-            seen = _properties(self._trial)
-        first = self._dist.get_global_rank(self._group, 0) if self._group is not None else 0
-        box: list[Any] = [(result, _sendable(error), seen)]
-        self._dist.broadcast_object_list(box, src=first, group=self._group)
+        answers = self._exchange(answer._replace(error=_sendable(error)))
         if error is not None:
             raise error
-        result, sent, self._seen = box[0]
-        if sent is not None:
-            raise sent
+        ended = [other for other in answers if isinstance(other, _End)]
+        if ended:
+            self._leave(ended)
+        result, self._received, seen = answers[0]
+        self._seen = seen or self._seen
+        if self._received is not None:
+            raise self._received
         return result  # type: ignore[no-any-return]
+
+    def _leave(self, ended: list[_End]) -> NoReturn:
+        """End this objective as the one of another rank has."""
+        text = next((end.error for end in ended if end.error is not None), None)
+        if text is None and not any(end.pruned for end in ended):
+            raise DisciplineError("An objective ended while other ranks call the trial: call it alike on all ranks.")
+        self._received = optuna.TrialPruned() if text is None else DisciplineError(text)
+        raise self._received
+
+    def _end(self, error: Exception | None, catch: tuple[type[Exception], ...]) -> None:
+        """Wait until the objective has ended on every rank; raise what the trial ends with, on all alike."""
+        pruned = isinstance(error, optuna.TrialPruned)
+        own, text = None if pruned or error is self._received else error, None
+        self._received = None  # its traceback holds the objective's model
+        if own is not None:
+            text = f"{type(own).__name__} on rank {self._dist.get_rank(self._group)}: {own}"
+            logger.error("%s. Waiting until the other ranks end the trial.", text, exc_info=own)
+        end = _End(text, isinstance(own, catch), pruned)
+        ends: list[Any] = [None]
+        while not all(isinstance(other, _End) for other in ends):
+            ends = self._exchange(end)
+        errors = [other for other in ends if other.error is not None]
+        if not all(other.caught for other in errors):
+            if own is not None and not end.caught:
+                raise own
+            raise DisciplineError(next(other.error for other in errors if not other.caught)) from error
+        if errors:
+            raise _TrialFailedError("; ".join(other.error for other in errors)) from error
+        if any(other.pruned for other in ends):
+            raise optuna.TrialPruned from error
+
+    def _exchange(self, message: "_Answer | _End") -> list[Any]:
+        """Return every rank's message."""
+        box: list[Any] = [None] * self._dist.get_world_size(self._group)
+        self._dist.all_gather_object(box, message, group=self._group)
+        return box
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -160,36 +225,63 @@ def optimize_on_ranks(
 ) -> None:
     """Run `study.optimize` on rank 0, and the same trials on every other rank, until rank 0 has done.
 
-    Start the processes with torchrun. An error that `catch` does not name, on any rank, ends that rank, and torchrun
-    ends the others; the study is kept, and the same command goes on.
+    Start the processes with torchrun. A trial that is pruned or fails on one rank is pruned or fails on all: at their
+    next call of the trial, or at the end of the objective. An error that `catch` does not name, on any rank, ends the
+    job on every rank, with a message that names the rank; the study is kept, and the same command goes on. Not seen is
+    an error while other ranks wait in a collective of their own, such as the backward pass of a
+    DistributedDataParallel: the error is logged at once, but they wait for the timeout of `init_process_group`.
 
     Args:
         study: The study on rank 0, None on every other rank.
         objective: Called on every rank with a `DistributedTrial`; what it returns on rank 0 counts.
-        catch: Errors that fail the trial and not the job; they must be raised on all ranks alike.
+        catch: Errors that fail the trial and not the job, if all that were raised, on whichever rank, are such.
         group: Processes of the job; None is all.
         options: Further arguments of `study.optimize`, such as `n_trials`, `timeout` or `callbacks`; one job at a time.
+
+    Raises:
+        DisciplineError: If another rank had an error that `catch` does not name.
     """
     dist = require("torch.distributed", extra="torch")
     first = dist.get_global_rank(group, 0) if group is not None else 0
 
-    def tell(goes_on: bool | None) -> bool:
-        box = [goes_on]
+    def tell(news: str) -> str:
+        box = [news]
         dist.broadcast_object_list(box, src=first, group=group)
-        return bool(box[0])
+        return box[0]
+
+    def run(trial: Trial | None) -> float:
+        shared = DistributedTrial(trial, group)
+        try:
+            value = objective(shared)
+        except Exception as error:
+            shared._end(error, caught)
+            return math.nan  # rank 0 has got over what it raised here
+        shared._end(None, caught)
+        return value
 
     def begin(trial: Trial) -> float:
-        tell(True)
-        return objective(DistributedTrial(trial, group))
+        tell(_NEXT)
+        return run(trial)
 
     caught = catch if isinstance(catch, tuple) else (catch,)
     if study is not None:
-        study.optimize(begin, catch=caught, **{**options, "n_jobs": 1})
-        tell(False)
+        try:
+            study.optimize(begin, catch=(_TrialFailedError,), **{**options, "n_jobs": 1})
+        except Exception as error:
+            tell(f"{type(error).__name__} on rank 0: {error}")
+            raise
+        tell(_DONE)
         return
-    while tell(None):
-        with contextlib.suppress(optuna.TrialPruned, *caught):
-            objective(DistributedTrial(None, group))
+    failed: Exception | None = None
+    while (news := tell("")) == _NEXT:
+        try:
+            run(None)
+        except (optuna.TrialPruned, _TrialFailedError):
+            pass
+        except Exception as error:
+            failed = error
+    if news != _DONE:
+        raise failed or DisciplineError(news)
 
 
 def _properties(trial: Trial) -> dict[str, Any]:
