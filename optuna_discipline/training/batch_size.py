@@ -15,6 +15,8 @@ from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.memory import free_memory
 from optuna_discipline.training.memory import try_in_child
 from optuna_discipline.training.optimizers import OptimizerKind
+from optuna_discipline.training.ranks import of_each_rank
+from optuna_discipline.training.ranks import without_ranks
 from optuna_discipline.training.sized_step import UPDATES
 from optuna_discipline.training.sized_step import SizedStep
 from optuna_discipline.training.sized_step import load_all_of_torch
@@ -45,7 +47,8 @@ def largest_batch_size(
     (section 4.1); whether it is the best at equal time is another question, see `samples_per_second`. Sizes are
     doubled until one fails and then bisected; each is tried by two updates of an optimizer of its own. The model, a
     given optimizer, all buffers, modes and random generators are left exactly as they are, and the memory is given
-    back.
+    back. Of a DistributedDataParallel (called on every rank) each rank tries the module inside, and the least of their
+    answers is that of all.
 
     On a CPU (Linux) every size is tried in a child process under a memory limit, so that neither an allocation that
     fails nor the kernel can hurt this one. No other thread should train meanwhile, since a fork copies only the
@@ -83,7 +86,8 @@ def largest_batch_size(
     tolerance = as_number("tolerance", tolerance)
     if memory_limit is not None:
         memory_limit = as_count("memory_limit", memory_limit, cure="It counts bytes.")
-    trial = SizedStep.of(model, sample, loss_fn, optimizer, amp, channels_last, step, device)
+    alone = without_ranks(model)  # ranks try different sizes: none may wait for another
+    trial = SizedStep.of(alone, sample, loss_fn, optimizer, amp, channels_last, step, device)
     load_all_of_torch()
     free = free_memory(trial.device) if memory_limit is None else memory_limit
     if trial.device.type != "cpu":
@@ -94,7 +98,8 @@ def largest_batch_size(
         )
     else:
         found = search_largest(lambda size: try_in_child(lambda: trial.run(size), free) == "fits", low, high, tolerance)
-    if found is None:
+    found = int(min(of_each_rank(model, found or 0, trial.device)))
+    if found == 0:
         room = "" if free is None else f" into {free / 2**20:,.0f} MiB"
         raise DisciplineError(f"Not even a batch of `low` = {low} fits{room}: make the model or `low` smaller.")
     return found
@@ -116,7 +121,8 @@ def samples_per_second(
     """Return how many samples a training processes in a second at a batch size, data loading and evaluation left out.
 
     Batch sizes are compared at equal time: `epochs_at_equal_time(epochs, 1 / fast, 1 / slow)` of two of these. The
-    model, a given optimizer, all buffers, modes and random generators are left exactly as they are.
+    model, a given optimizer, all buffers, modes and random generators are left exactly as they are. With a
+    DistributedDataParallel (called on every rank) it is one rank's samples, at the mean time of all.
 
     Args:
         model: Any module, on the device or not.
@@ -153,7 +159,8 @@ def samples_per_second(
             start = time.perf_counter()
             update()
             wait_for(trial.device)
-            durations.append(time.perf_counter() - start)
+            times = of_each_rank(model, time.perf_counter() - start, trial.device)
+            durations.append(sum(times) / len(times))
 
     with trial.everything_kept():
         trial.run(batch_size, timed)

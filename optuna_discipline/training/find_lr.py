@@ -60,7 +60,8 @@ def find_lr(
     A range test says where to start and where to stop; two complete cycles of half the run, on a ladder by a factor of
     2.5, correct it (`choose_from_probes`), or three of a quarter where `max_cost` does not pay for those. Where the
     cycles do not learn, longer ones are tried while the budget lasts: a network that has not left its untrained loss
-    gives no signal at any learning rate.
+    gives no signal at any learning rate. Where `build_model` makes a DistributedDataParallel (called on every rank,
+    each its share of the data, the same number of batches) losses are those of all ranks, and so is the answer.
 
     Args:
         build_model: Makes the model, anew for every probe, from the same random numbers.

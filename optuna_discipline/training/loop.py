@@ -28,6 +28,7 @@ from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
 from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.random_state import PrivateRandom
+from optuna_discipline.training.ranks import check_equal_batches
 from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.saved_state import SavedState
 from optuna_discipline.training.saved_state import apply_state
@@ -172,6 +173,7 @@ def train_epochs(
         train, batch_size=batch_size, shuffle=True, seed=seed, device=target, drop_lone=True, name="train"
     )
     val_batches = None if val is None else as_batches(val, batch_size=batch_size, seed=seed, device=target, name="val")
+    check_equal_batches(model, n_batches(batches), target)
     epochs = _plan_epochs(batches, schedule.total_steps, n_epochs, accumulate)
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:

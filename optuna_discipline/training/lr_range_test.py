@@ -18,6 +18,7 @@ from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import check_batch_size_free
+from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
@@ -27,6 +28,7 @@ from optuna_discipline.training.optimizers import lr_ratios
 from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.random_state import seed_global
+from optuna_discipline.training.ranks import check_equal_batches
 from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
@@ -72,7 +74,9 @@ def lr_range_test(
     The model, the optimizer, the loss, every train or eval flag, all buffers, the gradients, the random generators
     (Python, NumPy, torch, CUDA, the loaders') come back exactly as they were, also after an exception, and so do a
     module's other attributes (a counter, a hidden state). What cannot be given back are the items taken from a one-shot
-    iterator, and what is changed inside an attribute: a list, a tensor that is no buffer.
+    iterator, and what is changed inside an attribute: a list, a tensor that is no buffer. With a DistributedDataParallel
+    model (called on every rank, each its share of the data, the same number of batches) losses are those of all ranks,
+    and so is the answer.
 
     With `val`, pass over the whole curve with about 50 evaluations of 1,024 samples costs as much as 130 updates with
     batches of 128 beside the 100 of the sweep; the training loss alone bottoms out far below the rate that is best.
@@ -149,6 +153,7 @@ def lr_range_test(
             batches = as_batches(
                 train, batch_size=batch_size, shuffle=True, seed=seed, device=target, drop_lone=True, name="train"
             )
+            check_equal_batches(model, n_batches(batches), target)
             subset = None if val is None else fixed_subset(val, max_val_samples, seed, target)
             top = _momentum_of(built)
             momenta = None if base_momentum is None else np.linspace(top, _check_base(base_momentum, top), num_steps)

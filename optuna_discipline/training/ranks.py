@@ -1,4 +1,4 @@
-"""Sums over the processes that train one model together, so that all of them see one loss and stop at one step."""
+"""What the processes that train one model together agree on, so that all of them see one loss and stop at one step."""
 
 import torch
 from torch import nn
@@ -17,6 +17,42 @@ def over_ranks(model: nn.Module, sums: torch.Tensor, count: int) -> tuple[torch.
     both = torch.cat([sums.detach().double().reshape(-1), sums.new_tensor([count], dtype=torch.float64)])
     torch.distributed.all_reduce(both, group=whole.process_group)
     return both[:-1].reshape(sums.shape), int(both[-1].item())
+
+
+def of_each_rank(model: nn.Module, value: float, device: torch.device) -> list[float]:
+    """Return the value of every rank, rank 0's first; the given one, unless the model is a DistributedDataParallel.
+
+    >>> of_each_rank(nn.Linear(1, 1), 2.5, torch.device("cpu"))
+    [2.5]
+    """
+    whole = compiled_from(model)
+    if not isinstance(whole, DistributedDataParallel):
+        return [value]
+    group = whole.process_group
+    values = torch.zeros(torch.distributed.get_world_size(group), dtype=torch.float64, device=device)
+    values[torch.distributed.get_rank(group)] = value
+    torch.distributed.all_reduce(values, group=group)
+    found: list[float] = values.tolist()
+    return found
+
+
+def check_equal_batches(model: nn.Module, n_batches: int | None, device: torch.device) -> None:
+    """Check that all ranks have as many batches: each waits for the others at every one.
+
+    Args:
+        model: The question arises with a DistributedDataParallel only.
+        n_batches: Of this rank; where one does not know its number, nothing is checked.
+        device: Where the model is.
+
+    Raises:
+        ValueError: On every rank, if the numbers differ.
+    """
+    counts = [int(count) for count in of_each_rank(model, n_batches or 0, device)]
+    if len(set(counts)) > 1 and 0 not in counts:
+        raise ValueError(
+            f"`train` must have the same number of batches on every rank, but they have {counts}: give each rank as "
+            "many samples with a DistributedSampler, or leave a last batch that is not full out with drop_last=True."
+        )
 
 
 def without_ranks(model: nn.Module) -> nn.Module:

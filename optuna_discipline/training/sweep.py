@@ -18,6 +18,7 @@ from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import is_one_shot
 from optuna_discipline.training.evaluation import evaluate_with_batch_statistics
 from optuna_discipline.training.optimizers import set_hyperparams
+from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Updater
@@ -68,10 +69,8 @@ class Sweep:
                 return "no more data"
             momentum = None if self.momenta is None else float(self.momenta[index])
             set_hyperparams(self.updater.optimizer, lr=float(self.lrs[index]), momentum=momentum)
-            scale = self.updater.scale
-            result = self.updater.update(window)
-            loss = float(result.loss_sum.item()) / result.n_samples
-            if scale is not None and (self.updater.scale or 0.0) < scale and math.isfinite(loss):
+            loss, skipped = self._update(window)
+            if skipped and math.isfinite(loss):
                 skips += 1
                 if skips >= _MAX_SKIPS:
                     return "diverged"
@@ -97,6 +96,16 @@ class Sweep:
             planned_steps=planned_steps,
             settings=settings,
         )
+
+    def _update(self, window: list[Any]) -> tuple[float, bool]:
+        """Make one update; return the mean loss of its samples and whether the scaler skipped it, of all ranks."""
+        scale = self.updater.scale
+        result = self.updater.update(window)
+        skipped = scale is not None and (self.updater.scale or 0.0) < scale
+        sums = torch.stack([result.loss_sum, result.loss_sum.new_tensor(float(skipped))])
+        sums, n_samples = over_ranks(self.updater.model, sums, result.n_samples)
+        loss_sum, skips = sums.tolist()
+        return loss_sum / n_samples, skips > 0
 
     def _note(self, index: int, loss: float) -> bool:
         """Record one update and its evaluation; return whether a loss stopped being a number."""
