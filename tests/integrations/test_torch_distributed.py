@@ -60,6 +60,25 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
     assert first["shares"] == second["shares"] == [2.0, 1.0, 7, 0.0]
     assert first["misuse"] == second["misuse"] == "`trial` must be a trial on rank 0 and None on the others"
 
+    # range tests and find_lr have one answer, also without a seed, and stop at the same update
+    assert first["range_tests"] == second["range_tests"]
+    assert [entry[-1] for entry in first["range_tests"][:3]] == ["diverged", "diverged", "non-finite loss"]
+    assert first["skipped_updates"] == second["skipped_updates"] == ["end of range", 2, 3]
+    assert first["batch_sizes"] == second["batch_sizes"]
+    assert first["batch_sizes"][0] == 8
+
+    # unequal shares are refused on every rank, before one waits for the other
+    assert first["unequal"] == second["unequal"]
+    assert len(first["unequal"]) == 2
+    assert all("on every rank, but they have [2, 3]: give each rank" in error for error in first["unequal"])
+
+    # an end on one rank is the trial's, and an error that is not caught is the job's
+    assert first["one_sided_ends"][0] == ["FAIL", "PRUNED", "FAIL", "COMPLETE", "FAIL"]
+    assert first["one_sided_ends"][1] == "DisciplineError: OSError on rank 1: disk full"
+    assert second["one_sided_ends"][1] == "OSError: disk full"
+    assert first["callback_error"] == "OSError: disk full"
+    assert second["callback_error"] == "DisciplineError: OSError on rank 0: disk full"
+
     # the example trains
     assert (first["example"], second["example"]) == (2, 0)
     study = optuna.load_study(study_name="ddp", storage=url)

@@ -3,12 +3,14 @@
 import datetime
 import importlib.util
 import json
+import logging
 import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import torch
 import torch.distributed as dist
@@ -20,12 +22,19 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
+from optuna_discipline import find_lr
+from optuna_discipline import largest_batch_size
+from optuna_discipline import lr_range_test
 from optuna_discipline import report_epoch
+from optuna_discipline import samples_per_second
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import train_epochs
 from optuna_discipline.integrations.torch_distributed import DistributedTrial
 from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
 from optuna_discipline.training.ranks import over_ranks
+from optuna_discipline.training.sweep import Sweep
+from optuna_discipline.training.update import Updater
+from optuna_discipline.training.update import UpdateResult
 from optuna_discipline.trial_record import read_curve
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -113,6 +122,111 @@ def shares() -> list[float]:
     return [*sums.tolist(), count, float(alone[1]) - RANK]
 
 
+def share(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return this rank's share of the data, `n` samples."""
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(RANK))
+    return x, (x[:, 0] * x[:, 1] > 0).long()
+
+
+def net() -> DistributedDataParallel:
+    return DistributedDataParallel(nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2)))
+
+
+def range_tests() -> list[Any]:
+    """Return what range tests and `find_lr` without a seed answer: to far too large rates, and with NaN on rank 1."""
+    torch.manual_seed(RANK)
+    loss_fn, train = nn.CrossEntropyLoss(), share()
+    broken = (train[0].clone(), train[1])
+    broken[0][5] = math.nan if RANK == 1 else 0.0
+    seen: list[Any] = []
+    for data, val in ((train, None), (train, share(40 + RANK)), (broken, None)):
+        test = lr_range_test(net(), loss_fn, data, val, num_steps=30, end_lr=1e4, batch_size=8)
+        val_loss = [] if test.val_loss is None else test.val_loss.tolist()
+        seen.append([test.lrs.tolist(), str(test.train_loss.tolist()), str(val_loss), test.stop_reason])
+    return [*seen, find_lr(net, loss_fn, train, None, epochs=5, batch_size=8).max_lr]
+
+
+def skipped_updates() -> list[Any]:
+    """Return the rates of a sweep in which rank 1's scaler alone skipped the first update."""
+
+    class OneSided(Updater):
+        calls = 0
+
+        def update(self, window: list[Any]) -> UpdateResult:
+            self.calls += 1
+            return super().update(window)
+
+        @property
+        def scale(self) -> float:
+            return 0.5 if self.calls and RANK == 1 else 1.0
+
+    model, device = net(), torch.device("cpu")
+    updater = OneSided(model, nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1), device)
+    sweep = Sweep(updater, np.array([0.1, 0.2]), None, None, 1)
+    return [sweep.run(iter([[share(8)]] * 4)), len(sweep.train_loss), updater.calls]
+
+
+def batch_sizes() -> list[float]:
+    """Return the largest batch size, more of which fit on rank 1, and the speed."""
+    sample = (torch.zeros(1, 4), torch.tensor([1]))
+    loss_fn = nn.CrossEntropyLoss()
+    largest = largest_batch_size(net(), sample, loss_fn, high=8 * (1 + RANK))
+    return [largest, samples_per_second(net(), sample, 4, loss_fn, seconds=0.01 * (1 + RANK))]
+
+
+def unequal() -> list[str]:
+    """Return the errors where rank 1 has one batch more."""
+    seen = []
+    for call in (
+        lambda: train_epochs(net(), nn.CrossEntropyLoss(), share(16 + 8 * RANK), None, OneCycle(0.1, 2), batch_size=8),
+        lambda: lr_range_test(net(), nn.CrossEntropyLoss(), share(16 + 8 * RANK), batch_size=8),
+    ):
+        try:
+            call()
+        except ValueError as error:
+            seen.append(str(error))
+    return seen
+
+
+def one_sided_ends() -> list[Any]:
+    """Return how rank 0's trials and this rank's job end where rank 1's objective alone ends otherwise."""
+
+    def objective(trial: DistributedTrial) -> float:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        if RANK == 1 and trial.number == 0:
+            raise RuntimeError("no memory")  # rank 0 ends without another call
+        if RANK == 1 and trial.number == 1:
+            raise optuna.TrialPruned
+        if RANK == 1 and trial.number == 2:
+            raise RuntimeError("no memory")  # rank 0 calls on
+        if trial.number == 2:
+            trial.report(x, 0)
+        if RANK == 1 and trial.number == 4:
+            raise OSError("disk full")
+        return x
+
+    study, error = new_study(), ""
+    try:
+        optimize_on_ranks(study, objective, n_trials=6, catch=RuntimeError)
+    except Exception as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    states = [] if study is None else [trial.state.name for trial in study.trials]
+    return [states, error]
+
+
+def callback_error() -> str:
+    """Return the error that ends this rank's job where one of rank 0's callbacks breaks."""
+
+    def callback(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        raise OSError("disk full")
+
+    try:
+        optimize_on_ranks(new_study(), lambda trial: 0.0, n_trials=2, callbacks=[callback])
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
 def misuse() -> str:
     try:
         DistributedTrial(None if RANK == 0 else optuna.create_study().ask())
@@ -137,7 +251,23 @@ def example(url: str) -> int:
 if __name__ == "__main__":
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=100))
-    checks = {check.__name__: check() for check in (decisions, errors, one_sided_nan, shares, misuse)}
+    logging.disable()
+    checks = {
+        check.__name__: check()
+        for check in (
+            decisions,
+            errors,
+            one_sided_nan,
+            shares,
+            misuse,
+            range_tests,
+            skipped_updates,
+            batch_sizes,
+            unequal,
+            one_sided_ends,
+            callback_error,
+        )
+    }
     sys.stdout.write(json.dumps({**checks, "example": example(sys.argv[1])}) + "\n")
     sys.stdout.flush()
     dist.destroy_process_group()

@@ -32,7 +32,8 @@ class FakeUpdater:
     def __init__(self, losses: list[float], skipped: set[int] | None = None) -> None:
         self.losses, self.skipped, self.calls = losses, skipped, 0
         self._scale = 2.0**16
-        self.optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
+        self.model = nn.Linear(1, 1)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.0)
         self.rates: list[float] = []
 
     @property
