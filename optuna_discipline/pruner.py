@@ -17,11 +17,15 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import check_slack
 from optuna_discipline.rules.pruning import compares_with_peers
+from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.pruning import should_stop
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.trial_record import Reported
 
+# Plain runs stopped by a guessed length, after which one shows how long they are.
+STOPS_IN_A_ROW = 3
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -30,8 +34,9 @@ class DisciplinedPruner(BasePruner):
 
     It reads the rows of `TrialReporter` or `report_epoch`. With plain `trial.report` it knows neither training loss nor
     learning rate: then it stops runs whose reports are no numbers, and after three quarters of their length those far
-    worse than every good one before. Trials of different stages or lengths are not compared. The reason of a stop is
-    the user attribute `pruned_because` of the trial.
+    worse than every good one before. A run that does not say how long it is counts as long as the longest complete one;
+    after three such stops in a row one run is not compared, in case they are longer now. Trials of different stages or
+    lengths are not compared. The reason of a stop is the user attribute `pruned_because` of the trial.
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
@@ -57,13 +62,16 @@ class DisciplinedPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop, and leave the reason on it if so."""
         maximize = study.direction == StudyDirection.MAXIMIZE
-        reported = trial_record.read_reported(trial)
+        reported, guessed = trial_record.read_reported(trial), False
         if reported is None:
             known = self._known(study, maximize)
             reported = _plain(trial, known.longest_plain)
+            guessed = reported is not None and reported.curve.n_epochs > trial_record.epochs_of(trial)
         if reported is None:
             return False
         peers = self._known(study, maximize).of_others(trial) if compares_with_peers(reported.curve) else []
+        if peers and guessed and _may_be_longer(study, trial):
+            peers = []
         decision = should_stop(
             reported.curve,
             peers,
@@ -72,10 +80,13 @@ class DisciplinedPruner(BasePruner):
             maximize=maximize,
             label=_label(trial),
         )
-        if decision.stop and _stored_reason(study, trial) != decision.reason:  # the objective may ask again
-            study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, decision.reason)
-            trial.user_attrs[trial_record.PRUNED_KEY] = decision.reason
-            _logger.info(f"Trial {trial.number} pruned: {decision.reason}.")
+        reason = decision.reason
+        if guessed and not is_diverged(reported.curve):
+            reason += "; it counts as long as the longest complete run"
+        if decision.stop and _stored_reason(study, trial) != reason:  # the objective may ask again
+            study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)
+            trial.user_attrs[trial_record.PRUNED_KEY] = reason
+            _logger.info(f"Trial {trial.number} pruned: {reason}.")
         return decision.stop
 
     def _known(self, study: Study, maximize: bool) -> "_Peers":
@@ -144,6 +155,26 @@ def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
     planned = max(int(trial_record.epochs_of(trial)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
+
+
+def _may_be_longer(study: Study, trial: FrozenTrial) -> bool:
+    """Whether the last runs before a plain one were all stopped beside others, and none went as far as it has come.
+
+    Its length is a guess, by the longest complete run: if the user has changed it, none would ever be complete again.
+    """
+    before = study._storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED)
+    stopped, here = 0, _reached(_steps(trial))
+    for other in reversed(before):
+        steps = _steps(other)
+        if other.number >= trial.number or not steps or not math.isfinite(other.intermediate_values[steps[-1]]):
+            continue
+        if other.state == TrialState.PRUNED:
+            stopped += 1
+        elif _reached(steps) >= here:
+            return False
+        if stopped == STOPS_IN_A_ROW:
+            return True
+    return False
 
 
 def _steps(trial: FrozenTrial) -> list[int]:

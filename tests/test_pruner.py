@@ -148,6 +148,64 @@ def test_plain_reports_stop_at_nan_and_far_behind_after_three_quarters(every: in
     assert _report_plainly(study, _falling(0.25), every, first) == N
 
 
+def _late(end: float, n: int) -> list[float]:
+    """Return a curve that falls late, as by a schedule as long as the run."""
+    return [end + 2 * (1 - (epoch + 1) / n) ** 1.5 for epoch in range(n)]
+
+
+def _stop_three(study: optuna.Study) -> None:
+    for _ in range(3):
+        assert _report_plainly(study, _late(0.1, 5 * N)) < N
+    reason = study.trials[-1].user_attrs["pruned_because"]
+    assert reason.endswith("like it were at 0.3893 or better; it counts as long as the longest complete run")
+    assert "nan" not in reason
+
+
+def test_after_three_stops_in_a_row_a_plain_run_shows_that_runs_are_longer_now() -> None:
+    study = _study()
+    for _ in range(5):
+        assert _report_plainly(study, _late(0.1, N)) == N
+    _stop_three(study)
+    assert [_report_plainly(study, _late(0.1, 5 * N)) for _ in range(5)] == [5 * N] * 5
+
+
+def test_neither_nan_nor_an_early_end_in_between_keeps_runs_from_showing_their_length() -> None:
+    study = _study()
+    for _ in range(5):
+        _report_plainly(study, _late(0.1, N))
+    for _ in range(3):
+        assert _report_plainly(study, _late(0.1, 5 * N)) < N
+        assert _report_plainly(study, [1.0, math.nan]) == 2
+        assert _report_plainly(study, [5.0] * 5) == 5  # the objective's own end
+    assert _report_plainly(study, [*_late(0.1, 5 * N)[:N], math.nan]) == N + 1
+    assert _report_plainly(study, _late(0.1, 5 * N)) == 5 * N
+
+
+def test_runs_of_the_known_length_are_stopped_as_before_but_every_fourth() -> None:
+    study = _study()
+    for _ in range(5):
+        _report_plainly(study, _falling(0.1))
+    assert [_report_plainly(study, _falling(5.0)) < N for _ in range(8)] == [True, True, True, False] * 2
+
+
+def test_a_plain_run_that_says_how_long_it_is_is_stopped_however_many_were_before() -> None:
+    study = _study()
+    for _ in range(5):
+        _report_plainly(study, _falling(0.1))
+
+    def run() -> bool:
+        trial = study.ask()
+        trial.suggest_int("epochs", N, N)
+        for epoch, loss in enumerate(_falling(5.0)):
+            trial.report(loss, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                return "counts as long" not in trial.user_attrs["pruned_because"]
+        return False
+
+    assert all(run() for _ in range(8))
+
+
 def test_plain_accuracies_are_compared_in_their_direction() -> None:
     study = optuna.create_study(pruner=DisciplinedPruner(), direction="maximize")
     for best in (0.9, 0.91, 0.92, 0.93, 0.94):

@@ -169,8 +169,11 @@ def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]
 def _describe(own: Standing, good: Sequence[tuple[Standing, int]], count: int) -> str:
     sign, done = -1 if own.maximize else 1, (own.epochs[-1] + 1) / own.n_epochs
     worst, train = max(peer.scores[place] for peer, place in good), max(peer.train[place] for peer, place in good)
-    text = f"it stands at {sign * own.scores[-1]:.4g} after {done:.0%} of the run (training loss {own.train[-1]:.4g})"
-    return f"{text}; the best {len(good)} of {count} like it were at {sign * worst:.4g} or better ({train:.4g})"
+    mine, others = "", ""
+    if math.isfinite(own.train[-1]) and math.isfinite(train):
+        mine, others = f" (training loss {own.train[-1]:.4g})", f" ({train:.4g})"
+    text = f"it stands at {sign * own.scores[-1]:.4g} after {done:.0%} of the run{mine}"
+    return f"{text}; the best {len(good)} of {count} like it were at {sign * worst:.4g} or better{others}"
 
 
 def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
