@@ -38,6 +38,7 @@ SAID: Mapping[tuple[Lean, bool], str] = {
     ("down", False): "got worse on the way: too high",
     ("down", True): "got worse and hardly better: far too high",
 }
+FAR_TOO_HIGH = LrReading("down", far=True)
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
 # Losses no farther apart than this share of themselves, at rates that differ by 9, are not the rate's doing.
 HARDLY_APART = 0.05
@@ -108,6 +109,8 @@ class Ladder:
 
     def wanted(self) -> list[float]:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
+        if self._far_below:
+            return self._far_below
         points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
             return []
@@ -121,6 +124,16 @@ class Ladder:
             outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
             return beyond or outer[:2] or points
         return points
+
+    @cached_property
+    def _far_below(self) -> list[float]:
+        """The rungs under way where the best one says that a better one is, far below: nothing nearer is tried yet."""
+        best = best_point(self.axis, self.results) if self.results else 0.0
+        if self.readings.get(best) != FAR_TOO_HIGH:
+            return []
+        far = self.axis.nearest(max(best / self.axis.factor**2, self.axis.low), below=best) or 0.0
+        lower = (x for x in self.slots if x <= point_key(far) and x not in self.results)
+        return [x for x in lower if is_running(self.slots[x])]
 
     def _left_to_the_model(self) -> bool:
         """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side."""
@@ -144,11 +157,23 @@ class Ladder:
         return unlearned and max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
 
     def open(self, wanted: Sequence[float]) -> list[float]:
-        """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do."""
+        """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do.
+
+        Not those above a rate that was far too high, and only a lower one while the rung far below that is under way.
+        """
         todo = self._idle(wanted)
         if not todo and (wanted or self.running):
-            todo = self._idle(outer_points(self.axis, self.results, 1))
+            outer = self._lower() if self._far_below else outer_points(self.axis, self.results, 1)
+            too_high = min((x for x, said in self.said.items() if said == FAR_TOO_HIGH), default=math.inf)
+            todo = self._idle([x for x in outer if x < too_high])
         return todo
+
+    def _lower(self) -> list[float]:
+        """Return the rung a step below the one under way far below the best, if it has not run."""
+        highest = max(self._far_below)
+        point = self.axis.nearest(highest / self.axis.factor, below=highest)
+        found = [] if point is None else [point_key(point)]
+        return [x for x in found if x >= self.axis.low and x not in self.results]
 
     def reason(self, x: float) -> str:
         """Return why a rung is run, in words."""

@@ -107,6 +107,37 @@ def test_where_far_lower_rates_learn_as_little_a_larger_one_is_tried_once(
     assert Ladder(replace(AXIS, high=1.0), slots).wanted() < [1.0]
 
 
+FAR_TOO_HIGH = (2.3, 1.9, 2.8, 2.4)
+
+
+@pytest.mark.parametrize(
+    ("losses", "idle"),
+    [
+        ({1.0: 2.4, 0.1111: None}, [0.03703]),
+        ({1.0: 2.4, 0.1111: None, 0.3333: 2.41}, [0.03703]),  # as little learned, but the ninth has not ended
+        ({1.0: 2.4, 0.1111: None, 0.03703: None}, []),
+        ({1.0: 2.4, 0.1111: None, 0.03703: 2.41}, []),
+        ({1.0: 2.4, 0.1111: 2.41, 0.3333: 2.41}, [3.0]),
+        ({1.0: 2.4, 0.1111: 2.41, 0.3333: 2.41, 3.0: None}, []),  # nor a rung between them and the one under way
+    ],
+)
+def test_while_the_rung_far_below_is_under_way_idle_workers_go_lower(
+    losses: dict[float, float | None], idle: list[float]
+) -> None:
+    ladder = _ladder(losses, FAR_TOO_HIGH)
+    assert ladder.open(ladder.wanted()) == idle
+
+
+def test_no_rung_far_below_is_tried_beyond_the_bounds() -> None:
+    ladder = _ladder({1.0: 2.4, 0.1111: None}, FAR_TOO_HIGH)
+    narrow = Ladder(replace(AXIS, low=0.1), ladder.slots)
+    assert narrow.open(narrow.wanted()) == []
+    slots = _ladder({1.0: 2.4, 0.2: None, 0.3333: 2.41}, FAR_TOO_HIGH).slots  # a ninth would be below the bounds
+    assert Ladder(replace(AXIS, low=0.2), slots).wanted() == [0.2]
+    listed = Ladder(replace(AXIS, choices=(0.01, 0.1111, 1.0)), ladder.slots)
+    assert listed.open(listed.wanted()) == [0.01]
+
+
 @pytest.mark.parametrize(("longest", "most"), [(True, 7), (False, 5)])
 def test_a_plateau_is_left_on_both_sides_but_not_for_ever(longest: bool, most: int) -> None:
     losses: dict[float, float | None] = {1.0: 2.3}
