@@ -216,9 +216,15 @@ class DisciplinedSampler(BaseSampler):
         return self._held(study, trial, param_name, param_distribution, claim)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Write what the curve shows; pass the end on to the refine sampler of a study without roles."""
-        if trial_record.read_claim(trial) is not None:
+        """Write what the curve shows; pass the end on to the refine sampler of a study without roles.
+
+        The reason is corrected where the objective asked in other bounds than before, or no longer for a parameter.
+        """
+        claim = trial_record.read_claim(trial)
+        if claim is not None:
             trial_record.write_verdict(study._storage, trial)
+            if state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._say_what_ran(study, trial, claim)
         if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
 
@@ -318,7 +324,23 @@ class DisciplinedSampler(BaseSampler):
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
         )
-        return suggested, refinement.describe_moves(suggested, trials, proposal.like, roles, proposal.stage)
+        return suggested, self._moves(suggested, trials, proposal.like, proposal.stage)
+
+    def _moves(self, params: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None, stage: str) -> str:
+        known = next((trial.distributions for trial in trials if trial.number == like), {})
+        return refinement.describe_moves(params, trials, like, self._reader.roles(known), stage)
+
+    def _say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+        """Let a reason that names suggested values name what was run; what was not asked for is left out."""
+        suggested, reason = claim.get("suggested", {}), trial.user_attrs.get(trial_record.REASON_KEY, "")
+        ran = {name: trial.params[name] for name in suggested if name in trial.params}
+        if ran == suggested:
+            return
+        trials = read_trials(study)
+        said, true = (self._moves(params, trials, claim["like"], claim["stage"]) for params in (suggested, ran))
+        corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
+        if corrected != reason:
+            trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
 
     def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether another trial has shown parameters, and none has a role."""

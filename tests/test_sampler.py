@@ -599,7 +599,23 @@ def test_a_parameter_that_the_objective_no_longer_asks_for_is_forgotten() -> Non
     study.optimize(lambda t: _decayed(t, 1e-3), n_trials=8)
     reasons = [trial.user_attrs["reason"] for trial in study.trials]
     assert any("weight_decay" in reason for reason in reasons[:8])
+    assert not any("weight_decay" in reason for reason in reasons[8:])
     assert not any("weight" in reason for reason in reasons[11:])
+
+
+def test_a_reason_names_what_was_run_where_the_objective_asks_in_other_bounds() -> None:
+    study = _study()
+
+    def objective(trial: Trial, low: float, high: float) -> float:
+        width = trial.suggest_int("width", 8, 64)
+        return _loss(trial.suggest_float("lr", low, high, log=True)) + abs(width - 40) / 100
+
+    study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=6)
+    study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)
+    trial = study.trials[-1]
+    assert trial.params["lr"] == 1.0
+    assert " to 1" in trial.user_attrs["reason"].split("lr ")[1]
+    assert f"to {trial.params['width']}" in trial.user_attrs["reason"]
 
 
 def test_a_study_goes_on_from_the_best_run_that_narrowed_bounds_allow() -> None:
