@@ -74,9 +74,9 @@ def lr_range_test(
     The model, the optimizer, the loss, every train or eval flag, all buffers, the gradients, the random generators
     (Python, NumPy, torch, CUDA, the loaders') come back exactly as they were, also after an exception, and so do a
     module's other attributes (a counter, a hidden state). What cannot be given back are the items taken from a one-shot
-    iterator, and what is changed inside an attribute: a list, a tensor that is no buffer. With a DistributedDataParallel
-    model (called on every rank, each its share of the data, the same number of batches) losses are those of all ranks,
-    and so is the answer.
+    iterator, and what is changed inside an attribute: a list, a tensor that is no buffer. With a
+    DistributedDataParallel model (called on every rank, each its share of the data, the same number of batches) losses
+    are those of all ranks, and so is the answer.
 
     With `val`, pass over the whole curve with about 50 evaluations of 1,024 samples costs as much as 130 updates with
     batches of 128 beside the 100 of the sweep; the training loss alone bottoms out far below the rate that is best.

@@ -18,7 +18,7 @@ OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Opti
 _RATIO, _DECAYS = "lr_ratio", "decays"  # keys that we add to a parameter group; they travel with its state_dict
 ANY_LR = 1e-6  # to make an optimizer whose rate is set before its first update; some refuse 0
 _ADAM_BETA2 = 0.999
-_NAMES: Mapping[str, Any] = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+_ADAMS: Mapping[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 def build_optimizer(
@@ -39,9 +39,9 @@ def build_optimizer(
             `lambda params, lr: RMSprop(params, lr, alpha=0.9)`; or an optimizer that holds the model's parameters,
             which is set to the given values and returned itself, its groups' learning-rate ratios kept.
         lr: Learning rate of the first parameter group, from 0 on.
-        momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9 by name, else what the optimizer has. One
-            that has none goes without.
-        weight_decay: From 0 on. None is 0 by name, else what the optimizer has.
+        momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9 by name or class, else what the optimizer
+            has. One that has none goes without.
+        weight_decay: From 0 on. None is 0 by name or class, else what the optimizer has.
         nesterov: Nesterov's momentum for "sgd"; without momentum plain SGD is used.
         decay_bias_and_norm: False keeps the weight decay of biases and normalisation layers (parameters with at most
             one dimension) at 0. A given optimizer keeps its own groups.
@@ -60,18 +60,19 @@ def build_optimizer(
         _check_holds(kind, parameters)
         _check_needs_no_closure(kind)
         optimizer = kind
-    elif isinstance(kind, str) and kind in _NAMES:
-        momentum = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
-        weight_decay = 0.0 if weight_decay is None else weight_decay
-        groups = _groups(parameters, decay_bias_and_norm)
-        if kind == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0)
-        else:
-            optimizer = _NAMES[kind](groups, lr=lr, betas=(momentum, _ADAM_BETA2))
     else:
-        optimizer = _call(kind, _groups(parameters, decay_bias_and_norm), lr)
+        groups = _groups(parameters, decay_bias_and_norm)
+        beta = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
+        if isinstance(kind, (str, type)):  # a function of the user's own has set what it wants
+            momentum, weight_decay = beta, 0.0 if weight_decay is None else weight_decay
+        if kind == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=lr, momentum=beta, nesterov=nesterov and beta > 0)
+        elif isinstance(kind, str) and kind in _ADAMS:
+            optimizer = _ADAMS[kind](groups, lr=lr, betas=(beta, _ADAM_BETA2))
+        else:
+            optimizer = _call(kind, groups, lr)
         _check_needs_no_closure(optimizer)
-        for group in optimizer.param_groups:
+        for group in optimizer.param_groups:  # of a callable
             if "weight_decay" in group and not group.get(_DECAYS, True):
                 _set(group, "weight_decay", 0.0)
     check_takes(optimizer, "weight_decay", weight_decay)

@@ -98,6 +98,12 @@ def test_a_callable_keeps_what_is_not_given(model: nn.Module) -> None:
     assert [group["weight_decay"] for group in exempt.param_groups] == [0.3, 0.0]
 
 
+def test_a_class_starts_as_its_name_does(model: nn.Module) -> None:
+    sgd = build_optimizer(model, torch.optim.SGD, lr=0.1).param_groups[0]
+    adamw = build_optimizer(model, torch.optim.AdamW, lr=0.1).param_groups[0]
+    assert (sgd["momentum"], adamw["betas"][0], adamw["weight_decay"]) == (0.9, 0.9, 0.0)
+
+
 def test_weight_decay_is_refused_where_the_optimizer_has_none(model: nn.Module) -> None:
     given = torch.optim.Rprop(model.parameters(), lr=1.0)
     for kind in (torch.optim.Rprop, given):
