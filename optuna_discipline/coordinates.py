@@ -35,7 +35,10 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import Coordinate
 from optuna_discipline.rules.space import Role
 
-SMALLEST_WEIGHT_DECAY = 1e-9
+SMALLEST = 1e-9  # where a range begins at zero, which has no logarithm
+# A number of more steps than this is shown to a user's sampler as a share of its range: Optuna's GPSampler lists the
+# values of a stepped one, and for a whole number up to 1e12 that is 7 TiB.
+MOST_STEPS = 10_000
 OUTSIDE = 0.25  # of a box, so far beyond its edge a run is shown at the edge
 # How far the loss is alike along each role (natural logs; of 1 - momentum for momentum), and how much it rises there
 # beforehand. Of the processes that fitted 14 small networks best, the learning rate had lengths of 2 to 6, momentum 5
@@ -73,6 +76,7 @@ class Coordinates:
         }
         # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
         self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
+        self._least = {name: b.low if b.low > 0 else SMALLEST for name, b in bounds_by_name.items() if b is not None}
         self._spelt = {name: spelling(role, name, space[name]) for name, role in self._roles.items()}
         self._lists = {  # rising in what they say
             name: ordered_choices(distribution)[:: -1 if name in self._spelt and self._spelt[name].one_less else 1]
@@ -100,7 +104,7 @@ class Coordinates:
                 self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - least))
             else:
                 low, high = box.get(name, (bounds.low, bounds.high))
-                low, high = max(low, bounds.low, SMALLEST_WEIGHT_DECAY), min(high, bounds.high)
+                low, high = max(low, self._least[name]), min(high, bounds.high)
                 self.space[name] = self._log_range(role, min(low, high), high)
 
     def _within(self, name: str, low: float, high: float) -> tuple[float, float] | None:
@@ -124,7 +128,9 @@ class Coordinates:
             if name not in params:
                 return None
             value = self._forward(name, params)
-            if self._is_share(name):
+            if _is_dense(distribution):
+                value = min(max(share_of(distribution, float(value)), 0.0), 1.0)
+            elif self._is_share(name):
                 assert isinstance(distribution, FloatDistribution)
                 low, high = distribution.low, distribution.high
                 value = (value - low) / (high - low) if high > low else value - low
@@ -138,18 +144,21 @@ class Coordinates:
 
     @property
     def share_space(self) -> dict[str, BaseDistribution]:
-        """What `shares` returns: shares from 0 to 1 of what the box leaves of a role, all else as it is.
+        """What `shares` returns: shares from 0 to 1 of what the box leaves of a role, and of many steps; else as it is.
 
         It stays the same when the box moves. Optuna's samplers drop a parameter whose distribution changes in a study.
         """
-        return {n: FloatDistribution(0.0, 1.0) if self._is_share(n) else d for n, d in self.space.items()}
+        shares = FloatDistribution(0.0, 1.0)
+        return {n: shares if self._is_share(n) or _is_dense(d) else d for n, d in self.space.items()}
 
     def params_of_shares(self, shares: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of a point of `share_space`, fitted into their distributions."""
         encoded = dict(shares)
         for name in shares:
             distribution = self.space[name]
-            if self._is_share(name):
+            if _is_dense(distribution):
+                encoded[name] = fit(distribution, at_share(distribution, shares[name]))
+            elif self._is_share(name):
                 assert isinstance(distribution, FloatDistribution)
                 encoded[name] = distribution.low + shares[name] * (distribution.high - distribution.low)
         return self._decode(encoded)
@@ -298,11 +307,6 @@ class Coordinates:
             return 1.0
         return max(abs(self._log_of(name, choices[-1]) - self._log_of(name, choices[0])) / (len(choices) - 1), 1e-3)
 
-    def _log(self, role: Role, value: float) -> float:
-        if role == "momentum":
-            return math.log(max(1 - value, 1e-6))
-        return math.log(max(value, SMALLEST_WEIGHT_DECAY))
-
     def _forward(self, name: str, params: Mapping[str, Any]) -> Any:
         value, role = params[name], self._roles.get(name)
         if name in self._lists:
@@ -314,7 +318,8 @@ class Coordinates:
         return self._log_of(name, value) - math.log(unit)
 
     def _log_of(self, name: str, value: Any) -> float:
-        return self._log(self._roles[name], self._in_role(name, value))
+        number = self._in_role(name, value)
+        return math.log(max(1 - number, 1e-6) if self._roles[name] == "momentum" else max(number, self._least[name]))
 
     def _in_role(self, name: str, value: Any) -> float:
         return self._spelt[name].read(float(value))
@@ -335,3 +340,10 @@ class Coordinates:
         if role == "lr" and self._momentum is not None:
             low, high = low / (1 - self._centre), high / (1 - self._centre)
         return FloatDistribution(math.log(low), math.log(high))
+
+
+def _is_dense(distribution: BaseDistribution) -> bool:
+    """Whether a distribution holds more steps than a sampler could list."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.step is None:
+        return False
+    return (distribution.high - distribution.low) / distribution.step > MOST_STEPS

@@ -196,3 +196,36 @@ def test_what_does_not_exist_at_a_point_is_as_told() -> None:
     found = coordinates.where_they_exist(points, conditions, otherwise)
     assert found.tolist() == [[0.0, 0.0, 0.5, 0.25], [1.0, 0.5, 0.9, 0.9], [0.0, 1.0, 0.5, 0.1]]
     assert points[0].tolist() == [0.0, 0.0, 0.9, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value"),
+    [
+        (IntDistribution(1, 10**12, log=True), 120_654_753),
+        (IntDistribution(-(10**6), 10**6, step=5), 35),
+        (FloatDistribution(0.0, 1.0, step=1e-6), 0.123456),
+    ],
+)
+def test_a_number_of_more_steps_than_can_be_listed_is_shown_as_a_share(distribution: Any, value: float) -> None:
+    coordinates = Coordinates({**SPACE, "n_params": distribution}, ROLES, BOX, None)
+    assert coordinates.share_space["n_params"] == FloatDistribution(0.0, 1.0)
+    assert coordinates.share_space["width"] == SPACE["width"]
+    shares = coordinates.shares({**BEST, "n_params": value})
+    assert shares is not None
+    assert 0 < shares["n_params"] < 1
+    found = coordinates.params_of_shares(shares)["n_params"]
+    assert found == pytest.approx(value)
+    assert allows(distribution, found)
+    for share, end in ((0.0, distribution.low), (1.0, distribution.high)):
+        assert coordinates.params_of_shares({**shares, "n_params": share})["n_params"] == end
+
+
+def test_rates_of_any_size_are_told_apart() -> None:
+    space = {"lr": FloatDistribution(1e-30, 1e-20, log=True)}
+    coordinates = Coordinates(space, {"lr": "lr"}, {"lr": (1e-25, 1e-23)}, None)
+    vectors = [coordinates.vector({"lr": lr}) for lr in (1e-25, 1e-24)]
+    assert all(vector is not None for vector in vectors)
+    low, high = (float(vector[0]) for vector in vectors if vector is not None)
+    assert high - low == pytest.approx(math.log(10))
+    assert coordinates.params(np.array([low]))["lr"] == pytest.approx(1e-25)
+    assert coordinates.shares({"lr": 1e-24}) == pytest.approx({"lr": 0.5})
