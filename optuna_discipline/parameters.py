@@ -168,36 +168,6 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
     return _at(START_WIDTH if is_width(name, bounds) else 0.5, distribution, bounds)
 
 
-def retreat(
-    distribution: BaseDistribution, value: Any, times: int, rng: np.random.Generator, role: Role | None = None
-) -> Any:
-    """Return what to try instead of a value that has not even begun to train, each time farther from it.
-
-    Whole numbers and lists of numbers, which are sizes mostly, get half as far up their range, give or take: that mends
-    what does not fit into memory. Words are drawn: that mends what does not go together. From the third time on all
-    else is drawn too, but for roles other than the batch size.
-    """
-    if role not in (None, "batch_size"):
-        return value
-    if isinstance(distribution, CategoricalDistribution):
-        numbers = bounds_of(distribution)
-        if numbers is None:
-            return distribution.choices[int(rng.integers(len(distribution.choices)))]
-        ordered = ordered_choices(distribution)
-        share = ordered.index(value) / max(1, len(ordered) - 1) if value in ordered else 0.5
-        return ordered[math.floor(_less(share, times, rng) * len(ordered) * (1 - 1e-9))]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if distribution.single():
-        return value
-    if isinstance(distribution, IntDistribution):
-        return fit(distribution, at_share(distribution, _less(share_of(distribution, float(value)), times, rng)))
-    return fit(distribution, at_share(distribution, rng.uniform())) if times > 2 else value
-
-
-def _less(share: float, times: int, rng: np.random.Generator) -> float:
-    return float(share * 2.0 ** -(times + rng.uniform(-0.5, 0.5)))
-
-
 def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
     """Return the value at a share of the way up the range, or up the sorted list."""
     if bounds.choices is not None:

@@ -23,12 +23,14 @@ from optuna.trial import TrialState
 from optuna_discipline import claims
 from optuna_discipline import parameters
 from optuna_discipline import refinement
+from optuna_discipline import retreat
 from optuna_discipline import study_record
 from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import to_int
+from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
@@ -50,6 +52,7 @@ from optuna_discipline.study_reader import read_trials
 
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
+APART: Final = "model-based search far from all that has not run"
 BY_THE_USER: Final = "enqueued by the user"
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
 
@@ -180,7 +183,8 @@ class DisciplinedSampler(BaseSampler):
             return self._refine_sampler.sample_relative(study, trial, search_space)
         proposal = Search(self._recipe, self._known_to(study, trial)[1], {}, None).model()
         suggested, moves = self._model(study, trial, proposal)
-        self._write_stage(study, trial, f"{proposal.reason}: {moves}" if moves else proposal.reason)
+        reason = APART if proposal.drawn and suggested else proposal.reason
+        self._write_stage(study, trial, f"{reason}: {moves}" if moves else reason)
         # a sampler around this one may have fixed some
         return {name: value for name, value in suggested.items() if name in search_space}
 
@@ -195,6 +199,8 @@ class DisciplinedSampler(BaseSampler):
             claim = self._decide(study, trial)
         if claim is None:
             return self._without_claim(study, trial, param_name, param_distribution)
+        if claim.get("drawn") and role != "epochs" and (role is not None or self._independent_sampler is None):
+            return self._draw(trial, param_name, param_distribution)
         if param_name in claim.get("suggested", {}):
             return _fit_any(param_name, param_distribution, claim["suggested"][param_name])
         if role is not None:
@@ -250,7 +256,8 @@ class DisciplinedSampler(BaseSampler):
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
-        if proposal.failures >= MAX_FAILURES and any(map(can_be_smaller, self._known_to(study, trial)[1])):
+        retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn
+        if retreats and any(map(can_be_smaller, self._known_to(study, trial)[1])):
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return claims.write(study, trial, proposal, suggested)
 
@@ -282,7 +289,10 @@ class DisciplinedSampler(BaseSampler):
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
         known, runs = self._known_to(study, trial)
         search = Search(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
-        return dataclasses.replace(search.model(), reason=reason, failures=failures_so_far(runs))
+        found = search.model()
+        return dataclasses.replace(
+            found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs)
+        )
 
     def _known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
         """Return the parameters and the runs of all trials but the one that asks."""
@@ -385,12 +395,14 @@ class DisciplinedSampler(BaseSampler):
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
         if asked is not None:
             return asked.sample_independent(study, trial, name, distribution)
-        failures = failures_so_far(self._known_to(study, trial)[1]) if trial.number else 0
+        runs = self._known_to(study, trial)[1] if trial.number else []
+        if self._independent_sampler is None and all_in_vain(runs):
+            return self._draw(trial, name, distribution)
+        failures = failures_so_far(runs)
         value = self._begin(study, trial, name, distribution, failures)
         before = (other for other in read_trials(study) if other.number < trial.number)
         if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
-            rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
-            return parameters.beside(distribution, value, rng)  # many begin at once
+            return parameters.beside(distribution, value, self._stream(trial, name))  # many begin at once
         return value
 
     def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
@@ -405,9 +417,15 @@ class DisciplinedSampler(BaseSampler):
         """Return the value, or another one where nothing has trained and the first has had its second try."""
         if failures < MAX_FAILURES:
             return value
-        rng = np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
+        rng, role = self._stream(trial, name), self._reader.role_of(name, distribution)
+        return retreat.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
+
+    def _draw(self, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         role = self._reader.role_of(name, distribution)
-        return parameters.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
+        return retreat.draw(name, distribution, self._stream(trial, name), role)
+
+    def _stream(self, trial: FrozenTrial, name: str) -> np.random.Generator:
+        return np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
 
     def _refuse_objectives(self, study: Study) -> None:
         if len(study.directions) > 1:

@@ -1,7 +1,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -177,28 +176,6 @@ def test_whatever_is_wished_the_fitted_value_and_the_start_are_allowed(d: BaseDi
     assert parameters.allows(d, parameters.start_of("width", d))
     bounds = parameters.bounds_of(d)
     assert bounds is None or bounds.low <= parameters.fit(d, wish) <= bounds.high
-
-
-@given(d=ANY_DISTRIBUTION, times=st.integers(1, 9), seed=st.integers(0, 99))
-def test_a_retreat_is_allowed_and_no_size_grows_by_it(d: BaseDistribution, times: int, seed: int) -> None:
-    start = parameters.start_of("width", d)
-    other = parameters.retreat(d, start, times, np.random.default_rng(seed))
-    assert parameters.allows(d, other)
-    if isinstance(d, IntDistribution):
-        assert other <= start
-
-
-def test_a_retreat_makes_sizes_smaller_draws_words_and_leaves_roles() -> None:
-    width, words = IntDistribution(16, 1024, log=True), CategoricalDistribution(["glu", "relu", "gelu"])
-    rng = np.random.default_rng(0)
-    assert [parameters.retreat(width, 362, times, rng) < limit for times, limit in ((1, 160), (3, 40))] == [True, True]
-    assert {parameters.retreat(words, "glu", 1, rng) for _ in range(50)} == {"glu", "relu", "gelu"}
-    sizes = CategoricalDistribution([256, 32, 64, 128])
-    assert {parameters.retreat(sizes, 256, 1, rng, "batch_size") for _ in range(50)} <= {64, 128}
-    share = FloatDistribution(0.0, 1.0)
-    assert parameters.retreat(share, 0.5, 2, rng) == 0.5
-    assert parameters.retreat(share, 0.5, 3, rng) != 0.5
-    assert parameters.retreat(share, 0.5, 9, rng, "momentum") == 0.5
 
 
 def test_the_latest_distribution_of_a_parameter_is_known() -> None:

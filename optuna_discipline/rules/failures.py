@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import MAX_FAILURES
@@ -16,6 +17,9 @@ from optuna_discipline.rules.slots import SHORTEST_TIMED_RUN
 AT_ONCE = 0.5  # of the time that a run takes which trains
 # A round number as large as this, twice and without a report, is what an objective returns for what cannot run.
 LEAST_PLACEHOLDER = 1e4
+# So many that have ended without a number, with smaller sizes, lower rates and other words each time: what runs lies
+# elsewhere. Of five objectives of which a corner above the start runs, a random search found it by its fourth trial.
+ENOUGH_IN_VAIN = 6
 
 
 def without_placeholders(runs: Sequence[Run]) -> list[Run]:
@@ -42,6 +46,26 @@ def failures_so_far(runs: Sequence[Run]) -> int:
         return 0
     ended = [run for run in runs if run.state != "running"]
     return len(ended) + any(run.state != "failed" for run in ended)
+
+
+def all_in_vain(runs: Sequence[Run]) -> bool:
+    """Whether enough has been tried around the start without a number: then it is drawn from all there is.
+
+    Where neither a size nor a word nor a learning rate could be another one, the first configuration is enough.
+    """
+    ended = [run for run in runs if run.state != "running"]
+    if any(run.finite for run in ended):
+        return False
+    elsewhere = any("lr" in run.params or can_be_smaller(run) for run in ended)
+    return len(ended) >= ENOUGH_IN_VAIN if elsewhere else failures_so_far(ended) >= MAX_FAILURES
+
+
+def drawn_first(runs: Sequence[Run]) -> Run | None:
+    """Return the first run that came to a number, if it was drawn after all had been in vain; None else."""
+    first = next((run for run in sorted(runs, key=lambda run: run.number) if run.finite), None)
+    if first is None or first.slot != MODEL_SLOT:
+        return None
+    return first if all_in_vain([run for run in runs if run.number < first.number]) else None
 
 
 def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
@@ -82,8 +106,11 @@ def failed_at_once(runs: Sequence[Run]) -> set[int]:
 
     Those ended without a report; where runs take long enough to be timed, in less than half the time of one that
     trains. A worker that dies does so at any time, and is found out late. What failed before any had trained is left
-    out, but where the rate was to blame: a mistake in the code may have been, since mended.
+    out, but where the rate was to blame: a mistake in the code may have been, since mended. While all is in vain
+    nothing else is known than what failed.
     """
+    if all_in_vain(runs):
+        return {run.number for run in runs if run.state == "failed"}
     times = [run.seconds for run in runs if run.trained and run.seconds is not None]
     if not times:
         return set()

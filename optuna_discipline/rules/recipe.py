@@ -16,6 +16,7 @@ from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.candidates import MOMENTA
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.complexity import Complexity
+from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import STAGE_NAMES
@@ -121,7 +122,7 @@ def next_params(
     """
     check_type("recipe", recipe, Recipe)
     search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice, maximize=maximize)
-    for index, stage in enumerate(recipe.stages):
+    for index, stage in enumerate(() if all_in_vain(runs) else recipe.stages):
         options = search.plan(stage, index)
         if options:
             chosen = _with_snapshot(search, index, options[skip % len(options)])

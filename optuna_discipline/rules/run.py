@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from itertools import chain
 from typing import Any
 from typing import Literal
 from typing import get_args
@@ -60,6 +61,12 @@ class Run:
         return bool(self.reports) or bool(self.curve) or (self.loss is not None and math.isfinite(self.loss))
 
     @property
+    def finite(self) -> bool:
+        """Whether any of that is a finite number."""
+        epochs = () if self.curve is None else (log.val_loss for log in self.curve.logs)
+        return any(map(math.isfinite, chain([math.inf if self.loss is None else self.loss], self.reports, epochs)))
+
+    @property
     def diverged(self) -> bool:
         """Whether its training broke."""
         return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)
@@ -99,6 +106,7 @@ class Proposal:
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
         failures: How many runs have ended without training, while none has trained.
+        drawn: Whether all but the length is drawn from all there is, because nothing has run.
         learns: Whether the model is one that learns from the runs how much each parameter matters.
         waits_for: Stage that others must finish first, for a run of the model in the meantime.
     """
@@ -116,12 +124,13 @@ class Proposal:
     free: tuple[Role, ...] = ()
     waits_for: Stage | None = None
     failures: int = 0
+    drawn: bool = False
     learns: bool = False
 
     @property
     def by_model(self) -> bool:
         """Whether a model chooses some of the values."""
-        return self.slot == MODEL_SLOT or bool(self.free)
+        return (self.slot == MODEL_SLOT and not self.drawn) or bool(self.free)
 
     def value_of(self, role: Role, bounds: Bounds, choice: LrChoice | None = None) -> float:
         """Return what a role gets within a trial's own bounds."""
@@ -161,5 +170,6 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "free": list(proposal.free),
         "waits_for": proposal.waits_for,
         "failures": proposal.failures,
+        "drawn": proposal.drawn,
         "learns": proposal.learns,
     }

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.failures import all_in_vain
+from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
@@ -79,12 +81,16 @@ class Search:
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.runs = at_equal_time(runs)
-        self.slots = Slots(since_the_first_training(self.runs))
+        found = drawn_first(self.runs)  # what ran before says nothing of where this one lies
+        counted = since_the_first_training(self.runs) if found is None else self.runs
+        self.slots = Slots([run for run in counted if found is None or run.number >= found.number])
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0
         earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
         known = [run for run in self.runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
+        if found is not None and math.isfinite(found.score):
+            known = [found]
         best = min(known, key=lambda run: run.score, default=None)
         self.incumbent = _Incumbent({}) if best is None else _Incumbent(without_epochs(best), like=best.number)
         self.known = best
@@ -104,11 +110,19 @@ class Search:
 
     def model(self) -> Proposal:
         """Return the model-based refinement around the best full-length run."""
+        if all_in_vain(self.runs):
+            return Proposal("refine", MODEL_SLOT, "drawn from all there is, as nothing has run so far", drawn=True)
         whole = sum(run.state == "complete" and run.trained for run in self.runs)
         learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
-        where, ended = "near" if learns else "around", any(run.finished for run in self.runs)
-        reason = f"model-based search {where} the best full run" if ended else "drawn, as no run has ended yet"
-        return self._by_model("refine", MODEL_SLOT, reason, learns=learns)
+        return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
+
+    def _why(self, *, near: bool) -> str:
+        """Return what the model's search is founded on, in words."""
+        if any(math.isfinite(run.score) for run in self.runs):
+            return f"model-based search {'near' if near else 'around'} the best full run"
+        if any(run.finished for run in self.runs):
+            return "model-based search around the start, as no run has ended well"
+        return "drawn, as no run has ended yet"
 
     def _by_model(
         self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = (), *, learns: bool = False
@@ -385,7 +399,8 @@ class Search:
     def _meanwhile(self, stage: Stage) -> Proposal:
         """Return what a worker does while others finish a stage: never a stage that builds on it."""
         reason = f"model-based search while others finish the stage {stage}"
-        return replace(self.model(), reason=reason, waits_for=stage)
+        found = self.model()
+        return replace(found, reason=found.reason if found.drawn else reason, waits_for=stage)
 
     def _same_as_confirmed(self) -> bool:
         return any(values == self.incumbent.values for values, _ in self.confirmed)

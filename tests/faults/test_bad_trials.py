@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 from optuna_discipline.rules.slots import MAX_FAILURES
+from optuna_discipline.sampler import APART
 from optuna_discipline.sampler import RETREAT
 from optuna_discipline.trial_record import read_claim
 
@@ -110,6 +111,57 @@ def test_a_study_whose_first_configuration_cannot_run_finds_one_that_can(end: Ca
     assert {name: after.params[name] for name in ("width", "layers", "kind")} == {
         name: could[0].params[name] for name in ("width", "layers", "kind")
     }
+
+
+@pytest.mark.parametrize(
+    "end",
+    [raises, prunes, lambda: math.inf, lambda: math.nan, lambda: 1e9],
+    ids=["error", "pruned", "inf", "nan", "constant"],
+)
+def test_what_runs_above_the_start_is_found_and_searched(end: Callable[[], float]) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        lr, size = trial.suggest_float("lr", 1e-5, 10, log=True), trial.suggest_int("batch_size", 8, 1024, log=True)
+        if lr < 0.2 or size < 64:
+            return end()
+        return math.log10(lr) ** 2 + (math.log10(size) - 2.5) ** 2
+
+    study = new_study()
+    study.optimize(objective, n_trials=30, catch=RuntimeError)
+    could = [trial for trial in study.trials if trial.value is not None and trial.value < 1e8]
+    assert could[0].user_attrs["reason"] == "drawn from all there is, as nothing has run so far"
+    assert max(Counter(str(trial.params) for trial in study.trials).values()) <= MAX_FAILURES
+    assert not any("best full run" in trial.user_attrs["reason"] for trial in study.trials[: could[0].number + 1])
+    after = study.trials[could[0].number + 1]
+    assert after.user_attrs["stage"] == "lr"  # the ladder begins where it runs
+    assert after.params["batch_size"] == could[0].params["batch_size"]
+    assert study.best_value < 0.1
+
+
+@pytest.mark.parametrize("end", [raises, prunes, lambda: math.inf], ids=["error", "pruned", "inf"])
+def test_a_study_without_roles_keeps_clear_of_what_could_not_run(end: Callable[[], float]) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        a, b = trial.suggest_float("alpha", 0, 1), trial.suggest_float("beta", 0, 1)
+        return (a - 0.9) ** 2 + (b - 0.8) ** 2 if a + b > 1.5 else end()
+
+    study = new_study()
+    study.optimize(objective, n_trials=20, catch=RuntimeError)
+    could = [t.number for t in study.trials if t.value is not None and math.isfinite(t.value)]
+    assert len(could) >= 8
+    assert max(Counter(str(trial.params) for trial in study.trials).values()) <= MAX_FAILURES
+    assert APART in study.trials[2].user_attrs["reason"]
+
+
+def test_where_no_epoch_is_a_number_other_configurations_are_drawn() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("lr", 1e-5, 10, log=True)
+        for epoch in range(trial.suggest_int("epochs", 1, 4)):
+            trial.report(math.nan, epoch)
+        return math.nan
+
+    study = new_study()
+    study.optimize(objective, n_trials=16)
+    assert len({trial.params["lr"] for trial in study.trials[6:]}) == 10
+    assert {trial.params["epochs"] for trial in study.trials[6:]} == {4}
 
 
 def test_the_model_learns_from_trials_that_could_not_run() -> None:

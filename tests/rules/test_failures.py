@@ -6,6 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.failures import ENOUGH_IN_VAIN
+from optuna_discipline.rules.failures import all_in_vain
+from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
@@ -109,3 +112,38 @@ def test_whatever_came_of_the_runs_those_that_trained_stay(found: list[Run]) -> 
     assert [one for one in kept if one.trained] == [one for one in numbered if one.trained]
     assert failed_at_once(numbered) <= {one.number for one in numbered if not one.trained}
     assert {one.number for one in kept} >= {one.number for one in numbered if one.state == "running"}
+
+
+IN_VAIN: list[tuple[RunState, dict[str, Any]]] = [
+    ("failed", {}),
+    ("pruned", {}),
+    ("complete", {"loss": math.inf}),
+    ("failed", {"reports": (math.nan,)}),
+]
+
+
+@pytest.mark.parametrize(("state", "shown"), IN_VAIN, ids=["raised", "pruned", "infinite", "reported no number"])
+def test_after_six_without_a_number_all_is_in_vain_however_they_ended(state: RunState, shown: dict[str, Any]) -> None:
+    runs = [run(i, state, **shown) for i in range(ENOUGH_IN_VAIN)]
+    assert all_in_vain(runs)
+    assert all_in_vain([*runs, run(9, "running")])
+    assert not all_in_vain(runs[1:])
+    assert not all_in_vain([*runs[1:], run(0, "pruned", reports=(2.3,))])  # that one trained
+    assert not all_in_vain([])
+
+
+def test_where_nothing_could_be_another_one_the_first_configuration_is_enough() -> None:
+    raised = [Run(i, "failed", {"momentum": 0.9}, others={"dropout": 0.1}) for i in range(2)]
+    assert [all_in_vain(raised[:1]), all_in_vain(raised)] == [False, True]
+    assert all_in_vain([replace(raised[0], state="pruned")])
+    assert not all_in_vain([replace(one, params={"lr": 0.1}) for one in raised])
+    assert failed_at_once(raised) == {0, 1}  # nothing else is known
+
+
+def test_the_first_that_ran_was_drawn_if_all_before_it_were_in_vain() -> None:
+    runs = [run(i) for i in range(ENOUGH_IN_VAIN)]
+    first, later = run(7, "complete", loss=0.5, slot="model"), run(8, "complete", loss=0.4, slot="model")
+    assert drawn_first([later, first, *runs]) == first
+    assert drawn_first([*runs[1:], first, later]) is None
+    assert drawn_first([*runs, replace(first, slot="lr0:1"), later]) is None
+    assert drawn_first(runs) is None
