@@ -193,7 +193,7 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the trial's value of one parameter, from the one decision that was made for it."""
         self._refuse_objectives(study)
-        role = self._reader.role_of(param_name, param_distribution)
+        role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:
             claim = self._decide(study, trial)

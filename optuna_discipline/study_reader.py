@@ -21,6 +21,7 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
+from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -55,7 +56,7 @@ class StudyReader:
         return {**self.__dict__, "_finished": {}}
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
-        """Return the role of a parameter, None if it has no role or holds no numbers."""
+        """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
         return parameters.role_of(name, distribution, self._told)
 
     def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
@@ -69,11 +70,19 @@ class StudyReader:
 
     def has_roles(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether any trial has a parameter with a role."""
-        return any(self.role_of(name, d) is not None for trial in trials for name, d in trial.distributions.items())
+        return any(self.roles(trial.distributions) for trial in trials)
 
     def roles(self, known: Mapping[str, BaseDistribution]) -> dict[str, Role]:
-        """Return the roles among known parameters, by name."""
-        return {name: role for name, d in known.items() if (role := self.role_of(name, d)) is not None}
+        """Return the roles among the parameters of one study, by name: what others there are may take one away."""
+        roles = {name: role for name, d in known.items() if (role := self.role_of(name, d)) is not None}
+        return without_passes(roles, known, self._told)
+
+    def role_in(self, study: Study, name: str, distribution: BaseDistribution) -> Role | None:
+        """Return the role of a parameter in its study."""
+        role = self.role_of(name, distribution)
+        if role != "epochs":
+            return role
+        return self.roles({**parameters.known_distributions(read_trials(study)), name: distribution}).get(name)
 
     def space(self, known: Mapping[str, BaseDistribution]) -> dict[Role, Bounds]:
         """Return the bounds of the roles among known parameters."""
@@ -153,7 +162,7 @@ class StudyReader:
 
     def _length(self, trial: FrozenTrial) -> float:
         """Return how many epochs a trial trains for, 1 where it does not say."""
-        names = (name for name, d in trial.distributions.items() if self.role_of(name, d) == "epochs")
+        names = (name for name, role in self.roles(trial.distributions).items() if role == "epochs")
         return max([1.0, *(float(trial.params[name]) for name in names)])
 
 

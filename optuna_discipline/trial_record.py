@@ -31,6 +31,8 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import without_passes
+from optuna_discipline.rules.space import Role
 
 CONSTRAINTS = "constraints"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
@@ -251,7 +253,7 @@ def cost_in_full_trainings(study: Study) -> float:
 
 def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Return what each trial has cost in full trainings, by number; one that has not begun is missing."""
-    full = max((_full_epochs(trial) for trial in trials), default=0.0)
+    full = max((full_epochs_of(trial) for trial in trials), default=0.0)
     costs = {}
     for trial in trials:
         done = epochs_reported(trial)
@@ -279,17 +281,22 @@ def epochs_reported(trial: FrozenTrial) -> float:
 
 def epochs_of(trial: FrozenTrial) -> float:
     """Return the epochs that a trial was to run, 0 if it does not say."""
-    for name, value in trial.params.items():
-        if role_of_name(name) == "epochs" and isinstance(value, int | float):
-            return float(value)
-    return float(read_run(trial).get("n_epochs") or 0)
+    lengths = (trial.params[name] for name in _names_of_length(trial))
+    length = next((value for value in lengths if isinstance(value, int | float)), None)
+    return float(length if length is not None else read_run(trial).get("n_epochs") or 0)
 
 
-def _full_epochs(trial: FrozenTrial) -> float:
-    for name, distribution in trial.distributions.items():
-        if role_of_name(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
-            return float(distribution.high)
-    return epochs_of(trial)
+def full_epochs_of(trial: FrozenTrial) -> float:
+    """Return the most epochs that a trial could have run, 0 if it does not say."""
+    of_names = (trial.distributions[name] for name in _names_of_length(trial))
+    return next(
+        (float(d.high) for d in of_names if isinstance(d, IntDistribution | FloatDistribution)), epochs_of(trial)
+    )
+
+
+def _names_of_length(trial: FrozenTrial) -> list[str]:
+    lengths: dict[str, Role] = {name: "epochs" for name in trial.params if role_of_name(name) == "epochs"}
+    return list(without_passes(lengths, trial.params))
 
 
 def encode(value: float | None) -> float | str | None:

@@ -90,6 +90,21 @@ def test_the_space_holds_roles_with_numbers_only() -> None:
     assert set(reader.space(known)) == {"lr"}
 
 
+def test_the_passes_of_a_policys_training_are_no_length() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.suggest_float("lr", 1e-5, 1.0)
+    epochs = optuna.distributions.IntDistribution(1, 20)
+    assert StudyReader().role_in(study, "n_epochs", epochs) == "epochs"
+    trial.suggest_float("clip_range", 0.1, 0.4)
+    trial.suggest_int("n_epochs", 1, 20)
+    known = study.trials[0].distributions
+    assert StudyReader().roles(known) == {"lr": "lr"}
+    assert StudyReader({"n_epochs": "epochs"}).roles(known) == {"lr": "lr", "n_epochs": "epochs"}
+    assert StudyReader().role_in(study, "n_epochs", epochs) is None
+    assert StudyReader().runs(study, read_trials(study))[0].others.keys() == {"clip_range", "n_epochs"}
+
+
 def test_without_a_finished_trial_no_running_one_is_overdue() -> None:
     study = optuna.create_study()
     study.ask()

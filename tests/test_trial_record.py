@@ -152,6 +152,17 @@ def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
     assert cost_in_full_trainings(study) == 2
 
 
+def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:
+    study = optuna.create_study()
+    for epochs in (5, 20):
+        study.enqueue_trial({"clip_range": 0.2, "n_epochs": epochs})
+        trial = study.ask()
+        trial.suggest_float("clip_range", 0.1, 0.4)
+        trial.suggest_int("n_epochs", 1, 20)
+        study.tell(trial, 1.0)
+    assert cost_in_full_trainings(study) == 2
+
+
 def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:
     for direction in ("minimize", "maximize"):
         study = optuna.create_study(direction=direction)

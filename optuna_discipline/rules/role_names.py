@@ -1,6 +1,7 @@
 """Which role a parameter has by its name: the usual names, and those that say the same with a group or an optimizer."""
 
 import re
+from collections.abc import Iterable
 from collections.abc import Mapping
 from functools import cache
 
@@ -19,6 +20,12 @@ _OF_L2 = frozenset(
     {"lambda", "reg", "regularization", "regularizer", "weight", "weights", "kernel", "penalty", "alpha"}
 )
 _COUNT = frozenset({"n", "num", "nb", "number", "of", "max", "total", "train", "training"})  # what may precede "epochs"
+# How names of policy optimisation end: the clipping of a policy, and what else no other training has.
+POLICY_CLIPS = ("cliprange", "eps clip", *(f"clip {w}" for w in ("range", "epsilon", "eps", "param", "coef", "ratio")))
+_OF_A_POLICY = frozenset(
+    {*POLICY_CLIPS, "gae lambda", "target kl"}
+    | {f"{what} {word}" for what in ("ent", "entropy", "vf", "vloss") for word in ("coef", "coeff")}
+)
 # The words of a name that say a role, and those before them that make something else of it.
 _SAYS: Mapping[str, Role | None] = {
     **dict.fromkeys(("lr", "blr", "lrate", "learn rate", "learning rate", "learningrate", "eta0"), "lr"),
@@ -125,6 +132,24 @@ def _fits(role: Role, said: list[str], before: set[str], after: set[str]) -> boo
     return before <= _OF_L2 | _PARTS if said == ["l2"] else not before & _SOMETHING_ELSE[role]
 
 
+def without_passes(
+    roles: Mapping[str, Role], beside: Iterable[str], told: Mapping[str, Role | None] | None = None
+) -> dict[str, Role]:
+    """Return the roles of names, without those epochs that are no length of a training, unless the user has told so.
+
+    Beside names of policy optimisation they are passes over a buffer.
+
+    >>> without_passes({"n_epochs": "epochs", "lr": "lr"}, ["n_epochs", "lr", "ppo.clip_range"])
+    {'lr': 'lr'}
+    >>> without_passes({"n_epochs": "epochs", "lr": "lr"}, ["n_epochs", "lr", "grad_clip"])
+    {'n_epochs': 'epochs', 'lr': 'lr'}
+    """
+    guessed = {name for name, role in roles.items() if role == "epochs" and name not in (told or {})}
+    if not guessed or not any(end in _OF_A_POLICY for name in beside for end in ends_of(name)):
+        return dict(roles)
+    return {name: role for name, role in roles.items() if name not in guessed}
+
+
 def is_cyclical(name: str) -> bool:
     """Whether a momentum of this name is cycled against the learning rate: the largest one of a cycle, a beta of Adam.
 
@@ -149,3 +174,9 @@ def words_of(name: str) -> list[str]:
     ['sgd', 'learning', 'rate0']
     """
     return [word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1])]
+
+
+def ends_of(name: str) -> tuple[str, str]:
+    """Return the last two words of a name, and the last."""
+    words = words_of(name)
+    return " ".join(words[-2:]), " ".join(words[-1:])

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from optuna_discipline.rules.role_names import POLICY_CLIPS
+from optuna_discipline.rules.role_names import ends_of
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import Bounds
 
@@ -37,7 +39,6 @@ _HEADS = frozenset({"heads", "nheads", "nhead", "n head", "num head"})
 # What a name may end with, word by word. Label smoothing: Szegedy et al. 2016. Mixup: Zhang et al. 2018 (0.1 to 0.4).
 # CutMix: Yun et al. 2019. Focal loss: Lin et al. 2017. Temperature of a contrastive loss: Chen et al. 2020. Generalised
 # advantages and the clipping of a policy: Schulman et al. 2016 and 2017.
-_CLIP = ("cliprange", "eps clip", *(f"clip {word}" for word in ("range", "epsilon", "eps", "param", "coef", "ratio")))
 _USUAL: Mapping[str, float] = {
     **dict.fromkeys(("label smoothing", "smoothing"), 0.1),
     **dict.fromkeys(("mixup", "mixup alpha"), 0.2),
@@ -46,7 +47,7 @@ _USUAL: Mapping[str, float] = {
     "temperature": 0.1,
     **dict.fromkeys(("grad norm", "clip norm", "clipnorm", "grad clip", "gradient clip", "clip val", "clip"), 1.0),
     "gae lambda": 0.95,
-    **dict.fromkeys(_CLIP, 0.2),
+    **dict.fromkeys(POLICY_CLIPS, 0.2),
     "discount": 0.99,
     "ema decay": 0.99,
 }
@@ -66,7 +67,7 @@ def usual_value(name: str, bounds: Bounds) -> float | None:
     for known in (_adams_own(name, bounds), _dropped(name, bounds), _heads(name)):
         if known is not None:
             return known
-    usual = _told_by_bounds(name, bounds) or next((_USUAL[end] for end in _ends(name) if end in _USUAL), None)
+    usual = _told_by_bounds(name, bounds) or next((_USUAL[end] for end in ends_of(name) if end in _USUAL), None)
     return usual if usual is not None and bounds.low < usual <= bounds.high else None
 
 
@@ -76,15 +77,9 @@ def is_width(name: str, bounds: Bounds) -> bool:
     return "layers" not in word and bounds.high >= LEAST_WIDTH and any(part in word for part in WIDTH_WORDS)
 
 
-def _ends(name: str) -> tuple[str, str]:
-    """Return the last two words of a name, and the last."""
-    words = words_of(name)
-    return " ".join(words[-2:]), " ".join(words[-1:])
-
-
 def _told_by_bounds(name: str, bounds: Bounds) -> float | None:
     """Return the usual value of a name that means several things, where its bounds say which."""
-    _, last = _ends(name)
+    _, last = ends_of(name)
     if last == "gamma" and bounds.low >= LEAST_DISCOUNT and bounds.high <= 1:
         return None if any(part in name.lower() for part in _OF_A_RATE) else DISCOUNT
     softens = last in ("temperature", "t") and bounds.low >= LEAST_SOFT and bounds.high <= MOST_SOFT
@@ -93,7 +88,7 @@ def _told_by_bounds(name: str, bounds: Bounds) -> float | None:
 
 def _heads(name: str) -> float | None:
     """Return where a count of attention's heads begins."""
-    return HEADS if _HEADS & set(_ends(name)) else None
+    return HEADS if _HEADS & set(ends_of(name)) else None
 
 
 def _adams_own(name: str, bounds: Bounds) -> float | None:

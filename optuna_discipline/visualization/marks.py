@@ -6,13 +6,10 @@ from typing import Any
 from typing import Protocol
 
 import numpy as np
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
-from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.visualization import style
 
 OTHER = "other"
@@ -95,12 +92,7 @@ def kind_of(trial: FrozenTrial, full: float) -> str:
 
 def full_epochs(trials: Sequence[FrozenTrial]) -> float:
     """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
-    longest = [trial_record.epochs_of(trial) for trial in trials]
-    for trial in trials:
-        for name, distribution in trial.distributions.items():
-            if role_of_name(name) == "epochs" and isinstance(distribution, IntDistribution | FloatDistribution):
-                longest.append(float(distribution.high))
-    return max(longest, default=0.0)
+    return max(map(trial_record.full_epochs_of, trials), default=0.0)
 
 
 def limit_of(items: Sequence[HasValue], sign: int) -> Limit | None:

@@ -14,6 +14,7 @@ from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import role_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
@@ -83,7 +84,7 @@ def role_names(study: Study) -> Mapping[str, Role]:
     told = told if isinstance(told, dict) else {}
     known = known_distributions(study.get_trials(deepcopy=False))
     roles = {name: role_of_name(name, told) or role_of(name, d, told) for name, d in known.items()}
-    return {name: role for name, role in roles.items() if role is not None}
+    return without_passes({name: role for name, role in roles.items() if role is not None}, known, told)
 
 
 def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, Role]) -> Any:

@@ -6,6 +6,7 @@ from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import is_cyclical
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Bounds
 
@@ -67,6 +68,17 @@ def test_what_the_user_has_told_comes_first() -> None:
 def test_a_beta_and_the_largest_momentum_of_a_cycle_are_cyclical() -> None:
     assert [is_cyclical(name) for name in ("adam_beta_1", "maxMomentum", "opt.max_momentum")] == [True] * 3
     assert [is_cyclical(name) for name in ("momentum", "opt.momentum", "m")] == [False] * 3
+
+
+@pytest.mark.parametrize("name", ["clip_range", "ppo.clip_eps", "gaeLambda", "ent_coef", "vf_coef", "target_kl"])
+def test_beside_names_of_policy_optimisation_epochs_are_passes_over_a_buffer(name: str) -> None:
+    assert without_passes({"n_epochs": "epochs", "lr": "lr"}, ["n_epochs", "lr", name]) == {"lr": "lr"}
+    assert without_passes({"n_epochs": "epochs"}, ["n_epochs", name], {"n_epochs": "epochs"}) == {"n_epochs": "epochs"}
+
+
+@pytest.mark.parametrize("name", ["grad_clip", "clip_norm", "n_steps", "coef", "clip"])
+def test_beside_other_names_epochs_are_the_length_of_a_training(name: str) -> None:
+    assert without_passes({"n_epochs": "epochs"}, ["n_epochs", name]) == {"n_epochs": "epochs"}
 
 
 def test_bounds_may_rule_a_role_out() -> None:
