@@ -33,6 +33,7 @@ from optuna_discipline.suggestion import suggest
 from optuna_discipline.suggestion import suggest_by_model
 from optuna_discipline.trial_record import read_claim
 
+WIDE = 8  # a range of lengths from which on a ratio counts
 MOST_MOVES = 4  # named in a trial's reason
 
 
@@ -46,6 +47,7 @@ def refine(
     *,
     coupled: float | None,
     free: Collection[Role] | None = None,
+    any_length: bool = False,
 ) -> dict[str, Any]:
     """Return the model's next full-length parameters for a study, {} while there is nothing to model.
 
@@ -55,15 +57,19 @@ def refine(
         sampler: What models the shadow study, or a seed for our own model.
         trials: The study's trials.
         runs: The same as runs.
-        space: Every known parameter; all but the epochs are modelled. A run without one counts as if it had the value
-            of the best run with one. What exists for some values of another parameter only moves with it; where no
-            such condition is seen, it stays while the best run lacks it: to move what a network does not use would be
-            the same network again; but what every later run has moves.
+        space: Every known parameter; all are modelled, the epochs with `any_length` only. A run without one counts as
+            if it had the value of the best run with one. What exists for some values of another parameter only moves
+            with it; where no such condition is seen, it stays while the best run lacks it: to move what a network does
+            not use would be the same network again; but what every later run has moves.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
         free: Roles that may move, for our own model; None moves everything.
+        any_length: Whether the epochs are modelled as well, and runs of every length.
     """
+    if any_length:
+        space = {name: _in_logs(d) if roles.get(name) == "epochs" else d for name, d in space.items()}
+        roles = {name: role for name, role in roles.items() if role != "epochs"}
     epochs = next((name for name, role in roles.items() if role == "epochs"), None)
     full = bounds_of(space[epochs]) if epochs is not None else None
     losses = full_length_losses(runs, None if full is None else full.high)
@@ -92,6 +98,17 @@ def refine(
     return suggest_by_model(
         sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
     )
+
+
+def _in_logs(distribution: BaseDistribution) -> BaseDistribution:
+    """Return a wide range of whole numbers in logs: 5 epochs are as far from 10 as 100 are from 200."""
+    if (
+        isinstance(distribution, IntDistribution)
+        and distribution.step == 1
+        and 0 < WIDE * distribution.low < distribution.high
+    ):
+        return IntDistribution(distribution.low, distribution.high, log=True)
+    return distribution
 
 
 def _best_allowed(best_first: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]) -> Mapping[str, Any]:

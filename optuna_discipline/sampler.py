@@ -65,8 +65,9 @@ class DisciplinedSampler(BaseSampler):
     `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
     together with them in the refinement, where it exists. A second learning rate of a trial keeps its ratio to the
     first during the stages. An integer parameter in the role `epochs` lets the stages use short complete cycles; its
-    upper bound is the full length. The study is the only memory: any number of workers may share it, stop and
-    go on, and the same history gives the same next stage.
+    upper bound is the full length. With `Recipe(short=1)`, the default, the stages run at that length, and the
+    refinement searches it as well, unless the best run's reports end at their lowest. The study is the only memory: any
+    number of workers may share it, stop and go on, and the same history gives the same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
     `TrialReporter`), the curve of a run says on which side of its learning rate to look next.
@@ -313,9 +314,9 @@ class DisciplinedSampler(BaseSampler):
         trials = read_trials(study)
         known = asked_distributions(trials)
         runs = self._reader.runs(study, trials)
-        wish = next_params(
-            Recipe(stages=("refine",)), runs, space=self._reader.space(known), choice=study_record.read_choice(study)
-        )
+        recipe = Recipe(stages=("refine",), short=self._recipe.short)
+        space, choice = self._reader.space(known), study_record.read_choice(study)
+        wish = next_params(recipe, runs, space=space, choice=choice)
         return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
 
     def _model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
@@ -333,6 +334,7 @@ class DisciplinedSampler(BaseSampler):
             proposal.box,
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
+            any_length=proposal.any_length,
         )
         return suggested, self._moves(suggested, trials, proposal.like, proposal.stage)
 

@@ -127,6 +127,33 @@ def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
     assert set(found) == {"lr_body", "lr_head", "sgd.momentum"}
 
 
+@pytest.mark.parametrize("sampler", [0, RandomSampler(seed=0)])
+def test_runs_of_any_length_count_and_move_where_the_length_is_a_parameter(sampler: Any) -> None:
+    space: dict[str, Any] = {"lr": LR, "epochs": IntDistribution(5, 200)}
+    roles: dict[str, Role] = {"lr": "lr", "epochs": "epochs"}
+    lengths = {200: 0.5, 100: 0.3, 20: 0.1}
+    trials = [
+        optuna.create_trial(params={"lr": 0.1, "epochs": n}, distributions=space, value=loss)
+        for n, loss in lengths.items()
+    ]
+    runs = []
+    for number, trial in enumerate(trials):
+        trial.number = number
+        runs.append(Run(number, "complete", {"lr": 0.1, "epochs": trial.params["epochs"]}, trial.value))
+
+    def suggested(any_length: bool) -> dict[str, Any]:
+        return refinement.refine(sampler, trials, runs, space, roles, {}, coupled=None, any_length=any_length)
+
+    assert set(suggested(False)) == {"lr"}
+    assert 5 <= suggested(True)["epochs"] <= 200
+
+
+def test_a_wide_range_of_lengths_is_searched_in_logs() -> None:
+    assert refinement._in_logs(IntDistribution(5, 200)) == IntDistribution(5, 200, log=True)
+    few: list[Any] = [IntDistribution(5, 40), IntDistribution(10, 200, step=10), CategoricalDistribution([5, 200])]
+    assert [refinement._in_logs(one) for one in few] == few
+
+
 def test_words_and_short_counts_may_decide_which_parameters_exist() -> None:
     space: dict[str, Any] = {
         "width": IntDistribution(8, 512),

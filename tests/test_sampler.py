@@ -71,8 +71,29 @@ def test_the_gaussian_process_refines_what_the_stages_found() -> None:
     study.optimize(_objective, n_trials=24)
     modelled = [t for t in study.trials if "model" in t.user_attrs["reason"]]
     assert len(modelled) >= 4
-    assert all(t.params["epochs"] == 16 for t in modelled)
+    assert all(t.params["epochs"] == 16 for t in study.trials if t.user_attrs["stage"] != "refine")
     assert min(t.value for t in modelled) < 0.205  # type: ignore[type-var]  # the optimum is .20
+
+
+def test_epochs_that_overfit_are_left_in_the_refinement_and_its_reason_says_so() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1, log=True)
+        return abs(math.log10(lr) + 1) + math.log10(trial.suggest_int("epochs", 2, 100) / 10) ** 2
+
+    study = _study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=16)
+    assert all(t.params["epochs"] == 100 for t in study.trials if t.user_attrs["stage"] != "refine")
+    assert study.best_params["epochs"] < 50
+    assert any("epochs 100 to " in t.user_attrs["reason"] for t in study.trials)
+
+
+def test_an_enqueued_trial_takes_the_length_of_the_best_run() -> None:
+    study = _study(DisciplinedSampler(seed=0))
+    for epochs in (16, 4):
+        study.enqueue_trial({"lr": 0.1, "epochs": epochs})
+    study.enqueue_trial({"lr": 0.2})
+    study.optimize(lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_int("epochs", 1, 16), n_trials=3)
+    assert study.trials[2].params == {"lr": 0.2, "epochs": 4}
 
 
 def test_the_objective_reads_its_stage_and_reason() -> None:

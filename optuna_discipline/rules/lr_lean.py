@@ -102,6 +102,25 @@ def read_lr(run: Run) -> LrReading | None:
     return LrReading("up") if losses is not None and began_late(losses) else None
 
 
+def is_readable(run: Run) -> bool:
+    """Whether a run has reported enough for its curve to have a shape."""
+    return len(run.reports) >= MIN_REPORTS
+
+
+def overfits(run: Run) -> bool:
+    """Whether a run ended above its lowest report, by more than noise does, and returned that: it trained too long.
+
+    One that returns its best epoch loses nothing by those after it.
+
+    >>> [overfits(Run(0, "complete", {}, loss, reports=(2.0, 0.5, 0.4, 0.8, 0.9))) for loss in (0.9, 0.4)]
+    [True, False]
+    """
+    shape = shape_of(run.reports)
+    if shape is None or run.loss is None or shape[2] <= OVERSHOT:
+        return False
+    return abs(run.loss - run.reports[-1]) < abs(run.loss - min(run.reports))
+
+
 def _leads_to(loss: float | None, reports: tuple[float, ...]) -> bool:
     """Whether the last of the reports or the best is about what the objective returned, or they are of something else.
 

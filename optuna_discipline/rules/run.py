@@ -107,6 +107,7 @@ class Proposal:
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
         failures: How many runs have ended without training, while none has trained.
         drawn: Whether all but the length is drawn from all there is, because nothing has run.
+        any_length: Whether the number of epochs is one of the model's parameters, and a run of any length as good.
         learns: Whether the model is one that learns from the runs how much each parameter matters.
         waits_for: Stage that others must finish first, for a run of the model in the meantime.
     """
@@ -126,6 +127,7 @@ class Proposal:
     failures: int = 0
     drawn: bool = False
     learns: bool = False
+    any_length: bool = False
 
     @property
     def by_model(self) -> bool:
@@ -134,7 +136,7 @@ class Proposal:
 
     def value_of(self, role: Role, bounds: Bounds, choice: LrChoice | None = None) -> float:
         """Return what a role gets within a trial's own bounds."""
-        if role == "epochs":
+        if role == "epochs" and not (self.any_length and role in self.values):
             return bounds.clip(max(1.0, round(self.fidelity * bounds.high)))
         if role in self.values:
             return bounds.clip(self.values[role])
@@ -172,4 +174,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "failures": proposal.failures,
         "drawn": proposal.drawn,
         "learns": proposal.learns,
+        "any_length": proposal.any_length,
     }

@@ -23,6 +23,8 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.lr_choice import LrChoice
+from optuna_discipline.rules.lr_lean import is_readable
+from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.model_box import box_around
 from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import MODEL_SLOT
@@ -127,7 +129,8 @@ class Search:
     def _by_model(
         self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = (), *, learns: bool = False
     ) -> Proposal:
-        best = self._best_full()
+        any_length = slot == MODEL_SLOT and self._moves_lengths()
+        best = self._best_of_any_length() if any_length else self._best_full()
         around: Mapping[Role, float] = best.params if best is not None else self.incumbent.values
         if not around:
             around = {
@@ -136,7 +139,22 @@ class Search:
             }
         box = box_around(around, best, self.runs, near=bool(free) or learns, limits=self.space.get("lr"))
         like = best.number if best is not None else self.incumbent.like
-        return Proposal(stage, slot, reason, around, like=like, box=box, free=free, learns=learns)
+        return Proposal(
+            stage, slot, reason, around, like=like, box=box, free=free, learns=learns, any_length=any_length
+        )
+
+    def _moves_lengths(self) -> bool:
+        """Whether the number of epochs is one more parameter of the model, as nothing speaks for the longest.
+
+        Where a recipe has short cycles, they stand for full trainings. A training that reports its epochs says itself
+        whether it was too long; until the best one does, or a shorter one is the best, all run in full.
+        """
+        if self.recipe.short < 1 or "epochs" not in self.space or self._fixed("epochs"):
+            return False
+        full, best = self._best_full(), self._best_of_any_length()
+        if full is None or best is not full:
+            return best is not None
+        return overfits(full) or not is_readable(full)
 
     # ---- the stages -------------------------------------------------------------------------------------------
 
@@ -416,7 +434,12 @@ class Search:
 
     def _best_full(self, before: float = math.inf) -> Run | None:
         full = self.space["epochs"].high if "epochs" in self.space else None
-        runs = [run for run in self.runs if run.params.get("epochs") == full and math.isfinite(run.score)]
-        runs = [run for run in runs if run.number < before and not run.restarted]
+        return self._best([run for run in self.runs if run.params.get("epochs") == full and run.number < before])
+
+    def _best_of_any_length(self) -> Run | None:
+        return self._best(self.runs)
+
+    def _best(self, runs: Sequence[Run]) -> Run | None:
+        runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
         runs = [run for run in runs if self._allows(run)] or runs
         return min(runs, key=lambda run: run.score, default=None)

@@ -19,7 +19,8 @@ def full_length_losses(runs: Sequence[Run], full_epochs: float | None) -> dict[i
 
     Args:
         runs: All runs.
-        full_epochs: Epochs of a full training; None if the study has no such parameter, then every run is full.
+        full_epochs: Epochs of a full training; None if every run is full: the study has no such parameter, or
+            one like any other.
     """
     finished = [run for run in runs if run.finished]
     if full_epochs is None:

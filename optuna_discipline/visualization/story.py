@@ -135,7 +135,7 @@ def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mappin
     if best is None:
         return found
     longest = max(trial_record.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
-    if 0 < trial_record.epochs_of(best) < longest:
+    if 0 < 2 * trial_record.epochs_of(best) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
         if roles.get(name) in (None, "epochs"):

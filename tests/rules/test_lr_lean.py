@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.run import Run
@@ -26,6 +27,12 @@ def _run(reports: tuple[float, ...], state: str = "complete") -> Run:
 def _lean(run: Run) -> str | None:
     said = read_lr(run)
     return None if said is None else said.lean
+
+
+def test_a_run_that_ends_above_its_lowest_overfits_unless_it_returns_its_best() -> None:
+    assert [overfits(_run(reports)) for reports in (OVERSHOOTS, FALLS, CLIMBS, (), (0.1, 0.2))] == [True, *[False] * 4]
+    assert not overfits(replace(_run(OVERSHOOTS), loss=0.2))
+    assert not overfits(replace(_run(OVERSHOOTS), loss=-0.9))  # an accuracy
 
 
 @pytest.mark.parametrize(

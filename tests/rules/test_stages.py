@@ -112,6 +112,32 @@ def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> N
     assert proposal.like == 0
 
 
+@pytest.mark.parametrize(
+    ("reports", "of_shorter", "moves"),
+    [
+        ((), 0.6, True),
+        ((0.6, 0.5), 0.6, True),
+        ((1.0, 0.7, 0.6, 0.5), 0.6, False),
+        ((1.0, 0.3, 0.4, 0.5), 0.6, True),
+        ((1.0, 0.7, 0.6, 0.5), 0.4, True),
+    ],
+)
+def test_the_model_moves_the_epochs_unless_the_best_curve_speaks_for_the_longest(
+    reports: tuple[float, ...], of_shorter: float, moves: bool
+) -> None:
+    runs = [
+        Run(0, "complete", {**START, "epochs": 16.0}, 0.5, reports=reports),
+        Run(1, "complete", {**START, "epochs": 8.0}, of_shorter),
+    ]
+    recipe = Recipe(stages=("refine",))
+    proposal = next_params(recipe, runs, space=SPACE)
+    assert proposal.any_length is moves
+    assert proposal.value_of("epochs", SPACE["epochs"]) == (8 if of_shorter < 0.5 else 16)
+    assert not next_params(replace(recipe, short=0.25), runs, space=SPACE).any_length
+    assert not next_params(recipe, [replace(run, state="running") for run in runs], space=SPACE).any_length
+    assert not next_params(recipe, runs, space={**SPACE, "epochs": Bounds(16, 16)}).any_length
+
+
 def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None:
     runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 2, 0.3333))]
     runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((6, 0.1111, 18, 0.03704))]
