@@ -65,9 +65,9 @@ class DisciplinedSampler(BaseSampler):
     `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
     together with them in the refinement, where it exists. A second learning rate of a trial keeps its ratio to the
     first during the stages. An integer parameter in the role `epochs` lets the stages use short complete cycles; its
-    upper bound is the full length. With `Recipe(short=1)`, the default, the stages run at that length, and the
-    refinement searches it as well, unless the best run's reports end at their lowest. The study is the only memory: any
-    number of workers may share it, stop and go on, and the same history gives the same next stage.
+    upper bound is the full length. With `Recipe(short=1)`, the default, the refinement searches the length as well: if
+    the best full run's reports end above their lowest, or, from 8 runs on, where it reports nothing. The study is the
+    only memory: any number of workers may share it, stop and go on, and the same history gives the same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
     `TrialReporter`), the curve of a run says on which side of its learning rate to look next.

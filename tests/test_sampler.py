@@ -81,7 +81,7 @@ def test_epochs_that_overfit_are_left_in_the_refinement_and_its_reason_says_so()
         return abs(math.log10(lr) + 1) + math.log10(trial.suggest_int("epochs", 2, 100) / 10) ** 2
 
     study = _study(DisciplinedSampler(seed=0))
-    study.optimize(objective, n_trials=16)
+    study.optimize(objective, n_trials=20)
     assert all(t.params["epochs"] == 100 for t in study.trials if t.user_attrs["stage"] != "refine")
     assert study.best_params["epochs"] < 50
     assert any("epochs 100 to " in t.user_attrs["reason"] for t in study.trials)

@@ -130,6 +130,9 @@ def test_the_model_moves_the_epochs_unless_the_best_curve_speaks_for_the_longest
         Run(1, "complete", {**START, "epochs": 8.0}, of_shorter),
     ]
     recipe = Recipe(stages=("refine",))
+    early = next_params(recipe, runs, space=SPACE).any_length
+    assert early is (moves and len(reports) > 2)  # one that reports nothing is left whole at first
+    runs += [Run(2 + i, "complete", {**START, "epochs": 16.0}, 0.7) for i in range(6)]
     proposal = next_params(recipe, runs, space=SPACE)
     assert proposal.any_length is moves
     assert proposal.value_of("epochs", SPACE["epochs"]) == (8 if of_shorter < 0.5 else 16)
