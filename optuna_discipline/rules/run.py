@@ -63,8 +63,9 @@ class Run:
     @property
     def finite(self) -> bool:
         """Whether any of that is a finite number."""
-        epochs = () if self.curve is None else (log.val_loss for log in self.curve.logs)
-        return any(map(math.isfinite, chain([math.inf if self.loss is None else self.loss], self.reports, epochs)))
+        logs = () if self.curve is None else self.curve.logs
+        epochs = (log.train_loss if log.val_loss is None else log.val_loss for log in logs)
+        return any(loss is not None and math.isfinite(loss) for loss in chain([self.loss], self.reports, epochs))
 
     @property
     def diverged(self) -> bool:

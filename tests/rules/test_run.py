@@ -32,6 +32,16 @@ def test_a_run_scores_its_loss_only_if_it_ended_well(run: Run, score: float, fin
     assert (run.score, run.finished) == (score, finished)
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "finite"),
+    [(1.0, None, True), (math.nan, None, False), (1.0, math.nan, False), (math.nan, 1.0, True), (None, None, False)],
+)
+def test_a_run_is_finite_by_its_validation_loss_or_else_its_training_loss(
+    train: float | None, val: float | None, finite: bool
+) -> None:
+    assert Run(0, "failed", {}, curve=LossCurve((EpochLog(0, 0.1, train, val),), n_epochs=4)).finite == finite
+
+
 def test_a_proposal_is_fitted_into_the_trials_own_bounds() -> None:
     proposal = Proposal("lr", "lr0:3", "", {"momentum": 0.99}, lr_multiple=3.0, fidelity=0.25)
     assert proposal.value_of("momentum", Bounds(0.8, 0.9)) == 0.9
