@@ -32,7 +32,7 @@ from optuna_discipline.parameters import step_of
 from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.model import Coordinate
+from optuna_discipline.rules.gaussian_process import Coordinate
 from optuna_discipline.rules.space import Role
 
 SMALLEST = 1e-9  # where a range begins at zero, which has no logarithm

@@ -1,66 +1,29 @@
-"""The refinement's model: a Gaussian process that knows beforehand how much each hyperparameter matters.
-
-A model that must learn this from ten trainings wastes half of them in corners where nothing trains. Here the scales are
-given: a factor of ten in learning rate is far, a factor of ten in weight decay near, all momenta are neighbours, and
-everything gets worse away from the best run, slowly. Only the scale of the loss is fitted. On surrogates of 13 small
-networks the incumbent's regret was a fifth below that of Optuna's GPSampler from 8 to 20 trainings.
-"""
+"""The refinement's next point: the most promising of many, near the best run and far, by its model."""
 
 import math
 from collections.abc import Callable
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.gaussian_process import Coordinate
+from optuna_discipline.rules.gaussian_process import GaussianProcess
+from optuna_discipline.rules.gaussian_process import features
+from optuna_discipline.rules.gaussian_process import squared_distances
 
-# In the units of the prior: standard deviation of a repeated run, and how far below its expectation a point may count.
-NOISE, CAUTION = 0.2, 1.0
+# How many standard deviations below its expectation a point may count.
+CAUTION = 1.0
 # A run closer than this to another one (in lengths; a factor of 1.26 in the learning rate) shows little new.
 NEAR = 0.1
 # Who asks while others run draws his caution (Hutter, Hoos and Leyton-Brown 2012), or all would look beside the
 # best run: with a constant 0.7 four had twice the regret after 60 trainings, in `benchmarks.workers`.
 MEAN_CAUTION = 1.0
 N_CANDIDATES = 800
-# How many units of loss one unit of the prior may be; the data choose.
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # In multiples of a middling distance from the best: a loss farther away, such as the 1e6 that stands for a network that
 # broke, counts as so far, or the unit of loss would be its own, and all else alike.
 FARTHEST = 10.0
 HUGE = 1e150
-# The level of the loss is not known beforehand: this variance of it is as good as none.
-_LEVEL = 100.0
-
-
-@dataclass(frozen=True)
-class Coordinate:
-    """One number that the model searches.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        length: Distance over which the loss is alike, in units of the coordinate.
-        bowl: How much worse it gets at one length from the best run, in units of the prior.
-        step: Distance of the values allowed, from `low` on; None allows all.
-        choices: Whether the values, low to high by one, are names, all equally far from each other.
-        follows: How much the best value of another coordinate moves with this one, as (index, slope): the learning
-            rate grows with the batch size.
-    """
-
-    low: float
-    high: float
-    length: float = 1.0
-    bowl: float = 0.2
-    step: float | None = None
-    choices: bool = False
-    follows: tuple[int, float] | None = None
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"`low` and `high` must be finite with low <= high, but got {self.low=}, {self.high=}.")
-        if not self.length > 0:
-            raise ValueError(f"`length` must be positive, but got {self.length!r}.")
 
 
 def next_point(
@@ -96,19 +59,19 @@ def next_point(
         )
     values = warp(losses)
     best = points[int(np.argmin(values))]
-    candidates = _candidates(coordinates, best, range(len(coordinates)) if free is None else free, rng)
-    candidates = candidates if within is None else within(candidates)
     under_way = np.zeros((0, len(coordinates))) if running is None else np.asarray(running, dtype=float)
-    candidates = _clear_of(coordinates, candidates, np.vstack([points, under_way]))
-    model = _Model(coordinates, points, values, best)
+    begun = np.vstack([points, under_way])
+    candidates = _candidates(coordinates, best, range(len(coordinates)) if free is None else free, rng)
+    candidates = _one_new_word(coordinates, candidates, best, begun)
+    candidates = candidates if within is None else within(candidates)
+    candidates = _clear_of(coordinates, candidates, begun)
+    model = GaussianProcess(coordinates, points, values, best)
     if len(under_way):
         expected, _ = model.predict(under_way)
-        model = _Model(
-            coordinates, np.vstack([points, under_way]), np.concatenate([values, expected]), best, scale=model.scale
-        )
+        model = GaussianProcess(coordinates, begun, np.concatenate([values, expected]), best, like=model)
     mean, deviation = model.predict(candidates)
     caution = float(rng.exponential(MEAN_CAUTION)) if len(under_way) else CAUTION
-    chosen: FloatArray = candidates[int(np.argmin(mean - caution * model.scale * deviation))]
+    chosen: FloatArray = candidates[int(np.argmin(mean - caution * deviation))]
     return chosen
 
 
@@ -140,90 +103,25 @@ def warp(losses: Sequence[float]) -> FloatArray:
     return np.where(finite, warped, worst)
 
 
-class _Model:
-    """A Gaussian process around a bowl, its unit of loss chosen by the data."""
-
-    def __init__(
-        self,
-        coordinates: Sequence[Coordinate],
-        points: FloatArray,
-        values: FloatArray,
-        centre: FloatArray,
-        *,
-        scale: float | None = None,
-    ) -> None:
-        self._coordinates = coordinates
-        self._centre = _features(coordinates, centre[None])
-        self._bowl = _weights(coordinates)
-        self._at = _features(coordinates, points)
-        covariance = self._covariance(self._at, self._at) + NOISE**2 * np.eye(len(points))
-        self._root = np.linalg.cholesky(covariance)
-        log_determinant = float(np.log(np.diag(self._root)).sum())
-        best = -math.inf
-        for unit in SCALES if scale is None else (scale,):
-            rest = values / unit - self._prior(self._at)
-            weights = np.linalg.solve(self._root.T, np.linalg.solve(self._root, rest))
-            likelihood = -0.5 * float(rest @ weights) - log_determinant - len(values) * math.log(unit)
-            likelihood -= 0.5 * math.log(unit) ** 2
-            if likelihood > best:
-                best, self.scale, self._weights = likelihood, unit, weights
-
-    def predict(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the expected warped loss of points, and its standard deviation in units of the prior."""
-        at = _features(self._coordinates, points)
-        cross = self._covariance(at, self._at)
-        mean = self.scale * (self._prior(at) + cross @ self._weights)
-        spread = np.linalg.solve(self._root, cross.T)
-        moved = at - self._centre
-        variance = 1.0 + _LEVEL + (moved**2).sum(axis=1) - (spread**2).sum(axis=0)
-        return mean, np.sqrt(np.maximum(variance, 1e-12))
-
-    def _prior(self, at: FloatArray) -> FloatArray:
-        bowl: FloatArray = ((at - self._centre) ** 2) @ self._bowl
-        return bowl
-
-    def _covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Return an unknown level, an unknown slope, and a smooth rest (Matern 5/2)."""
-        distance = np.sqrt(5 * _squared_distances(a, b))
-        smooth = (1 + distance + distance**2 / 3) * np.exp(-distance)
-        slope = (a - self._centre) @ (b - self._centre).T
-        found: FloatArray = _LEVEL + slope + smooth
-        return found
+def _one_new_word(
+    coordinates: Sequence[Coordinate], candidates: FloatArray, best: FloatArray, begun: FloatArray
+) -> FloatArray:
+    """Return the candidates, with all else at the best run's where a word is new: what it is worth shows alone."""
+    inside = np.clip(best, [c.low for c in coordinates], [c.high for c in coordinates])
+    found: FloatArray = candidates.copy()
+    for j, coordinate in enumerate(coordinates):
+        if coordinate.choices:
+            new = ~np.isin(found[:, j], begun[:, j])
+            found[new] = inside
+            found[new, j] = candidates[new, j]
+    return found
 
 
 def _clear_of(coordinates: Sequence[Coordinate], candidates: FloatArray, points: FloatArray) -> FloatArray:
     """Return the candidates that are not near a point; all of them where there is nothing else."""
-    at, known = _features(coordinates, candidates), _features(coordinates, points)
-    clear = (_squared_distances(at, known) > NEAR**2).all(axis=1)
+    at, known = features(coordinates, candidates), features(coordinates, points)
+    clear = (squared_distances(at, known) > NEAR**2).all(axis=1)
     return candidates[clear] if clear.any() else candidates
-
-
-def _squared_distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    found: FloatArray = np.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T, 0.0)
-    return found
-
-
-def _features(coordinates: Sequence[Coordinate], points: FloatArray) -> FloatArray:
-    """Return points in units of the lengths; a choice becomes one column for each name."""
-    moved = np.array(points, dtype=float)
-    for j, coordinate in enumerate(coordinates):
-        if coordinate.follows is not None:
-            leader, slope = coordinate.follows
-            moved[:, j] -= slope * points[:, leader]
-    columns = []
-    for j, coordinate in enumerate(coordinates):
-        if coordinate.choices:
-            names = np.arange(coordinate.low, coordinate.high + 1)
-            columns.append((points[:, j, None] == names) / (math.sqrt(2.0) * coordinate.length))
-        else:
-            columns.append(moved[:, j, None] / coordinate.length)
-    return np.hstack(columns)
-
-
-def _weights(coordinates: Sequence[Coordinate]) -> FloatArray:
-    """Return the bowl's weight of each column of `_features`."""
-    widths = [int(c.high - c.low) + 1 if c.choices else 1 for c in coordinates]
-    return np.repeat([c.bowl for c in coordinates], widths)
 
 
 def _candidates(

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.model import Coordinate
+from optuna_discipline.rules.gaussian_process import Coordinate
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.model import warp
 
@@ -97,6 +97,20 @@ def test_the_best_rate_moves_with_the_batch_size() -> None:
     assert abs(chosen[1] - 0.7 * chosen[0]) < 0.8
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_new_word_is_tried_alone_and_every_word_soon(seed: int) -> None:
+    rng, words = _rng(seed), Coordinate(0.0, 3.0, length=0.8, choices=True)
+    points, losses = [[0.0, 0.5, 0.0, 0.0]], [1.0]
+    for _ in range(14):
+        point = next_point((LR, WIDTH, words, words), np.array(points), losses, rng).tolist()
+        best = points[int(np.argmin(losses))]
+        new = [j for j in (2, 3) if point[j] not in {other[j] for other in points}]
+        assert not new or [j for j in range(4) if point[j] != best[j]] == new[:1]
+        points.append(point)
+        losses.append(0.1 * point[0] ** 2 + (point[1] - 0.5) ** 2 + 0.2 * (point[2] != 3) + 0.2 * (point[3] != 2))
+    assert [len({point[j] for point in points}) for j in (2, 3)] == [4, 4]
+
+
 def test_a_broken_run_is_as_bad_as_the_worst_and_no_worse() -> None:
     assert warp([math.inf, math.nan]).tolist() == [0.0, 0.0]
     assert warp([0.1, 0.1]).tolist() == [0.0, 0.0]
@@ -111,17 +125,6 @@ def test_a_broken_run_is_as_bad_as_the_worst_and_no_worse() -> None:
 def test_shapes_must_fit(points: np.ndarray, losses: list[float]) -> None:
     with pytest.raises(ValueError, match="`points` must have the shape"):
         next_point((LR,), points, losses, _rng())
-
-
-@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (math.nan, 1.0), (0.0, math.inf)])
-def test_bounds_must_be_finite_and_in_order(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match="`low` and `high` must be finite"):
-        Coordinate(low, high)
-
-
-def test_a_length_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="`length` must be positive"):
-        Coordinate(0.0, 1.0, length=0.0)
 
 
 def test_no_point_is_promised_that_a_run_cannot_have() -> None:
