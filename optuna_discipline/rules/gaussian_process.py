@@ -156,7 +156,7 @@ class _Fit:
 
     at: FloatArray
     moved: FloatArray
-    nearer: FloatArray  # how fast the smooth part of the covariance falls with half the squared distance, over 2
+    nearer: FloatArray  # how fast the smooth part of the covariance falls with the squared distance
     rest: FloatArray
     inverse: FloatArray
     weights: FloatArray
