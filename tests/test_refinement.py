@@ -34,9 +34,10 @@ def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
         {"lr": 0.1, "deep": False},
         {"lr": 0.1, "deep": True, "width": 7},
         {"lr": 0.1, "deep": True, "width": 2},
+        {"lr": 0.3, "deep": False},
     ]
     trials = []
-    for number, (one, loss) in enumerate(zip(params, (0.1, 0.3, 0.2), strict=True)):
+    for number, (one, loss) in enumerate(zip(params, (0.1, 0.3, 0.2, 0.4), strict=True)):
         trials.append(optuna.create_trial(params=one, distributions={n: known[n] for n in one}, value=loss))
         trials[-1].number = number
     runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]

@@ -61,8 +61,7 @@ def next_point(
     best = points[int(np.argmin(values))]
     under_way = np.zeros((0, len(coordinates))) if running is None else np.asarray(running, dtype=float)
     begun = np.vstack([points, under_way])
-    candidates = _candidates(coordinates, best, range(len(coordinates)) if free is None else free, rng)
-    candidates = _one_new_word(coordinates, candidates, best, begun)
+    candidates = _candidates(coordinates, best, begun, range(len(coordinates)) if free is None else free, rng)
     candidates = candidates if within is None else within(candidates)
     candidates = _clear_of(coordinates, candidates, begun)
     model = GaussianProcess(coordinates, points, values, best)
@@ -103,20 +102,6 @@ def warp(losses: Sequence[float]) -> FloatArray:
     return np.where(finite, warped, worst)
 
 
-def _one_new_word(
-    coordinates: Sequence[Coordinate], candidates: FloatArray, best: FloatArray, begun: FloatArray
-) -> FloatArray:
-    """Return the candidates, with all else at the best run's where a word is new: what it is worth shows alone."""
-    inside = np.clip(best, [c.low for c in coordinates], [c.high for c in coordinates])
-    found: FloatArray = candidates.copy()
-    for j, coordinate in enumerate(coordinates):
-        if coordinate.choices:
-            new = ~np.isin(found[:, j], begun[:, j])
-            found[new] = inside
-            found[new, j] = candidates[new, j]
-    return found
-
-
 def _clear_of(coordinates: Sequence[Coordinate], candidates: FloatArray, points: FloatArray) -> FloatArray:
     """Return the candidates that are not near a point; all of them where there is nothing else."""
     at, known = features(coordinates, candidates), features(coordinates, points)
@@ -125,9 +110,16 @@ def _clear_of(coordinates: Sequence[Coordinate], candidates: FloatArray, points:
 
 
 def _candidates(
-    coordinates: Sequence[Coordinate], best: FloatArray, free: Sequence[int], rng: np.random.Generator
+    coordinates: Sequence[Coordinate],
+    best: FloatArray,
+    begun: FloatArray,
+    free: Sequence[int],
+    rng: np.random.Generator,
 ) -> FloatArray:
-    """Return points to choose from: near the best run and far, along one coordinate, some, and all."""
+    """Return points to choose from: near the best run and far, along one coordinate, some, and all.
+
+    Where a word is new to those that have begun, all else is the best run's: what it is worth shows alone.
+    """
     low = np.array([c.low for c in coordinates])
     high = np.array([c.high for c in coordinates])
     inside = np.clip(best, low, high)
@@ -136,10 +128,14 @@ def _candidates(
     moves[:, list(free)] = rng.random((N_CANDIDATES, len(free))) < share[:, None]
     far = np.where(np.arange(N_CANDIDATES) % 2 == 0, 1.0, 0.25)[:, None]
     anywhere = rng.uniform(low, high, (N_CANDIDATES, len(coordinates)))
+    for j in (j for j, coordinate in enumerate(coordinates) if coordinate.choices):
+        anywhere[:, j] = np.round(anywhere[:, j])
+        new = moves[:, j] & ~np.isin(anywhere[:, j], begun[:, j])
+        moves[new] = np.arange(len(coordinates)) == j
     points = np.where(moves, inside + far * (anywhere - inside), inside)
     for j, coordinate in enumerate(coordinates):
         if coordinate.choices:
-            points[:, j] = np.where(moves[:, j], np.round(anywhere[:, j]), inside[j])
+            points[:, j] = np.where(moves[:, j], anywhere[:, j], inside[j])
         elif coordinate.step is not None:
             steps = np.floor((points[:, j] - coordinate.low) / coordinate.step + 0.5)
             points[:, j] = np.minimum(coordinate.low + coordinate.step * steps, coordinate.high)
