@@ -80,14 +80,16 @@ class DisciplinedPruner(BasePruner):
             maximize=maximize,
             label=_label(trial),
         )
+        if not decision.stop:
+            return False
         reason = decision.reason
         if guessed and not is_diverged(reported.curve):
             reason += "; it counts as long as the longest complete run"
-        if decision.stop and _stored_reason(study, trial) != reason:  # the objective may ask again
+        if _stored_reason(study, trial) != reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)
             trial.user_attrs[trial_record.PRUNED_KEY] = reason
             _logger.info(f"Trial {trial.number} pruned: {reason}.")
-        return decision.stop
+        return True
 
     def _known(self, study: Study, maximize: bool) -> "_Peers":
         others = study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,))
