@@ -22,6 +22,8 @@ FORBIDDEN = {
     "training/": {"optuna", "plotly", "optuna_discipline.sampler", "optuna_discipline.trial_record"},
     "visualization/": {"torch", "optuna_discipline.training", "optuna_discipline.sampler"},
     "sampler.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.pruner"},
+    "decision.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.pruner"},
+    "answers.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.pruner"},
     "claims.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
     "pruner.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.sampler"},
     "objective.py": {"torch", "plotly", "optuna_discipline.training"},

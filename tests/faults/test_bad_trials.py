@@ -12,9 +12,9 @@ from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
+from optuna_discipline.decision import APART
+from optuna_discipline.decision import RETREAT
 from optuna_discipline.rules.slots import MAX_FAILURES
-from optuna_discipline.sampler import APART
-from optuna_discipline.sampler import RETREAT
 from optuna_discipline.trial_record import read_claim
 
 pytestmark = pytest.mark.filterwarnings(

@@ -176,8 +176,8 @@ class Schedule:
         for study in (self.warm, self.load()):
             sampler = study.sampler
             assert isinstance(sampler, DisciplinedSampler)
-            proposal = sampler._propose(study, trial, 0)
-            found.append((proposal, sampler._model(study, trial, proposal) if proposal.by_model else {}))
+            proposal = sampler._decision.propose(study, trial, 0)
+            found.append((proposal, sampler._decision.model(study, trial, proposal) if proposal.by_model else {}))
         return found
 
 

@@ -1,0 +1,143 @@
+"""What a trial is answered, name by name, in its own bounds: what its claim says, what is held, or where to begin."""
+
+import dataclasses
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import claims
+from optuna_discipline import parameters
+from optuna_discipline import retreat
+from optuna_discipline import study_record
+from optuna_discipline.rules.failures import all_in_vain
+from optuna_discipline.rules.failures import failures_so_far
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import MAX_FAILURES
+from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import default_of
+from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import read_trials
+
+
+class Answers:
+    """Answers trials one parameter at a time.
+
+    Args:
+        reader: Reads the study by the roles.
+        independent_sampler: What samples parameters that no trial has had yet; None for where they usually begin.
+        seed: Every trial and name draws from a stream of its own.
+    """
+
+    def __init__(self, reader: StudyReader, independent_sampler: BaseSampler | None, seed: int) -> None:
+        self._reader, self._independent_sampler, self._seed = reader, independent_sampler, seed
+
+    def answer(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        name: str,
+        distribution: BaseDistribution,
+        claim: Mapping[str, Any],
+        role: Role | None,
+    ) -> Any:
+        """Return the value of one parameter, from the one decision that was made for its trial."""
+        if claim.get("drawn") and role != "epochs" and (role is not None or self._independent_sampler is None):
+            return self._draw(trial, name, distribution)
+        if name in claim.get("suggested", {}):
+            return _fit_any(name, distribution, claim["suggested"][name])
+        if role is not None:
+            return self._in_role(study, trial, name, distribution, claim, role)
+        return self._held(study, trial, name, distribution, claim)
+
+    def before_a_claim(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, runs: Sequence[Run]
+    ) -> Any:
+        """Return where a parameter without a role begins, while no trial has shown one with a role."""
+        if self._independent_sampler is None and all_in_vain(runs):
+            return self._draw(trial, name, distribution)
+        value = self._begin(study, trial, name, distribution, failures_so_far(runs))
+        before = (other for other in read_trials(study) if other.number < trial.number)
+        if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
+            return parameters.beside(distribution, value, self._stream(trial, name))  # many begin at once
+        return value
+
+    def _in_role(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        name: str,
+        distribution: BaseDistribution,
+        claim: Mapping[str, Any],
+        role: Role,
+    ) -> Any:
+        bounds = parameters.bounds_in_role(role, name, distribution)
+        assert bounds is not None
+        proposal, like = claims.proposal_of(claim), None
+        if role == "lr":
+            like = next((t for t in read_trials(study) if t.number == proposal.like), None)
+            leader = self._reader.leader_of(name, distribution, trial)
+            if leader is not None:
+                return parameters.follow(trial, name, distribution, leader, like)
+            if (usual := parameters.usual_lr(trial.params)) is not None:
+                bounds = dataclasses.replace(bounds, start=usual)
+        wish = proposal.value_of(role, bounds, study_record.read_choice(study))
+        if like is not None and like.params and name not in like.params:
+            wish = default_of(role, bounds)  # another optimizer's says nothing
+        value = parameters.fit_in_role(role, name, distribution, wish)
+        return self._away_from_failures(trial, name, distribution, value, claim.get("failures", 0))
+
+    def _held(
+        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
+    ) -> Any:
+        """Return the value of the run that the stage builds on, else of the first run, else its start."""
+        if claim["slot"] == MODEL_SLOT:
+            return self._begin(study, trial, name, distribution, claim.get("failures", 0))
+        trials = read_trials(study)
+        earlier = [t for t in trials if name in t.params and t.state == TrialState.COMPLETE]
+        like = next((t for t in earlier if t.number == claim.get("like")), None)
+        if like is None and earlier:
+            runs = self._reader.runs(study, trials, except_for=trial.number)
+            trained = {run.number for run in runs if run.trained}
+            like = next((t for t in earlier if t.number in trained), None)
+        if like is not None and parameters.allows(distribution, like.params[name]):
+            return like.params[name]
+        return self._begin(study, trial, name, distribution, claim.get("failures", 0))
+
+    def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
+        if self._independent_sampler is None or trial.number == 0:
+            start = parameters.start_of(name, distribution)
+            return self._away_from_failures(trial, name, distribution, start, failures)
+        return self._independent_sampler.sample_independent(study, trial, name, distribution)
+
+    def _away_from_failures(
+        self, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any, failures: int
+    ) -> Any:
+        """Return the value, or another one where nothing has trained and the first has had its second try."""
+        if failures < MAX_FAILURES:
+            return value
+        rng, role = self._stream(trial, name), self._reader.role_of(name, distribution)
+        return retreat.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
+
+    def _draw(self, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        role = self._reader.role_of(name, distribution)
+        return retreat.draw(name, distribution, self._stream(trial, name), role)
+
+    def _stream(self, trial: FrozenTrial, name: str) -> np.random.Generator:
+        return np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
+
+
+def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:
+    if parameters.allows(distribution, value):
+        return value
+    if isinstance(value, int | float):
+        return parameters.fit(distribution, value)
+    return parameters.start_of(name, distribution)

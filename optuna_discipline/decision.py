@@ -1,0 +1,205 @@
+"""The one decision behind a trial: read the study, ask the recipe, and the model where it says so; claim the answer."""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from typing import Final
+from zlib import crc32
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
+
+from optuna_discipline import claims
+from optuna_discipline import refinement
+from optuna_discipline import study_record
+from optuna_discipline import suggestion
+from optuna_discipline import trial_record
+from optuna_discipline.rules.failures import can_be_smaller
+from optuna_discipline.rules.failures import failures_so_far
+from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.model_box import LR_BOX
+from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.recipe import next_params
+from optuna_discipline.rules.role_names import is_cyclical
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Proposal
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import MAX_FAILURES
+from optuna_discipline.rules.slots import at_equal_time
+from optuna_discipline.rules.stages import Search
+from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
+from optuna_discipline.study_reader import read_trials
+
+ENQUEUED: Final = "enqueued"
+RETREAT: Final = "smaller sizes and other words, because no trial could run"
+APART: Final = "model-based search far from all that has not run"
+BY_THE_USER: Final = "enqueued by the user"
+
+
+class Decision:
+    """Decides what trials run, from what their study shows at that moment.
+
+    Args:
+        recipe: The stages.
+        range_test: An LR range test, or what runs one; None without.
+        reader: Reads the study by the roles.
+        refine_sampler: What models the refinement, None for our own model.
+        seed: Every trial draws from a stream of its own.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        range_test: RangeTest | Callable[[], RangeTest] | None,
+        reader: StudyReader,
+        refine_sampler: BaseSampler | None,
+        seed: int,
+    ) -> None:
+        self._recipe, self._range_test, self._reader = recipe, range_test, reader
+        self._refine_sampler, self._seed = refine_sampler, seed
+
+    def keep_range_test(self, study: Study, trial: FrozenTrial) -> None:
+        """Run the range test, if there is one and it is this trial's turn."""
+        if self._range_test is not None and self._whose_range_test(study, trial) == "mine":
+            study_record.keep_range_test(study, trial, self._range_test)
+
+    def decide(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
+        """Decide what a trial runs, and claim it."""
+        if "fixed_params" in trial.system_attrs:
+            return claims.write(study, trial, self._enqueued(study))
+        proposal = claims.uncontested(
+            study,
+            trial,
+            partial(self.propose, study, trial),
+            partial(self._propose_model, study, trial),
+            partial(self._has_rival, study, trial),
+            np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
+        )
+        suggested, moves = self.model(study, trial, proposal) if proposal.by_model else ({}, "")
+        if proposal.learns and self._is_taken(study, trial, proposal, suggested):
+            proposal = dataclasses.replace(proposal, learns=False)
+            suggested, moves = self.model(study, trial, proposal)
+        if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self.known_to(study, trial)[1]:
+            proposal = self._blind(trial, proposal)
+        if moves:
+            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
+        retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn
+        if retreats and any(map(can_be_smaller, self.known_to(study, trial)[1])):
+            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
+        return claims.write(study, trial, proposal, suggested)
+
+    def of_plain(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Any], str]:
+        """Return what a trial of a study without any role runs by our own model, and why."""
+        proposal = Search(self._recipe, self.known_to(study, trial)[1], {}, None).model()
+        suggested, moves = self.model(study, trial, proposal)
+        reason = APART if proposal.drawn and suggested else proposal.reason
+        return suggested, f"{reason}: {moves}" if moves else reason
+
+    def _is_taken(self, study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Mapping[str, Any]) -> bool:
+        """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw."""
+        claims.write(study, trial, proposal, suggested, write_stage=False)
+        under_way = (t for t in read_trials(study) if t.state == TrialState.RUNNING and t.number != trial.number)
+        return any(refinement.suggested_to(other) == suggested for other in under_way)
+
+    def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
+        """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
+        rng = np.random.default_rng([self._seed, trial.number, crc32(b"blind")])
+        return dataclasses.replace(proposal, lr_multiple=float(np.exp(rng.uniform(*np.log(LR_BOX)))))
+
+    def propose(self, study: Study, trial: FrozenTrial, skip: int) -> Proposal:
+        """Return what the recipe has open, without so many of the most wanted."""
+        if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
+            return self._propose_model(study, trial, "model-based search while another worker runs the range test")
+        known, runs = self.known_to(study, trial)
+        choice = study_record.read_choice(study)
+        return next_params(
+            self._recipe_for(known),
+            runs,
+            space=self._reader.space(known),
+            choice=choice,
+            skip=skip,
+            maximize=trial_record.sign_of(study) < 0,
+        )
+
+    def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
+        known, runs = self.known_to(study, trial)
+        search = Search(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
+        found = search.model()
+        return dataclasses.replace(
+            found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs)
+        )
+
+    def known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
+        """Return the parameters and the runs of all trials but the one that asks."""
+        trials = read_trials(study)
+        known = asked_distributions([t for t in trials if t.number != trial.number])
+        return known, self._reader.runs(study, trials, except_for=trial.number)
+
+    def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
+        return study_record.whose_range_test(study, trial.number, self.known_to(study, trial)[1])
+
+    def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
+        # a rival may have claimed and finished since the proposal was made; a dead one is none
+        runs = since_the_first_training(self.known_to(study, trial)[1])
+        return any(run.slot == slot and run.state != "failed" for run in runs)
+
+    def _enqueued(self, study: Study) -> Proposal:
+        """Return the proposal of an enqueued trial: its open parameters take the best known values."""
+        trials = read_trials(study)
+        known = asked_distributions(trials)
+        runs = self._reader.runs(study, trials)
+        recipe = Recipe(stages=("refine",), short=self._recipe.short)
+        space, choice = self._reader.space(known), study_record.read_choice(study)
+        wish = next_params(recipe, runs, space=space, choice=choice)
+        return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
+
+    def model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
+        """Return the refinement's suggestion and what it changes in words, empty while there is nothing to model."""
+        trials = read_trials(study)
+        space = asked_distributions([t for t in trials if t.number != trial.number])
+        seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
+        roles = self._reader.roles(space)
+        suggested = refinement.refine(
+            self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),
+            trials,
+            at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
+            space,
+            roles,
+            proposal.box,
+            coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
+            free=proposal.free or None,
+            any_length=proposal.any_length,
+        )
+        return suggested, self._moves(suggested, trials, proposal.like, proposal.stage)
+
+    def _moves(self, params: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None, stage: str) -> str:
+        known = next((trial.distributions for trial in trials if trial.number == like), {})
+        return refinement.describe_moves(params, trials, like, self._reader.roles(known), stage)
+
+    def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+        """Let a reason that names suggested values name what was run; what was not asked for is left out."""
+        suggested, reason = claim.get("suggested", {}), trial.user_attrs.get(trial_record.REASON_KEY, "")
+        ran = {name: trial.params[name] for name in suggested if name in trial.params}
+        if ran == suggested:
+            return
+        trials = read_trials(study)
+        said, true = (self._moves(params, trials, claim["like"], claim["stage"]) for params in (suggested, ran))
+        corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
+        if corrected != reason:
+            trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
+
+    def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
+        """Return the recipe with what the parameter's name says about momentum."""
+        if self._recipe.cyclical_momentum is not None:
+            return self._recipe
+        name = next((n for n, d in known.items() if self._reader.role_of(n, d) == "momentum"), "momentum")
+        return dataclasses.replace(self._recipe, cyclical_momentum=is_cyclical(name))

@@ -1,0 +1,168 @@
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import Trial
+from optuna.trial import TrialState
+
+from optuna_discipline import DisciplinedSampler
+from tests.formulas import five_roles
+from tests.formulas import formula
+from tests.formulas import model_quickly
+from tests.formulas import new_study
+
+
+@pytest.mark.parametrize(
+    ("suggest", "name"),
+    [
+        (lambda t, n: t.suggest_float(n, 1e-4, 1.0, log=True), "max_lr"),
+        (lambda t, n: t.suggest_float(n, 0.001, 0.5), "learning_rate"),
+        (lambda t, n: t.suggest_float(n, 0.01, 0.5, step=0.01), "lr"),
+        (lambda t, n: t.suggest_categorical(n, [0.001, 0.1, 0.01, 1.0]), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9, log=True), "lr"),
+        (lambda t, n: t.suggest_int(n, 1, 9, step=2), "lr"),
+    ],
+)
+def test_a_role_may_have_any_distribution(suggest: Callable[[Trial, str], float], name: str) -> None:
+    study = new_study(model_quickly())
+    study.optimize(lambda t: (math.log10(suggest(t, name)) + 1) ** 2, n_trials=12)
+    assert study.trials[0].user_attrs["stage"] == "lr"
+    assert len({t.params[name] for t in study.trials}) >= 3
+    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+
+
+def test_a_second_learning_rate_keeps_its_ratio_to_the_first_until_the_model_moves_both() -> None:
+    def objective(trial: Trial) -> float:
+        body = trial.suggest_float("lr_body", 1e-5, 1e-2, log=True)
+        return formula(10 * body) + formula(trial.suggest_float("lr_head", 1e-4, 1e-1, log=True))
+
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    rungs = [t for t in study.trials if "ladder" in t.user_attrs["reason"]]
+    assert len(rungs) > 1
+    assert all(t.params["lr_head"] == pytest.approx(10 * t.params["lr_body"]) for t in rungs)
+    others = [t.params["lr_head"] / t.params["lr_body"] for t in study.trials if t not in rungs]
+    assert max(others) > 1.1 * min(others)
+
+
+def test_every_optimizer_may_have_a_learning_rate_of_its_own_name() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("optimizer", ["Adam", "SGD"]) == "Adam":
+            return formula(10 * trial.suggest_float("adam_lr", 1e-5, 1e-1, log=True)) + 0.1
+        return formula(trial.suggest_float("sgd_lr", 1e-4, 1.0, log=True))
+
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=20)
+    assert study.trials[0].params == {"optimizer": "Adam", "adam_lr": 0.005}
+    assert study.best_trial.params["optimizer"] == "SGD"
+    assert len({t.params["sgd_lr"] for t in study.trials if "sgd_lr" in t.params}) > 3
+
+
+def test_bounds_narrower_than_the_recipe_hold() -> None:
+    study = new_study(model_quickly())
+
+    def objective(trial: Trial) -> float:
+        return formula(trial.suggest_float("lr", 1e-3, 2e-3), trial.suggest_float("momentum", 0.91, 0.93))
+
+    study.optimize(objective, n_trials=15)
+    assert all(0.91 <= t.params["momentum"] <= 0.93 and 1e-3 <= t.params["lr"] <= 2e-3 for t in study.trials)
+
+
+def test_bounds_that_change_between_trials_are_those_of_the_trial() -> None:
+    study = new_study(model_quickly())
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1.0, log=True), n_trials=3)
+    study.optimize(lambda t: t.suggest_float("lr", 1e-7, 1e-5, log=True), n_trials=5)
+    assert all(t.params["lr"] <= 1e-5 for t in study.trials[3:])
+
+
+def test_what_is_asked_before_the_learning_rate_begins_where_it_should_too() -> None:
+    def objective(trial: Trial) -> float:
+        layers = trial.suggest_int("layers", 1, 5)
+        width = sum(trial.suggest_int(f"width{i}", 10, 30) for i in range(layers))
+        dropout = trial.suggest_float("dropout", 0.0, 0.5)
+        optimizer = trial.suggest_categorical("optimizer", ["SGD", "Adam"])
+        return formula(trial.suggest_float("lr", 1e-5, 1, log=True)) + dropout / width + len(optimizer) / 100
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=2)
+    others = {"layers": 3, "width0": 25, "width1": 25, "width2": 25, "dropout": 0.1, "optimizer": "Adam"}
+    assert [trial.params for trial in study.trials] == [{**others, "lr": 5e-3}, {**others, "lr": 1e-2}]
+
+
+def test_conditional_parameters_are_held_at_the_best_that_has_them_or_asked_of_the_users_sampler() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1, log=True)
+        deep = trial.suggest_categorical("deep", [False, True])
+        width = trial.suggest_float("width", 0, 1) if deep else 0.0
+        return formula(lr) + 0.1 * width - 0.2 * deep
+
+    def widths(sampler: DisciplinedSampler) -> list[float]:
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(objective, n_trials=25)
+        assert all(t.state == TrialState.COMPLETE for t in study.trials)
+        return [t.params["width"] for t in study.trials if "width" in t.params]
+
+    found = widths(DisciplinedSampler(seed=0))
+    assert found[0] == 0.5  # its middle, when it first exists
+    assert min(found) < 0.2  # and a run with it is the best one, so the model moves it
+    asked = widths(DisciplinedSampler(seed=0, independent_sampler=optuna.samplers.RandomSampler(seed=7)))
+    assert asked[0] != 0.5
+
+
+def test_other_parameters_are_held_during_the_stages_and_searched_after() -> None:
+    study = new_study(model_quickly())
+    study.optimize(lambda t: five_roles(t) + 0.1 * (t.suggest_float("slope", 0, 0.8) - 0.1) ** 2, n_trials=24)
+    held = {t.params["slope"] for t in study.trials if "model" not in t.user_attrs["reason"]}
+    assert held == {0.4}
+    assert len({t.params["slope"] for t in study.trials}) > 3
+
+
+def _asked(trial: optuna.Trial, spelt: bool) -> tuple[float, float, float, int]:
+    if not spelt:
+        return (
+            trial.suggest_float("lr", 1e-5, 1, log=True),
+            trial.suggest_float("momentum", 0.5, 0.99),
+            trial.suggest_float("weight_decay", 1e-7, 0.1, log=True),
+            trial.suggest_categorical("batch_size", [16, 32, 64, 128]),
+        )
+    return (
+        10 ** trial.suggest_float("log_lr", -5, 0),
+        1 - trial.suggest_float("one_minus_momentum", 0.01, 0.5, log=True),
+        math.exp(trial.suggest_float("log_wd", math.log(1e-7), math.log(0.1))),
+        2 ** trial.suggest_categorical("log2_batch_size", [4, 5, 6, 7]),
+    )
+
+
+def test_exponents_and_1_less_momentum_change_nothing_of_a_study() -> None:
+    studies = []
+    for spelt in (False, True):
+        asked: list[tuple[float, float, float, int]] = []
+
+        def objective(trial: optuna.Trial, spelt: bool = spelt, asked: list[Any] = asked) -> float:
+            lr, momentum, decay, size = _asked(trial, spelt)
+            asked.append((lr, momentum, decay, size))
+            step = math.log10(lr / (1 - momentum)) - 0.3
+            return 0.1 + 0.1 * step**2 + 0.02 * (math.log10(decay) + 4) ** 2 + 0.01 * (math.log2(size) - 5) ** 2
+
+        study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+        study.optimize(objective, n_trials=12)
+        studies.append(np.array(asked))
+    assert studies[1] == pytest.approx(studies[0], rel=1e-6)
+
+
+def test_whole_exponents_are_walked_without_repeats() -> None:
+    def objective(trial: Trial) -> float:
+        log_lr = trial.suggest_int("log_lr", -6, 0)
+        dropout = trial.suggest_float("dropout", 0.0, 0.5)
+        for epoch in range(4):  # climbs: too high
+            trial.report((1.0, 0.8, 0.95, 0.7)[epoch] + 0.1 * abs(log_lr + 4), epoch)
+        return 0.7 + 0.1 * abs(log_lr + 4) + (dropout - 0.2) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    assert len({tuple(trial.params.values()) for trial in study.trials}) >= 11
+    assert study.best_params["log_lr"] == -4

@@ -1,0 +1,245 @@
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import Trial
+
+from optuna_discipline import DisciplinedSampler
+from optuna_discipline import RangeTest
+from optuna_discipline import Recipe
+from optuna_discipline import decision
+from optuna_discipline.rules import stages
+from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.trial_record import read_claim
+from tests.formulas import five_roles
+from tests.formulas import formula
+from tests.formulas import model_quickly
+from tests.formulas import new_study
+
+
+def test_epochs_that_overfit_are_left_in_the_refinement_and_its_reason_says_so() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1, log=True)
+        return abs(math.log10(lr) + 1) + math.log10(trial.suggest_int("epochs", 2, 100) / 10) ** 2
+
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=20)
+    assert all(t.params["epochs"] == 100 for t in study.trials if t.user_attrs["stage"] != "refine")
+    assert study.best_params["epochs"] < 50
+    assert any("epochs 100 to " in t.user_attrs["reason"] for t in study.trials)
+
+
+def test_an_enqueued_trial_takes_the_length_of_the_best_run() -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    for epochs in (16, 4):
+        study.enqueue_trial({"lr": 0.1, "epochs": epochs})
+    study.enqueue_trial({"lr": 0.2})
+    study.optimize(lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_int("epochs", 1, 16), n_trials=3)
+    assert study.trials[2].params == {"lr": 0.2, "epochs": 4}
+
+
+def test_enqueued_values_are_used_and_the_rest_is_filled_in() -> None:
+    study = new_study(model_quickly())
+    study.enqueue_trial({"lr": 0.07})
+    study.optimize(five_roles, n_trials=3)
+    assert study.trials[0].params["lr"] == 0.07
+    assert study.trials[0].user_attrs["stage"] == "enqueued"
+    assert study.trials[0].params["momentum"] == 0.95
+    assert study.trials[1].params["lr"] == pytest.approx(0.07)  # the ladder starts at what the user knows
+
+
+def _range_test() -> RangeTest:
+    lrs = np.geomspace(1e-4, 1, 60)
+    losses = np.where(lrs < 0.1, 2.3 - np.linspace(0, 3, 60), 5.0)
+    return RangeTest(lrs, losses, None, "end of range", initial_loss=2.3)
+
+
+def test_a_range_test_runs_once_and_is_kept_on_the_study() -> None:
+    calls = []
+
+    def run() -> RangeTest:
+        calls.append(1)
+        return _range_test()
+
+    study = new_study(DisciplinedSampler(range_test=run, seed=0))
+    study.optimize(five_roles, n_trials=3)
+    assert calls == [1]
+    assert RangeTest.from_dict(study.trials[0].system_attrs[RANGE_TEST_KEY]) == _range_test()
+    assert study.trials[0].params["lr"] == pytest.approx(_range_test().max_lr)
+
+
+def test_a_range_test_that_fails_is_reported_and_done_without() -> None:
+    def run() -> RangeTest:
+        raise RuntimeError("no data")
+
+    study = new_study(DisciplinedSampler(range_test=run))
+    with pytest.warns(UserWarning, match="range test failed and is left out: RuntimeError\\('no data'\\)"):
+        study.optimize(five_roles, n_trials=1)
+    assert study.trials[0].params["lr"] == pytest.approx(0.1)
+
+
+def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_what_matters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(stages, "ENOUGH_TO_LEARN", 6)
+    monkeypatch.setattr(
+        decision.suggestion,
+        "default_refine_sampler",
+        lambda seed: asked.append(len(study.trials) - 1) or optuna.samplers.RandomSampler(seed=seed),
+    )
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: abs(math.log(trial.suggest_float("lr", 1e-5, 10, log=True))), n_trials=13)
+    assert asked == [7, 9, 11]
+    for number in asked:
+        best = min(study.trials[:number], key=lambda trial: trial.value)
+        assert 0.49 <= study.trials[number].params["lr"] / best.params["lr"] <= 2.01
+        assert "near the best full run" in study.trials[number].user_attrs["reason"]
+
+
+def test_a_best_trial_without_any_role_does_not_end_the_study() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("freeze_all", [True, False]):
+            return 0.1
+        return 0.2 + 0.1 * (math.log10(trial.suggest_float("lr", 1e-5, 1e-1, log=True)) + 3) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    assert len(study.trials) == 12
+
+
+def test_trials_that_break_a_constraint_count_as_impossible() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
+        width = trial.suggest_int("width", 8, 512, log=True)
+        trial.set_constraint("size", width - 100)
+        return (math.log10(lr) + 2) ** 2 + 1 / width
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=16)
+    assert sum(trial.params["width"] <= 100 for trial in study.trials) >= 10
+
+
+def test_bounds_below_the_best_known_rate_leave_a_ladder_that_ends() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+
+    def objective(trial: Trial, high: float) -> float:
+        lr = trial.suggest_float("lr", 1e-5, high, log=True)
+        return (math.log10(lr) + 0.5) ** 2 + abs(trial.suggest_float("momentum", 0.8, 0.99) - 0.9)
+
+    study.optimize(lambda trial: objective(trial, 1.0), n_trials=6)
+    study.sampler = DisciplinedSampler(seed=0)
+    study.optimize(lambda trial: objective(trial, 0.03), n_trials=10)
+    ours = study.trials[6:]
+    assert len({tuple(trial.params.values()) for trial in ours}) == len(ours)
+    assert not any("others" in trial.user_attrs["reason"] for trial in ours)
+    assert "refine" in {trial.user_attrs["stage"] for trial in ours}
+
+
+def test_a_run_from_before_is_the_ladders_first() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0), direction="maximize")
+    study.enqueue_trial({"lr": 3e-3, "momentum": 0.9})
+    study.optimize(
+        lambda trial: (
+            0.9
+            - 0.05 * (math.log10(trial.suggest_float("lr", 1e-5, 1.0, log=True)) + 2) ** 2
+            - 0.1 * abs(trial.suggest_float("momentum", 0.8, 0.99) - 0.9)
+        ),
+        n_trials=3,
+    )
+    assert [trial.user_attrs["stage"] for trial in study.trials[:2]] == ["enqueued", "lr"]
+    assert study.trials[1].params == {"lr": pytest.approx(6e-3), "momentum": 0.9}
+    assert "2 x the start; best so far 1 x with 0.8863" in study.trials[1].user_attrs["reason"]
+
+
+def _decayed(trial: Trial, decay: float) -> float:
+    return formula(trial.suggest_float("lr", 1e-5, 10, log=True)) + (math.log10(decay) + 2.5) ** 2
+
+
+def test_a_parameter_that_the_objective_asks_for_later_is_searched_though_the_best_run_lacks_it() -> None:
+    study = new_study()
+    study.optimize(lambda t: _decayed(t, 1e-3), n_trials=8)
+    study.optimize(lambda t: 1 + _decayed(t, t.suggest_float("weight_decay", 1e-7, 1e-1, log=True)), n_trials=8)
+    assert study.best_trial.number < 8
+    assert len({round(math.log10(trial.params["weight_decay"]), 1) for trial in study.trials[8:]}) >= 4
+
+
+def test_a_parameter_that_the_objective_no_longer_asks_for_is_forgotten() -> None:
+    study = new_study()
+    study.optimize(lambda t: _decayed(t, t.suggest_float("weight_decay", 1e-7, 1e-1, log=True)), n_trials=8)
+    study.optimize(lambda t: _decayed(t, 1e-3), n_trials=8)
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
+    assert any("weight_decay" in reason for reason in reasons[:8])
+    assert not any("weight_decay" in reason for reason in reasons[8:])
+    assert not any("weight" in reason for reason in reasons[11:])
+
+
+def test_a_reason_names_what_was_run_where_the_objective_asks_in_other_bounds() -> None:
+    study = new_study()
+
+    def objective(trial: Trial, low: float, high: float) -> float:
+        width = trial.suggest_int("width", 8, 64)
+        return formula(trial.suggest_float("lr", low, high, log=True)) + abs(width - 40) / 100
+
+    study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=6)
+    study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)
+    trial = study.trials[-1]
+    assert trial.params["lr"] == 1.0
+    assert " to 1" in trial.user_attrs["reason"].split("lr ")[1]
+    assert f"to {trial.params['width']}" in trial.user_attrs["reason"]
+
+
+def test_a_study_goes_on_from_the_best_run_that_narrowed_bounds_allow() -> None:
+    study = new_study()
+    study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=6)
+    study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 1e-2, log=True)), n_trials=8)
+    allowed = {trial.number for trial in study.trials if trial.params["lr"] <= 1e-2}
+    claims = [read_claim(trial) for trial in study.trials[8:]]
+    assert {claim["like"] for claim in claims if claim is not None and claim["slot"] == "model"} <= allowed
+
+
+def test_workers_that_begin_a_study_without_roles_at_once_run_different_configurations() -> None:
+    study = new_study()
+
+    assert len({study.ask().suggest_float("x", -5, 5) for _ in range(6)}) == 6
+    at_once = new_study()
+    trials = [at_once.ask() for _ in range(6)]
+    assert len({trial.suggest_float("x", -5, 5) for trial in trials}) == 6
+    assert trials[0].params["x"] == 0
+
+
+def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that_does_not_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fixed(optuna.samplers.BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return {}
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            return {}
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return 0.5
+
+    study = new_study()
+    study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=4)
+    learning = dataclasses.replace(
+        decision.Search(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
+    )
+    monkeypatch.setattr(decision, "next_params", lambda *_, **__: learning)
+    monkeypatch.setattr(decision.suggestion, "default_refine_sampler", lambda _: Fixed())
+    rates = []
+    for _ in range(3):
+        rates.append(study.ask().suggest_float("lr", 1e-5, 10, log=True))
+    assert len(set(rates)) == 3
+
+
+def test_an_enqueued_trial_of_a_study_without_roles_keeps_its_reason() -> None:
+    study = new_study()
+    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2, n_trials=2)
+    study.enqueue_trial({"x": 4.5})
+    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_int("layers", 1, 3), n_trials=1)
+    assert study.trials[-1].user_attrs["reason"] == "enqueued by the user"
