@@ -32,9 +32,9 @@ from optuna_discipline.rules.role_names import is_cyclical
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import at_equal_time
-from optuna_discipline.rules.stages import Search
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
@@ -99,7 +99,7 @@ class Decision:
 
     def of_plain(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Any], str]:
         """Return what a trial of a study without any role runs by our own model, and why."""
-        proposal = Search(self._recipe, self.known_to(study, trial)[1], {}, None).model()
+        proposal = SearchState(self._recipe, self.known_to(study, trial)[1], {}, None).model()
         suggested, moves = self.model(study, trial, proposal)
         reason = APART if proposal.drawn and suggested else proposal.reason
         return suggested, f"{reason}: {moves}" if moves else reason
@@ -132,7 +132,7 @@ class Decision:
 
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
         known, runs = self.known_to(study, trial)
-        search = Search(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
+        search = SearchState(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
         found = search.model()
         return dataclasses.replace(
             found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs)

@@ -11,7 +11,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import decision
-from optuna_discipline.rules import stages
+from optuna_discipline.rules import search_state
 from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 from tests.formulas import five_roles
@@ -85,7 +85,7 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(stages, "ENOUGH_TO_LEARN", 6)
+    monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 6)
     monkeypatch.setattr(
         decision.suggestion,
         "default_refine_sampler",
@@ -227,7 +227,7 @@ def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that
     study = new_study()
     study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=4)
     learning = dataclasses.replace(
-        decision.Search(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
+        decision.SearchState(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
     )
     monkeypatch.setattr(decision, "next_params", lambda *_, **__: learning)
     monkeypatch.setattr(decision.suggestion, "default_refine_sampler", lambda _: Fixed())

@@ -1,20 +1,10 @@
-"""The stages of the recipe: each reads the runs of its slots and says what is open; their state is never stored.
-
-Longer than most files, because the stages share one incumbent and are read best in their order.
-"""
+"""The stages of the recipe: each reads the runs of its slots and says what is open; their state is never stored."""
 
 import math
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
 from dataclasses import replace
-from typing import TYPE_CHECKING
 from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
-from optuna_discipline.rules.failures import all_in_vain
-from optuna_discipline.rules.failures import drawn_first
-from optuna_discipline.rules.failures import since_the_first_training
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
 from optuna_discipline.rules.line_search import Axis
@@ -23,85 +13,30 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_lean import is_readable
-from optuna_discipline.rules.lr_lean import overfits
-from optuna_discipline.rules.model_box import box_around
 from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.run import start_lr
+from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import SMALLEST_NOISE
-from optuna_discipline.rules.slots import Slots
-from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import loss_of
 from optuna_discipline.rules.slots import without_epochs
-from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
-
-if TYPE_CHECKING:
-    from optuna_discipline.rules.recipe import Recipe
 
 ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # A larger batch takes a larger learning rate at as many epochs: on 8 small nets of batch 16 to 256 the best one grew as
 # batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4 (median 3 %), against 44 %
 # unchanged, 37 % linear, 26 % by a range test there. At equal time it should stay as it is (batch ** 0.25).
 LR_BY_BATCH = 0.5
-# From so many runs on there is enough to learn from which parameters matter: every second trial of the refinement is
-# then by a model that does (Optuna's GPSampler), the others still by ours, since each finds what the other does not. On
-# smooth functions (`benchmarks.smooth`) the regret after 60 trials fell from .096 to .020. With every trial its own it
-# fell to .010, but on surrogates of 12 tables the regret after 50 trainings rose from .0027 to .0042 (four parameters)
-# and from .0031 to .0057 (seven); so .0016 and .0035. It takes a lucky run at the edge of divergence for a better
-# rate, so its learning rates stay near the best run's.
-ENOUGH_TO_LEARN = 20
-# From so many runs on the model moves the epochs of trainings that report nothing, too. Most are best at full length,
-# and its first step loses a trial: at once, Hugging Face's names (`benchmarks.spaces`) had an incumbent of .157, .079
-# after 8 and 10 trials, from 8 runs on .075 and .069, never .075 and .066. An objective that overfits beyond 25 of 200
-# epochs had .41 and .32 after 10 and 20 at once, .53 and .31 so, .63 and .58 never.
-ENOUGH_FOR_LENGTHS = 8
 
 
-@dataclass(frozen=True)
-class _Incumbent:
-    """The best configuration so far, its loss at the stages' length, and what is not yet known (None)."""
-
-    values: Mapping[Role, float]
-    loss: float | None = None
-    like: int | None = None
-
-
-class Search:
-    """The state of the recipe, rebuilt from the runs at every call."""
-
-    def __init__(
-        self,
-        recipe: "Recipe",
-        runs: Sequence[Run],
-        space: dict[Role, Bounds],
-        choice: LrChoice | None,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
-        self.runs = at_equal_time(runs)
-        found = drawn_first(self.runs)  # what ran before says nothing of where this one lies
-        counted = since_the_first_training(self.runs) if found is None else self.runs
-        self.slots = Slots([run for run in counted if found is None or run.number >= found.number])
-        self.levels = self._levels()
-        self.level = self.levels[0]
-        self.noise = 0.0
-        earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
-        known = [run for run in self.runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
-        if found is not None and math.isfinite(found.score):
-            known = [found]
-        best = min(known, key=lambda run: run.score, default=None)
-        self.incumbent = _Incumbent({}) if best is None else _Incumbent(without_epochs(best), like=best.number)
-        self.known = best
-        self.confirmed: list[tuple[Mapping[Role, float], str]] = []
+class Search(SearchState):
+    """The stages in turn; what they settle is the incumbent of the next."""
 
     def plan(self, stage: Stage, index: int) -> list[Proposal]:
         """Return the open proposals of a stage; [] moves on to the next stage."""
@@ -114,55 +49,6 @@ class Search:
         if stage in ("momentum", "weight_decay", "batch_size"):
             return self._compare(stage)
         return self._refit_lr()
-
-    def model(self) -> Proposal:
-        """Return the model-based refinement around the best full-length run."""
-        if all_in_vain(self.runs):
-            return Proposal("refine", MODEL_SLOT, "drawn from all there is, as nothing has run so far", drawn=True)
-        whole = sum(run.state == "complete" and run.trained for run in self.runs)
-        learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
-        return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
-
-    def _why(self, *, near: bool) -> str:
-        """Return what the model's search is founded on, in words."""
-        if any(math.isfinite(run.score) for run in self.runs):
-            return f"model-based search {'near' if near else 'around'} the best full run"
-        if any(run.finished for run in self.runs):
-            return "model-based search around the start, as no run has ended well"
-        return "drawn, as no run has ended yet"
-
-    def _by_model(
-        self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = (), *, learns: bool = False
-    ) -> Proposal:
-        any_length = slot == MODEL_SLOT and self._moves_lengths()
-        best = self._best_of_any_length() if any_length else self._best_full()
-        around: Mapping[Role, float] = best.params if best is not None else self.incumbent.values
-        if not around:
-            around = {
-                role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
-                for role, b in self.space.items()
-            }
-        box = box_around(around, best, self.runs, near=bool(free) or learns, limits=self.space.get("lr"))
-        like = best.number if best is not None else self.incumbent.like
-        return Proposal(
-            stage, slot, reason, around, like=like, box=box, free=free, learns=learns, any_length=any_length
-        )
-
-    def _moves_lengths(self) -> bool:
-        """Whether the number of epochs is one more parameter of the model, as nothing speaks for the longest.
-
-        Where a recipe has short cycles, they stand for full trainings. A training that reports its epochs says itself
-        whether it was too long; until the best one does, or a shorter one is the best, all run in full.
-        """
-        if self.recipe.short < 1 or "epochs" not in self.space or self._fixed("epochs"):
-            return False
-        full, best = self._best_full(), self._best_of_any_length()
-        if full is None or best is not full:
-            return best is not None
-        ended = sum(run.finished and run.trained for run in self.runs)
-        return overfits(full) or (not is_readable(full) and ended >= ENOUGH_FOR_LENGTHS)
-
-    # ---- the stages -------------------------------------------------------------------------------------------
 
     def _lr(self) -> list[Proposal]:
         if self._fixed("lr"):
@@ -381,38 +267,11 @@ class Search:
                 options.append(Proposal("refine", slot, reason, values, like=best.number))
         return options
 
-    # ---- what is known ----------------------------------------------------------------------------------------
-
-    def _levels(self) -> tuple[float, ...]:
-        """Return the lengths of the stages' cycles in full trainings, rising, the last one 1."""
-        shares = [self.recipe.short]
-        while shares[-1] * 2 < 1:
-            shares.append(shares[-1] * 2)
-        shares.append(1.0)
-        epochs = self.space.get("epochs")
-        if epochs is None:
-            return tuple(dict.fromkeys(shares)) if not self.space else (1.0,)
-        lengths = dict.fromkeys(epochs.clip(max(1.0, round(share * epochs.high))) for share in shares)
-        return tuple(length / epochs.high for length in lengths)
-
-    def _length_of(self, run: Run) -> float:
-        """Return the length of a run in full trainings."""
-        return run.params["epochs"] / self.space["epochs"].high if "epochs" in run.params else 1.0
-
-    def _fixed(self, role: Role) -> bool:
-        """Whether there is nothing to choose: the study has no such parameter, or one value of it."""
-        return bool(self.space) and (role not in self.space or self.space[role].single)
-
-    def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
-        """Whether somebody else sets the role: different candidates ran with one value."""
-        slots = {run.slot for run in finished}
-        values = {run.params.get(role) for run in finished}
-        present = self.incumbent.values.get(role) if role != "lr" else None
-        return (len(slots) > 1 and len(values) == 1) or (bool(slots) and values == {present})
-
-    def _settle(self, run: Run, loss: float | None) -> None:
-        values = {**self.incumbent.values, **without_epochs(run)}
-        self.incumbent = _Incumbent(values, loss, run.number)
+    def _meanwhile(self, stage: Stage) -> Proposal:
+        """Return what a worker does while others finish a stage: never a stage that builds on it."""
+        reason = f"model-based search while others finish the stage {stage}"
+        found = self.model()
+        return replace(found, reason=found.reason if found.drawn else reason, waits_for=stage)
 
     def _repeat(self, level: float) -> Proposal:
         """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
@@ -420,32 +279,9 @@ class Search:
         reason = "the best configuration once more, to measure the noise"
         return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
 
-    def _meanwhile(self, stage: Stage) -> Proposal:
-        """Return what a worker does while others finish a stage: never a stage that builds on it."""
-        reason = f"model-based search while others finish the stage {stage}"
-        found = self.model()
-        return replace(found, reason=found.reason if found.drawn else reason, waits_for=stage)
-
     def _same_as_confirmed(self) -> bool:
         return any(values == self.incumbent.values for values, _ in self.confirmed)
 
     def _best_of_confirmed(self) -> Run | None:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
-        return min(runs, key=lambda run: run.score, default=None)
-
-    def _allows(self, run: Run) -> bool:
-        """Whether a run lies within the bounds, which may have been narrowed since."""
-        shared = ((bounds, run.params[role]) for role, bounds in self.space.items() if role in run.params)
-        return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
-
-    def _best_full(self, before: float = math.inf) -> Run | None:
-        full = self.space["epochs"].high if "epochs" in self.space else None
-        return self._best([run for run in self.runs if run.params.get("epochs") == full and run.number < before])
-
-    def _best_of_any_length(self) -> Run | None:
-        return self._best(self.runs)
-
-    def _best(self, runs: Sequence[Run]) -> Run | None:
-        runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
-        runs = [run for run in runs if self._allows(run)] or runs
         return min(runs, key=lambda run: run.score, default=None)

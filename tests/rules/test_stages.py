@@ -34,13 +34,6 @@ def _next(runs: list[Run], recipe: Recipe | None = None, skip: int = 0) -> tuple
     return proposal.slot, dict(proposal.values)
 
 
-def test_levels_are_the_short_cycle_doubled_until_full() -> None:
-    assert Search(SHORT, [], SPACE, None).levels == (0.25, 0.5, 1.0)
-    assert Search(SHORT, [], {**SPACE, "epochs": Bounds(1, 3)}, None).levels == (1 / 3, 2 / 3, 1.0)
-    assert Search(Recipe(short=1.0), [], SPACE, None).levels == (1.0,)
-    assert Search(SHORT, [], {"lr": SPACE["lr"]}, None).levels == (1.0,)
-
-
 def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_blocks_nobody() -> None:
     runs = _lr_stage()
     assert _next(runs)[0] == "confirm:1"
@@ -81,15 +74,6 @@ def test_the_rate_is_refitted_at_full_length_around_the_better_confirmation() ->
     assert [values["lr"] for _, values in slots] == pytest.approx([0.05, 0.2])
 
 
-def test_the_models_box_lies_around_the_best_full_run() -> None:
-    runs = [Run(0, "complete", {**START, "lr": 0.2, "epochs": 16}, 0.3), Run(1, "complete", START, 0.1)]
-    proposal = next_params(Recipe(short=0.25, stages=("refine",)), runs, space=SPACE)
-    assert proposal.slot == "model"
-    low, high = proposal.box["lr"]
-    assert low < 0.2 < high
-    assert proposal.like == 0
-
-
 def test_idle_workers_search_by_the_model_while_the_ladder_is_undecided() -> None:
     runs = [Run(0, "complete", START, 0.5, "lr0:1")]
     seen = ["lr0:1"]
@@ -110,44 +94,6 @@ def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> N
     assert (proposal.stage, proposal.slot) == ("refine", "model")
     assert proposal.reason == "model-based search while others finish the stage momentum"
     assert proposal.like == 0
-
-
-@pytest.mark.parametrize(
-    ("reports", "of_shorter", "moves"),
-    [
-        ((), 0.6, True),
-        ((0.6, 0.5), 0.6, True),
-        ((1.0, 0.7, 0.6, 0.5), 0.6, False),
-        ((1.0, 0.3, 0.4, 0.5), 0.6, True),
-        ((1.0, 0.7, 0.6, 0.5), 0.4, True),
-    ],
-)
-def test_the_model_moves_the_epochs_unless_the_best_curve_speaks_for_the_longest(
-    reports: tuple[float, ...], of_shorter: float, moves: bool
-) -> None:
-    runs = [
-        Run(0, "complete", {**START, "epochs": 16.0}, 0.5, reports=reports),
-        Run(1, "complete", {**START, "epochs": 8.0}, of_shorter),
-    ]
-    recipe = Recipe(stages=("refine",))
-    early = next_params(recipe, runs, space=SPACE).any_length
-    assert early is (moves and len(reports) > 2)  # one that reports nothing is left whole at first
-    runs += [Run(2 + i, "complete", {**START, "epochs": 16.0}, 0.7) for i in range(6)]
-    proposal = next_params(recipe, runs, space=SPACE)
-    assert proposal.any_length is moves
-    assert proposal.value_of("epochs", SPACE["epochs"]) == (8 if of_shorter < 0.5 else 16)
-    assert not next_params(replace(recipe, short=0.25), runs, space=SPACE).any_length
-    assert not next_params(recipe, [replace(run, state="running") for run in runs], space=SPACE).any_length
-    assert not next_params(recipe, runs, space={**SPACE, "epochs": Bounds(16, 16)}).any_length
-
-
-def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None:
-    runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 2, 0.3333))]
-    runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((6, 0.1111, 18, 0.03704))]
-    proposal = next_params(Recipe(), runs, space=SPACE)
-    assert proposal.slot == "model"
-    low, high = proposal.box["lr"]
-    assert low < 0.1 < high
 
 
 def test_a_replicate_of_another_configuration_says_nothing_about_the_noise() -> None:
