@@ -27,7 +27,7 @@ def to_int(value: Any) -> int | None:
     [1, -2, None, None, None, None, None]
     """
     try:
-        return None if isinstance(value, bool) else operator.index(value)
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         return None
 
