@@ -150,7 +150,7 @@ def check_output(model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: M
             every output with every target, or if the loss is not one number.
     """
     torch = require("torch", extra="torch")
-    from optuna_discipline.training.evaluation import keep_modes
+    from optuna_discipline.training.modes import keep_modes
     from optuna_discipline.training.step import as_loss
     from optuna_discipline.training.step import inputs_and_target
     from optuna_discipline.training.step import to_device

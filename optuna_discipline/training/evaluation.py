@@ -1,8 +1,6 @@
 """Loss and accuracy on data that is not trained on; the model's modes and buffers come back as they were."""
 
 from collections.abc import Iterable
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from typing import NamedTuple
 
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training.modes import keep_modes
 from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.ranks import without_ranks
 from optuna_discipline.training.step import LossFn
@@ -108,17 +107,6 @@ def evaluate_with_batch_statistics(
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
-
-
-@contextmanager
-def keep_modes(model: nn.Module) -> Iterator[None]:
-    """Give every module its train or eval flag back, each its own, also after an exception."""
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def _pass_over(

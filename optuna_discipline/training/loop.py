@@ -22,7 +22,9 @@ from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import check_repeatable
 from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.evaluation import evaluate
-from optuna_discipline.training.evaluation import keep_modes
+from optuna_discipline.training.modes import keep_modes
+from optuna_discipline.training.modes import set_modes
+from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
@@ -108,9 +110,9 @@ def train_epochs(
     accuracy are those of all ranks, so that all stop at the same step.
 
     Args:
-        model: Any module, trained in place. Modules in eval mode at the call stay in it (a frozen BatchNorm) unless
-            the model as a whole is; all modes are given back at the end, and at the start of an epoch where the model
-            as a whole was put into eval mode after the last one.
+        model: Any module, trained in place. Its own `train()` is called at the start; modules in eval mode at the call
+            stay in it (a frozen BatchNorm) unless the model as a whole is. All modes are given back at the end, and at
+            the start of an epoch where the model as a whole was put into eval mode after the last one.
         loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module, whose
             own parameters are trained only by a given optimizer that holds them.
         train: A tuple of tensors, a torch Dataset or an iterable of batches, see `as_batches`.
@@ -217,16 +219,16 @@ class _Plan:
 
 
 def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
-    logs, done, random = _begin(plan)
-    yield from logs
     with keep_modes(plan.model):
-        if not plan.model.training:
-            plan.model.train()
-        modes = [(module, module.training) for module in plan.model.modules()]
-        for epoch in range(len(logs), plan.n_epochs):
+        modes = start_training(plan.model)  # before a saved state is loaded: eval mode may have folded weights
+        logs, done, random = _begin(plan)
+        yield from logs
+        first = len(logs)
+        for epoch in range(first, plan.n_epochs):
             if not plan.model.training:  # the caller tested it between two epochs
-                for module, training in modes:
-                    module.training = training
+                set_modes(modes)
+            if epoch > first:
+                _save(plan, logs, done, random)
             with random:
                 train_loss, steps = _train_epoch(plan, done)
                 if steps == 0 and epoch == 0:
@@ -239,7 +241,6 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
             yield log
             if not math.isfinite(train_loss) or done >= plan.schedule.total_steps:
                 return
-            _save(plan, logs, done, random)
 
 
 def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
@@ -253,7 +254,7 @@ def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
 
 
 def _save(plan: _Plan, logs: list[EpochLog], done: int, random: PrivateRandom) -> None:
-    if plan.snapshots is None or len(logs) == plan.n_epochs or not plan.snapshots.is_wanted(logs, plan.n_epochs):
+    if plan.snapshots is None or not plan.snapshots.is_wanted(logs, plan.n_epochs):
         return
     with random:
         total = plan.schedule.total_steps

@@ -19,6 +19,7 @@ from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import n_batches
+from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
@@ -141,8 +142,7 @@ def lr_range_test(
             model.to(target)
             if isinstance(loss_fn, nn.Module):
                 loss_fn.to(target)
-            if not model.training:
-                model.train()
+            start_training(model)
             if seed is not None:
                 seed_global(seed, target)
             kind: OptimizerKind = "sgd" if optimizer is None else optimizer

@@ -12,6 +12,7 @@ from torch import nn
 
 from optuna_discipline.training.memory import give_back
 from optuna_discipline.training.memory import try_here
+from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import trainable_parameters
@@ -87,8 +88,7 @@ class SizedStep:
             self.model.to(memory_format=torch.channels_last)
         if isinstance(self.loss_fn, nn.Module):
             self.loss_fn.to(self.device)
-        if not self.model.training:
-            self.model.train()
+        start_training(self.model)
         built = build_optimizer(self.model, self.optimizer, lr=1e-6, momentum=0.9)  # a schedule sets one: its buffer
         updater = Updater(
             self.model,
