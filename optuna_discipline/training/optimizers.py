@@ -15,7 +15,11 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training.arguments import as_number
 
 OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
-_RATIO, _DECAYS = "lr_ratio", "decays"  # keys that we add to a parameter group; they travel with its state_dict
+_FIRST_LR, _RATIO, _DECAYS = (
+    "first_lr",
+    "lr_ratio",
+    "decays",
+)  # keys that we add to a parameter group; they travel with its state_dict
 ANY_LR = 1e-6  # to make an optimizer whose rate is set before its first update; some refuse 0
 _ADAM_BETA2 = 0.999
 _ADAMS: Mapping[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -36,8 +40,11 @@ def build_optimizer(
     Args:
         model: Any module with a parameter that requires a gradient.
         kind: "sgd", "adamw", "adam"; a callable such as `torch.optim.RMSprop` or
-            `lambda params, lr: RMSprop(params, lr, alpha=0.9)`; or an optimizer that holds the model's parameters,
-            which is set to the given values and returned itself, its groups' learning-rate ratios kept.
+            `lambda groups, lr: RMSprop(groups, lr, alpha=0.9)`; or an optimizer that holds the model's parameters,
+            which is set to the given values and returned itself, its groups' learning-rate ratios kept. What a callable
+            gets is a list of parameter groups, with `decay_bias_and_norm` a single one: for rates per layer it may
+            divide `groups[0]["params"]`, the trainable ones in the order of `model.parameters()`, the group that shall
+            have `lr` itself first.
         lr: Learning rate of the first parameter group, from 0 on.
         momentum: In [0, 1); for Adam and AdamW this is beta1. None is 0.9 by name or class, else what the optimizer
             has. One that has none goes without.
@@ -47,7 +54,8 @@ def build_optimizer(
             one dimension) at 0. A given optimizer keeps its own groups.
 
     Raises:
-        ValueError: If an argument breaks its rule, or the optimizer has no weight decay to set.
+        ValueError: If an argument breaks its rule, or the optimizer has no weight decay or learning rate to set, or
+            none of the model's parameters.
         DisciplineError: If the model has no trainable parameter.
 
     >>> optimizer = build_optimizer(nn.Linear(2, 1), lr=0.1, weight_decay=1e-4, decay_bias_and_norm=False)
@@ -57,9 +65,8 @@ def build_optimizer(
     parameters = trainable_parameters(model)
     lr = as_number("lr", lr)
     if isinstance(kind, torch.optim.Optimizer):
-        _check_holds(kind, parameters)
-        _check_needs_no_closure(kind)
         optimizer = kind
+        _check_fits(optimizer, parameters, "`model.parameters()`")
     else:
         groups = _groups(parameters, decay_bias_and_norm)
         beta = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
@@ -71,7 +78,7 @@ def build_optimizer(
             optimizer = _ADAMS[kind](groups, lr=lr, betas=(beta, _ADAM_BETA2))
         else:
             optimizer = _call(kind, groups, lr)
-        _check_needs_no_closure(optimizer)
+        _check_fits(optimizer, parameters, "the parameters that the function is called with")
         for group in optimizer.param_groups:  # of a callable
             if "weight_decay" in group and not group.get(_DECAYS, True):
                 _set(group, "weight_decay", 0.0)
@@ -90,9 +97,10 @@ def set_hyperparams(
     """Set an optimizer's learning rate, momentum and weight decay in place; None leaves a value as it is.
 
     The ratios of the groups' learning rates are those of the first call (of `initial_lr`, where a scheduler left it),
-    also after a learning rate of 0. `momentum` goes to the key `momentum` or to the first of `betas`, whichever a
-    group has. Groups without weight decay beside others with it stay without. Two keys are added to each group to
-    remember this, `lr_ratio` and `decays`; they travel with the optimizer's state_dict.
+    also after a learning rate of 0; a group that is added later has the ratio that it would have had then. `momentum`
+    goes to the key `momentum` or to the first of `betas`, whichever a group has. Groups without weight decay beside
+    others with it stay without. Three keys are added to each group to remember this, `first_lr`, `lr_ratio` and
+    `decays`; they travel with the optimizer's state_dict.
 
     Args:
         optimizer: Any torch optimizer.
@@ -202,16 +210,19 @@ def _takes_lr(kind: Callable[..., object]) -> bool:
     return any(parameter.name == "lr" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _check_holds(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+def _check_fits(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], source: str) -> None:
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     if not any(id(parameter) in held for parameter in parameters):
         raise ValueError(
             "`optimizer` must hold the model's parameters, but holds none of those that require a gradient: "
-            "make it from `model.parameters()`."
+            f"make it from {source}."
         )
-
-
-def _check_needs_no_closure(optimizer: torch.optim.Optimizer) -> None:
+    if any(group.get("lr") is None for group in optimizer.param_groups):
+        raise ValueError(
+            "`optimizer` must have a learning rate that a schedule can set in all its groups, but "
+            f"{type(optimizer).__name__} has lr=None, by which an optimizer chooses its own: make it with a number "
+            "(Adafactor with relative_step=False, too)."
+        )
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
         raise ValueError(
@@ -223,11 +234,11 @@ def _check_needs_no_closure(optimizer: torch.optim.Optimizer) -> None:
 def _remember_groups(optimizer: torch.optim.Optimizer) -> None:
     groups = optimizer.param_groups
     if not all(_RATIO in group for group in groups):
-        key = "initial_lr" if all("initial_lr" in group for group in groups) else "lr"
-        base = [float(group[key]) for group in groups]
-        reference = next((lr for lr in base if lr > 0), None)
-        for group, lr in zip(groups, base, strict=True):
-            group.setdefault(_RATIO, 1.0 if reference is None else lr / reference)
+        for group in groups:
+            group.setdefault(_FIRST_LR, float(group.get("initial_lr", group["lr"])))
+        reference = next((group[_FIRST_LR] for group in groups if group[_FIRST_LR] > 0), None)
+        for group in groups:
+            group.setdefault(_RATIO, 1.0 if reference is None else group[_FIRST_LR] / reference)
     if not all(_DECAYS in group for group in groups):
         any_decay = any(float(group.get("weight_decay", 0.0)) > 0 for group in groups)
         for group in groups:

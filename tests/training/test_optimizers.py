@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any
 
@@ -61,6 +62,25 @@ def test_the_ratios_are_those_of_the_initial_lr_where_a_scheduler_left_it(model:
         group["lr"] = 0.0
     set_hyperparams(optimizer, lr=1.0)
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([1.0, 0.1])
+
+
+def test_a_group_added_after_a_training_has_the_ratio_it_would_have_had_before(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    for lr in (0.1, 1e-5):  # a cycle up to 0.1 that has ended
+        set_hyperparams(optimizer, lr=lr)
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.01})
+    optimizer.add_param_group({"params": model[1].parameters()})
+    set_hyperparams(optimizer, lr=0.2)
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.2, 0.02, 0.2])
+
+
+def test_a_group_added_after_a_scheduler_is_compared_with_the_initial_lr(model: nn.Sequential) -> None:
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    optimizer.param_groups[0]["lr"] = 1e-5
+    optimizer.add_param_group({"params": model[0].parameters(), "lr": 0.01})
+    assert lr_ratios(optimizer) == pytest.approx([1.0, 0.1])
 
 
 def test_a_tensor_lr_is_written_in_place(model: nn.Module) -> None:
@@ -130,6 +150,38 @@ def test_a_wrong_kind_is_refused(model: nn.Module) -> None:
         build_optimizer(model, lambda params: 3, lr=0.1)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="holds none of those"):
         build_optimizer(model, torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0), lr=0.1)
+
+
+def test_a_callable_that_leaves_out_the_models_parameters_is_refused(model: nn.Module) -> None:
+    other = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"but holds none .* make it from the parameters that the function is called"):
+        build_optimizer(model, lambda groups, lr: torch.optim.SGD(other.parameters(), lr=lr), lr=0.1)
+
+
+def test_a_callable_may_give_layers_rates_of_their_own(model: nn.Module) -> None:
+    def layerwise(groups: Any, lr: float) -> torch.optim.Optimizer:
+        parameters = groups[0]["params"]
+        return torch.optim.AdamW([{"params": parameters[2:]}, {"params": parameters[:2], "lr": lr / 2}], lr=lr)
+
+    optimizer = build_optimizer(model, layerwise, lr=0.1)
+    set_hyperparams(optimizer, lr=0.4)
+    of_name = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {of_name[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {name: 0.2 if name.startswith("0.") else 0.4 for name in of_name.values()}
+
+
+def test_an_optimizer_that_chooses_its_own_rate_is_refused(model: nn.Module) -> None:
+    class Relative(torch.optim.Optimizer):
+        def __init__(self, params: Any, lr: float | None = None) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            pass
+
+    for kind in (Relative(model.parameters()), lambda groups: Relative(groups)):
+        with pytest.raises(ValueError, match=r"`optimizer` must have a learning rate .* but Relative has lr=None"):
+            build_optimizer(model, kind, lr=0.1)
+    assert build_optimizer(model, Relative, lr=0.1).param_groups[0]["lr"] == 0.1
 
 
 def test_an_optimizer_that_asks_for_a_closure_is_refused_and_left_as_it_was(model: nn.Module) -> None:
