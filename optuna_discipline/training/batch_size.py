@@ -52,12 +52,14 @@ def largest_batch_size(
 
     On a CPU (Linux) every size is tried in a child process under a memory limit, so that neither an allocation that
     fails nor the kernel can hurt this one. No other thread should train meanwhile, since a fork copies only the
-    calling one, and torch refuses to train in such a child after a training on a GPU. On a GPU the sizes are tried
-    here and the device's own out-of-memory error counts.
+    calling one, and torch refuses to train in such a child after a training on a GPU or a backward pass of a compiled
+    model in this process: search before it. On a GPU the sizes are tried here and the device's own out-of-memory error
+    counts.
 
     Args:
         model: Any module, on the device or not.
-        sample: A batch of one sample or more, such as `next(iter(loader))`; its samples are repeated.
+        sample: A batch of one sample or more, such as `next(iter(loader))`; its samples are repeated. Tensors whose
+            first dimension are the samples, in any tuple or dict, or lists of samples of which one holds dicts.
         loss_fn: Called as `loss_fn(output, target)`; None squares the output, which has to be one tensor.
         low: Size to start with; 2, because BatchNorm cannot train on one sample.
         high: Largest size to try, at least `low`.
@@ -74,7 +76,7 @@ def largest_batch_size(
     Raises:
         ValueError: If an argument breaks its rule, or the sample cannot be repeated.
         DisciplineError: If not even `low` fits, nothing can be trained, or the CPU search runs on another system than
-            Linux.
+            Linux or after a training that keeps torch from training in a child.
 
     >>> model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
     >>> sample = (torch.randn(1, 64), torch.tensor([3]))

@@ -27,6 +27,7 @@ _MESSAGES = (
     "could not create a primitive",  # oneDNN without room for its scratchpad
     "could not create a memory",
 )
+_NO_FORK = "fork-based multiprocessing"  # of torch's error where autograd's threads were left behind by the fork
 _PATIENCE_S = 600.0
 _KEPT_FREE = 0.1  # of what is free now: a training also evaluates, loads data and fragments its memory
 
@@ -94,7 +95,8 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
     It computes with one thread, since a thread pool does not survive a fork.
 
     Raises:
-        DisciplineError: If the child does not answer within 10 minutes, or fails by an error that cannot be passed on.
+        DisciplineError: If the child does not answer within 10 minutes, or fails by an error that cannot be passed on,
+            or if what this process has trained before keeps torch from training in a child.
         Exception: What `task` raised, unless it means that memory ran out.
     """
     receiver, sender = Pipe(duplex=False)
@@ -123,6 +125,11 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
     if answer == b"out of memory":
         return "out of memory"
     error: Exception = pickle.loads(answer)
+    if _NO_FORK in str(error):
+        raise DisciplineError(
+            "torch trains in no child process after a training on a GPU or a backward pass of a compiled model: search "
+            "before that, or in a process of its own."
+        ) from error
     raise error
 
 

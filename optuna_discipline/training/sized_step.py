@@ -19,6 +19,7 @@ from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import are_lists_of_samples
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
@@ -125,17 +126,22 @@ def repeat_samples(batch: Any, size: int) -> Any:
     """Return a batch of `size` samples, those of `batch` in turn.
 
     Raises:
-        ValueError: If a tensor has no dimension of samples, or none in it, or the tensors differ in it.
+        ValueError: If a tensor has no dimension of samples, or none in it, or the tensors differ in it, and the batch
+            is no lists of samples either.
 
     >>> repeat_samples((torch.tensor([1, 2]), torch.tensor([[3], [4]])), 3)[0].tolist()
     [1, 2, 1]
     """
+    if are_lists_of_samples(batch):
+        index = torch.arange(size) % len(batch[0])
+        parts = [_take(p, index) if isinstance(p, torch.Tensor) else [p[i] for i in index.tolist()] for p in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in _tensors_of(batch)}
     if len(lengths) > 1 or 0 in lengths:
         shapes = [tuple(tensor.shape) for tensor in _tensors_of(batch)]
         raise ValueError(
-            "`sample` must be a batch whose tensors all have the samples as their first dimension, "
-            f"but has shapes {shapes}: give a single sample one with x[None]."
+            "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of samples "
+            f"of which one holds dicts, but has shapes {shapes}: give a single sample one with x[None]."
         )
     return _take(batch, torch.arange(size) % max(lengths, default=1))
 

@@ -40,6 +40,11 @@ def default_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
             output = model(batch["tokens"], batch["mask"])
             return loss_fn(output, batch["next"]), output, batch["next"]
 
+    Losses are means over the samples of all batches. A batch has as many as the first dimension of the target that the
+    step returns, else of its first tensor, or as its lists are long (images beside dicts). Where the samples stand
+    second (sequence, batch), a step says so by a target that has them first, such as `(loss, None, y.transpose(0, 1))`;
+    with `accumulate` batches are weighed before their step, so that such ones must have one length.
+
     Raises:
         ValueError: If the batch has another form.
     """
@@ -113,10 +118,13 @@ def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) 
 def count_samples(batch: Any) -> int:
     """Return the number of samples of a batch: the first dimension of its first tensor, 1 where there is none.
 
-    Where inputs are a list of their own (sequences of different lengths, a PackedSequence), that of the target.
+    Where inputs are a list of their own (sequences of different lengths, a PackedSequence), that of the target. Lists
+    of samples (see `are_lists_of_samples`) are as long as they are.
     """
     if isinstance(batch, torch.Tensor):
         return int(batch.shape[0]) if batch.ndim else 1
+    if are_lists_of_samples(batch):
+        return len(batch[0])
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
     if isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[0], (tuple, list)):
         parts = (batch[-1], *batch[:-1]) if isinstance(batch[-1], torch.Tensor) and batch[-1].ndim else batch
@@ -124,6 +132,18 @@ def count_samples(batch: Any) -> int:
         if isinstance(part, (torch.Tensor, tuple, list, Mapping)):
             return count_samples(part)
     return 1
+
+
+def are_lists_of_samples(batch: Any) -> bool:
+    """Tell whether a batch is lists or tensors of one length, a list of dicts among them, as detectors take images.
+
+    >>> are_lists_of_samples(((torch.ones(3, 8, 8), torch.ones(3, 8, 9)), ({"boxes": 1}, {"boxes": 2})))
+    True
+    """
+    if not isinstance(batch, (tuple, list)) or not all(_is_list(p) or isinstance(p, torch.Tensor) for p in batch):
+        return False
+    lengths = {len(part) if _is_list(part) or part.ndim else 0 for part in batch}
+    return len(lengths) == 1 and any(isinstance(item, Mapping) for part in batch if _is_list(part) for item in part)
 
 
 def samples_of(batch: Any, result: StepResult) -> int:
@@ -144,6 +164,10 @@ def count_answers(result: StepResult) -> torch.Tensor | None:
     if output.ndim != 2 or output.shape[1] < 2 or target.shape != output.shape[:1] or _is_continuous(target):
         return None
     return torch.stack([(output.detach().argmax(dim=1) == target).sum(), (target != IGNORED).sum()])
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (tuple, list))
 
 
 def _is_continuous(target: torch.Tensor) -> bool:

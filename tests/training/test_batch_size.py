@@ -156,7 +156,7 @@ def test_a_model_that_does_not_fit_at_all_is_said_with_its_limit() -> None:
         ({"sample": None}, "`sample` must be a batch of tensors"),
         (
             {"sample": (torch.randn(3), torch.tensor(1))},
-            r"first dimension, but has shapes \[\(3,\), \(\)\]: give a single",
+            r"first dimension, or lists .*, but has shapes \[\(3,\), \(\)\]: give a single",
         ),
         ({"sample": (torch.randn(0, 3), torch.randn(0))}, r"has shapes \[\(0, 3\), \(0,\)\]"),
         ({"sample": torch.randn(2, 5)}, "shapes cannot be multiplied"),

@@ -77,6 +77,13 @@ def test_a_childs_error_comes_through() -> None:
 
 
 @linux
+def test_a_child_in_which_torch_does_not_train_names_the_cure() -> None:
+    message = "Unable to handle autograd's threading in combination with fork-based multiprocessing. See the wiki."
+    with pytest.raises(DisciplineError, match=r"backward pass of a compiled model: search before that"):
+        try_in_child(lambda: fail(RuntimeError(message)), limit=64 * MEGABYTE)
+
+
+@linux
 def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_PATIENCE_S", 0.2)
     start = time.monotonic()

@@ -19,6 +19,17 @@ def test_tensors_of_different_lengths_are_refused() -> None:
         repeat_samples((torch.zeros(2, 3), torch.zeros(1)), 4)
 
 
+def test_lists_of_samples_are_repeated_as_lists() -> None:
+    images = (torch.zeros(3, 2, 2), torch.ones(3, 2, 2))
+    boxes = ({"boxes": torch.zeros(1, 4)}, {"boxes": torch.ones(2, 4)})
+    repeated = repeat_samples((images, boxes), 3)
+    assert [image.mean().item() for image in repeated[0]] == [0, 1, 0]
+    assert [len(target["boxes"]) for target in repeated[1]] == [1, 2, 1]
+    stacked = repeat_samples([torch.stack(images), list(boxes)], 3)
+    assert stacked[0].mean(dim=(1, 2, 3)).tolist() == [0, 1, 0]
+    assert len(stacked[1]) == 3
+
+
 def test_each_update_sees_as_many_samples_as_asked() -> None:
     seen: list[int] = []
 

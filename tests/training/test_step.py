@@ -96,6 +96,18 @@ def test_samples_are_those_of_the_target_where_inputs_are_a_list_of_their_own() 
     assert samples_of(graph, StepResult(torch.ones(()))) == 2
 
 
+def test_lists_of_samples_count_as_many_as_they_are_long() -> None:
+    images = [torch.ones(3, 8, 8), torch.ones(3, 8, 9)]
+    assert count_samples((images, [{"boxes": torch.ones(3, 4)}, {"boxes": torch.ones(3, 4)}])) == 2
+    assert count_samples(((X, X, X), (Y, Y, Y))) == 4  # three inputs, three targets
+
+
+def test_samples_that_stand_second_are_those_of_a_target_that_has_them_first() -> None:
+    x = torch.ones(7, 2, 3)  # (sequence, batch, features)
+    target = x.transpose(0, 1)
+    assert samples_of((x, x), run_step(lambda *_: (x.mean(), None, target), nn.Identity(), x, nn.MSELoss())) == 2
+
+
 def test_a_loss_that_is_no_tensor_is_that_of_the_one_who_made_it() -> None:
     with pytest.raises(ValueError, match="`step` must return a tensor with one number, but returned dict"):
         run_step(lambda *_: {"loss": torch.ones(())}, nn.Identity(), X, nn.MSELoss())
