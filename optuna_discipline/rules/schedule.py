@@ -24,7 +24,10 @@ class OneCycle:
       author's 13 published 1cycle trainings (reproduced to 4.3e-5 relative).
     * `tail="paper"`: down to `base_lr`, then in the tail on to `base_lr / final_div_factor`, as his text says.
 
-    Nothing is stored between calls: a resumed run asks for the step it is at, and no step is out of turn.
+    Nothing is stored between calls: a resumed run asks for the step it is at, and no step is out of turn. A loop of
+    your own sets both before update `step`: `group["lr"], group["momentum"] = cycle.lr(step), cycle.momentum(step)`.
+    So does a scheduler of torch with the rate, which it asks for once more after the last update:
+    `LambdaLR(optimizer, lambda step: cycle.lr(step) / cycle.max_lr)`, for an optimizer made with `lr=cycle.max_lr`.
 
     Attributes:
         max_lr: Largest learning rate, above 0.
@@ -39,7 +42,7 @@ class OneCycle:
         anneal: Shape of the rise and fall, "linear" (the paper) or "cos" (fastai).
 
     Raises:
-        ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps).
+        ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps]: that one is the end.
 
     >>> cycle = OneCycle(max_lr=1.0, total_steps=100)
     >>> [round(cycle.lr(step), 4) for step in (0, 45, 89, 99)]
@@ -125,7 +128,7 @@ class OneCycle:
     def _tail_fraction(self, step: int) -> float:
         last = self.total_steps - 1
         start = 2 * self.half
-        return 1.0 if last <= start else (step - start) / (last - start)
+        return 1.0 if last <= start else min((step - start) / (last - start), 1.0)
 
     def _between(self, start: float, end: float, fraction: float) -> float:
         if self.anneal == "cos":
@@ -155,7 +158,7 @@ class Triangular:
         base_momentum: Momentum at `max_lr`, in [0, max_momentum], as in `OneCycle`.
 
     Raises:
-        ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps).
+        ValueError: If an argument breaks its rule, or a step lies outside [0, total_steps]: that one is the end.
 
     >>> triangle = Triangular(max_lr=3.0, total_steps=10_000, base_lr=0.1)
     >>> [round(triangle.lr(step), 3) for step in (0, 100, 4900, 5000, 5100, 9900)]
@@ -231,7 +234,8 @@ def _check_momenta(max_momentum: float, base_momentum: float | None) -> None:
 
 
 def _checked_step(step: int, total_steps: int) -> int:
+    """Return the step as an integer; the end itself is one, for which torch's schedulers ask after the last update."""
     index = to_int(step)
-    if index is None or not 0 <= index < total_steps:
-        raise ValueError(f"`step` must be an integer in [0, total_steps), but got {step!r} with {total_steps=}.")
+    if index is None or not 0 <= index <= total_steps:
+        raise ValueError(f"`step` must be an integer in [0, total_steps], but got {step!r} with {total_steps=}.")
     return index

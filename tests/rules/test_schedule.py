@@ -187,10 +187,17 @@ def test_every_length_keeps_its_bounds(total: int, max_lr: float, tail: Any, ann
         assert [cycle.phase(0), cycle.phase(total - 1)] == ["up", "tail"]
 
 
-@pytest.mark.parametrize("step", [-1, 10, 11, 0.5, True, None])
+def test_the_end_may_be_asked_for_as_torchs_schedulers_do() -> None:
+    for cycle in (OneCycle(1.0, 100), OneCycle(1.0, 100, tail="paper"), OneCycle(1.0, 100, step_size=50)):
+        assert (cycle.lr(100), cycle.momentum(100), cycle.phase(100)) == (pytest.approx(1e-4), 0.95, "tail")
+    assert Triangular(1.0, 100).lr(100) == pytest.approx(0.1)
+    assert Triangular(1.0, 100, base_lr=0.0, step_size=100).lr(100) == 1.0  # half a triangle ends at its top
+
+
+@pytest.mark.parametrize("step", [-1, 11, 0.5, True, None])
 def test_step_out_of_range_is_refused(step: Any) -> None:
     for schedule in (OneCycle(1.0, 10), Triangular(1.0, 10)):
-        with pytest.raises(ValueError, match=r"`step` must be an integer in \[0, total_steps\)"):
+        with pytest.raises(ValueError, match=r"`step` must be an integer in \[0, total_steps\]"):
             schedule.lr(step)
 
 
