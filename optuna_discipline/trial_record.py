@@ -273,10 +273,15 @@ def cost_of_range_test(study: Study) -> float:
 
 
 def epochs_reported(trial: FrozenTrial) -> float:
-    """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned."""
+    """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned.
+
+    Reports that count updates say so by their `n_epochs`: the 200th of 800 is a quarter of the trial's epochs.
+    """
     reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
     done = max(reported, default=-1) + 1
-    return min(done, epochs_of(trial) or done)
+    planned = epochs_of(trial) or done
+    unit = planned / (read_run(trial).get("n_epochs") or planned or 1)
+    return min(done * unit, planned)
 
 
 def epochs_of(trial: FrozenTrial) -> float:

@@ -143,6 +143,15 @@ def test_the_cost_of_sparse_reports_is_that_of_the_epochs_between_them() -> None
     assert cost_in_full_trainings(study) == pytest.approx(1 + 0.5 + 1)
 
 
+def test_reports_by_update_count_as_the_share_of_the_run_that_they_are() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for updates in (200, 800):
+        trial = study.ask({"epochs": IntDistribution(8, 8)})
+        report_epoch(trial, updates - 1, val_loss=1.0, n_epochs=800)
+        study.tell(trial, 1.0)
+    assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1)
+
+
 def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
     study = optuna.create_study()
     study.tell(study.ask(), 1.0)
