@@ -18,6 +18,7 @@ from optuna_discipline.rules.run import Run
 MANY = 0.5
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
+NO_LOSS = "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class RunsDiagnosis:
         n_runs: Started runs that reported their epochs.
         diverged: Share of them that diverged, in [0, 1].
         never_learned: Share of them that ended where they started, in [0, 1].
-        verdicts: How many of the others show what; runs too short to be read are missing.
+        verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
-        best_diagnosis: What that run shows, None where its curve is too short to be read.
+        best_diagnosis: What that run shows, None where its curve cannot be read.
         highest_lr_that_held: Largest learning rate of a run that did not diverge, None if not known.
         lowest_lr_that_diverged: Smallest learning rate of a run that diverged, None if none did or it is not known.
         advice: One sentence each, the most important first.
@@ -83,8 +84,12 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         best_diagnosis=best_diagnosis,
         highest_lr_that_held=highest,
         lowest_lr_that_diverged=lowest,
-        advice=advice or (TOO_SHORT if ended else "No run is complete yet: run more trials.",),
+        advice=advice or (_why_none(read) if ended else "No run is complete yet: run more trials.",),
     )
+
+
+def _why_none(runs: Sequence[Run]) -> str:
+    return TOO_SHORT if any(run.curve is not None and run.curve.has_val_loss for run in runs) else NO_LOSS
 
 
 def _diagnose(run: Run) -> Diagnosis | None:

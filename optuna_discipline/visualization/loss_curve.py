@@ -1,4 +1,4 @@
-"""Plot loss curves: training and validation loss and the gap between them, with the verdict."""
+"""Plot loss curves: training and validation loss, the gap between them, and other values, with the verdict."""
 
 import math
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.visualization import style
 
 DASHES = ("solid", "dash", "dot", "dashdot")
+HEIGHTS = {"loss": 0.72, "gap": 0.28, "value": 0.28}  # of the panels, the first of them the largest
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,9 @@ class CurvePlot:
         train_loss: One an epoch, None where not measured or no number.
         val_loss: Likewise.
         gap: Validation minus training loss, likewise.
+        value: What was reported in place of a validation loss; empty where there is one.
         verdict: What the curve shows.
-        advice: What that means, "" for a curve too short to read.
+        advice: What that means, "" for a curve that cannot be read.
     """
 
     name: str
@@ -37,6 +39,7 @@ class CurvePlot:
     train_loss: tuple[float | None, ...]
     val_loss: tuple[float | None, ...]
     gap: tuple[float | None, ...]
+    value: tuple[float | None, ...]
     verdict: str
     advice: str
 
@@ -47,7 +50,8 @@ Source = LossCurve | FrozenTrial | Study | Sequence[LossCurve | FrozenTrial]
 def plot_loss_curve(source: Source) -> Any:
     """Plot one run, several over each other, or the best run of a study, as a plotly figure.
 
-    The losses stand on a logarithmic axis where they can, the gap between them below.
+    The losses stand on a logarithmic axis where they can, the gap between them below, and so does the reported value of
+    a trial that has no validation loss.
 
     Raises:
         TypeError: If `source` holds something else than curves and trials, and is no study.
@@ -65,15 +69,16 @@ def collect(source: Source) -> tuple[CurvePlot, ...]:
     plots = []
     for index, item in enumerate(items):
         if isinstance(item, FrozenTrial):
-            name, curve = f"trial {item.number}", trial_record.read_curve(item)
+            reported = trial_record.read_reported(item)
+            if reported is not None:
+                plots.append(_of(f"trial {item.number}", reported.curve, reported.values))
         elif isinstance(item, LossCurve):
-            name, curve = f"run {index}" if len(items) > 1 else "", item
+            if len(item):
+                plots.append(_of(f"run {index}" if len(items) > 1 else "", item))
         else:
             raise TypeError(
                 f"`source` must hold LossCurves or trials, or be a study, but got {type(item).__name__}: {item!r}."
             )
-        if curve is not None and len(curve):
-            plots.append(_of(name, curve))
     return tuple(plots)
 
 
@@ -87,28 +92,38 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     if not plots:
         return style.note(made, "No epochs were reported: use TrialReporter or report_epoch.")
     losses = [value for plot in plots for value in (*plot.train_loss, *plot.val_loss) if value is not None]
-    with_gap = any(value is not None for plot in plots for value in plot.gap)
-    rows = 2 if with_gap else 1
+    shown = {name: any(x is not None for plot in plots for x in getattr(plot, name)) for name in ("gap", "value")}
+    panels = [name for name, is_shown in (("loss", bool(losses)), *shown.items()) if is_shown] or ["loss"]
     made = require("plotly.subplots", extra="plots").make_subplots(
-        rows, 1, shared_xaxes=True, row_heights=[0.72, 0.28][:rows], vertical_spacing=0.06, figure=made
+        len(panels),
+        1,
+        shared_xaxes=True,
+        row_heights=[HEIGHTS[name] for name in panels],
+        vertical_spacing=0.06,
+        figure=made,
     )
+    rows = {name: row for row, name in enumerate(panels, start=1)}
     alone = len(plots) == 1
     for index, plot in enumerate(plots):
         dash = DASHES[index % len(DASHES)]
-        _add(made, plot, "training", plot.train_loss, style.TRAIN_COLOR, row=1, dash=dash, alone=alone)
-        _add(made, plot, "validation", plot.val_loss, style.VAL_COLOR, row=1, dash=dash, alone=alone)
-        _add(made, plot, "gap", plot.gap, style.INK, row=2, dash=dash, alone=alone)
-    if alone and with_gap:
-        made.update_traces(showlegend=False, row=2)
+        _add(made, plot, "training", plot.train_loss, style.TRAIN_COLOR, row=rows.get("loss"), dash=dash, alone=alone)
+        _add(made, plot, "validation", plot.val_loss, style.VAL_COLOR, row=rows.get("loss"), dash=dash, alone=alone)
+        _add(made, plot, "gap", plot.gap, style.INK, row=rows.get("gap"), dash=dash, alone=alone)
+        _add(made, plot, "value", plot.value, style.VAL_COLOR, row=rows.get("value"), dash=dash, alone=alone)
     style.axes(made)
-    log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
-    decades = math.log10(max(losses) / min(losses)) if log else 0.0
-    made.update_yaxes(title="loss", row=1, **style.log_axis(log, decades=decades))
-    if with_gap:
-        made.update_yaxes(title="gap", zeroline=True, zerolinecolor=style.INK, nticks=4, rangemode="tozero", row=2)
-    made.update_xaxes(title="epoch", row=rows)
-    if alone and with_gap:
-        remark += " Gap: validation loss minus training loss."
+    if "loss" in rows:
+        log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
+        decades = math.log10(max(losses) / min(losses)) if log else 0.0
+        made.update_yaxes(title="loss", row=rows["loss"], **style.log_axis(log, decades=decades))
+    if "gap" in rows:
+        if alone:
+            made.update_traces(showlegend=False, row=rows["gap"])
+            remark += " Gap: validation loss minus training loss."
+        zero = {"zeroline": True, "zerolinecolor": style.INK, "rangemode": "tozero"}
+        made.update_yaxes(title="gap", nticks=4, row=rows["gap"], **zero)
+    if "value" in rows:
+        made.update_yaxes(title="value", row=rows["value"])
+    made.update_xaxes(title="epoch", row=len(panels))
     return style.titled(made, title, remark)
 
 
@@ -119,7 +134,7 @@ def _add(
     values: Sequence[float | None],
     color: str,
     *,
-    row: int,
+    row: int | None,
     dash: str,
     alone: bool,
 ) -> None:
@@ -138,19 +153,22 @@ def _add(
         )
 
 
-def _of(name: str, curve: LossCurve) -> CurvePlot:
+def _of(name: str, curve: LossCurve, values: Sequence[float | None] | None = None) -> CurvePlot:
     keep = style.thinned(curve.epochs.tolist())
     try:
         found = diagnose(curve)
         verdict, advice = str(found.verdict), found.advice
     except DisciplineError:
-        verdict, advice = "too short to read", ""
+        verdict = "too short to read" if curve.has_val_loss else "no validation loss to read"
+        advice = "" if curve.has_val_loss else "Report `val_loss`, and `train_loss` beside it."
+    shown = () if values is None or curve.has_val_loss else values
     return CurvePlot(
         name,
         tuple(int(curve.epochs[i]) for i in keep),
         tuple(style.finite(curve.train_loss[i]) for i in keep),
         tuple(style.finite(curve.val_loss[i]) for i in keep),
         tuple(style.finite(curve.gap[i]) for i in keep),
+        tuple(style.finite(shown[i]) for i in keep if shown),
         verdict,
         advice,
     )

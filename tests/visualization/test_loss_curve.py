@@ -7,6 +7,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import diagnose
 from optuna_discipline import plot_loss_curve
+from optuna_discipline import report_epoch
 from optuna_discipline.trial_record import read_curve
 from optuna_discipline.visualization import loss_curve
 
@@ -45,3 +46,17 @@ def test_nothing_to_show_is_said_and_something_else_refused() -> None:
 def test_a_curve_of_one_loss_has_a_picture_without_a_gap(train: float | None, val: float | None) -> None:
     curve = LossCurve(tuple(EpochLog(i, 0.1, train, val) for i in range(6)), n_epochs=6)
     assert len(plot_loss_curve(curve).data) == 1
+
+
+@pytest.mark.parametrize("train", [None, 1.0])
+def test_values_reported_without_a_validation_loss_are_drawn_and_no_run_is_called_short(train: float | None) -> None:
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    for epoch in range(8):
+        report_epoch(trial, epoch, value=0.1 * epoch, train_loss=train, n_epochs=8)
+    study.tell(trial, 0.7)
+    figure = plot_loss_curve(study)
+    assert [trace.name for trace in figure.data] == (["training"] if train else []) + ["value"]
+    assert list(figure.data[-1].y) == pytest.approx([0.1 * epoch for epoch in range(8)])
+    assert figure.layout.meta["title"] == "Loss curve of trial 0: no validation loss to read"
+    assert "Report `val_loss`" in figure.layout.meta["remarks"]
