@@ -142,44 +142,87 @@ def check_gradients(model: Any, optimizer: str, weight_decay: float) -> None:
             )
 
 
-def check_output(model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool) -> None:
+def check_output(
+    model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool, step: Any = None
+) -> None:
     """Check that the model's output fits targets and loss, where a misfit would only show after hours, or never.
+
+    A `step` of the user's is run as the validation will run it; what it raises is its own.
 
     Raises:
         ValueError: If an accuracy is wanted and cannot be counted, if the squared error, chosen here, would compare
-            every output with every target, or if the loss is not one number.
+            every output with every target, if the loss does not take output and target, or is not one number.
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training.modes import keep_modes
     from optuna_discipline.training.step import as_loss
     from optuna_discipline.training.step import inputs_and_target
+    from optuna_discipline.training.step import run_step
     from optuna_discipline.training.step import to_device
 
-    inputs, target = inputs_and_target(to_device(batch, device))
+    moved = to_device(batch, device)
     with keep_modes(model), torch.random.fork_rng(), torch.no_grad():
         model.eval()
+        if step is not None:
+            _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
+            return
+        inputs, target = inputs_and_target(moved)
         output = model(*inputs)
         if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
             _check_fit(output, target, metric=metric, own_loss=own_loss)
-        as_loss(loss_fn(output, target))
+        as_loss(_compare(loss_fn, output, target, own_loss=own_loss))
+
+
+def _compare(loss_fn: Any, output: Any, target: Any, *, own_loss: bool) -> Any:
+    """Return the loss of an output, or say what does not fit: torch's own words name no argument of `tune`."""
+    try:
+        return loss_fn(output, target)
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        cure = "let the model return what the loss takes, or pass a `step` in `train_options` that picks it"
+        if hasattr(output, "shape") and own_loss:
+            cure = "change the shape or dtype of one of them, or the loss"
+        elif hasattr(output, "shape"):
+            cure = (
+                "integer targets (n,) want one score for each class; for several labels at once pass "
+                "loss_fn=torch.nn.BCEWithLogitsLoss() and float targets; else the `loss_fn` that suits them"
+            )
+        raise ValueError(
+            f"`loss_fn` must take the output of `build_model`'s model and the target, but for {_shown(output)} and "
+            f"{_shown(target)} it raised {type(error).__name__} ({error!s:.120}): {cure}."
+        ) from error
 
 
 def _check_fit(output: Any, target: Any, *, metric: Metric, own_loss: bool) -> None:
     torch = require("torch", extra="torch")
     from optuna_discipline.training.step import StepResult
-    from optuna_discipline.training.step import count_answers
 
-    shapes = f"an output of shape {tuple(output.shape)} and a target of {target.dtype} {tuple(target.shape)}"
-    if metric == "val_accuracy" and count_answers(StepResult(torch.zeros(()), output, target)) is None:
-        raise ValueError(
-            "`metric='val_accuracy'` needs outputs of shape (n, classes) and integer targets (n,), but two samples "
-            f"have {shapes}."
-        )
+    _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
     if not own_loss and target.is_floating_point() and output.shape != target.shape:
         raise ValueError(
-            f"`build_model` must return what the squared error can compare with the targets, but two samples have "
-            f"{shapes}: reshape one of them, or pass a `loss_fn`."
+            "`build_model` must return what the squared error can compare with the targets, but the first samples have "
+            f"an output of {_shown(output)} and a target of {_shown(target)}: reshape one of them, or pass a `loss_fn`."
         )
+
+
+def _check_countable(result: Any, *, metric: Metric, by_step: bool = False) -> None:
+    from optuna_discipline.training.step import count_answers
+
+    if metric != "val_accuracy" or count_answers(result) is not None:
+        return
+    which = "a `step` that returns (loss, output, target), with outputs" if by_step else "outputs"
+    found = f"an output of {_shown(result.output)} and a target of {_shown(result.target)}"
+    if by_step and result.output is None:
+        found = "no output"
+    raise ValueError(
+        f"`metric='val_accuracy'` needs {which} of shape (n, classes) and integer targets (n,), but the first samples "
+        f"have {found}."
+    )
+
+
+def _shown(value: Any) -> str:
+    if not hasattr(value, "shape"):
+        return _kind(value)
+    return f"{value.dtype} {tuple(value.shape)}"
 
 
 def _kind(data: Any) -> str:

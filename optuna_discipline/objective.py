@@ -166,7 +166,9 @@ def metric_of(log: EpochLog, metric: Metric) -> float:
         return value
     if any(loss is not None and not math.isfinite(loss) for loss in (log.train_loss, log.val_loss)):
         return math.nan
-    why = ": an accuracy needs outputs of shape (n, classes) and integer targets" if metric == "val_accuracy" else ""
+    why = ""
+    if metric == "val_accuracy":
+        why = ": an accuracy needs outputs of shape (n, classes) and integer targets, which a `step` returns, too"
     raise ValueError(f"`log` must hold the reporter's metric {metric!r}, but it is None in {log!r}{why}.")
 
 

@@ -142,8 +142,8 @@ class Trainer:
         """Return the model's complexity, after a check of its output and of how it is trained."""
         model = self._model(None, 0)
         self._check_options(model)
-        if self.options.get("step") is None:
-            check_output(model, batch, self.loss_fn, self.device, metric=self.metric, own_loss=own_loss)
+        step = self.options.get("step")
+        check_output(model, batch, self.loss_fn, self.device, metric=self.metric, own_loss=own_loss, step=step)
         return complexity_of(model, max(1, self._n_samples()), self.n_classes)
 
     @property

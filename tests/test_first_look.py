@@ -87,6 +87,48 @@ def test_a_loss_must_be_one_number_and_the_model_stays_as_it_was() -> None:
         check_output(model, (X, Y), nn.CrossEntropyLoss(reduction="none"), torch.device("cpu"), **settings)
 
 
+def test_what_the_loss_does_not_take_is_named_with_its_cure() -> None:
+    class Two(nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x, x.mean()
+
+    cross_entropy, labels = nn.functional.cross_entropy, torch.ones(8, 3, dtype=torch.int64)
+    for model, target, own, message in (
+        (Two(), Y, False, "for a tuple of .* it raised TypeError .*: let the model return what the loss takes"),
+        (Two(), Y, True, "for a tuple of Tensor and torch.int64 .*or pass a `step` in `train_options`"),
+        (nn.Linear(3, 3), labels, False, r"torch.int64 \(8, 3\) it raised RuntimeError .* float targets"),
+        (nn.Linear(3, 1), Y, False, r"float32 \(8, 1\) .* it raised IndexError .* want one score for each class"),
+        (nn.Linear(3, 3), labels, True, "it raised RuntimeError .*: change the shape or dtype of one of them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_output(model, (X, target), cross_entropy, torch.device("cpu"), metric="val_loss", own_loss=own)
+
+
+def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
+    model, settings = nn.Linear(3, 2), {"metric": "val_accuracy", "own_loss": True}
+
+    def loss_alone(model: Any, batch: Any, loss_fn: Any) -> Any:
+        assert not model.training
+        return loss_fn(model(batch[0]), batch[1])
+
+    def with_output(model: Any, batch: Any, loss_fn: Any) -> Any:
+        output = model(batch[0])
+        return loss_fn(output, batch[1]), output, batch[1]
+
+    def look(step: Any, **changes: Any) -> None:
+        given: Any = {**settings, **changes}
+        check_output(model, (X, Y), nn.functional.cross_entropy, torch.device("cpu"), step=step, **given)
+
+    look(with_output)
+    look(loss_alone, metric="val_loss")
+    with pytest.raises(ValueError, match=r"needs a `step` that returns \(loss, output, target\), .* have no output"):
+        look(loss_alone)
+    with pytest.raises(ValueError, match="`step` must return a tensor with one number"):
+        look(lambda model, batch, loss_fn: 1.0)
+    with pytest.raises(TypeError, match="indices must be"):
+        look(lambda model, batch, loss_fn: model(batch["x"]))
+
+
 @pytest.mark.parametrize(
     ("loss_fn", "known"),
     [

@@ -29,6 +29,15 @@ def _data(n: int, seed: int) -> Any:
 TRAIN, VAL = _data(200, 0), _data(100, 1)
 
 
+class _Two(nn.Module):  # type: ignore[misc, name-defined]
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+
+    def forward(self, x: Any) -> Any:
+        return self.net(x), x.mean()
+
+
 def _model() -> Any:
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
 
@@ -252,7 +261,21 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"loss_fn": lambda output, target: 3}, ValueError, "`loss_fn` must return a tensor with one number"),
         *((FROM_TRIAL | settings, ValueError, message) for settings, message in MISFITS),
         *((settings, ValueError, message) for settings, message in MISFITS),
-        ({"val": (VAL[0], VAL[0][:, 0])}, ValueError, r"output of shape \(2, 2\) and a target of torch.float32 \(2,\)"),
+        (
+            {"val": (VAL[0], VAL[0][:, 0])},
+            ValueError,
+            r"output of torch.float32 \(2, 2\) and a target of torch.float32 \(2,\)",
+        ),
+        (
+            {
+                "metric": "val_accuracy",
+                "train_options": {"step": lambda model, batch, loss: loss(model(batch[0]), batch[1])},
+            },
+            ValueError,
+            r"needs a `step` that returns \(loss, output, target\), .* but the first samples have no output",
+        ),
+        ({"train_options": {"step": lambda model, batch, loss: model(batch["x"])}}, TypeError, "indices must be"),
+        ({"build_model": lambda: _Two()}, ValueError, "for a tuple of Tensor and torch.int64"),
         ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
         ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),
         ({"build_model": lambda: nn.EmbeddingBag(4, 2, sparse=True)}, ValueError, "must not make sparse gradients"),

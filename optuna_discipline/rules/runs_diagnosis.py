@@ -18,7 +18,9 @@ from optuna_discipline.rules.run import Run
 MANY = 0.5
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
-NO_LOSS = "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
+NO_LOSS = (
+    "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
+)
 
 
 @dataclass(frozen=True)

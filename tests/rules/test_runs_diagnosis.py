@@ -93,5 +93,6 @@ def test_runs_without_a_validation_loss_are_not_called_short() -> None:
     curve = LossCurve(tuple(EpochLog(i, 0.1, None, None) for i in range(N)), n_epochs=N)
     found = diagnose_runs([Run(0, "complete", {"lr": 0.1}, 0.8, curve=curve)])
     assert found.advice == (
-        "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it.",
+        "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` "
+        "beside it.",
     )
