@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optuna_discipline._imports import require
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.objective import Metric
 
 LOOK = 2  # samples
@@ -53,27 +54,41 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def first_batch(name: str, data: Any) -> Any:
-    """Return two samples of data that are not cut into batches yet.
+    """Return two samples of data that are cut into batches here; of validation data in batches the first.
 
     Raises:
-        ValueError: If the data come in batches, or cannot be read.
+        ValueError: If training data come in batches that cannot be cut anew, or the data cannot be read.
         DisciplineError: If there is no sample.
     """
+    from torch.utils.data import DataLoader
+
     from optuna_discipline.training.batches import as_batches
     from optuna_discipline.training.batches import check_columns
+    from optuna_discipline.training.batches import check_repeatable
     from optuna_discipline.training.batches import is_batched
+    from optuna_discipline.training.loaders import count_of
+    from optuna_discipline.training.loaders import cut_anew
 
     check_columns(name, data)
-    if is_batched(data):
+    if name == "train" and is_batched(data) and not isinstance(data, DataLoader):
         raise ValueError(
-            f"`{name}` must be a tuple of tensors or arrays, or a torch Dataset, because the batch size is chosen "
-            f"here, but got {_kind(data)}: pass a loader's `dataset`."
+            "`train` must be a tuple of tensors or arrays, a torch Dataset or a DataLoader, because the batch size is "
+            f"chosen here, but got {_kind(data)}."
         )
-    if name == "train" and not isinstance(data, tuple) and not hasattr(data, "__len__"):
+    check_repeatable(data, name, 2)
+    if name == "train":
+        count_of(data)
+    cut = cut_anew if name == "train" else as_batches
+    try:
+        batch = next(iter(cut(data, batch_size=LOOK, name=name)), None)
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f"`train` must have a length, which counts the updates of a training, but {_kind(data)} has none."
-        )
-    return next(iter(as_batches(data, batch_size=LOOK, name=name)))
+            f"`{name}` must give samples that make a batch, but reading {LOOK} raised {type(error).__name__} "
+            f"({error!s:.120}): where they differ in size or kind pass a DataLoader with a `collate_fn`."
+        ) from error
+    if batch is None:
+        raise DisciplineError(f"`{name}` is empty: there is no batch to train or evaluate on.")
+    return batch
 
 
 def first_target(batch: Any, step: Any = None) -> Any:

@@ -54,8 +54,8 @@ class Trainer:
 
     Attributes:
         build_model: Called without arguments or with the trial; returns a fresh module.
-        train: Data that is not cut into batches yet.
-        val: Likewise.
+        train: Data that is not cut into batches yet, or a loader, which is made anew with each batch size.
+        val: Likewise; a loader or other batches stay as they are.
         loss_fn: Called as `loss_fn(output, target)`; None is chosen by the targets.
         metric: What a trial returns.
         optimizer: Its name.
@@ -97,6 +97,7 @@ class Trainer:
         torch = require("torch", extra="torch")
         from optuna_discipline.training.arguments import as_seed
         from optuna_discipline.training.arguments import check_builder
+        from optuna_discipline.training.random_state import kept_random
 
         check_builder(self.build_model)
         if not is_count(self.epochs):
@@ -106,8 +107,9 @@ class Trainer:
         as_seed(self.seed)
         check_options(self.options)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
-        first_batch("train", self.train)
-        batch = first_batch("val", self.val)
+        with kept_random(self.val):
+            first_batch("train", self.train)
+            batch = first_batch("val", self.val)
         target = first_target(batch, self.options.get("step"))
         loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
         ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn)
@@ -140,11 +142,13 @@ class Trainer:
 
     def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
         """Return the model's complexity, after a check of its output and of how it is trained."""
+        from optuna_discipline.training.loaders import count_of
+
         model = self._model(None, 0)
         self._check_options(model)
         step = self.options.get("step")
         check_output(model, batch, self.loss_fn, self.device, metric=self.metric, own_loss=own_loss, step=step)
-        return complexity_of(model, max(1, self._n_samples()), self.n_classes)
+        return complexity_of(model, max(1, count_of(self.train)), self.n_classes)
 
     @property
     def takes_trial(self) -> bool:
@@ -242,8 +246,9 @@ class Trainer:
         self, name: Literal["train", "val"], batch_size: int, *, shuffle: bool = False, seed: int | None = None
     ) -> Any:
         from optuna_discipline.training.batches import as_batches
+        from optuna_discipline.training.loaders import cut_anew
 
-        return as_batches(
+        return (cut_anew if name == "train" else as_batches)(
             getattr(self, name),
             batch_size=batch_size,
             shuffle=shuffle,
@@ -260,15 +265,15 @@ class Trainer:
     def _count_classes(self, target: Any) -> int | None:
         """Return the number of classes where targets are indices; one class alone is no classification."""
         torch = require("torch", extra="torch")
+        from optuna_discipline.training.random_state import kept_random
+
         if not isinstance(target, torch.Tensor) or target.ndim != 1:
             return None
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             return None
-        highest = max(int(first_target(batch).max()) for batch in self._batches("val", VALIDATION_BATCH))
+        with kept_random(self.val):
+            highest = max(int(first_target(batch).max()) for batch in self._batches("val", VALIDATION_BATCH))
         return highest + 1 if highest >= 1 else None
-
-    def _n_samples(self) -> int:
-        return len(self.train[0]) if isinstance(self.train, tuple) else len(self.train)
 
     def _seed_of(self, number: int) -> int:
         return int(np.random.default_rng([self.seed or 0, number]).integers(2**31))

@@ -84,8 +84,9 @@ def tune(
     Args:
         build_model: Called without arguments, or with the trial if it takes one argument (to suggest its own
             parameters; then there is no range test). Returns a fresh torch module.
-        train: Training data: a tuple of tensors or arrays (inputs, targets), or a torch Dataset.
-        val: Validation data, likewise.
+        train: Training data: a tuple of tensors or arrays (inputs, targets), a torch Dataset, or a DataLoader, which is
+            made anew with each batch size: its data set, `sampler`, `collate_fn` and workers stay.
+        val: Validation data, likewise; a DataLoader is used as it is.
         n_trials: Trials of the whole study; a resumed study counts those it has, but for failed and interrupted ones,
             which have trained nothing to the end. One of `n_trials` and `budget`.
         budget: Cost of the whole study in full trainings; the trial that crosses it is the last. Twenty trials in a

@@ -15,6 +15,18 @@ from optuna_discipline.first_look import is_cross_entropy
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
+
+class _Rows(torch.utils.data.Dataset):  # type: ignore[misc, name-defined]
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
 X, Y = torch.randn(8, 3), torch.arange(8) % 2
 
 
@@ -22,10 +34,22 @@ def test_the_first_batch_has_two_samples_of_what_is_cut_here() -> None:
     x, y = first_batch("val", (X, Y))
     assert x.shape == (2, 3)
     assert torch.equal(y, Y[:2])
-    with pytest.raises(
-        ValueError, match=r"`val` must be a tuple of tensors or arrays.*got DataLoader: pass a loader's"
-    ):
-        first_batch("val", torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y)))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), batch_size=4)
+    assert [len(first_batch(name, loader)[0]) for name in ("train", "val")] == [2, 4]
+    assert len(first_batch("val", [(X, Y)])[0]) == 8
+    with pytest.raises(ValueError, match=r"`train` must be .* or a DataLoader, because the batch size .* got list"):
+        first_batch("train", [(X, Y)])
+    with pytest.raises(ValueError, match="`val` must be iterable 2 times, but a list_iterator is exhausted"):
+        first_batch("val", iter([(X, Y)]))
+
+
+def test_samples_that_make_no_batch_ask_for_a_loader_with_a_collate_fn() -> None:
+    rows = [(torch.ones(n), n) for n in (1, 2, 3)]
+    for name in ("train", "val"):
+        with pytest.raises(
+            ValueError, match=rf"`{name}` must give samples that make a batch.*: where they differ .* a `collate_fn`"
+        ):
+            first_batch(name, _Rows(rows))
 
 
 def test_columns_that_are_no_arrays_are_told_from_a_loader() -> None:

@@ -67,10 +67,25 @@ def test_the_range_test_is_as_long_as_planned_and_repeatable() -> None:
     assert len(first.lrs) <= 20  # a training of 4 updates is not worth 100 for its bounds
 
 
-def test_data_in_batches_is_refused_because_the_batch_size_is_chosen() -> None:
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y))
-    with pytest.raises(ValueError, match=r"`train` must be a tuple of tensors or arrays, or.*pass a loader's"):
-        _trainer(train=loader)
+def test_a_loader_is_made_anew_with_the_trials_batch_size_and_validates_as_it_is() -> None:
+    sizes: list[int] = []
+
+    def collate(rows: Any) -> Any:
+        sizes.append(len(rows))
+        return torch.utils.data.default_collate(rows)
+
+    data = torch.utils.data.TensorDataset(X, Y)
+    sampler = torch.utils.data.WeightedRandomSampler([1.0] * 65, 40)
+    train = torch.utils.data.DataLoader(data, batch_size=5, sampler=sampler, collate_fn=collate)
+    val = torch.utils.data.DataLoader(data, batch_size=50, shuffle=True)
+    before = torch.get_rng_state()
+    trainer = _trainer(train=train, val=val)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert trainer.n_classes == 2
+    sizes.clear()
+    first, again = (trainer.objective(optuna.trial.FixedTrial(CHOICE)) for _ in range(2))
+    assert sizes == [16, 16, 8] * 4
+    assert first == again  # the order follows the seed
 
 
 def test_a_model_that_takes_the_trial_is_seen() -> None:

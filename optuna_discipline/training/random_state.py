@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -84,6 +86,16 @@ class RandomStates:
             torch_cpu=stored["torch_cpu"].cpu(),
             cuda=None if cuda is None else [state.cpu() for state in cuda],
         )
+
+
+@contextmanager
+def kept_random(*loaders: object) -> Iterator[None]:
+    """Give back the random states that loaders move when they are read: the global ones, and their own."""
+    states = RandomStates.capture(generators_of(*loaders))
+    try:
+        yield
+    finally:
+        states.restore()
 
 
 class PrivateRandom:

@@ -136,6 +136,7 @@ def _code(params: Mapping[str, Any], terms: Any) -> str:
     return (
         "from optuna_discipline import OneCycle, train_epochs\n\n"
         "train_options = {}  # as `tune` was given them, like the model, the loss and the data\n"
+        f"# a DataLoader: make it with batch_size={batch}; then batches = len(train_data), and batch_size=None below\n"
         "n_samples = len(train_data[0] if isinstance(train_data, tuple) else train_data)\n"
         f"batches = n_samples // {batch} + (n_samples % {batch} > 1)  # a last batch of one sample is left out\n"
         'updates = -(-batches // train_options.get("accumulate", 1))\n'

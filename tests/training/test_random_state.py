@@ -12,6 +12,7 @@ from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import generators_of
+from optuna_discipline.training.random_state import kept_random
 
 CPU = torch.device("cpu")
 
@@ -88,3 +89,16 @@ def test_drawing_between_epochs_does_not_change_a_seeded_training() -> None:
         return logs
 
     assert run(0) == run(100)
+
+
+def test_a_look_into_a_loader_gives_its_random_states_back() -> None:
+    own = torch.Generator()
+    loader = DataLoader(list(range(9)), shuffle=True, generator=own)
+    state, first = own.get_state(), RandomStates.capture()
+    with kept_random(loader):
+        next(iter(loader))
+        draw()
+    assert torch.equal(own.get_state(), state)
+    before = draw()
+    first.restore()
+    assert draw() == before
