@@ -109,9 +109,11 @@ def choose_from_probes(
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
+        room = math.isfinite(ordered[-1].loss) and ordered[-1].lr * FACTOR <= ceiling
+        larger = "raise `max_cost` so that larger rates are tried, " if room and not finished else ""
         reason = (
             f"Of {count} {span} none clearly left the untrained loss, so {lr:.3g} is only the first guess: "
-            "train longer or check the model."
+            f"{larger}train longer or check the model."
         )
         return LrChoice(lr, lr / 10, (lr / FACTOR, lr * FACTOR), "FLAT", reason, confident=False)
     low = ordered[best - 1].lr if best > 0 else lr / FACTOR
@@ -124,9 +126,9 @@ def choose_from_probes(
     status: LrStatus = "OK"
     care = ""
     if not finished and best == 0:
-        status, care = "BEST_AT_START", ", but the budget ended before a smaller one was tried"
+        status, care = "BEST_AT_START", ", but `max_cost` ended the search before a smaller one was tried"
     elif not finished and best == len(ordered) - 1 and lr * FACTOR <= ceiling:
-        status, care = "CENSORED", ", but the budget ended before a larger one was tried"
+        status, care = "CENSORED", ", but `max_cost` ended the search before a larger one was tried"
     reason = (
         f"Of {count} {span}, {lr:.3g} had the lowest final loss ({chosen.loss:.3g}){care}; {max_lr:.3g} allows for the "
         f"neighbours, the longer run and the start at {start:.3g}."

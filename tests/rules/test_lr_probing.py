@@ -109,6 +109,23 @@ def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, sta
     assert (choice.max_lr is None) == (status == "DIVERGED_AT_START")
 
 
+@pytest.mark.parametrize(
+    ("last", "finished", "told"),
+    [
+        (Probe(0.3, 2.3, 2.3, False), False, True),
+        (Probe(0.3, 2.3, 2.3, False), True, False),  # the walk has tried them
+        (Probe(0.9, 2.3, 2.3, False), False, False),  # the ceiling forbids them
+        (Probe(0.3, INF, INF, False), False, False),
+    ],
+)
+def test_probes_that_did_not_learn_ask_for_larger_rates_where_none_was_tried(
+    last: Probe, finished: bool, told: bool
+) -> None:
+    choice = choose([Probe(0.1, 2.3, 2.3, False), last], finished=finished, ceiling=1.0)
+    assert choice.status == "FLAT"
+    assert ("raise `max_cost` so that larger rates are tried, train longer" in choice.reason) == told
+
+
 def test_a_start_that_is_vouched_for_needs_no_walk_to_the_end() -> None:
     probes = [Probe(0.1, 0.3, 0.3, True), Probe(0.25, 0.2, 0.2, True)]
     assert not choose(probes, finished=False).confident
