@@ -22,6 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import batch_sizes
@@ -104,8 +105,8 @@ def tune(
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
             1,000 updates on.
         pruner: None is `DisciplinedPruner()`.
-        storage: Optuna storage or its URL; an existing study of this name goes on, with the same metric, optimizer and
-            batch sizes.
+        storage: Optuna storage or its URL; a study of this name that `tune` has made goes on, with the same metric,
+            optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
         study_name: Name of the study; None is "discipline" in a storage.
         device: Where to train; None is the GPU if there is one, else the CPU.
         seed: Fixes everything on a CPU, where trials run one at a time; None is unrepeatable.
@@ -203,15 +204,24 @@ def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
     """Keep on the study by what its trials are compared; refuse to go on by something else.
 
     Raises:
-        ValueError: If the study was begun with another metric or optimizer, or other batch sizes.
+        UnsupportedStudyError: If the study has several objectives.
+        ValueError: If the study was begun with another metric or optimizer, other batch sizes, or another objective.
     """
+    begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))  # before its terms
     cure = "its trials could not be compared. Give another `study_name` or `storage`."
+    if len(study.directions) > 1:
+        raise UnsupportedStudyError(
+            f"`tune` optimises one objective, but the study {study.study_name!r} has {len(study.directions)}: give "
+            "another `study_name` or `storage`."
+        )
     if study.direction.name.lower() != direction:
         raise ValueError(
             f"`metric` must be one to {study.direction.name.lower()}, as the study {study.study_name!r} does, but got "
             f"{terms['metric']!r}: {cure}"
         )
     stored = study.user_attrs.get(TERMS_KEY)
+    if stored is None and begun:
+        raise ValueError(f"the study {study.study_name!r} was not made by `tune`, but has trials: {cure}")
     if stored is None:
         study.set_user_attr(TERMS_KEY, terms)
         return

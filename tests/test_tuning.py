@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import DisciplineError
 from optuna_discipline import Recipe
+from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import tune
 from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import cost_in_full_trainings
@@ -277,6 +278,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"train_options": {"step": lambda model, batch, loss: model(batch["x"])}}, TypeError, "indices must be"),
         ({"build_model": lambda: _Two()}, ValueError, "for a tuple of Tensor and torch.int64"),
         ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
+        ({"build_model": lambda: torch.nn.Linear(5, 2)}, ValueError, "`build_model` must .* failed on two samples"),
         ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),
         ({"build_model": lambda: nn.EmbeddingBag(4, 2, sparse=True)}, ValueError, "must not make sparse gradients"),
     ],
@@ -375,6 +377,36 @@ def test_a_study_does_not_go_on_by_what_cannot_be_compared(changes: Any, message
         _tune(n_trials=2, storage=url, **changes)
     stored = optuna.load_study(study_name="discipline", storage=url)
     assert [trial.value for trial in stored.trials] == before
+
+
+@pytest.mark.parametrize("trials", [[{"lr": 0.1}], [{"lr": 0.1, "epochs": 3}], [{}]])
+def test_a_study_of_another_objective_does_not_go_on_and_stays_as_it_was(trials: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="mine", storage=url)
+    for params in trials:
+        study.enqueue_trial(params)
+    study.optimize(lambda trial: sum(trial.suggest_float(name, 0, 10) for name in trials[0]), n_trials=len(trials))
+    with pytest.raises(ValueError, match=r"the study 'mine' was not made by `tune`, but has trials: .* another"):
+        _tune(n_trials=2, storage=url, study_name="mine")
+    assert len(study.trials) == len(trials)
+    assert study.user_attrs == {}
+
+
+def test_a_study_of_several_objectives_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="two", storage=url, directions=["minimize", "minimize"])
+    with pytest.raises(UnsupportedStudyError, match="`tune` optimises one objective, but the study 'two' has 2: give"):
+        _tune(storage=url, study_name="two")
+    assert study.user_attrs == {}
+
+
+def test_a_users_own_study_goes_on_while_its_trials_only_wait(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = optuna.create_study(study_name="mine", storage=url)
+    study.enqueue_trial({"lr": 0.02})
+    _tune(n_trials=1, storage=url, study_name="mine", range_test=False)
+    assert [trial.params["lr"] for trial in study.trials] == [0.02]
+    assert len(_tune(n_trials=2, storage=url, study_name="mine", range_test=False).trials) == 2
 
 
 def test_an_exception_may_fail_one_trial_only() -> None:
