@@ -1,6 +1,7 @@
 """Storages as the command line meets them: errors in one line, studies by name, passwords kept to ourselves."""
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
+from optuna.storages import get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from sqlalchemy.engine import make_url
@@ -44,16 +46,36 @@ def errors_of(url: str | None) -> Iterator[None]:
         ) from error
 
 
-def opened(url: str) -> str | BaseStorage:
-    """Return what Optuna takes for a storage: a URL as it is, the path of a journal file as its storage.
+def opened(url: str) -> BaseStorage:
+    """Return the storage of a URL, or of the path of a journal file.
 
-    >>> opened("sqlite:///study.db")
-    'sqlite:///study.db'
+    Raises:
+        DisciplineError: If it does not open; the message names the option.
     """
-    if "://" in url or Path(url).suffix not in JOURNALS:
-        return url
     with errors_of(url):
-        return JournalStorage(JournalFileBackend(url))
+        if "://" not in url and Path(url).suffix in JOURNALS:
+            return _journal(url)
+        try:
+            return get_storage(url)
+        except (ImportError, ValueError) as error:  # a driver that is absent, a form that Optuna has given up
+            raise StorageInternalError(str(error)) from (error.__cause__ or error)
+
+
+def _journal(path: str) -> BaseStorage:
+    """Return the journal of a file, an empty or absent one too; refuse any other file, which would be written into."""
+    file = Path(path)
+    try:
+        if file.is_file():
+            with file.open("rb") as lines:
+                first = lines.readline()
+            if first and not (first.endswith(b"\n") and "op_code" in json.loads(first)):
+                raise ValueError("its first line is no entry")
+        return JournalStorage(JournalFileBackend(path))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # no JSON, or none of Optuna's
+        raise DisciplineError(
+            f"--storage {path} must be a journal of Optuna, but is damaged or another file: give another, or restore "
+            f"it from a copy ({one_line(error)})"
+        ) from error
 
 
 def load_studies(url: str, study_name: str | None) -> list[Study]:

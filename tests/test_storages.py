@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import optuna
@@ -74,3 +75,38 @@ def test_a_journal_file_is_a_storage(name: str, tmp_path: Path) -> None:
     optuna.create_study(study_name="one", storage=storages.opened(path))
     assert storages.load_study(path, "one").study_name == "one"
     assert storages.file_of(path) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "content", [b"notes", b"notes\n", b"{broken\n{broken\n", b'{"a": 1}\n', b"[1]\n", b"1\n", b"\xff\xfe\n\xff\n"]
+)
+def test_a_damaged_journal_or_another_file_is_named_and_left_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    path.write_bytes(content)
+    for call in (storages.opened, lambda url: storages.load_study(url, None)):
+        with pytest.raises(DisciplineError, match=r"--storage .*study\.log must be a journal of Optuna, but"):
+            call(str(path))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_an_absent_or_empty_journal_begins(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    if content is not None:
+        path.write_bytes(content)
+    assert storages.opened(str(path)).get_all_studies() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://me:secret@host", "RedisStorage is removed"),
+        ("oracle+cx_oracle://me:secret@host/x", "No module named 'cx_Oracle'"),
+        ("foo://me:secret@host", "Can't load plugin"),
+    ],
+)
+def test_a_storage_that_cannot_be_opened_is_named_by_its_option(url: str, reason: str) -> None:
+    shown = re.escape(storages.shown(url))
+    with pytest.raises(DisciplineError, match=f"--storage {shown} does not work, one such as .*: {reason}") as caught:
+        storages.opened(url)
+    assert "secret" not in str(caught.value)
