@@ -166,7 +166,8 @@ def check_output(
 
     Raises:
         ValueError: If an accuracy is wanted and cannot be counted, if the squared error, chosen here, would compare
-            every output with every target, if the loss does not take output and target, or is not one number.
+            every output with every target, if the loss does not take output and target, or is not one number, or if the
+            model fails on the first samples.
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training.modes import keep_modes
@@ -182,7 +183,14 @@ def check_output(
             _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
             return
         inputs, target = inputs_and_target(moved)
-        output = model(*inputs)
+        try:
+            output = model(*inputs)
+        except Exception as error:  # the model is the user's, and may fail in any way
+            shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
+            raise ValueError(
+                "`build_model` must return a model that takes the inputs of the data, but it failed on the first samples, "
+                f"{shapes}: {type(error).__name__}: {error}"
+            ) from error
         if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
             _check_fit(output, target, metric=metric, own_loss=own_loss)
         as_loss(_compare(loss_fn, output, target, own_loss=own_loss))

@@ -153,6 +153,12 @@ def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
         look(lambda model, batch, loss_fn: model(batch["x"]))
 
 
+def test_a_model_that_does_not_take_the_data_is_named_with_their_shape() -> None:
+    settings: dict[str, Any] = {"metric": "val_loss", "own_loss": False}
+    with pytest.raises(ValueError, match=r"`build_model` must .* samples, shape \(8, 3\): RuntimeError: mat1 and"):
+        check_output(nn.Linear(5, 2), (X, Y), nn.CrossEntropyLoss(), torch.device("cpu"), **settings)
+
+
 @pytest.mark.parametrize(
     ("loss_fn", "known"),
     [
