@@ -83,7 +83,7 @@ def load_fashion_mnist_task(
     order = order if samples == "all" else order[:samples]
     n_val = round(VALIDATION_SHARE * len(order))
     parts = [(train[0][part], train[1][part]) for part in (order[n_val:], order[:n_val])]
-    return _task("Fashion-MNIST", [*parts, test], side=28)
+    return _task(f"{len(order)} images of Fashion-MNIST", [*parts, test], side=28)
 
 
 def load_own_task(target: str) -> Task:
@@ -182,19 +182,26 @@ def _check_seed(seed: int) -> None:
 
 
 def load_task(arguments: argparse.Namespace) -> Task:
-    """Return the task that a command line's `--data` or `--task` names."""
-    samples = arguments.samples if arguments.samples == "all" else _integer("--samples", arguments.samples)
+    """Return the task that a command line's `--data` or `--task` names: the same parts at every `--seed`.
+
+    Raises:
+        ValueError: If `--samples` is no number, or is given for data that it does not cut.
+    """
+    samples: Any = FASHION_MNIST_SAMPLES if arguments.samples is None else arguments.samples
+    samples = samples if samples == "all" else _integer("--samples", samples)
+    if arguments.samples is not None and (arguments.task is not None or arguments.data == "digits"):
+        raise ValueError(f"--samples must go with --data fashion-mnist, but got {arguments.samples!r} without it")
     if arguments.task is not None:
         return load_own_task(arguments.task)
     if arguments.data == "digits" or samples != "all":
         # So small a net gains little from a second thread, and waits for it long when another program has the core.
         require("torch", extra="torch").set_num_threads(1)
     if arguments.data == "digits":
-        return load_digits_task(seed=arguments.seed)
-    return load_fashion_mnist_task(arguments.data_root, samples=samples, seed=arguments.seed)
+        return load_digits_task()
+    return load_fashion_mnist_task(arguments.data_root, samples=samples)
 
 
-def _integer(option: str, text: str) -> int:
+def _integer(option: str, text: str | int) -> int:
     try:
         return int(text)
     except ValueError:

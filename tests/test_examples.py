@@ -1,3 +1,4 @@
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -30,12 +31,30 @@ def test_the_seed_draws_the_parts() -> None:
     assert not torch.equal(first, other)
 
 
+def _arguments(**changes: Any) -> Any:
+    given = {"data": "digits", "task": None, "samples": None, "data_root": None, "seed": 0}
+    return argparse.Namespace(**{**given, **changes})
+
+
+def test_the_seed_of_a_search_draws_no_other_data() -> None:
+    first, other = (examples.load_task(_arguments(seed=seed)) for seed in (0, 7))
+    for part in ("train", "val", "test"):
+        assert torch.equal(getattr(first, part)[0], getattr(other, part)[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"task": "my_module:my_task"}])
+def test_samples_of_data_that_are_not_cut_are_refused(changes: Any) -> None:
+    with pytest.raises(ValueError, match="--samples must go with --data fashion-mnist, but got '500' without it"):
+        examples.load_task(_arguments(samples="500", **changes))
+
+
 def test_fashion_mnist_is_read_from_a_folder() -> None:
     root = os.environ.get(examples.DATA_ROOT_VARIABLE)
     if root is None or not (Path(root) / "FashionMNIST" / "raw").is_dir():
         pytest.skip("set OPTUNA_DISCIPLINE_DATA to the folder that holds FashionMNIST/raw")
     task = examples.load_fashion_mnist_task(root, samples=500)
     assert [len(y) for _, y in (task.train, task.val, task.test)] == [400, 100, 10_000]
+    assert task.name == "500 images of Fashion-MNIST"
     assert task.build_model()(task.train[0][:2]).shape == (2, 10)
 
 
