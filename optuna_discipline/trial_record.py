@@ -245,8 +245,8 @@ def cost_in_full_trainings(study: Study) -> float:
     """Return what the study has cost in full trainings: epochs done over epochs of the longest run planned.
 
     Every started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over
-    from another's snapshot; one that reported none counts whole if it is finished. The range test counts by its updates
-    where it knows those of a full training.
+    from another's snapshot; one that reported none counts whole if it is complete or was pruned, else as
+    nothing. The range test counts by its updates where it knows those of a full training.
     """
     return sum(costs_of(study.get_trials(deepcopy=False)).values()) + cost_of_range_test(study)
 
