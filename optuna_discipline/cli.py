@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.first_look import as_device
+from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
@@ -31,6 +33,10 @@ from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.visualization import story
 
 USER_ERROR = 2
+NO_ANSWER = 3
+EXIT_CODES = (
+    "exit codes: 0 done, 2 a mistake in the call or its data, 3 the range test found no learning rate, 130 interrupted"
+)
 EXAMPLES = {
     "tune": (
         "tune --data digits --storage sqlite:///study.db --out results",
@@ -52,7 +58,7 @@ STORAGE_HELP = "Optuna storage: a URL such as sqlite:///study.db, or a journal f
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code (0 done, 2 a user's mistake, 130 interrupted)."""
+    """Run the command line; return the exit code (0 done, 2 a user's mistake, 3 no answer, 130 interrupted)."""
     _never_fail_to_print()
     arguments = _parser().parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -90,11 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     limit = tune.add_mutually_exclusive_group()
     limit.add_argument(
         "--trials",
-        type=int,
+        type=_whole,
         help="trials of the whole study, not counting those that failed or were interrupted before (default 20)",
     )
-    limit.add_argument("--budget", type=float, help="cost of the whole study in full trainings")
-    tune.add_argument("--epochs", type=int, default=16, help="epochs of a full training (default 16)")
+    limit.add_argument("--budget", type=_budget, help="cost of the whole study in full trainings")
+    tune.add_argument("--epochs", type=_whole, default=16, help="epochs of a full training from now on (default 16)")
     tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
     tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
     tune.add_argument("--study-name", help="an existing study goes on (default discipline, or discipline-DATA)")
@@ -127,7 +133,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "diagnose":
             command.add_argument("--json", action="store_true", help="print the verdicts as JSON")
         if name == "dashboard":
-            command.add_argument("--port", type=_port, default=8080, help="(default 8080)")
+            command.add_argument(
+                "--port", type=functools.partial(_whole, most=65_535), default=8080, help="(default 8080)"
+            )
             command.add_argument(
                 "--artifact-dir",
                 type=Path,
@@ -149,16 +157,19 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
 
 def _examples(*names: str) -> str:
     lines = [f"  optuna-discipline {example}" for name in names for example in EXAMPLES[name]]
-    return "\n".join(["examples:", *lines])
+    return "\n".join(["examples:", *lines, "", EXIT_CODES])
 
 
 def _add_task(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits", help="(default digits)")
-    command.add_argument("--task", metavar="MODULE:FUNCTION", help="your own: returns build_model, train, val")
+    data = command.add_mutually_exclusive_group()
+    data.add_argument("--data", choices=("digits", "fashion-mnist"), default="digits", help="(default digits)")
+    data.add_argument("--task", metavar="MODULE:FUNCTION", help="your own: returns build_model, train, val")
     command.add_argument("--data-root", help="folder that holds FashionMNIST/raw, or to download it into")
-    command.add_argument("--samples", default=str(examples.FASHION_MNIST_SAMPLES), help="Fashion-MNIST images, or all")
+    samples = f"images of Fashion-MNIST, or all (default {examples.FASHION_MNIST_SAMPLES})"
+    command.add_argument("--samples", help=samples)
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto: the GPU if there is one)")
-    command.add_argument("--seed", type=int, default=0)
+    seed = "fixes weights, orders and configurations; the data stay the same (default 0)"
+    command.add_argument("--seed", type=functools.partial(_whole, least=0), default=0, help=seed)
 
 
 def _range_test(arguments: argparse.Namespace) -> int:
@@ -167,9 +178,12 @@ def _range_test(arguments: argparse.Namespace) -> int:
     task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     torch = require("torch", extra="torch")
     torch.manual_seed(arguments.seed)
+    model, batch = task.build_model().to(device), first_batch("train", task.train)
+    loss_fn = default_loss(first_target(batch))
+    check_output(model, batch, loss_fn, device, metric="val_loss", own_loss=False)
     test = lr_range_test(
-        task.build_model().to(device),
-        default_loss(first_target(first_batch("train", task.train))),
+        model,
+        loss_fn,
         task.train,
         task.val,
         optimizer=arguments.optimizer,
@@ -185,14 +199,18 @@ def _range_test(arguments: argparse.Namespace) -> int:
         if choice.bounds is not None:
             print(f"search  {choice.bounds[0]:.3g} to {choice.bounds[1]:.3g}")
         print(choice.reason)
-    return 0
+    return NO_ANSWER if choice.max_lr is None else 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from optuna_discipline.visualization.report import write_report
 
     study = storages.load_study(arguments.storage, arguments.study_name)
-    path = write_report(study, arguments.out)
+    try:
+        path = write_report(study, arguments.out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DisciplineError(f"--out {str(arguments.out)!r} cannot be written, choose another: {reason}") from error
     if arguments.json:
         told = dataclasses.asdict(story.collect(study))
         for row in told["stages"]:
@@ -207,6 +225,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _diagnose(arguments: argparse.Namespace) -> int:
     verdicts = []
     study = storages.load_study(arguments.storage, arguments.study_name)
+    trial_record.sign_of(study)  # refuses several objectives, as the report does
     for trial in study.trials:
         found = trial_record.read_diagnosis(trial)
         verdict = "too little to read" if found is None else str(found.verdict)
@@ -215,6 +234,8 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(verdicts))
         return 0
+    if not verdicts:
+        print("No trial has been started yet.")
     for line in verdicts:
         print(f"{line['trial']:>5}  {line['verdict']:<19} {line['advice']}")
     with contextlib.suppress(DisciplineError):  # nothing was reported, and every line above says so
@@ -248,15 +269,27 @@ def _artifact_store(arguments: argparse.Namespace) -> FileSystemArtifactStore | 
     folder = arguments.artifact_dir or (None if file is None else file.with_name(f"{file.stem}-artifacts"))
     if folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+    tune_command.check_folder("--artifact-dir", folder, "the studies' artifacts")
     return FileSystemArtifactStore(folder)
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, but got {port}")
-    return port
+def _whole(text: str, least: int = 1, most: int | None = None) -> int:
+    """Return an option's whole number; argparse says which option."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or (most is not None and number > most):
+        rule = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, but got {text!r}")
+    return number
+
+
+def _budget(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be a positive number of full trainings, but got {text!r}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline import comparison
 from optuna_discipline import examples
@@ -42,7 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Tune as the command line's arguments say; return the exit code."""
     task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
-    _check_out(arguments.out)
+    if arguments.out is not None:
+        require("plotly.graph_objects", extra="plots")
+        check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
     name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
     if not arguments.json:
         limit = (
@@ -70,26 +73,30 @@ def run(arguments: argparse.Namespace) -> int:
             study_name=None if storage is None else name,
             device=device,
             seed=arguments.seed,
-            callbacks=[progress, *_live(arguments)],
+            callbacks=[
+                lambda study, _: study.set_user_attr(TASK_KEY, task.name),  # at once: the search may be killed
+                progress,
+                *_live(arguments),
+            ],
         )
-        study.set_user_attr(TASK_KEY, task.name)
+    if not progress.seen and not interrupted and not arguments.json:
+        print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
     best = trial_record.best_run(study)
     if best is None:
         if interrupted:
             return _interrupted(study, arguments)
         raise DisciplineError("no trial has finished: nothing to report")
-    scores = {}
-    if task.test is not None and not arguments.no_compare and not interrupted:
-        seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
-        settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
-        scores["tuned"] = comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings)
-        scores["default"] = comparison.score(task, comparison.DEFAULT, cycle=False, **settings)
+    scores: dict[str, comparison.Score] = {}
     report = None
     try:
         report = _write_report(study, arguments.out)
         if arguments.storage:
             _publish(study)
-    finally:  # what was found is told, also where its report cannot be written
+        if task.test is not None and not arguments.no_compare and not interrupted:
+            scores = _compare(task, best, arguments, device)
+    except KeyboardInterrupt:
+        interrupted.append(True)
+    finally:  # what was found is told, also where its report or the comparison breaks
         if arguments.json:
             print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
         else:
@@ -97,14 +104,31 @@ def run(arguments: argparse.Namespace) -> int:
     return _interrupted(study, arguments) if interrupted else 0
 
 
-def _check_same_task(storage: str | BaseStorage, study_name: str, task_name: str) -> None:
+def _compare(task: Any, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:
+    seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
+    settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
+    return {
+        "tuned": comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings),
+        "default": comparison.score(task, comparison.DEFAULT, cycle=False, **settings),
+    }
+
+
+def _check_same_task(storage: BaseStorage, study_name: str, task_name: str) -> None:
     """Refuse to go on with a study of other data: its best configuration would be passed off as that of these."""
-    known = {study.study_name: study for study in optuna.get_all_study_summaries(storage, include_best_trial=False)}
-    earlier = known[study_name].user_attrs.get(TASK_KEY) if study_name in known else None
-    if earlier is not None and earlier != task_name:
+    if study_name not in optuna.get_all_study_names(storage):
+        return
+    study_id = storage.get_study_id_from_name(study_name)
+    ended = storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    earlier = storage.get_study_user_attrs(study_id).get(TASK_KEY)  # read after the trials, which it is older than
+    cure = "give another --study-name, or another --storage"
+    if earlier is None and ended:
         raise DisciplineError(
-            f"the study {study_name!r} was tuned on {printable(str(earlier))}, not on {task_name}: give another "
-            "--study-name, or another --storage"
+            f"the study {study_name!r} was not made by `optuna-discipline tune`, and may be of other data than "
+            f"{task_name}: {cure}"
+        )
+    if earlier not in (None, task_name):
+        raise DisciplineError(
+            f"the study {study_name!r} was tuned on {printable(str(earlier))}, not on {task_name}: {cure}"
         )
 
 
@@ -137,6 +161,7 @@ class _Progress:
 
     def __init__(self, n_trials: int | None, *, quiet: bool) -> None:
         self._quiet = quiet
+        self.seen = 0
         hidden = quiet or not sys.stderr.isatty()
         self._bar = require("tqdm", extra="cli").tqdm(total=n_trials, unit="trial", disable=hidden, leave=False)
 
@@ -147,6 +172,7 @@ class _Progress:
         self._bar.close()
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        self.seen += 1
         self._bar.update()
         if not self._quiet:
             self._bar.write(terminal.trial_line(trial), file=sys.stdout)
@@ -175,16 +201,14 @@ def _print_result(
         print(f"  look    {printable(shlex.join(words))}")
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse now what would lose the report at the end of a long search."""
-    if out is not None:
-        require("plotly.graph_objects", extra="plots")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=out).close()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise ValueError(f"--out must be a folder for report.html, but {str(out)!r} is none: {reason}") from error
+def check_folder(option: str, folder: Path, purpose: str) -> None:
+    """Make the folder that an option names; refuse one that cannot be written into."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"{option} must be a folder for {purpose}, but {str(folder)!r} is none: {reason}") from error
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:

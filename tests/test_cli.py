@@ -168,44 +168,6 @@ def test_dashboard_publishes_every_study_that_it_can_and_names_the_others(
     assert len(list(folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["tune", "--trials", "0"], "`n_trials` must be a positive integer"),
-        (["tune", "--trials", "-3"], "`n_trials` must be a positive integer"),
-        (["tune", "--budget", "nan"], "`budget` must be a positive number"),
-        (["tune", "--epochs", "0"], "`epochs` must be a positive integer"),
-        (["tune", "--seed", "-1"], "`seed` must be a non-negative integer"),
-        (["tune", "--task", "nothing:here"], "--task must be MODULE:FUNCTION"),
-        (["tune", "--data", "fashion-mnist", "--samples", "many"], "--samples must be a number or 'all'"),
-        (["tune", "--samples", "abc"], "--samples must be a number or 'all', but got 'abc'"),
-        (["tune", "--device", "abacus", "--trials", "1"], "abacus"),
-        (["report", "--storage", "sqlite:///no/such.db"], "there is no such file"),
-        (["report", "--storage", "nonsense://"], "--storage nonsense:// does not work"),
-        (["tune", "--storage", "study.db"], "--storage study.db does not work, one such as sqlite:///study.db does"),
-        (["tune", "--storage", "sqlite:////no/such/folder/study.db"], "unable to open database file"),
-    ],
-)
-def test_a_users_mistake_is_one_line_and_exit_code_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(arguments) == cli.USER_ERROR
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("optuna-discipline: error:")
-    assert message in error
-    assert "\n" not in error
-
-
-def test_an_unknown_study_is_answered_with_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    url = f"sqlite:///{tmp_path / 'two.db'}"
-    for name in ("first", "second"):
-        optuna.create_study(storage=url, study_name=name)
-    assert cli.main(["report", "--storage", url, "--study-name", "third"]) == cli.USER_ERROR
-    assert "--study-name 'third' is unknown; the storage holds: first, second" in capsys.readouterr().err
-    assert cli.main(["report", "--storage", url]) == cli.USER_ERROR
-    assert "--study-name is needed" in capsys.readouterr().err
-
-
 def test_too_little_to_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'one.db'}"
 
@@ -249,13 +211,6 @@ def test_a_port_in_use_is_said(stored: str, tuned: str, capsys: pytest.CaptureFi
     assert f"--port {port} cannot be served, choose another" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "x"])
-def test_a_port_that_cannot_be_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(["dashboard", "--storage", "sqlite:///study.db", "--port", port])
-    assert "--port" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("command", [None, *cli.EXAMPLES])
 def test_help_shows_examples_that_parse(command: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
@@ -277,8 +232,19 @@ def test_a_model_that_does_not_fit_its_data_is_told_in_a_line(
         "    data = torch.ones(20, 4), torch.zeros(20, dtype=torch.long)\n"
         "    return lambda: torch.nn.Linear(5, 2), data, data\n",
     )
-    assert cli.main(["range-test", "--task", "misfit:make"]) == cli.USER_ERROR
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    for command in (["range-test"], ["tune", "--trials", "1"]):
+        assert cli.main([*command, "--task", "misfit:make"]) == cli.USER_ERROR
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "`build_model` must return a model that takes the inputs" in line
+
+
+def test_a_range_test_without_an_answer_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ([], ["--json"]):
+        assert cli.main(["range-test", "--steps", "3", *form]) == cli.NO_ANSWER
+    assert "TOO_FEW_POINTS" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["range-test", "--help"])
+    assert f"{cli.NO_ANSWER} the range test found no learning rate" in capsys.readouterr().out
 
 
 def test_a_report_in_json_has_no_infinity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,15 +4,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from optuna_discipline import cli
 from optuna_discipline import comparison
+from optuna_discipline import tune
 from optuna_discipline import tune_command
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("plotly")
 
 
@@ -48,6 +50,72 @@ def test_a_study_of_other_data_does_not_go_on(
     assert cli.main(["tune", "--task", "second_task:make", *common]) == cli.USER_ERROR
     assert "was tuned on first_task:make, not on second_task:make: give another" in capsys.readouterr().err
     assert cli.main(["tune", "--task", "second_task:make", "--study-name", "other", *common]) == 0
+
+
+def test_a_study_that_the_command_has_not_made_does_not_go_on_and_stays_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    plain = optuna.create_study(study_name="plain", storage=url)
+    plain.optimize(lambda trial: trial.suggest_float("lr", 0.1, 1), n_trials=1)
+    x = torch.randn(64, 3)
+    data = x, x[:, :1]
+    tuned = tune(lambda: torch.nn.Linear(3, 1), data, data, n_trials=1, epochs=1, storage=url, study_name="tuned")
+    for study in (plain, tuned):
+        before = study.user_attrs
+        arguments = ["tune", "--trials", "2", "--epochs", "1", "--storage", url, "--study-name", study.study_name]
+        assert cli.main(arguments) == cli.USER_ERROR
+        shown = capsys.readouterr().err
+        assert f"the study '{study.study_name}' was not made by `optuna-discipline tune`, and may be of other" in shown
+        assert (study.user_attrs, len(study.trials)) == (before, 1)
+
+
+def test_a_search_that_was_killed_has_said_what_it_is_tuned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    monkeypatch.setattr(tune_command._Progress, "__call__", killed)
+    with pytest.raises(SystemExit):
+        cli.main(["tune", "--trials", "2", "--epochs", "1", "--storage", url])
+    stored = optuna.load_study(study_name="discipline", storage=url)
+    assert stored.user_attrs[tune_command.TASK_KEY] == "scikit-learn's digits"
+
+
+def test_a_search_with_nothing_left_to_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "done_task.py").write_text(OWN_TASK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    common = ["tune", "--task", "done_task:make", "--trials", "1", "--storage", "sqlite:///study.db"]
+    assert cli.main([*common, "--epochs", "1"]) == 0
+    assert "Nothing was left to run" not in capsys.readouterr().out
+    assert cli.main([*common, "--epochs", "3"]) == 0
+    assert "Nothing was left to run: the study has all its trials; raise --trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no memory")])
+def test_a_comparison_that_is_cut_short_does_not_cost_the_search(
+    error: Any, form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut_short(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(comparison, "score", cut_short)
+    code = cli.main(["tune", "--trials", "1", "--epochs", "1", "--out", str(tmp_path), *form])
+    shown = capsys.readouterr()
+    assert (tmp_path / "report.html").is_file()
+    if form:
+        assert json.loads(shown.out)["scores"] == {}
+    else:
+        assert "Best configuration" in shown.out
+        assert "Trained anew" not in shown.out
+    if error is KeyboardInterrupt:
+        assert (code, "interrupted after 1 trial" in shown.err) == (tune_command.INTERRUPTED, True)
+    else:
+        assert (code, "error: no memory" in shown.err) == (cli.USER_ERROR, True)
 
 
 def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_path: Path) -> None:
