@@ -64,7 +64,9 @@ def beside(former: str, note: str) -> str:
     >>> beside("mine\n\n# What was decided\nold", "# What was decided\nnew")
     'mine\n\n# What was decided\nnew'
     """
-    own = former.partition(HEADING)[0].strip()
+    lines = former.split("\n")
+    ours = [place for place, line in enumerate(lines) if line.rstrip() == HEADING]  # the last: a user may head alike
+    own = "\n".join(lines[: ours[-1]] if ours else lines).strip()
     return f"{own}\n\n{note}" if own else note
 
 

@@ -42,7 +42,17 @@ def test_a_trial_of_which_nothing_is_known_has_no_note() -> None:
     assert note.trial_note(optuna.create_trial(value=1.0)) == ""
 
 
-@pytest.mark.parametrize("own", ["", "Mine.", "# Title\n\nMine, with *stars*."])
+@pytest.mark.parametrize(
+    "own",
+    [
+        "",
+        "Mine.",
+        "# Title\n\nMine, with *stars*.",
+        "## What was decided in Monday's meeting\n\nMine.",
+        "# What was decided, and by whom\n\nMine.",
+        "# What was decided\n\nMine.",
+    ],
+)
 def test_what_a_user_wrote_above_stays_and_only_our_part_is_replaced(own: str) -> None:
-    first = note.beside(own, f"{note.HEADING}\nold")
-    assert note.beside(first, f"{note.HEADING}\nnew") == (f"{own}\n\n" if own else "") + f"{note.HEADING}\nnew"
+    above = f"{own}\n\n" if own else ""
+    assert note.beside(f"{above}{note.HEADING}\nold", f"{note.HEADING}\nnew") == f"{above}{note.HEADING}\nnew"
