@@ -32,6 +32,10 @@ CLEAR_OF_NOISE, BREAK = 10.0, 0.15
 # (figure 4a from LR 0.0053: .010 .017 .035 .076, where one step of noise is .008).
 RISES_IN_A_ROW, GROWTH, RUNAWAY_IN_NOISE = 4, 1.25, 5.0
 DEAD_EPOCHS = 5
+# One epoch this many times above every earlier one is a break, and no noise: also the last, after which none follows.
+BURST = 100.0
+# A straight fall: in each part of the curve, clear of the noise in the last, which falls this share of the usual part.
+STRAIGHT = 0.5
 
 
 class Verdict(str, enum.Enum):
@@ -57,6 +61,10 @@ ADVICE: Mapping[Verdict, str] = {
     Verdict.HIGH_LR: "Both losses rise with the learning rate: normal inside a cycle, no verdict before it falls.",
     Verdict.NOISY: "The noise is larger than the trend: wait, average more runs, or take a larger validation set.",
 }
+NOTHING_LEARNED = (
+    "The loss has never left that of chance ({:.3g}), so nothing was learned: try learning rates far above and below "
+    "this one, and look at the labels and the loss."
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class Diagnosis:
 
     Attributes:
         verdict: See `Verdict`.
-        evidence: Numbers by name: changes over the last third of the curve, noise, gap, share of the run done.
+        evidence: Numbers by name: changes over the last third of the curve, noise, gap, share of the run done, the
+            loss of chance where it was never left.
         advice: One sentence after Smith.
     """
 
@@ -76,6 +85,9 @@ class Diagnosis:
 
 def diagnose(curve: LossCurve) -> Diagnosis:
     """Return what one curve shows.
+
+    A loss that never left that of chance, where the classes are known, is underfitting; so is one that falls straight
+    to the last.
 
     Args:
         curve: At least four epochs with a validation loss. Without a training loss only a rise of the validation loss
@@ -91,7 +103,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     'UNDERFITTING'
     """
     check_type("curve", curve, LossCurve)
-    broken = why_diverged(curve) or _why_dead(curve)
+    broken = why_diverged(curve) or _why_dead(curve) or _why_burst(curve)
     if broken is not None:
         last = curve.train_loss[-1] if curve.has_train_loss else curve.val_loss[-1]
         evidence = {"last_loss": float(last), "share_done": curve.fraction}
@@ -108,6 +120,9 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     verdict = _judge(evidence, lr_rises)
     if verdict == Verdict.HORIZONTAL and curve.has_train_loss and _rises_alone(evidence, curve.val_loss[usable]):
         verdict = Verdict.OVERFITTING
+    if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve, usable):
+        chance = math.log(curve.n_classes or 1)
+        return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
     return Diagnosis(verdict, evidence, _advice_on(verdict, lr_rises))
 
 
@@ -124,6 +139,7 @@ def _measure(curve: LossCurve, usable: NDArray[np.bool_]) -> dict[str, float]:
         "val_change": _change(val),
         "val_noise": noise_sd(val[len(val) // 2 :]) / _scale(val),
         "rise_from_minimum": _rise(val),
+        "falls_straight": float(_falls_straight(val)),
         "share_done": curve.fraction,
     }
     if curve.has_train_loss:
@@ -146,7 +162,7 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
         return Verdict.DIVERGED
     if overfitting:
         return Verdict.OVERFITTING
-    if val < -certain:
+    if val < -certain or evidence["falls_straight"]:
         return Verdict.UNDERFITTING
     if evidence["val_noise"] > 0.1:
         return Verdict.NOISY
@@ -167,6 +183,30 @@ def _why_dead(curve: LossCurve) -> str | None:
     if at_chance and np.any(curve.train_loss[:-DEAD_EPOCHS] <= LEFT_START * chance):
         return f"both losses are back at {chance:.3g}, that of chance"
     return None
+
+
+def _why_burst(curve: LossCurve) -> str | None:
+    """Return why a run counts as broken whose last loss is out of all proportion, before `why_diverged` is certain."""
+    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
+    losses = losses[np.isfinite(losses)]
+    if len(losses) >= 2 and losses[-1] > BURST * np.abs(losses[:-1]).max() > 0:
+        return f"the last {name} loss, {losses[-1]:.3g}, is over {BURST:g} times every earlier one"
+    return None
+
+
+def _never_left(curve: LossCurve, usable: NDArray[np.bool_]) -> bool:
+    """Whether the loss has stood at that of chance or above it from the first epoch to the last."""
+    losses = (curve.train_loss if curve.has_train_loss else curve.val_loss)[usable]
+    losses = losses[np.isfinite(losses)]
+    return curve.n_classes is not None and len(losses) > 0 and losses.min() > LEFT_START * math.log(curve.n_classes)
+
+
+def _falls_straight(val: FloatArray) -> bool:
+    """Whether a loss falls to the last as it fell before, too slowly for the last third alone to show it."""
+    count = max(3, min(5, len(val) // 4))
+    falls = -np.diff([np.median(part) for part in np.array_split(val, count)])
+    far = falls.sum() > HORIZONTAL_SHARE * _scale(val) and falls[-1] > RISE_IN_ERRORS * _error(val, count)
+    return bool(far and np.all(falls > 0) and falls[-1] >= STRAIGHT * falls.mean())
 
 
 def _overfits(evidence: Mapping[str, float]) -> bool:
@@ -196,13 +236,18 @@ def _compare_fifths(val: FloatArray, train: FloatArray) -> dict[str, float]:
     medians = np.array([np.median(part) for part in np.array_split(val, count)])
     best = int(np.argmin(medians))
     rise = float(medians[-1] - medians[best])
-    error = 1.25 * noise_sd(val[len(val) // 2 :]) * math.sqrt(2 * count / len(val))  # of a difference of medians
+    error = _error(val, count)
     before, after = (float(np.median(np.array_split(train, count)[i])) for i in (best, -1))
     return {
         "rise_from_best_fifth": rise / _scale(val),
         "rise_in_errors": rise / max(error, 1e-12),
         "train_since_best_fifth": 1 - (before - after) / max(abs(before), 1e-12),
     }
+
+
+def _error(losses: FloatArray, count: int) -> float:
+    """Return the standard error of a difference between the medians of two of so many parts of a curve."""
+    return 1.25 * noise_sd(losses[len(losses) // 2 :]) * math.sqrt(2 * count / len(losses))
 
 
 def _climb(losses: FloatArray) -> dict[str, float]:

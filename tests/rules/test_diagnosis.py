@@ -113,7 +113,42 @@ def test_a_net_is_dead_when_both_losses_are_back_at_chance_though_a_batch_jumps(
         found = diagnose(LossCurve(logs, n_epochs=60, n_classes=10))
         assert (found.verdict == Verdict.DIVERGED) == (verdict == Verdict.DIVERGED)
     never = LossCurve(tuple(EpochLog(i, 1.0, 2.303, 2.303) for i in range(20)), n_epochs=20, n_classes=10)
-    assert diagnose(never).verdict != Verdict.DIVERGED  # it never learned
+    assert diagnose(never).verdict == Verdict.UNDERFITTING  # it never learned
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.01])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_loss_that_never_left_chance_is_underfitting_and_no_good_end(sd: float, trained: bool) -> None:
+    val = _noisy(np.full(N, 2.3026), sd, 0)
+    logs = tuple(EpochLog(i, 0.1, float(x) if trained else None, float(x)) for i, x in enumerate(val))
+    found = diagnose(LossCurve(logs, n_epochs=N, n_classes=10))
+    assert (found.verdict, found.evidence["chance"]) == (Verdict.UNDERFITTING, pytest.approx(math.log(10)))
+    assert found.advice.startswith("The loss has never left that of chance (2.3), so nothing was learned")
+    assert diagnose(LossCurve(logs, n_epochs=N)).verdict == Verdict.HORIZONTAL  # of what, nobody says
+
+
+@pytest.mark.parametrize(("epochs", "sd"), [(20, 0.0), (20, 0.001), (100, 0.003), (8, 0.0)])
+def test_a_slow_straight_fall_to_the_last_is_underfitting(epochs: int, sd: float) -> None:
+    val = _noisy(np.linspace(2.30, 2.11, epochs), sd, 0)
+    assert diagnose(_curve(val, val)).verdict == Verdict.UNDERFITTING
+    assert diagnose(_without_training_loss(val)).verdict == Verdict.UNDERFITTING
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("sd", [0.002, 0.01, 0.05])
+def test_a_noisy_level_is_no_straight_fall(sd: float, seed: int) -> None:
+    for val in (FLAT, np.full(N, 0.7), np.concatenate([[2.3], np.full(19, 0.7)])):
+        noisy = _noisy(val, sd, seed)
+        assert not diagnose(_curve(noisy, noisy)).evidence["falls_straight"]
+
+
+def test_a_last_epoch_that_explodes_is_a_divergence() -> None:
+    val = [2.3, 1.5, 1.0, 0.9, 1e39]
+    for curve in (_curve(val, val), _without_training_loss(val)):
+        found = diagnose(curve)
+        assert found.verdict == Verdict.DIVERGED
+        assert "loss, 1e+39, is over 100 times every earlier one" in found.advice
+    assert diagnose(_curve([2.3, 1.5, 1.0, 0.9, 4.0], [2.3, 1.5, 1.0, 0.9, 4.0])).verdict != Verdict.DIVERGED
 
 
 @given(st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True)] * 3), min_size=4, max_size=20))
