@@ -188,8 +188,8 @@ def check_output(
         except Exception as error:  # the model is the user's, and may fail in any way
             shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
             raise ValueError(
-                "`build_model` must return a model that takes the inputs of the data, but it failed on the first samples, "
-                f"{shapes}: {type(error).__name__}: {error}"
+                "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
+                f"samples, {shapes}: {type(error).__name__}: {error}"
             ) from error
         if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
             _check_fit(output, target, metric=metric, own_loss=own_loss)

@@ -242,18 +242,19 @@ def best_run(study: Study) -> FrozenTrial | None:
 
 
 def cost_in_full_trainings(study: Study) -> float:
-    """Return what the study has cost in full trainings: epochs done over epochs of the longest run planned.
+    """Return what the study has cost in full trainings: epochs done over those of a full training.
 
-    Every started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over
-    from another's snapshot; one that reported none counts whole if it is complete or was pruned, else as
-    nothing. The range test counts by its updates where it knows those of a full training.
+    A full training is the longest run planned; where no trial says how long it is, one that goes as far as the last
+    report of any complete trial. Every started trial counts by the epochs it reported, pruned and failed ones too,
+    without those that it took over from another's snapshot; one that reported none counts whole if it is complete or
+    was pruned, else as nothing. The range test counts by its updates where it knows those of a full training.
     """
     return sum(costs_of(study.get_trials(deepcopy=False)).values()) + cost_of_range_test(study)
 
 
 def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Return what each trial has cost in full trainings, by number; one that has not begun is missing."""
-    full = max((full_epochs_of(trial) for trial in trials), default=0.0)
+    full = max(map(full_epochs_of, trials), default=0.0) or longest_reported(trials)
     costs = {}
     for trial in trials:
         done = epochs_reported(trial)
@@ -261,6 +262,11 @@ def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
             trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
     return costs
+
+
+def longest_reported(trials: Sequence[FrozenTrial]) -> float:
+    """Return the epochs (or other steps) up to the last report of any complete trial, 0 if none has reported."""
+    return max((epochs_reported(trial) for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
 
 
 def cost_of_range_test(study: Study) -> float:

@@ -161,6 +161,19 @@ def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
     assert cost_in_full_trainings(study) == 2
 
 
+def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
+    study = optuna.create_study()
+    for reports, state in ((20, TrialState.COMPLETE), (2, TrialState.PRUNED), (5, TrialState.FAIL), (10, None)):
+        trial = study.ask()
+        for step in range(reports):
+            trial.report(1.0, step)
+        if state is not None:
+            study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state)
+    assert list(trial_record.costs_of(study.trials).values()) == pytest.approx([1, 0.1, 0.25, 0.5])
+    study.tell(study.ask(), 1.0)  # reported nothing
+    assert cost_in_full_trainings(study) == pytest.approx(2.85)
+
+
 def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:
     study = optuna.create_study()
     for epochs in (5, 20):
