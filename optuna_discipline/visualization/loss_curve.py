@@ -1,6 +1,7 @@
 """Plot loss curves: training and validation loss, the gap between them, and other values, with the verdict."""
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,10 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.visualization import style
 
-DASHES = ("solid", "dash", "dot", "dashdot")
+# Several runs differ in dash and colours, and in their marks, the only ones that the gap has beside the dash.
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+COLORS = ((style.TRAIN_COLOR, style.VAL_COLOR), ("#009E73", "#CC79A7"), ("#56B4E9", "#E69F00"))
+SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "cross", "star")
 HEIGHTS = {"loss": 0.72, "gap": 0.28, "value": 0.28}  # of the panels, the first of them the largest
 
 
@@ -29,8 +33,9 @@ class CurvePlot:
         train_loss: One an epoch, None where not measured or no number.
         val_loss: Likewise.
         gap: Validation minus training loss, likewise.
-        value: What was reported in place of a validation loss; empty where there is one.
-        verdict: What the curve shows.
+        value: What was reported in place of a validation loss; empty where there is one. Of a trial that reported by
+            `trial.report` alone the objective at each step, the epochs being its steps.
+        verdict: What the curve shows; "" for such a trial, of which nobody knows what it measures.
         advice: What that means, "" for a curve that cannot be read.
     """
 
@@ -51,7 +56,8 @@ def plot_loss_curve(source: Source) -> Any:
     """Plot one run, several over each other, or the best run of a study, as a plotly figure.
 
     The losses stand on a logarithmic axis where they can, the gap between them below, and so does the reported value of
-    a trial that has no validation loss.
+    a trial that has no validation loss. Of a trial that reported by `trial.report` alone it stands by itself, without a
+    verdict.
 
     Raises:
         TypeError: If `source` holds something else than curves and trials, and is no study.
@@ -61,7 +67,7 @@ def plot_loss_curve(source: Source) -> Any:
 
 
 def collect(source: Source) -> tuple[CurvePlot, ...]:
-    """Return the runs that have epochs to show; of a study its best one."""
+    """Return the runs that have reported; of a study its best one."""
     if isinstance(source, Study):
         best = trial_record.best_run(source)
         source = [] if best is None else [best]
@@ -70,8 +76,11 @@ def collect(source: Source) -> tuple[CurvePlot, ...]:
     for index, item in enumerate(items):
         if isinstance(item, FrozenTrial):
             reported = trial_record.read_reported(item)
+            name = f"trial {item.number}"
             if reported is not None:
-                plots.append(_of(f"trial {item.number}", reported.curve, reported.values))
+                plots.append(_of(name, reported.curve, reported.values))
+            elif item.intermediate_values:
+                plots.append(_of_reports(name, item.intermediate_values))
         elif isinstance(item, LossCurve):
             if len(item):
                 plots.append(_of(f"run {index}" if len(items) > 1 else "", item))
@@ -86,7 +95,8 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     """Draw what `collect` returned."""
     title, remark = "Loss curves", ""
     if len(plots) == 1:
-        title = f"Loss curve{' of ' if plots[0].name else ''}{plots[0].name}: {plots[0].verdict}"
+        kind, verdict = ("Loss curve", f": {plots[0].verdict}") if plots[0].verdict else ("Reports", "")
+        title = f"{kind}{' of ' if plots[0].name else ''}{plots[0].name}{verdict}"
         remark = plots[0].advice
     made = style.figure(title, x="", y="loss")
     if not plots:
@@ -103,13 +113,14 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         figure=made,
     )
     rows = {name: row for row, name in enumerate(panels, start=1)}
-    alone = len(plots) == 1
+    alone, plain = len(plots) == 1, not any(plot.verdict for plot in plots)
+    of_value = "objective" if plain else "value"
     for index, plot in enumerate(plots):
-        dash = DASHES[index % len(DASHES)]
-        _add(made, plot, "training", plot.train_loss, style.TRAIN_COLOR, row=rows.get("loss"), dash=dash, alone=alone)
-        _add(made, plot, "validation", plot.val_loss, style.VAL_COLOR, row=rows.get("loss"), dash=dash, alone=alone)
-        _add(made, plot, "gap", plot.gap, style.INK, row=rows.get("gap"), dash=dash, alone=alone)
-        _add(made, plot, "value", plot.value, style.VAL_COLOR, row=rows.get("value"), dash=dash, alone=alone)
+        of_train, of_val = COLORS[index // len(DASHES) % len(COLORS)]
+        _add(made, plot, "training", plot.train_loss, of_train, row=rows.get("loss"), index=index, alone=alone)
+        _add(made, plot, "validation", plot.val_loss, of_val, row=rows.get("loss"), index=index, alone=alone)
+        _add(made, plot, "gap", plot.gap, style.INK, row=rows.get("gap"), index=index, alone=alone)
+        _add(made, plot, of_value, plot.value, of_val, row=rows.get("value"), index=index, alone=alone)
     style.axes(made)
     if "loss" in rows:
         log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
@@ -122,8 +133,9 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         zero = {"zeroline": True, "zerolinecolor": style.INK, "rangemode": "tozero"}
         made.update_yaxes(title="gap", nticks=4, row=rows["gap"], **zero)
     if "value" in rows:
-        made.update_yaxes(title="value", row=rows["value"])
-    made.update_xaxes(title="epoch", row=len(panels))
+        made.update_yaxes(title=of_value, row=rows["value"])
+    made.update_yaxes(title_standoff=8)
+    made.update_xaxes(title="step" if plain else "epoch", row=len(panels))
     return style.titled(made, title, remark)
 
 
@@ -135,7 +147,7 @@ def _add(
     color: str,
     *,
     row: int | None,
-    dash: str,
+    index: int,
     alone: bool,
 ) -> None:
     if any(value is not None for value in values):
@@ -145,12 +157,18 @@ def _add(
                 y=values,
                 mode="lines+markers",
                 name=name if alone else f"{plot.name} {name}",
-                line={"color": color, "dash": dash},
-                marker={"size": 4},
+                line={"color": color, "dash": DASHES[index % len(DASHES)]},
+                marker={"size": 4 if alone else 6, "symbol": SYMBOLS[index % len(SYMBOLS)]},
             ),
             row=row,
             col=1,
         )
+
+
+def _of_reports(name: str, values: Mapping[int, float]) -> CurvePlot:
+    steps = sorted(values)
+    steps = [steps[i] for i in style.thinned(steps)]
+    return CurvePlot(name, tuple(steps), (), (), (), tuple(style.finite(values[step]) for step in steps), "", "")
 
 
 def _of(name: str, curve: LossCurve, values: Sequence[float | None] | None = None) -> CurvePlot:

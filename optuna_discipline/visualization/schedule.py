@@ -1,5 +1,6 @@
 """Plot a schedule: learning rate and momentum over the steps, planned or as a trial reported them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,19 +86,27 @@ def draw(plot: SchedulePlot | None) -> Any:
         return style.note(made, "No learning rates were reported: use TrialReporter, or report_epoch with lr=.")
     go = require("plotly.graph_objects", extra="plots")
     made.update_xaxes(title=plot.unit)
+    made.update_yaxes(**_around_constant(plot.lr))
     line = {"color": style.TRAIN_COLOR}
     mode = "lines" if plot.momentum else "lines+markers"
     made.add_trace(go.Scatter(x=plot.steps, y=plot.lr, name="learning rate", line=line, mode=mode, connectgaps=True))
     if plot.momentum:
         dashed = {"color": style.VAL_COLOR, "dash": "dash"}
         made.add_trace(go.Scatter(x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line=dashed))
-        right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False, "linecolor": style.INK}
-        made.update_layout(yaxis2=right)
+        right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False}
+        made.update_layout(yaxis2={**right, **_around_constant(plot.momentum)})
+        style.axes(made)
         return style.titled(made, f"{plot.name} schedule")
     remark = "the learning rate at the end of each epoch, as the trial reported it"
     if plot.max_momentum is not None:
         remark += f"; momentum {marks.show(plot.max_momentum)}"
     return style.titled(made, f"Schedule of {plot.name}", remark)
+
+
+def _around_constant(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return an axis from 0 for a number that never changes: plotly's own would reach 1 below and above it."""
+    known = {value for value in values if value is not None}
+    return {"range": [0.0, 2 * known.pop() or 1.0]} if len(known) == 1 else {}
 
 
 def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:

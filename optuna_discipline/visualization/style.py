@@ -27,6 +27,8 @@ MAX_POINTS = 300
 LINE_LENGTH = 52
 # Higher figures are cut off on the dashboard.
 HEIGHT = 450
+# So many labels of powers have room on an axis.
+MAX_DECADES = 8
 TITLE_SIZE, SMALL_SIZE, SMALL_LINE = 15, 11, 15
 
 
@@ -70,8 +72,15 @@ def axes(made: Any) -> Any:
 
 
 def log_axis(on: bool, *, decades: float = 2.0) -> dict[str, Any]:
-    """Return the settings of an axis that is logarithmic, or is not; below 2 decades 1, 2 and 5 have labels."""
-    return {"type": "log", "exponentformat": "power", "dtick": 1 if decades >= 2 else "D2"} if on else {}
+    """Return the settings of an axis that is logarithmic, or is not; below 2 decades 1, 2 and 5 have labels.
+
+    >>> log_axis(True, decades=20.0)["dtick"]
+    3
+    """
+    if not on:
+        return {}
+    dtick = math.ceil(decades / MAX_DECADES) if decades >= 2 else "D2"
+    return {"type": "log", "exponentformat": "power", "dtick": dtick}
 
 
 def titled(made: Any, title: str, remarks: str = "") -> Any:

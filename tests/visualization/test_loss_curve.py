@@ -36,6 +36,30 @@ def test_several_runs_are_told_apart_and_trials_without_epochs_left_out(study: o
     assert [plot.name for plot in plots] == ["trial 0", "run 1"]
 
 
+def test_a_dozen_runs_all_look_different() -> None:
+    curve = LossCurve(tuple(EpochLog(i, 0.1, 1 / (i + 1), 1.1 / (i + 1)) for i in range(4)), n_epochs=4)
+    traces = plot_loss_curve([curve] * 12).data
+    assert len({(t.yaxis, t.line.color, t.line.dash, t.marker.symbol) for t in traces}) == len(traces) == 36
+
+
+def test_plain_reports_are_shown_as_the_objective_by_step() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    for step in (0, 10, 20):
+        trial.report(math.nan if step == 10 else 1.0 / (step + 1), step)
+    study.tell(trial, 0.1)
+    figure = plot_loss_curve(study)
+    (line,) = figure.data
+    assert (line.name, line.x, line.y) == ("objective", (0, 10, 20), (1.0, None, 0.047619))
+    assert figure.layout.title.text == "Reports of trial 0"
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("step", "objective")
+
+
+def test_the_powers_of_a_loss_that_exploded_do_not_overlap() -> None:
+    curve = LossCurve(tuple(EpochLog(i, 0.1, 10.0**i, None) for i in range(0, 41, 4)), n_epochs=41)
+    assert plot_loss_curve(curve).layout.yaxis.dtick >= 5
+
+
 def test_nothing_to_show_is_said_and_something_else_refused() -> None:
     assert "No epochs were reported" in plot_loss_curve([]).layout.annotations[0].text.replace("<br>", " ")
     with pytest.raises(TypeError, match="`source` must hold LossCurves or trials, or be a study"):

@@ -34,6 +34,20 @@ def test_learning_rate_and_momentum_have_axes_of_their_own() -> None:
         plot_schedule(0.1)  # type: ignore[arg-type]
 
 
+def test_what_never_changes_stands_on_an_axis_from_zero(study: optuna.Study) -> None:
+    trial = plot_schedule(study)
+    assert trial.layout.yaxis.range == pytest.approx((0, 2 * trial.data[0].y[0]))
+    held = plot_schedule(OneCycle(1.0, 50, max_momentum=0.9, base_momentum=0.9))
+    assert (held.layout.yaxis.range, held.layout.yaxis2.range) == (None, (0, 1.8))
+
+
+def test_both_axes_make_room_for_their_titles() -> None:
+    layout = plot_schedule(OneCycle(1.0, 50)).layout
+    assert layout.yaxis.automargin
+    assert layout.yaxis2.automargin
+    assert not layout.yaxis2.showgrid
+
+
 def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_its_best(
     study: optuna.Study, empty: optuna.Study
 ) -> None:

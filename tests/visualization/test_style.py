@@ -41,4 +41,4 @@ def test_a_page_may_write_title_and_remarks_itself() -> None:
 
 def test_short_axes_have_labels_between_the_powers() -> None:
     assert style.log_axis(False) == {}
-    assert [style.log_axis(True, decades=decades)["dtick"] for decades in (1.2, 3)] == ["D2", 1]
+    assert [style.log_axis(True, decades=decades)["dtick"] for decades in (1.2, 3, 8, 9, 300)] == ["D2", 1, 1, 2, 38]
