@@ -50,7 +50,8 @@ class StagePanel:
     Attributes:
         stage: Its name, which is the role of the number.
         candidates: What it compared, by value; the run that it began from is one of them.
-        band: Objectives that do not differ from that run by more than the noise; None where there is none.
+        band: Objectives that do not differ from that run by more than the noise; None where none was measured and
+            the stage does not ask for it.
         measured: Whether the noise was measured by repeated runs, or is the least that the recipe assumes.
         chosen: Number of the candidate with which the study went on, None while that is open.
         decision: The choice in words.
@@ -72,11 +73,13 @@ class RecipePlot:
         metric: What the values are.
         panels: One a stage.
         limit: Values beyond it stand at it; None if all are shown.
+        nothing: What to say where there is no panel.
     """
 
     metric: str
     panels: tuple[StagePanel, ...]
     limit: marks.Limit | None
+    nothing: str
 
 
 def plot_recipe(study: Study) -> Any:
@@ -101,7 +104,10 @@ def collect(study: Study) -> RecipePlot:
         if row.stage in stages.DECIDING and (panel := _panel(row, trials, study)).candidates
     )
     return RecipePlot(
-        marks.metric_name(trials), panels, marks.limit_of([c for panel in panels for c in panel.candidates], sign)
+        marks.metric_name(trials),
+        panels,
+        marks.limit_of([c for panel in panels for c in panel.candidates], sign),
+        stages.why_none(study) or "No stage has compared anything yet.",
     )
 
 
@@ -110,7 +116,7 @@ def draw(plot: RecipePlot) -> Any:
     title = "What each stage compared"
     made = style.figure(title, x="", y=plot.metric)
     if not plot.panels:
-        return style.note(made, "No stage has compared anything yet.")
+        return style.note(made, plot.nothing)
     columns = min(2, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     made = require("plotly.subplots", extra="plots").make_subplots(
@@ -206,7 +212,7 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
     shown = own[-MAX_CANDIDATES:] + ([base] if base is not None and base not in own else [])
     candidates = [
         Candidate(
-            x if isinstance(x, int | float) else str(x),
+            _rounded(x),
             trial.number,
             marks.value_of(trial),
             marks.kind_of(trial, full),
@@ -216,7 +222,8 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
         if (x := stages.value_of(trial, row.stage, roles)) is not None
     ]
     noise, measured = stages.noise_around(base, trials)
-    band = None if base is None or base.value is None or noise is None else (base.value - noise, base.value + noise)
+    tells = noise is not None and (measured or stages.keeps_within_noise(row.stage, own))
+    band = (base.value - noise, base.value + noise) if tells and base is not None and base.value is not None else None
     return StagePanel(
         row.stage,
         tuple(sorted(candidates, key=lambda c: marks.order(c.x))),
@@ -235,8 +242,13 @@ def _chosen(
     if not taken:
         run = next((trial for trial in trials if trial.number == row.went_on_with), None)
         value = None if run is None else stages.value_of(run, row.stage, roles)
-        taken = [c for c in candidates if c.x == value]
+        taken = [c for c in candidates if c.x == _rounded(value)]
     return taken[0].number if taken else None
+
+
+def _rounded(x: Any) -> float | str:
+    """Return a value without the rounding error of the model's way to it, which would be all that an axis shows."""
+    return float(f"{x:.6g}") if isinstance(x, float) else x if isinstance(x, int) else str(x)
 
 
 def _panel_title(panel: StagePanel) -> str:

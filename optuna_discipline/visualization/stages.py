@@ -15,6 +15,7 @@ from optuna_discipline.parameters import role_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import without_passes
+from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
@@ -77,6 +78,26 @@ def purpose_of(stage: str) -> str:
     return PURPOSES.get(stage, "run other trials")
 
 
+def why_none(study: Study) -> str:
+    """Return why a study with trials has no stages, "" where it has some or may still get them."""
+    trials = study.get_trials(deepcopy=False)
+    if not trials or trial_record.SETTINGS_KEY in study.user_attrs:
+        return ""
+    staged = any(marks.stage_of(trial) != marks.OTHER for trial in trials)
+    return "" if staged else "There are no stages: another sampler than DisciplinedSampler chose the parameters."
+
+
+def by_model(own: Sequence[FrozenTrial]) -> bool:
+    """Whether a model of all runs chose what the trials of a stage ran, instead of values to compare."""
+    claims = (trial_record.read_claim(trial) for trial in own)
+    return any(claim is not None and claim["slot"].endswith(MODEL_SLOT) for claim in claims)
+
+
+def keeps_within_noise(stage: str, own: Sequence[FrozenTrial]) -> bool:
+    """Whether a stage keeps the former value unless another one is better by more than the noise."""
+    return stage in DECIDING and stage != "lr" and not by_model(own)
+
+
 def role_names(study: Study) -> Mapping[str, Role]:
     """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
     settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
@@ -123,7 +144,8 @@ def _row(
         if base is not None:
             decision = show(value_of(base, stage, roles))
             chosen = base.number if base.number in {trial.number for trial in own} else None
-            why = _why_no_other(base, best, stage, roles, sign, trials)
+            noise = noise_around(base, trials) if keeps_within_noise(stage, own) else (None, False)
+            why = _why_no_other(base, best, stage, roles, sign, noise)
             decision += f": {why}" if chosen is not None and why else ""
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
@@ -168,13 +190,13 @@ def _why_no_other(
     stage: str,
     roles: Mapping[str, Role],
     sign: int,
-    trials: Sequence[FrozenTrial],
+    within: tuple[float | None, bool],
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
     if best is None or base.value is None or best.value is None or not sign * (base.value - best.value) > 0:
         return ""
     gain = abs(base.value - best.value)
-    noise, measured = noise_around(base, trials)
+    noise, measured = within
     better = f"{show(value_of(best, stage, roles))} was better by {show(gain)}"
     if noise is not None and gain <= noise:
         return f"{better} only, and {'the noise is' if measured else 'what counts is'} {show(noise)}"

@@ -89,23 +89,43 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Ite
             f"Cost is counted in full trainings ({full:g} epochs): by epochs, those of stopped trials and of the range "
             "test too."
         )
+    elif longest := trial_record.longest_reported(trials):
+        yield (
+            f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
+            f"({longest:g} steps up to its last report); a stopped one counts up to its last report."
+        )
     else:
-        yield "Cost is counted in full trainings: one a trial, as no trial says how many epochs it ran."
+        yield "Cost is counted in full trainings: one a trial, as no complete trial says how many epochs it ran."
     if not any(row.stage in stages.DECIDING for row in rows):
         return
-    yield (
-        "Each stage varies one number and holds the others. The former value is kept unless another one is better by "
-        "more than the noise."
-    )
+    yield from _how_stages_decide(trials, [row.stage for row in rows if row.stage in stages.DECIDING])
     if any(row.stage == "confirm" for row in rows):
         yield (
             "Short cycles are complete trainings of fewer epochs that answer one question cheaply; the best "
             "configuration was then trained at full length. Their epochs are a parameter: none passes for a full one."
         )
     yield (
-        "The dashboard's own History and Hyperparameter Importance throw all stages together: what one number does by "
-        "itself is seen in the picture What each stage compared, what the search gained in Cost and best so far."
+        "The dashboard's own History and Hyperparameter Importance throw all stages together: what each stage tried is "
+        "seen in the picture What each stage compared, what the search gained in Cost and best so far."
     )
+
+
+def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -> Iterator[str]:
+    if "lr" in deciding:
+        yield "The stage learning rate moves learning rates only, and goes on from its best run."
+    of_stage = {stage: [trial for trial in trials if marks.stage_of(trial) == stage] for stage in deciding}
+    chosen = [marks.spoken(stage) for stage in deciding if stage != "lr" and stages.by_model(of_stage[stage])]
+    if chosen:
+        yield (
+            f"A model of all runs chooses a value of {', '.join(chosen)}, and a learning rate to suit it; the search "
+            "goes on from the best run so far, however little better that is."
+        )
+    compared = [marks.spoken(stage) for stage in deciding if stages.keeps_within_noise(stage, of_stage[stage])]
+    if compared:
+        yield (
+            f"Values of {', '.join(compared)} are compared, all else held but the learning rate, which momentum and "
+            "batch size may take along; the former value is kept unless another one is better by more than the noise."
+        )
 
 
 def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float) -> str:

@@ -64,6 +64,20 @@ def test_a_real_study_has_a_panel_a_stage_and_names_each_mark_once(study: optuna
     assert figure.layout.yaxis.title.text == plot.metric
 
 
+def test_a_band_of_noise_is_drawn_only_where_it_was_measured_or_decides() -> None:
+    study = optuna.create_study()
+    study.add_trials([run("lr", "lr0:1", 0.3), run("lr", "lr0:2", 0.2, lr=0.2)])
+    study.add_trial(run("batch_size", "batch_size:model", 0.1, like=1, batch=32))
+    assert [panel.band for panel in recipe.collect(study).panels] == [None, None]
+
+
+def test_values_that_differ_by_a_rounding_error_are_one() -> None:
+    study = optuna.create_study()
+    study.add_trial(run("lr", "lr0:1", 0.3, lr=0.1))
+    study.add_trial(run("lr", "lr0:3", 0.3, lr=0.1 + 2e-16))
+    assert [candidate.x for candidate in recipe.collect(study).panels[0].candidates] == [0.1, 0.1]
+
+
 def test_ticks_keep_their_distance() -> None:
     assert recipe._ticks([1, 2, 3, 4], {1: 0.0, 2: 0.1, 3: 0.5, 4: 1.0}) == [1, 3, 4]
     assert recipe._ticks([1], {1: 0.0}) == [1]
@@ -80,6 +94,9 @@ def test_values_that_no_logarithm_takes_stand_side_by_side() -> None:
 
 
 def test_any_study_is_shown(empty: optuna.Study, plain: optuna.Study) -> None:
+    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    random.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=1)
+    assert "another sampler" in plot_recipe(random).layout.annotations[0].text.replace("<br>", " ")
     for nothing in (empty, plain):
         text = plot_recipe(nothing).layout.annotations[0].text.replace("<br>", " ")
         assert text == "No stage has compared anything yet."

@@ -135,6 +135,26 @@ def test_a_choice_that_is_not_the_stages_best_is_explained() -> None:
 
 
 def test_what_counts_as_a_difference_is_said_where_no_noise_was_measured() -> None:
+    base, other = run("lr", "lr0:1", 0.3), run("batch_size", "batch_size:32", 0.299, like=0, batch=32)
+    row = decided([base, other, run("refine", "model", 0.1, like=0)])["batch_size"]
+    assert row.decision == "64 kept: 32 was better by 0.001 only, and what counts is 0.003"
+
+
+def test_noise_explains_nothing_where_the_stage_does_not_ask_for_it() -> None:
     trials = [*LADDER, run("refine", "model", 0.1, like=0)]
     trials[1].values = [0.299]
-    assert decided(trials)["lr"].decision == "0.1: 0.3 was better by 0.001 only, and what counts is 0.003"
+    assert decided(trials)["lr"].decision == "0.1: 0.3 was better by 0.001, but only when the study had gone on"
+    base, other = run("lr", "lr0:1", 0.3), run("batch_size", "batch_size:model", 0.299, like=0, batch=32)
+    row = decided([base, other, run("refine", "model", 0.1, like=1, batch=32)])["batch_size"]
+    assert (row.decision, row.chosen) == ("32", 1)
+    assert not stages.keeps_within_noise("batch_size", [other])
+    assert not stages.keeps_within_noise("lr", [base])
+
+
+def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:
+    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    random.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
+    assert "another sampler than DisciplinedSampler" in stages.why_none(random)
+    begun = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    begun.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
+    assert [stages.why_none(study) for study in (plain, empty, begun)] == ["", "", ""]

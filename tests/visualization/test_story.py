@@ -76,6 +76,34 @@ def test_short_cycles_are_spoken_of_only_where_there_are_some(study: optuna.Stud
     assert len(story.collect(plain).how_to_read) == 1
 
 
+def test_what_each_recipe_does_in_its_stages_is_said_and_nothing_else(study: optuna.Study) -> None:
+    compared = " ".join(story.collect(study).how_to_read)
+    assert "The stage learning rate moves learning rates only" in compared
+    assert "Values of momentum are compared, all else held but the learning rate" in compared
+    assert "A model of all runs" not in compared
+    usual = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    usual.optimize(
+        lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_float("weight_decay", 1e-6, 1e-2), n_trials=5
+    )
+    assert "weight_decay" in {trial.user_attrs["stage"] for trial in usual.trials}
+    chosen = " ".join(story.collect(usual).how_to_read)
+    assert "A model of all runs chooses a value of weight decay, and a learning rate to suit it" in chosen
+    assert "noise" not in chosen
+
+
+def test_plain_reports_are_what_the_cost_is_counted_by() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert "one a trial, as no complete trial says" in story.collect(study).how_to_read[0]
+    for reports in (20, 2):
+        trial = study.ask()
+        for step in range(reports):
+            trial.report(1.0, step)
+        study.tell(trial, *((1.0,) if reports == 20 else (None, optuna.trial.TrialState.PRUNED)))
+    told = story.collect(study)
+    assert "by the longest complete trial (20 steps up to its last report)" in told.how_to_read[0]
+    assert told.cost == pytest.approx(1.1)
+
+
 def test_the_range_test_is_told_for_who_has_not_read_the_paper(study: optuna.Study) -> None:
     told = story.collect(study).range_test
     assert told is not None
