@@ -29,14 +29,15 @@ STYLE = """
 @media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e6e6e6; --page: #161616; --line: #444; --soft: #222; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
-  max-width: 1040px; padding: 1rem 1.5rem 4rem; }
+  max-width: 1040px; padding: 1rem 1.5rem 4rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 .verdict { font-size: 1.15rem; padding: .8rem 1rem; background: var(--soft); border-left: 4px solid #009E73; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; overflow-wrap: normal; }
 .caption { margin-bottom: 0; }
 .figure text { fill: var(--ink) !important; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:last-child { min-width: 6rem; }
 pre { background: var(--soft); padding: .8rem 1rem; overflow-x: auto; }
 h2 { break-after: avoid; }
 @media screen { :root { color-scheme: light dark; } }
@@ -96,7 +97,7 @@ def as_html(study: Study) -> str:
         f"<p>{_text(told.range_test or 'There was none.')}</p>",
         _figure(range_test.plot_range_test(study), captioned=False),
         "<h2>Stages</h2>",
-        _stages(told),
+        _stages(told) if told.stages else "",
         _figure(recipe.plot_recipe(study)),
         "<h2>The best run</h2>",
         _figure(loss_curve.plot_loss_curve(study)),

@@ -182,6 +182,16 @@ def test_the_report_opens_offline_and_fits_its_page(chromium: Any, study: optuna
         assert one.wrong == []
 
 
+def test_long_names_do_not_make_the_report_wider_than_a_phone(chromium: Any, tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="a_long_name_" * 20)
+    study.optimize(lambda trial: trial.suggest_float("a_long_name_" * 20, 0, 1), n_trials=1)
+    with Page(chromium) as one:
+        one.page.set_viewport_size({"width": 400, "height": 900})
+        one.page.goto(browsers.file_url(write_report(study, tmp_path / "report.html")))
+        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+        assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_hostile_text_runs_nowhere(
     chromium: Any, plain: optuna.Study, storage: str, address: str, tmp_path: Path
 ) -> None:

@@ -101,6 +101,14 @@ def test_an_empty_study_has_a_report(empty: optuna.Study, tmp_path: Path) -> Non
     assert "No training has finished yet" in write_report(empty, tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+def test_a_study_of_another_sampler_has_no_empty_table_of_stages() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=1)
+    page = report.as_html(study)
+    assert "<th>stage</th>" not in page
+    assert "another sampler than" in page.replace("\\u003cbr\\u003e", " ")
+
+
 def test_a_link_stays_a_link_and_a_file_keeps_who_may_read_it(study: optuna.Study, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     place, link = tmp_path / "folder" / "report.html", tmp_path / "link.html"
