@@ -4,6 +4,8 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,9 +206,12 @@ def _never_left(curve: LossCurve, usable: NDArray[np.bool_]) -> bool:
 def _falls_straight(val: FloatArray) -> bool:
     """Whether a loss falls to the last as it fell before, too slowly for the last third alone to show it."""
     count = max(3, min(5, len(val) // 4))
-    falls = -np.diff([np.median(part) for part in np.array_split(val, count)])
-    far = falls.sum() > HORIZONTAL_SHARE * _scale(val) and falls[-1] > RISE_IN_ERRORS * _error(val, count)
-    return bool(far and np.all(falls > 0) and falls[-1] >= STRAIGHT * falls.mean())
+    levels = [median(part.tolist()) for part in np.array_split(val, count)]
+    falls: list[float] = [before - after for before, after in pairwise(levels)]
+    if not min(falls) > 0 or falls[-1] < STRAIGHT * sum(falls) / len(falls):
+        return False
+    far = sum(falls) > HORIZONTAL_SHARE * _scale(val)
+    return far and bool(falls[-1] > RISE_IN_ERRORS * _error(val, count))
 
 
 def _overfits(evidence: Mapping[str, float]) -> bool:

@@ -222,8 +222,10 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
         if (x := stages.value_of(trial, row.stage, roles)) is not None
     ]
     noise, measured = stages.noise_around(base, trials)
-    tells = noise is not None and (measured or stages.keeps_within_noise(row.stage, own))
-    band = (base.value - noise, base.value + noise) if tells and base is not None and base.value is not None else None
+    band = None
+    told = measured or stages.keeps_within_noise(row.stage, own)
+    if told and base is not None and base.value is not None and noise is not None:
+        band = base.value - noise, base.value + noise
     return StagePanel(
         row.stage,
         tuple(sorted(candidates, key=lambda c: marks.order(c.x))),

@@ -144,8 +144,8 @@ def _row(
         if base is not None:
             decision = show(value_of(base, stage, roles))
             chosen = base.number if base.number in {trial.number for trial in own} else None
-            noise = noise_around(base, trials) if keeps_within_noise(stage, own) else (None, False)
-            why = _why_no_other(base, best, stage, roles, sign, noise)
+            within = noise_around(base, trials) if keeps_within_noise(stage, own) else (None, False)
+            why = _why_no_other(base, best, stage, roles, sign, within)
             decision += f": {why}" if chosen is not None and why else ""
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
