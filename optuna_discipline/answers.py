@@ -50,7 +50,8 @@ class Answers:
         role: Role | None,
     ) -> Any:
         """Return the value of one parameter, from the one decision that was made for its trial."""
-        if claim.get("drawn") and role != "epochs" and (role is not None or self._independent_sampler is None):
+        told = role == "epochs" or role in claim["values"]
+        if claim.get("drawn") and not told and (role is not None or self._independent_sampler is None):
             return self._draw(trial, name, distribution)
         if name in claim.get("suggested", {}):
             return _fit_any(name, distribution, claim["suggested"][name])

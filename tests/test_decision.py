@@ -243,3 +243,22 @@ def test_an_enqueued_trial_of_a_study_without_roles_keeps_its_reason() -> None:
     study.enqueue_trial({"x": 4.5})
     study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_int("layers", 1, 3), n_trials=1)
     assert study.trials[-1].user_attrs["reason"] == "enqueued by the user"
+
+
+@pytest.mark.parametrize("best", [1e-5, 1e-3, 5.0])
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_study_in_which_nothing_learns_at_first_finds_where_networks_do(best: float, reported: bool) -> None:
+    def objective(trial: Trial) -> float:
+        away = abs(math.log(trial.suggest_float("lr", 1e-7, 10, log=True) / best))
+        accuracy = 0.1 if away > 2 else 0.9 - 0.05 * away**2
+        for epoch in range(4 * reported):
+            trial.report(0.1 + (accuracy - 0.1) * (epoch + 1) / 4, epoch)
+        return accuracy
+
+    study = optuna.create_study(direction="maximize", sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=16)
+    assert study.best_value > 0.85
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
+    drawn = [reason for reason in reasons if "nothing has learned" in reason]
+    assert all(reason.endswith("at the learning rate farthest from all tried") for reason in drawn)
+    assert bool(drawn) == (max(trial.value for trial in study.trials[:6]) < 0.2)

@@ -13,6 +13,8 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import SHORTEST_TIMED_RUN
+from optuna_discipline.rules.standstill import first_to_learn
+from optuna_discipline.rules.standstill import stands_still
 
 AT_ONCE = 0.5  # of the time that a run takes which trains
 # A round number as large as this, twice and without a report, is what an objective returns for what cannot run.
@@ -49,7 +51,12 @@ def failures_so_far(runs: Sequence[Run]) -> int:
 
 
 def all_in_vain(runs: Sequence[Run]) -> bool:
-    """Whether enough has been tried around the start without a number: then it is drawn from all there is.
+    """Whether enough has been tried around the start, and nothing has run or learned: then it is drawn from all."""
+    return nothing_ran(runs) or stands_still(runs)
+
+
+def nothing_ran(runs: Sequence[Run]) -> bool:
+    """Whether enough has been tried around the start without a number.
 
     Where neither a size nor a word nor a learning rate could be another one, the first configuration is enough.
     """
@@ -61,11 +68,13 @@ def all_in_vain(runs: Sequence[Run]) -> bool:
 
 
 def drawn_first(runs: Sequence[Run]) -> Run | None:
-    """Return the first run that came to a number, if it was drawn after all had been in vain; None else."""
+    """Return the first run that came to a number, or that learned, if all before it was in vain; None else."""
     first = next((run for run in sorted(runs, key=lambda run: run.number) if run.finite), None)
-    if first is None or first.slot != MODEL_SLOT:
+    if first is None:
         return None
-    return first if all_in_vain([run for run in runs if run.number < first.number]) else None
+    if first.slot == MODEL_SLOT and nothing_ran([run for run in runs if run.number < first.number]):
+        return first
+    return first_to_learn(runs)
 
 
 def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
@@ -109,7 +118,7 @@ def failed_at_once(runs: Sequence[Run]) -> set[int]:
     out, but where the rate was to blame: a mistake in the code may have been, since mended. While all is in vain
     nothing else is known than what failed.
     """
-    if all_in_vain(runs):
+    if nothing_ran(runs):
         return {run.number for run in runs if run.state == "failed"}
     times = [run.seconds for run in runs if run.trained and run.seconds is not None]
     if not times:

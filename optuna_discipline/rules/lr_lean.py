@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import hardly_differ
 
@@ -100,6 +101,18 @@ def read_lr(run: Run) -> LrReading | None:
     if climbed > CLIMBED or not _counts(run.reports):
         return LrReading(None)
     return LrReading("up") if losses is not None and began_late(losses) else None
+
+
+def fell(run: Run) -> bool:
+    """Whether a run has left the loss that it started from: it has learned; False where nothing can be read.
+
+    >>> [fell(Run(0, "complete", {}, reports=reports)) for reports in ((2.3, 2.0, 1.5), (2.3, 2.31, 2.3), (-0.1, -0.5))]
+    [True, False, False]
+    """
+    if run.curve is not None and has_learned(run.curve):
+        return True
+    losses = _as_losses(run.reports)
+    return losses is not None and not hardly_differ(list(losses)) and bool(losses[0] - losses[-1] > LEARNED * losses[0])
 
 
 def is_readable(run: Run) -> bool:

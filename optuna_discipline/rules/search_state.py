@@ -22,6 +22,7 @@ from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.standstill import widest_gap
 
 if TYPE_CHECKING:
     from optuna_discipline.rules.recipe import Recipe
@@ -81,10 +82,19 @@ class SearchState:
     def model(self) -> Proposal:
         """Return the model-based refinement around the best full-length run."""
         if all_in_vain(self.runs):
-            return Proposal("refine", MODEL_SLOT, "drawn from all there is, as nothing has run so far", drawn=True)
+            return self._drawn()
         whole = sum(run.state == "complete" and run.trained for run in self.runs)
         learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
         return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
+
+    def _drawn(self) -> Proposal:
+        """Return what is drawn from all there is; where runs stood still, at the rate farthest from theirs."""
+        reason = "drawn from all there is, as nothing has {} so far"
+        if not any(run.finite for run in self.runs) or self._fixed("lr") or "lr" not in self.space:
+            return Proposal("refine", MODEL_SLOT, reason.format("run"), drawn=True)
+        values: dict[Role, float] = {"lr": widest_gap(self.runs, self.space["lr"])}
+        reason = f"{reason.format('learned')}, at the learning rate farthest from all tried"
+        return Proposal("refine", MODEL_SLOT, reason, values, drawn=True)
 
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""

@@ -1,0 +1,80 @@
+"""Studies that stand still: whatever the learning rate, their first runs have all learned as little.
+
+A network that trains at few learning rates only, far from the first, ends at the loss of chance at all others, at a
+penalty, or at a loss that was clipped. A search around the best of such runs would never leave them.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from optuna_discipline.rules.lr_lean import fell
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.space import Bounds
+
+# So many runs, at learning rates that differ by so much, with losses no farther apart than this share of themselves.
+FIRST, SPAN, ALIKE = 6, 9.0, 0.05
+DRAWN_AT_ONCE = 6  # one after the other, later ones in turn with the usual search
+BELOW = 1e-3  # of the smallest rate tried, where the bounds begin at 0
+
+
+def stands_still(runs: Sequence[Run]) -> bool:
+    """Whether the next run is to be drawn from all there is, since none of the first ones has learned.
+
+    Not where most of those drawn did clearly worse: then the first ones stand on low ground, however flat.
+    """
+    ended = _ended(runs)
+    level = _level(ended)
+    if level is None or any(_is_better(run, level) for run in ended[FIRST:]):
+        return False
+    later = ended[FIRST:]
+    worse = sum(run.score > level and not _alike(run.score, level) for run in later)
+    return worse <= len(later) - worse + 1 and (len(later) < DRAWN_AT_ONCE or len(runs) % 2 == 0)
+
+
+def first_to_learn(runs: Sequence[Run]) -> Run | None:
+    """Return the first run that did clearly better than those that stood still, None where none has."""
+    ended = _ended(runs)
+    level = _level(ended)
+    if level is None:
+        return None
+    return next((run for run in ended[FIRST:] if run.slot == MODEL_SLOT and _is_better(run, level)), None)
+
+
+def widest_gap(runs: Sequence[Run], bounds: Bounds) -> float:
+    """Return the learning rate farthest from all that were tried: in the middle of the widest gap, by exponent.
+
+    >>> tried = [Run(i, "complete", {"lr": lr}) for i, lr in enumerate((1e-3, 1e-2, 0.1))]
+    >>> widest_gap(tried, Bounds(1e-7, 1.0))
+    1e-05
+    """
+    tried = {bounds.clip(run.params["lr"]) for run in runs if run.params.get("lr", 0.0) > 0}
+    low = bounds.low if bounds.low > 0 else min(tried, default=bounds.high) * BELOW
+    marks = sorted({low, *(rate for rate in tried if rate > low), bounds.high})
+    below, above = max(pairwise([math.log(rate) for rate in marks]), key=lambda gap: gap[1] - gap[0])
+    return bounds.clip(float(f"{math.exp((below + above) / 2):.3g}"))
+
+
+def _ended(runs: Sequence[Run]) -> list[Run]:
+    return sorted((run for run in runs if math.isfinite(run.score)), key=lambda run: run.number)
+
+
+def _level(ended: Sequence[Run]) -> float | None:
+    """Return the best loss of the first runs, if these stood still; None if any has learned."""
+    first = ended[:FIRST]
+    rates = [run.params["lr"] for run in first if run.params.get("lr", 0.0) > 0]
+    if len(rates) < FIRST or max(rates) < SPAN * min(rates) or any(map(fell, first)):
+        return None
+    losses = [run.score for run in first]
+    return min(losses) if _alike(*losses) else None
+
+
+def _alike(*losses: float) -> bool:
+    """Whether losses are as good as each other; a maximised share, turned, counts by what is missing to 1."""
+    missing = [1 + loss for loss in losses] if min(losses) >= -1 and max(losses) <= 0 else losses
+    return max(missing) - min(missing) <= ALIKE * max(map(abs, missing))
+
+
+def _is_better(run: Run, level: float) -> bool:
+    return run.score < level and not _alike(run.score, level)

@@ -1,0 +1,96 @@
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optuna_discipline.rules.failures import all_in_vain
+from optuna_discipline.rules.failures import drawn_first
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.standstill import DRAWN_AT_ONCE
+from optuna_discipline.rules.standstill import FIRST
+from optuna_discipline.rules.standstill import first_to_learn
+from optuna_discipline.rules.standstill import stands_still
+from optuna_discipline.rules.standstill import widest_gap
+
+RATES = (0.1, 0.2, 0.03, 0.01, 0.6, 0.003)
+
+
+def still(loss: float = 2.3, *, reports: tuple[float, ...] = ()) -> list[Run]:
+    """Return a study whose first runs end at one loss, whatever their learning rates."""
+    return [Run(i, "complete", {"lr": lr}, loss, f"lr0:{lr}", reports=reports) for i, lr in enumerate(RATES)]
+
+
+def drawn(number: int, loss: float) -> Run:
+    return Run(number, "complete", {"lr": 1e-4}, loss, MODEL_SLOT)
+
+
+@pytest.mark.parametrize("loss", [2.3, 100.0, -0.1, -0.9])
+@pytest.mark.parametrize("reports", [(), (2.3, 2.31, 2.29, 2.3), (3.2, 5.0, 7.0, 9.2)])
+def test_runs_that_learned_as_little_at_all_rates_stand_still(loss: float, reports: tuple[float, ...]) -> None:
+    runs = still(loss, reports=reports)
+    assert stands_still(runs)
+    assert all_in_vain(runs)
+    assert not stands_still(runs[:-1])
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"loss": 1.9},
+        {"reports": (2.3, 2.0, 1.7, 1.5)},
+        {"params": {}},
+    ],
+    ids=["another loss", "a curve that fell", "no rate"],
+)
+def test_a_run_that_learned_or_says_nothing_of_the_rate_is_enough_to_go_on(unlike: dict[str, object]) -> None:
+    runs = still()
+    assert not stands_still([*runs[:3], replace(runs[3], **unlike), *runs[4:]])  # type: ignore[arg-type]
+    near = [replace(run, params={"lr": 0.1 * 1.2**run.number}) for run in runs]
+    assert not stands_still(near)
+
+
+def test_it_ends_with_the_first_that_learned_and_the_search_begins_there() -> None:
+    runs = [*still(), drawn(6, 2.31), drawn(7, 2.9)]
+    assert stands_still(runs)
+    assert first_to_learn(runs) is drawn_first(runs) is None
+    found = drawn(8, 1.7)
+    assert not stands_still([*runs, found])
+    assert first_to_learn([*runs, found, drawn(9, 0.2)]) is found
+    assert drawn_first([*runs, found, drawn(9, 0.2)]) is found
+
+
+def test_low_ground_is_kept_where_most_of_those_drawn_did_worse() -> None:
+    runs = [*still(0.4), drawn(6, 0.9)]
+    assert stands_still(runs)
+    assert not stands_still([*runs, drawn(7, 1.1)])
+
+
+def test_later_draws_take_turns_with_the_usual_search() -> None:
+    runs = [*still(), *(drawn(FIRST + i, 2.3) for i in range(DRAWN_AT_ONCE))]
+    assert [stands_still([*runs, *(drawn(len(runs) + i, 2.3) for i in range(n))]) for n in range(4)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+@given(
+    rates=st.lists(st.floats(1e-7, 10), max_size=20),
+    low=st.sampled_from([0.0, 1e-7, 1e-5]),
+)
+def test_the_widest_gap_lies_within_the_bounds_and_no_tried_rate_is_nearer_than_half_of_it(
+    rates: list[float], low: float
+) -> None:
+    bounds = Bounds(low, 10.0)
+    found = widest_gap([Run(i, "complete", {"lr": lr}) for i, lr in enumerate(rates)], bounds)
+    assert bounds.low <= found <= bounds.high
+    tried = sorted(bounds.clip(lr) for lr in rates if bounds.clip(lr) > 0)
+    nearest = min((abs(math.log(found / lr)) for lr in tried), default=math.inf)
+    gaps = [math.log(b / a) for a, b in pairwise(tried)]
+    assert nearest >= max(gaps, default=0.0) / 2 - 0.01
