@@ -61,7 +61,7 @@ class LrReading:
     far: bool = False
 
     def is_refuted_by(self, losses: Mapping[float, float], loss: float) -> bool:
-        """Whether a run nearby on that side, alike in all but the rate, is clearly worse.
+        """Whether a run on that side, no farther than it says, alike in all but the rate, is clearly worse.
 
         Of a run that has not learned this says nothing: another one, far from where networks learn, may do worse.
 
@@ -72,7 +72,8 @@ class LrReading:
         if self.lean is None or (self.lean == "up" and self.far):
             return False
         below = self.lean == "down"
-        there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / NEARBY <= x <= NEARBY)
+        reach = NEARBY**2 if self.far else NEARBY
+        there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / reach <= x <= reach)
         return any(not (math.isfinite(y) and hardly_differ([loss, y])) for y in there if not y <= loss)
 
 

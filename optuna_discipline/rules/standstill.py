@@ -42,17 +42,22 @@ def first_to_learn(runs: Sequence[Run]) -> Run | None:
     return next((run for run in ended[FIRST:] if run.slot == MODEL_SLOT and _is_better(run, level)), None)
 
 
-def widest_gap(runs: Sequence[Run], bounds: Bounds) -> float:
+def widest_gap(runs: Sequence[Run], bounds: Bounds, *, at_least: float = 1.0) -> float | None:
     """Return the learning rate farthest from all that were tried: in the middle of the widest gap, by exponent.
 
+    None where no gap is as wide as this factor.
+
     >>> tried = [Run(i, "complete", {"lr": lr}) for i, lr in enumerate((1e-3, 1e-2, 0.1))]
-    >>> widest_gap(tried, Bounds(1e-7, 1.0))
-    1e-05
+    >>> [widest_gap(tried, Bounds(1e-7, 1.0), at_least=factor) for factor in (100.0, 1e5)]
+    [1e-05, None]
     """
     tried = {bounds.clip(run.params["lr"]) for run in runs if run.params.get("lr", 0.0) > 0}
     low = bounds.low if bounds.low > 0 else min(tried, default=bounds.high) * BELOW
     marks = sorted({low, *(rate for rate in tried if rate > low), bounds.high})
-    below, above = max(pairwise([math.log(rate) for rate in marks]), key=lambda gap: gap[1] - gap[0])
+    gaps = pairwise([math.log(rate) for rate in marks])
+    below, above = max(gaps, key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
+    if above - below < math.log(at_least):
+        return None
     return bounds.clip(float(f"{math.exp((below + above) / 2):.3g}"))
 
 

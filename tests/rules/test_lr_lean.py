@@ -152,6 +152,8 @@ def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
     [
         ("down", False, {1 / 3: 0.6}, True),
         ("down", True, {1 / 3: math.inf}, True),
+        ("down", True, {1 / 9: 0.6}, True),
+        ("down", True, {1 / 27: 0.6}, False),
         ("down", False, {1 / 3: 0.503, 3.0: 0.6, 1.0: 0.6}, False),
         ("down", False, {1 / 9: 0.6}, False),  # the best may lie between
         ("up", False, {2.0: 0.6}, True),
