@@ -109,8 +109,9 @@ class Answers:
             runs = self._reader.runs(study, trials, except_for=trial.number)
             trained = {run.number for run in runs if run.trained}
             like = next((t for t in earlier if t.number in trained), None)
-        if like is not None and parameters.allows(distribution, like.params[name]):
-            return like.params[name]
+        held = None if like is None else parameters.as_choice(distribution, like.params[name])
+        if like is not None and parameters.allows(distribution, held):
+            return held
         return self._begin(study, trial, name, distribution, claim.get("failures", 0))
 
     def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
@@ -137,6 +138,7 @@ class Answers:
 
 
 def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:
+    value = parameters.as_choice(distribution, value)
     if parameters.allows(distribution, value):
         return value
     if isinstance(value, int | float):

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import claims
+from optuna_discipline import parameters
 from optuna_discipline import refinement
 from optuna_discipline import study_record
 from optuna_discipline import suggestion
@@ -108,7 +109,8 @@ class Decision:
         """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw."""
         claims.write(study, trial, proposal, suggested, write_stage=False)
         under_way = (t for t in read_trials(study) if t.state == TrialState.RUNNING and t.number != trial.number)
-        return any(refinement.suggested_to(other) == suggested for other in under_way)
+        own = refinement.suggested_to(trial)
+        return any(refinement.suggested_to(other) == own for other in under_way)
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
         """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
@@ -187,11 +189,12 @@ class Decision:
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names suggested values name what was run; what was not asked for is left out."""
-        suggested, reason = claim.get("suggested", {}), trial.user_attrs.get(trial_record.REASON_KEY, "")
+        reason = trial.user_attrs.get(trial_record.REASON_KEY, "")
+        trials = read_trials(study)
+        suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))
         ran = {name: trial.params[name] for name in suggested if name in trial.params}
         if ran == suggested:
             return
-        trials = read_trials(study)
         said, true = (self._moves(params, trials, claim["like"], claim["stage"]) for params in (suggested, ran))
         corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if corrected != reason:

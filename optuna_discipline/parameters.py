@@ -1,5 +1,6 @@
 """Between Optuna's distributions and the rules' roles: recognise, bound, and fit a wish into a distribution."""
 
+import json
 import math
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -209,6 +210,14 @@ def allows(distribution: BaseDistribution, value: Any) -> bool:
         return bool(distribution._contains(distribution.to_internal_repr(value)))
     except (TypeError, ValueError):
         return False
+
+
+def as_choice(distribution: BaseDistribution, value: Any) -> Any:
+    """Return the choice that a stored value stands for: JSON gives a tuple back as a list, a class as its name."""
+    if not isinstance(distribution, CategoricalDistribution) or allows(distribution, value):
+        return value
+    stored = json.dumps(value, default=repr)
+    return next((choice for choice in distribution.choices if json.dumps(choice, default=repr) == stored), value)
 
 
 def share_of(distribution: BaseDistribution, value: float) -> float:

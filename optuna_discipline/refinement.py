@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.parameters import allows
+from optuna_discipline.parameters import as_choice
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit_in_role
@@ -79,7 +80,7 @@ def refine(
     searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
     absent = {name: _value_of_best(name, d, best_first, roles.get(name)) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
-    pending = [{**absent, **suggested_to(trial), **trial.params} for trial in trials if trial.number in under_way]
+    pending = [{**absent, **suggested_to(trial, space), **trial.params} for trial in trials if trial.number in under_way]
     if not searched or not (finished or pending):
         return {}
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
@@ -203,7 +204,11 @@ def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def suggested_to(trial: FrozenTrial) -> Mapping[str, Any]:
-    """Return the point that a trial has been given by the model, also before its objective asks for it."""
-    claim = read_claim(trial)
-    return {} if claim is None else claim.get("suggested", {})
+def suggested_to(trial: FrozenTrial, space: Mapping[str, BaseDistribution] | None = None) -> Mapping[str, Any]:
+    """Return the point that a trial has been given by the model, also before its objective asks for it.
+
+    Without the distributions of its names as it was stored: tuples are lists.
+    """
+    space = space or {}
+    suggested = (read_claim(trial) or {}).get("suggested", {})
+    return {name: as_choice(space[name], value) if name in space else value for name, value in suggested.items()}

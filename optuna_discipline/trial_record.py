@@ -128,7 +128,7 @@ def read_curve(trial: FrozenTrial) -> LossCurve | None:
 
 def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
     """Write which candidate of which stage a trial runs, and show it to whoever holds this `FrozenTrial`."""
-    stored = json.loads(json.dumps(dict(claim)))
+    stored = json.loads(json.dumps(dict(claim), default=repr))  # see `parameters.as_choice`
     if trial.system_attrs.get(CLAIM_KEY) == stored:
         return
     storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, stored)

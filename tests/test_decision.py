@@ -111,6 +111,40 @@ def test_a_best_trial_without_any_role_does_not_end_the_study() -> None:
     assert len(study.trials) == 12
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+@pytest.mark.parametrize("storage", [None, "sqlite://"])
+def test_words_that_json_does_not_keep_are_searched_and_named_as_they_are(storage: str | None) -> None:
+    choices = [(64,), (128, 64), (256, 128)]
+
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
+        hidden = trial.suggest_categorical("hidden", choices)
+        assert isinstance(hidden, tuple)
+        return 0.05 * math.log(lr / 0.05) ** 2 + (0.5, 0.1, 0.3)[choices.index(hidden)]
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0), storage=storage)
+    study.optimize(objective, n_trials=12)
+    assert {tuple(trial.params["hidden"]) for trial in study.trials} == set(choices)
+    assert tuple(study.best_params["hidden"]) == (128, 64)
+    for trial in study.trials:
+        reason = trial.user_attrs["reason"]
+        if "hidden" in reason:
+            assert f" to {trial.params['hidden']}" in reason
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_classes_are_words_too() -> None:
+    choices = [int, float, str]
+
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
+        return 0.05 * math.log(lr / 0.05) ** 2 + choices.index(trial.suggest_categorical("kind", choices))
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=8)
+    assert {trial.params["kind"] for trial in study.trials} == set(choices)
+
+
 def test_trials_that_break_a_constraint_count_as_impossible() -> None:
     def objective(trial: Trial) -> float:
         lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
