@@ -87,7 +87,8 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
     if role is None:
         role = role_of_exponent(name)
         return role if role is not None and spelling(role, name, distribution) != PLAIN else None
-    sure = name in told or name in ROLE_NAMES
+    of_momentum = role != "momentum" or bounds.high <= 1  # none is above 1, whatever its name
+    sure = name in told or (name in ROLE_NAMES and of_momentum)
     return role if sure or can_be(role, bounds) else None
 
 

@@ -31,6 +31,7 @@ from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
+NOTHING: Final = "nothing to choose: no parameter has more than one value"
 
 
 class DisciplinedSampler(BaseSampler):
@@ -135,6 +136,8 @@ class DisciplinedSampler(BaseSampler):
                 self._decision.decide(study, trial)
             elif "fixed_params" in trial.system_attrs:  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
+            else:
+                self._expect_nothing(study, trial)
         except BaseException:
             _fail(study, trial)
             raise
@@ -195,6 +198,12 @@ class DisciplinedSampler(BaseSampler):
         shown = any(t.distributions for t in trials if t.number != trial.number or t.state.is_finished())
         return shown and not self._reader.has_roles(trials)
 
+    def _expect_nothing(self, study: Study, trial: FrozenTrial) -> None:
+        """Say what a trial is for that may ask for nothing; if it asks, that is said anew."""
+        known, runs = self._decision.known_to(study, trial)
+        if all(distribution.single() for distribution in known.values()):
+            self._write_stage(study, trial, NOTHING if any(run.finished for run in runs) else BEGIN)
+
     def _write_stage(self, study: Study, trial: FrozenTrial, reason: str) -> None:
         """Say what a trial of a study without roles is for; one that the user has enqueued keeps his reason."""
         if "fixed_params" not in trial.system_attrs:
@@ -202,7 +211,7 @@ class DisciplinedSampler(BaseSampler):
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         asked = self._refine_sampler if self._is_plain(study, trial) else None
-        if trial_record.STAGE_KEY not in trial.user_attrs:
+        if trial.user_attrs.get(trial_record.REASON_KEY, NOTHING) == NOTHING:
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
         if asked is not None:
             return asked.sample_independent(study, trial, name, distribution)

@@ -275,3 +275,10 @@ def test_a_name_of_one_library_starts_from_its_default() -> None:
     assert bounds is not None
     assert default_of("lr", bounds) == 1e-3
     assert default_of("lr", Bounds(1e-2, 1.0, start=1e-3)) == 1e-2
+
+
+def test_no_momentum_is_above_1_unless_the_user_says_so() -> None:
+    for name in ("momentum", "beta1"):
+        assert parameters.role_of(name, FloatDistribution(0, 1)) == "momentum"
+        assert parameters.role_of(name, FloatDistribution(0, 2)) is None
+        assert parameters.role_of(name, FloatDistribution(0, 2), {name: "momentum"}) == "momentum"

@@ -279,3 +279,10 @@ def test_the_widths_of_optunas_own_example_are_no_weight_decays() -> None:
     first = study.trials[0].params
     assert first["n_units_l0"] == first["n_units_l1"] == first["n_units_l2"]
     assert "weight_decay" not in {trial.user_attrs["stage"] for trial in study.trials}
+
+
+@pytest.mark.parametrize("objective", [lambda _: 1.0, lambda trial: trial.suggest_float("lr", 0.1, 0.1)])
+def test_a_trial_without_anything_to_choose_has_a_stage_and_a_reason(objective: Any) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=3)
+    assert all(trial.user_attrs["stage"] and trial.user_attrs["reason"] for trial in study.trials)
