@@ -21,6 +21,7 @@ from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.pruning import should_stop
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
+from optuna_discipline.rules.standing import rank_alike
 from optuna_discipline.trial_record import Reported
 
 # Plain runs stopped by a guessed length, after which one shows how long they are.
@@ -36,7 +37,8 @@ class DisciplinedPruner(BasePruner):
     learning rate: then it stops runs whose reports are no numbers, and after three quarters of their length those far
     worse than every good one before. A run that does not say how long it is counts as long as the longest complete one;
     after three such stops in a row one run is not compared, in case they are longer now. Trials of different stages or
-    lengths are not compared. The reason of a stop is the user attribute `pruned_because` of the trial.
+    lengths are not compared, nor are any by reports that rank the complete trials against their values: an accuracy
+    beside a loss. The reason of a stop is the user attribute `pruned_because` of the trial.
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
@@ -118,6 +120,11 @@ class _Peers:
                 None if reported is None else _as_peer(reported, maximize, _label(trial))
             )
         found = [(peer, key) for key, peer in self._read.items() if peer is not None]
+        ends = former._ends if former else {}
+        self._ends = {key: ends[key] for key in known if key in self._read and key in ends}
+        self._ends |= {trial_record.identity_of(trial): end for trial in new if (end := _end_of(trial)) is not None}
+        if not rank_alike(list(self._ends.values())):
+            found = []
         self._sorted = sorted(found, key=lambda one: one[0].final)
         self._all = [peer for peer, _ in self._sorted]
 
@@ -129,6 +136,15 @@ class _Peers:
 
 def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]:
     return len(trials), trial_record.identity_of(trials[-1]) if trials else None
+
+
+def _end_of(trial: FrozenTrial) -> tuple[float, float] | None:
+    """Return value and last report; None for a trial whose reports say that they are losses, or end at no number."""
+    reported = trial_record.read_reported(trial)
+    if trial.value is None or (reported is not None and reported.values is None) or not trial.intermediate_values:
+        return None
+    last = trial.intermediate_values[max(trial.intermediate_values)]
+    return (trial.value, last) if math.isfinite(last) else None
 
 
 def _stored_reason(study: Study, trial: FrozenTrial) -> object:

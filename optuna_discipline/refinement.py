@@ -80,7 +80,9 @@ def refine(
     searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
     absent = {name: _value_of_best(name, d, best_first, roles.get(name)) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
-    pending = [{**absent, **suggested_to(trial, space), **trial.params} for trial in trials if trial.number in under_way]
+    pending = [
+        {**absent, **suggested_to(trial, space), **trial.params} for trial in trials if trial.number in under_way
+    ]
     if not searched or not (finished or pending):
         return {}
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]

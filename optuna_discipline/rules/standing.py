@@ -16,6 +16,7 @@ from optuna_discipline.rules.divergence import start_of
 
 # Levels are medians of the last reports: a tenth of the run's, from 2 to 5; noise is measured on the last ten.
 WINDOW_SHARE, SMALLEST_WINDOW, LARGEST_WINDOW, NOISE_WINDOW = 0.1, 2, 5, 10
+FEWEST_RANKED = 3  # of two the order is luck
 # Two learning-rate schedules are one if they stand so near, as shares of the largest rate so far.
 SAME_SCHEDULE = 0.15
 
@@ -134,6 +135,18 @@ def as_peer(
     if not len(curve) or has_learned(curve) is False:
         return None
     return stand(curve, values=values, maximize=maximize, label=label)
+
+
+def rank_alike(ends: Sequence[tuple[float, float]]) -> bool:
+    """Whether the values of runs rank them as their last reports do, or too few differ to tell.
+
+    >>> rank_alike([(0.2, 0.8), (0.5, 0.5), (0.3, 0.7)]), rank_alike([(0.2, 0.3), (0.5, 0.7), (0.3, 0.3)])
+    (False, True)
+    """
+    values, reports = (np.unique([end[i] for end in ends], return_inverse=True)[1] for i in (0, 1))
+    if len(ends) < FEWEST_RANKED:
+        return True
+    return bool(np.mean((values - values.mean()) * (reports - reports.mean())) >= 0)
 
 
 def running_tail_median(values: FloatArray, count: int) -> FloatArray:

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 from optuna_discipline.decision import APART
@@ -238,3 +239,20 @@ def test_a_recipe_that_changes_half_way_is_said_and_followed() -> None:
     assert "weight_decay" in {trial.user_attrs["stage"] for trial in study.trials[6:]}
     candidates = [slot for slot in slots(study) if slot != "model"]
     assert len(candidates) == len(set(candidates))
+
+
+@pytest.mark.parametrize("reports_value", [True, False])
+def test_reports_of_another_metric_than_the_value_stop_nothing(reports_value: bool) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), pruner=DisciplinedPruner())
+
+    def objective(trial: optuna.Trial) -> float:
+        last = 5.0 if reports_value else 0.1
+        loss = 0.95 - 0.01 * trial.number if trial.number < 8 else last
+        for epoch in range(20):
+            trial.report(loss if reports_value else 1 - loss, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return loss
+
+    study.optimize(objective, n_trials=9)
+    assert (study.trials[-1].state == TrialState.PRUNED) == reports_value

@@ -11,6 +11,7 @@ from optuna_discipline import LossCurve
 from optuna_discipline import OneCycle
 from optuna_discipline.rules.curve import tail_median
 from optuna_discipline.rules.standing import as_peer
+from optuna_discipline.rules.standing import rank_alike
 from optuna_discipline.rules.standing import running_tail_median
 from optuna_discipline.rules.standing import stand
 
@@ -99,3 +100,9 @@ def test_noise_is_that_of_the_last_values() -> None:
 def test_an_empty_curve_or_values_of_another_length_are_refused(curve: LossCurve, values: Any) -> None:
     with pytest.raises(ValueError, match="`curve` must hold an epoch and `values` one number for each"):
         stand(curve, values=values)
+
+
+def test_two_runs_are_too_few_to_tell_whether_reports_are_of_another_metric() -> None:
+    assert rank_alike([(0.2, 0.8), (0.5, 0.5)])
+    assert not rank_alike([(0.2, 0.8), (0.5, 0.5), (0.4, 0.6)])
+    assert rank_alike([(0.2, 0.3)] * 5)
