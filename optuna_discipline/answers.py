@@ -8,6 +8,8 @@ from zlib import crc32
 
 import numpy as np
 from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -91,10 +93,16 @@ class Answers:
             if (usual := parameters.usual_lr(trial.params)) is not None:
                 bounds = dataclasses.replace(bounds, start=usual)
         wish = proposal.value_of(role, bounds, study_record.read_choice(study))
-        if like is not None and like.params and name not in like.params:
-            wish = default_of(role, bounds)  # another optimizer's says nothing
+        if like is not None and name not in like.params and self._differ_in_words(trial, like):
+            wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)
         return self._away_from_failures(trial, name, distribution, value, claim.get("failures", 0))
+
+    def _differ_in_words(self, trial: FrozenTrial, like: FrozenTrial) -> bool:
+        """Whether a trial has been given another word or count, such as an optimizer, than one it is to be like."""
+        kinds = CategoricalDistribution | IntDistribution
+        words = (n for n, d in trial.distributions.items() if isinstance(d, kinds) and not self._reader.role_of(n, d))
+        return any(name in like.params and like.params[name] != trial.params[name] for name in words)
 
     def _held(
         self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]

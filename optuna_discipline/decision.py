@@ -73,14 +73,22 @@ class Decision:
         if self._range_test is not None and self._whose_range_test(study, trial) == "mine":
             study_record.keep_range_test(study, trial, self._range_test)
 
-    def decide(self, study: Study, trial: FrozenTrial) -> Mapping[str, Any]:
-        """Decide what a trial runs, and claim it."""
+    def decide(
+        self, study: Study, trial: FrozenTrial, asked: Mapping[str, BaseDistribution] | None = None
+    ) -> Mapping[str, Any]:
+        """Decide what a trial runs, and claim it.
+
+        Args:
+            study: The study.
+            trial: What asks.
+            asked: The first parameter with a role, where the study had none before.
+        """
         if "fixed_params" in trial.system_attrs:
             return claims.write(study, trial, self._enqueued(study))
         proposal = claims.uncontested(
             study,
             trial,
-            partial(self.propose, study, trial),
+            partial(self.propose, study, trial, asked=asked),
             partial(self._propose_model, study, trial),
             partial(self._has_rival, study, trial),
             np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
@@ -98,10 +106,12 @@ class Decision:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
         return claims.write(study, trial, proposal, suggested)
 
-    def of_plain(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, Any], str]:
-        """Return what a trial of a study without any role runs by our own model, and why."""
+    def of_plain(
+        self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> tuple[dict[str, Any], str]:
+        """Return what a trial of a study without roles runs of a space by our own model, and why."""
         proposal = SearchState(self._recipe, self.known_to(study, trial)[1], {}, None).model()
-        suggested, moves = self.model(study, trial, proposal)
+        suggested, moves = self.model(study, trial, proposal, search_space)
         reason = APART if proposal.drawn and suggested else proposal.reason
         return suggested, f"{reason}: {moves}" if moves else reason
 
@@ -117,11 +127,15 @@ class Decision:
         rng = np.random.default_rng([self._seed, trial.number, crc32(b"blind")])
         return dataclasses.replace(proposal, lr_multiple=float(np.exp(rng.uniform(*np.log(LR_BOX)))))
 
-    def propose(self, study: Study, trial: FrozenTrial, skip: int) -> Proposal:
+    def propose(
+        self, study: Study, trial: FrozenTrial, skip: int, *, asked: Mapping[str, BaseDistribution] | None = None
+    ) -> Proposal:
         """Return what the recipe has open, without so many of the most wanted."""
         if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
             return self._propose_model(study, trial, "model-based search while another worker runs the range test")
         known, runs = self.known_to(study, trial)
+        if asked is not None and any(run.finished for run in runs):
+            known = {**known, **asked}
         choice = study_record.read_choice(study)
         return next_params(
             self._recipe_for(known),
@@ -141,9 +155,12 @@ class Decision:
         )
 
     def known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
-        """Return the parameters and the runs of all trials but the one that asks."""
+        """Return the parameters and the runs of all trials but the one that asks; what others hold has one value."""
         trials = read_trials(study)
-        known = asked_distributions([t for t in trials if t.number != trial.number])
+        before = [t for t in trials if t.number != trial.number]
+        known = asked_distributions(before)
+        held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
+        known |= {name: parameters.single_at(known[name], value) for name, value in held.items()}
         return known, self._reader.runs(study, trials, except_for=trial.number)
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
@@ -164,16 +181,23 @@ class Decision:
         wish = next_params(recipe, runs, space=space, choice=choice)
         return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
 
-    def model(self, study: Study, trial: FrozenTrial, proposal: Proposal) -> tuple[dict[str, Any], str]:
+    def model(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        proposal: Proposal,
+        search_space: Mapping[str, BaseDistribution] | None = None,
+    ) -> tuple[dict[str, Any], str]:
         """Return the refinement's suggestion and what it changes in words, empty while there is nothing to model."""
         trials = read_trials(study)
-        space = asked_distributions([t for t in trials if t.number != trial.number])
+        known, runs = self.known_to(study, trial)
+        space = known if search_space is None else search_space
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
         roles = self._reader.roles(space)
         suggested = refinement.refine(
             self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),
             trials,
-            at_equal_time(self._reader.runs(study, trials, except_for=trial.number)),
+            at_equal_time(runs),
             space,
             roles,
             proposal.box,
@@ -188,17 +212,27 @@ class Decision:
         return refinement.describe_moves(params, trials, like, self._reader.roles(known), stage)
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
-        """Let a reason that names suggested values name what was run; what was not asked for is left out."""
+        """Let a reason that names values, or a step of the ladder, name what was run."""
         reason = trial.user_attrs.get(trial_record.REASON_KEY, "")
-        trials = read_trials(study)
-        suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))
-        ran = {name: trial.params[name] for name in suggested if name in trial.params}
-        if ran == suggested:
-            return
-        said, true = (self._moves(params, trials, claim["like"], claim["stage"]) for params in (suggested, ran))
-        corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
+        corrected = self._true_step(trial, claim, reason) if claim["stage"] == "lr" else reason
+        if claim.get("suggested"):
+            trials, like = read_trials(study), claim["like"]
+            suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))
+            ran = {name: trial.params[name] for name in (*suggested, *trial.params) if name in trial.params}
+            said, true = (self._moves(params, trials, like, claim["stage"]) for params in (suggested, ran))
+            corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
+
+    def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
+        """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""
+        names = (name for name, role in self._reader.roles(trial.distributions).items() if role == "lr")
+        name, proposal = next(names, None), claims.proposal_of(claim)
+        wish, step = proposal.values.get("lr"), proposal.lr_multiple
+        if name is None or not wish:
+            return reason
+        ran = parameters.value_in_role("lr", name, trial.distributions[name], trial.params[name])
+        return reason.replace(f"ladder: {step:.3g} x the start", f"ladder: {step * ran / wish:.3g} x the start")
 
     def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
         """Return the recipe with what the parameter's name says about momentum."""

@@ -213,6 +213,14 @@ def allows(distribution: BaseDistribution, value: Any) -> bool:
         return False
 
 
+def single_at(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+    """Return a distribution of one value that is like another."""
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution((value,))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return type(distribution)(value, value, log=distribution.log)
+
+
 def as_choice(distribution: BaseDistribution, value: Any) -> Any:
     """Return the choice that a stored value stands for: JSON gives a tuple back as a list, a class as its name."""
     if not isinstance(distribution, CategoricalDistribution) or allows(distribution, value):

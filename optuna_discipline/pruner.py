@@ -121,7 +121,9 @@ class _Peers:
             )
         found = [(peer, key) for key, peer in self._read.items() if peer is not None]
         ends = former._ends if former else {}
-        self._ends = {key: ends[key] for key in known if key in self._read and key in ends}
+        self._ends: dict[trial_record.Identity, tuple[float, float]] = {
+            key: ends[key] for key in known if key in self._read and key in ends
+        }
         self._ends |= {trial_record.identity_of(trial): end for trial in new if (end := _end_of(trial)) is not None}
         if not rank_alike(list(self._ends.values())):
             found = []

@@ -36,6 +36,7 @@ from optuna_discipline.trial_record import read_claim
 
 WIDE = 8  # a range of lengths from which on a ratio counts
 MOST_MOVES = 4  # named in a trial's reason
+TRY_AGAIN = 10  # trials after which something that was held may be free again
 
 
 def refine(
@@ -187,15 +188,16 @@ def describe_moves(
 ) -> str:
     """Return in words what a suggestion changes of the trial that it starts from; "" without either.
 
-    What has a role is said first, and that of the stage also where it stays.
+    What has a role is said first, and that of the stage also where it stays; what that trial had not, last.
     """
     before = next((trial.params for trial in trials if trial.number == like), None)
     if before is None or not suggested:
         return ""
-    names = sorted((name for name in suggested if name in before), key=lambda name: name not in roles)
-    shown = [(name, _shown(before[name]), _shown(suggested[name])) for name in names]
+    names = sorted(suggested, key=lambda name: name not in roles)
+    shown = [(name, _shown(before[name]), _shown(suggested[name])) for name in names if name in before]
     moves = [f"{name} {old} to {new}" for name, old, new in shown if old != new]
     moves += [f"{name} as it was" for name, old, new in shown if old == new and roles.get(name) == stage and moves]
+    moves += [f"new {name} {_shown(suggested[name])}" for name in names if name not in before]
     if not moves:
         return f"trial {like} again"
     more = [] if len(moves) <= MOST_MOVES else [f"{len(moves) - MOST_MOVES} more"]
@@ -204,6 +206,21 @@ def describe_moves(
 
 def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Return what a sampler around this one holds, by name: the latest trial that was to have another value has not.
+
+    Only among the last trials: what is held is no longer moved, so now and then it is tried whether it still is.
+    """
+    held: dict[str, Any] = {}
+    for trial in trials[-TRY_AGAIN:]:
+        for name, wish in suggested_to(trial, trial.distributions).items():
+            if name in trial.params and allows(trial.distributions[name], wish):
+                held.pop(name, None)
+                if trial.params[name] != wish:
+                    held[name] = trial.params[name]
+    return held
 
 
 def suggested_to(trial: FrozenTrial, space: Mapping[str, BaseDistribution] | None = None) -> Mapping[str, Any]:

@@ -161,10 +161,9 @@ class DisciplinedSampler(BaseSampler):
         if self._refine_sampler is not None:
             self._write_stage(study, trial, _asked_of(self._refine_sampler))
             return self._refine_sampler.sample_relative(study, trial, search_space)
-        suggested, reason = self._decision.of_plain(study, trial)
+        suggested, reason = self._decision.of_plain(study, trial, search_space)  # one around this may have fixed some
         self._write_stage(study, trial, reason)
-        # a sampler around this one may have fixed some
-        return {name: value for name, value in suggested.items() if name in search_space}
+        return suggested
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -174,7 +173,7 @@ class DisciplinedSampler(BaseSampler):
         role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:
-            claim = self._decision.decide(study, trial)
+            claim = self._decision.decide(study, trial, {param_name: param_distribution})
         if claim is None:
             return self._without_claim(study, trial, param_name, param_distribution)
         return self._answers.answer(study, trial, param_name, param_distribution, claim, role)

@@ -166,3 +166,38 @@ def test_whole_exponents_are_walked_without_repeats() -> None:
     study.optimize(objective, n_trials=12)
     assert len({tuple(trial.params.values()) for trial in study.trials}) >= 11
     assert study.best_params["log_lr"] == -4
+
+
+def _of_rate(trial: Trial, name: str) -> float:
+    return formula(100 * trial.suggest_float(name, 1e-5, 1.0, log=True))
+
+
+def test_a_learning_rate_by_a_new_name_goes_on_from_the_known_one() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: _of_rate(trial, "learning_rate"), n_trials=6)
+    study.sampler = DisciplinedSampler(seed=0)
+    best = study.best_params["learning_rate"]
+    study.optimize(lambda trial: _of_rate(trial, "lr"), n_trials=2)
+    rung = study.trials[6]
+    assert "2 x the start" in rung.user_attrs["reason"]
+    assert rung.params["lr"] == pytest.approx(2 * best)
+
+
+def test_a_learning_rate_that_comes_later_has_a_ladder_and_no_other_role_a_stage() -> None:
+    def plain(trial: Trial) -> float:
+        return abs(trial.suggest_float("x", 0, 1) - 0.3)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(plain, n_trials=5)
+    study.optimize(lambda trial: plain(trial) + _of_rate(trial, "lr"), n_trials=4)
+    assert study.trials[5].user_attrs["reason"] == "learning-rate ladder: where to start"
+    assert study.trials[6].params["lr"] == pytest.approx(2 * study.trials[5].params["lr"])
+    study.optimize(plain, n_trials=8)
+    assert {trial.user_attrs["stage"] for trial in study.trials[5:]} <= {"lr", "refine"}
+
+
+def test_a_momentum_that_comes_later_is_not_told_of_a_ladder() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
+    study.optimize(lambda trial: trial.suggest_float("momentum", 0.5, 0.99), n_trials=3)
+    assert not any("ladder" in trial.user_attrs["reason"] for trial in study.trials)

@@ -87,10 +87,11 @@ def test_the_model_is_told_what_could_not_run_but_for_what_has_run_since(monkeyp
     [
         ({"lr": 0.25, "act": "relu"}, "trial 0, but lr 0.1 to 0.25"),
         (
-            {"lr": 0.1001, "act": "tanh", "width": 32, "new": 1},
-            "trial 0, but act relu to tanh, width 64 to 32, lr as it was",
+            {"lr": 0.1001, "act": "tanh", "width": 32, "depth": 1},
+            "trial 0, but act relu to tanh, width 64 to 32, lr as it was, new depth 1",
         ),
         ({"lr": 0.10001, "act": "relu"}, "trial 0 again"),
+        ({"lr": 0.1, "momentum": 0.9}, "trial 0, but new momentum 0.9"),
         (
             {"act": "elu", "width": 1, "a": 2, "b": 2, "c": 2, "lr": 0.2},
             "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, 2 more",
@@ -164,3 +165,16 @@ def test_words_and_short_counts_may_decide_which_parameters_exist() -> None:
         "batch": IntDistribution(1, 2),
     }
     assert refinement._switches(space, {"batch": "batch_size"}) == ["kind", "layers", "width"]
+
+
+def test_what_others_hold_is_known_by_the_latest_trial_that_was_to_have_another_value() -> None:
+    def trial(wish: float | None, ran: float, high: float = 1.0) -> optuna.trial.FrozenTrial:
+        claim = {"stage": "refine", "slot": "model", "suggested": {} if wish is None else {"x": wish}}
+        space = {"x": FloatDistribution(0, high)}
+        return optuna.create_trial(params={"x": ran}, distributions=space, value=1.0, system_attrs={CLAIM_KEY: claim})
+
+    held = trial(0.7, 0.5)
+    assert refinement.held_by_others([trial(0.3, 0.3), held, trial(None, 0.5)]) == {"x": 0.5}
+    assert refinement.held_by_others([held, trial(0.3, 0.3)]) == {}
+    assert refinement.held_by_others([trial(0.7, 0.5, high=0.5)]) == {}  # its own bounds
+    assert refinement.held_by_others([held, *[trial(None, 0.5)] * refinement.TRY_AGAIN]) == {}

@@ -164,9 +164,14 @@ class SearchState:
         shares.append(1.0)
         epochs = self.space.get("epochs")
         if epochs is None:
-            return tuple(dict.fromkeys(shares)) if not self.space else (1.0,)
+            return (1.0,) if self._is_known else tuple(dict.fromkeys(shares))
         lengths = dict.fromkeys(epochs.clip(max(1.0, round(share * epochs.high))) for share in shares)
         return tuple(length / epochs.high for length in lengths)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether any run has shown what the study asks for."""
+        return bool(self.space) or any(run.finished and (run.params or run.others) for run in self.runs)
 
     def _length_of(self, run: Run) -> float:
         """Return the length of a run in full trainings."""
@@ -174,7 +179,9 @@ class SearchState:
 
     def _fixed(self, role: Role) -> bool:
         """Whether there is nothing to choose: the study has no such parameter, or one value of it."""
-        return bool(self.space) and (role not in self.space or self.space[role].single)
+        if role in self.space:
+            return self.space[role].single
+        return self._is_known
 
     def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
         """Whether somebody else sets the role: different candidates ran with one value."""

@@ -64,8 +64,9 @@ class Search(SearchState):
         start, tested = self._start_of_ladder()
         axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
         slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
-        if self.known is not None and self.known.params.get("lr") == start and self._length_of(self.known) == level:
-            slots = {1.0: [self.known], **slots}  # it has run already
+        known = self.known if start is not None else None
+        if known is not None and known.params.get("lr") == start and self._length_of(known) == level:
+            slots = {1.0: [known], **slots}  # it has run already
         ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign)
         self._learned = ladder.learned
         wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()

@@ -256,3 +256,19 @@ def test_reports_of_another_metric_than_the_value_stop_nothing(reports_value: bo
 
     study.optimize(objective, n_trials=9)
     assert (study.trials[-1].state == TrialState.PRUNED) == reports_value
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("fixed", [{"momentum": 0.0}, {"lr": 0.05}])
+def test_what_a_sampler_around_ours_fixes_is_known_to_the_model_and_the_reasons(fixed: dict[str, Any]) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        lr, momentum = trial.suggest_float("lr", 1e-5, 10, log=True), trial.suggest_float("momentum", 0, 0.99)
+        return 0.06 * math.log(lr / (1 - momentum)) ** 2
+
+    sampler = optuna.samplers.PartialFixedSampler(fixed, DisciplinedSampler(seed=0))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=12)
+    assert study.best_value < 0.002
+    assert len({tuple(trial.params.values()) for trial in study.trials[2:]}) == 10
+    for trial in study.trials:
+        assert "2 x the start" not in trial.user_attrs["reason"] or trial.params["lr"] != 0.05
