@@ -282,7 +282,8 @@ def test_the_widths_of_optunas_own_example_are_no_weight_decays() -> None:
 
 
 @pytest.mark.parametrize("objective", [lambda _: 1.0, lambda trial: trial.suggest_float("lr", 0.1, 0.1)])
-def test_a_trial_without_anything_to_choose_has_a_stage_and_a_reason(objective: Any) -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+@pytest.mark.parametrize("storage", [None, "sqlite://"])
+def test_a_trial_without_anything_to_choose_has_a_stage_and_a_reason(objective: Any, storage: Any) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0), storage=storage)
     study.optimize(objective, n_trials=3)
     assert all(trial.user_attrs["stage"] and trial.user_attrs["reason"] for trial in study.trials)
