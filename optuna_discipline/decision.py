@@ -24,7 +24,7 @@ from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import failures_so_far
-from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.failures import those_that_count
 from optuna_discipline.rules.model_box import LR_BOX
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
@@ -168,7 +168,7 @@ class Decision:
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
-        runs = since_the_first_training(self.known_to(study, trial)[1])
+        runs = those_that_count(self.known_to(study, trial)[1])
         return any(run.slot == slot and run.state != "failed" for run in runs)
 
     def _enqueued(self, study: Study) -> Proposal:

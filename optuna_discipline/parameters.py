@@ -182,7 +182,7 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
 
 def _adapts(choice: Any) -> bool:
     """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
-    return isinstance(choice, str) and 0 < _USUAL_LR.get(choice.lower(), 0.0) <= USUAL_LR["Adam"]
+    return isinstance(choice, str) and _USUAL_LR.get(choice.lower()) == USUAL_LR["Adam"]
 
 
 def _rectifies(choice: Any) -> bool:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import FloatDistribution
@@ -305,9 +306,14 @@ def full_epochs_of(trial: FrozenTrial) -> float:
     )
 
 
-def _names_of_length(trial: FrozenTrial) -> list[str]:
-    lengths: dict[str, Role] = {name: "epochs" for name in trial.params if role_of_name(name) == "epochs"}
-    return list(without_passes(lengths, trial.params))
+def _names_of_length(trial: FrozenTrial) -> tuple[str, ...]:
+    return _of_length(tuple(trial.params))
+
+
+@lru_cache(maxsize=128)  # a study of thousands of trials, each read several times, has few sets of names
+def _of_length(names: tuple[str, ...]) -> tuple[str, ...]:
+    lengths: dict[str, Role] = {name: "epochs" for name in names if role_of_name(name) == "epochs"}
+    return tuple(without_passes(lengths, names))
 
 
 def encode(value: float | None) -> float | str | None:

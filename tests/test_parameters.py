@@ -116,7 +116,9 @@ def test_whole_numbers_begin_at_usual_counts_and_not_at_usual_shares() -> None:
 def test_an_optimizer_begins_with_one_that_adapts_its_steps() -> None:
     assert parameters.start_of("opt", CategoricalDistribution(["SGD", "RMSprop", "Adam"])) == "RMSprop"
     assert parameters.start_of("opt", CategoricalDistribution(["sgd", "adamw"])) == "adamw"
-    assert parameters.start_of("opt", CategoricalDistribution(["SGD", "Lion"])) == "SGD"
+    assert parameters.start_of("opt", CategoricalDistribution(["SGD", "Lion", "Mystery"])) == "SGD"
+    assert parameters.start_of("opt", CategoricalDistribution(["Lion", "lamb", "sgd"])) == "lamb"
+    assert parameters.usual_lr({"optimizer": "lion"}) == 7e-4
     assert parameters.start_of("opt", CategoricalDistribution([None, 3, "x"])) is None
 
 

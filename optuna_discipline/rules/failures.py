@@ -92,6 +92,12 @@ def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.number >= first.number or run.state == "running" or _rate_broke(run, first)]
 
 
+def those_that_count(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that the stages build on: those since the search began, or began anew where something ran."""
+    found = drawn_first(runs)  # what ran before says nothing of where this one lies
+    return since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
+
+
 def can_be_smaller(run: Run) -> bool:
     """Whether a run that has not trained has sizes or words, of which other ones might have."""
     return "batch_size" in run.params or any(not isinstance(value, float) for value in run.others.values())

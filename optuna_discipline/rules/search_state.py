@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import drawn_first
-from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.failures import those_that_count
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import overfits
@@ -68,9 +68,8 @@ class SearchState:
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.runs = at_equal_time(runs)
-        found = drawn_first(self.runs)  # what ran before says nothing of where this one lies
-        counted = since_the_first_training(self.runs) if found is None else self.runs
-        self.slots = Slots([run for run in counted if found is None or run.number >= found.number])
+        found = drawn_first(self.runs)
+        self.slots = Slots(those_that_count(self.runs))
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0

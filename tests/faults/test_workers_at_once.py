@@ -13,6 +13,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import study_reader
+from optuna_discipline.decision import Decision
 from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.trial_record import read_claim
 
@@ -71,8 +72,8 @@ def test_sixteen_workers_that_know_no_bounds_begin_at_sixteen_rates() -> None:
     workers = Workers(range_test=lambda: TEST)
     trials = [workers.new().ask() for _ in range(2)]
     study = workers.new()
-    reader = DisciplinedSampler(seed=0)
-    rates = {reader._blind(trial, reader._propose(study, trial, 0)).lr_multiple for trial in study.trials}
+    decision = DisciplinedSampler(seed=0)._decision
+    rates = {decision._blind(trial, decision.propose(study, trial, 0)).lr_multiple for trial in study.trials}
     assert len(rates) == len(trials) == 2
 
 
@@ -95,7 +96,7 @@ def test_who_finds_a_rival_again_and_again_searches_by_the_model(monkeypatch: py
     workers = Workers()
     study = workers.new()
     study.tell(trial := study.ask(), loss(trial))
-    monkeypatch.setattr(DisciplinedSampler, "_has_rival", lambda *_: True)
+    monkeypatch.setattr(Decision, "_has_rival", lambda *_: True)
     monkeypatch.setattr("time.sleep", lambda _: None)
     late = workers.new().ask()
     suggest(late)
