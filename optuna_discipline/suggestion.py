@@ -46,14 +46,14 @@ class Point:
 
 def default_refine_sampler(seed: int | None) -> BaseSampler:
     """Return Optuna's GPSampler, or TPESampler where torch or scipy (which GPSampler needs) is absent."""
-    try:
-        import scipy  # noqa: F401
-        import torch  # noqa: F401
-    except Exception:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            import scipy  # noqa: F401
+            import torch  # noqa: F401
+        except Exception:
             return TPESampler(seed=seed, constant_liar=True)
-    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
 
 
 def suggest_by_model(
