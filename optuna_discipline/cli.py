@@ -228,8 +228,11 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     trial_record.sign_of(study)  # refuses several objectives, as the report does
     for trial in study.trials:
         found = trial_record.read_diagnosis(trial)
-        verdict = "too little to read" if found is None else str(found.verdict)
-        advice = "" if found is None else found.advice
+        verdict, advice = "too little to read", ""
+        if found is not None:
+            verdict, advice = str(found.verdict), found.advice
+        elif trial.intermediate_values and trial_record.read_curve(trial) is None:
+            verdict, advice = "the objective only", "report its losses, too (TrialReporter, report_epoch)"
         verdicts.append({"trial": trial.number, "verdict": verdict, "advice": advice})
     if arguments.json:
         print(json.dumps(verdicts))

@@ -180,6 +180,17 @@ def test_too_little_to_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "too little to read" in capsys.readouterr().out
 
 
+def test_plain_reports_are_named_as_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        trial.report(0.5, 0)
+        return 0.5
+
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    optuna.create_study(storage=url).optimize(objective, n_trials=1)
+    assert cli.main(["diagnose", "--storage", url]) == 0
+    assert "    0  the objective only  report its losses, too" in capsys.readouterr().out
+
+
 def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
