@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
 from benchmarks.duel.run import settings
+from benchmarks.spaces.architectures import ARCHITECTURES
 from benchmarks.spaces.embeddings import EMBEDDINGS
 from benchmarks.spaces.failing import FAILING
 from benchmarks.spaces.fields import FIELDS
@@ -28,9 +29,11 @@ from benchmarks.spaces.fresh import FRESH
 from benchmarks.spaces.held_out import HELD_OUT
 from benchmarks.spaces.learning import LEARNING
 from benchmarks.spaces.objectives import OBJECTIVES
+from benchmarks.spaces.optimizers import OPTIMIZERS
 from benchmarks.spaces.parts import PARTS
 from benchmarks.spaces.published import PUBLISHED
 from benchmarks.spaces.seen import SEEN
+from benchmarks.spaces.targets import TARGETS
 from benchmarks.spaces.tools import TOOLS
 from benchmarks.spaces.training import BROKEN
 from benchmarks.spaces.training import ImpossibleError
@@ -53,6 +56,7 @@ GROUPS = (
     ("Words of tools", TOOLS),
     ("Embeddings and densities", EMBEDDINGS),
     ("Networks in parts", PARTS),
+    ("Eleven more kinds", (*ARCHITECTURES, *OPTIMIZERS, *TARGETS)),
 )
 TASKS = {task.name: task for _, group in GROUPS for task in group}
 METHODS = ("ours", "tpe", "tpe + median", "gp", "cma-es", "random")

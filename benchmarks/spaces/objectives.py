@@ -91,16 +91,20 @@ def decades(task: SpaceTask, trial: Trial) -> Trained:
     return reported(task, trial, epochs())
 
 
+def characters(*names: str) -> tuple[torch.Tensor, int]:
+    """Return scikit-learn's descriptions of data sets as numbers of characters, and how many kinds there are."""
+    whole = "".join(getattr(datasets, f"load_{name}")().DESCR for name in names).lower()
+    kinds = sorted(set(whole))
+    return torch.tensor([kinds.index(letter) for letter in whole]), len(kinds)
+
+
 @cache
 def text() -> tuple[torch.Tensor, torch.Tensor, int]:
     """Return scikit-learn's descriptions of its data as characters, to train and to validate, and how many kinds."""
-    names = ("iris", "wine", "digits", "diabetes", "breast_cancer", "linnerud")
-    whole = "".join(getattr(datasets, f"load_{name}")().DESCR for name in names).lower()
-    kinds = sorted(set(whole))
-    codes = torch.tensor([kinds.index(letter) for letter in whole])
+    codes, kinds = characters("iris", "wine", "digits", "diabetes", "breast_cancer", "linnerud")
     windows = codes.unfold(0, 9, 1)
     share = round(0.8 * len(windows))
-    return windows[:share][::2], windows[share + 9 :][::2], len(kinds)
+    return windows[:share][::2], windows[share + 9 :][::2], kinds
 
 
 def perplexity(task: SpaceTask, trial: Trial) -> Trained:
