@@ -30,8 +30,8 @@ from benchmarks.weight_decay_tasks import load_pairs
 from benchmarks.weight_decay_tasks import train
 from optuna_discipline import Recipe
 from optuna_discipline import tune
-from optuna_discipline.trial_record import cost_of_range_test
-from optuna_discipline.trial_record import costs_of
+from optuna_discipline.costs import cost_of_range_test
+from optuna_discipline.costs import costs_of
 from optuna_discipline.trial_record import epochs_of_source
 
 RESULTS = Path(__file__).parent / "results" / "weight_decay_studies"

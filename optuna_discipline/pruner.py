@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
@@ -68,7 +69,7 @@ class DisciplinedPruner(BasePruner):
         if reported is None:
             known = self._known(study, maximize)
             reported = _plain(trial, known.longest_plain)
-            guessed = reported is not None and reported.curve.n_epochs > trial_record.epochs_of(trial)
+            guessed = reported is not None and reported.curve.n_epochs > costs.epochs_of(trial)
         if reported is None:
             return False
         peers = self._known(study, maximize).of_others(trial) if compares_with_peers(reported.curve) else []
@@ -173,7 +174,7 @@ def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
     values: list[float | None] = [trial.intermediate_values[step] for step in steps]
     before = _before(steps) if math.isfinite(trial.intermediate_values[steps[-1]]) else 0
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
-    planned = max(int(trial_record.epochs_of(trial)) - before, longest, steps[-1] - before + 1)
+    planned = max(int(costs.epochs_of(trial)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
 
 

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import comparison
+from optuna_discipline import costs
 from optuna_discipline import examples
 from optuna_discipline import storages
 from optuna_discipline import trial_record
@@ -255,7 +256,7 @@ def _as_json(
     return {
         "study_name": study.study_name,
         "n_trials": len(study.trials),
-        "cost_in_full_trainings": trial_record.cost_in_full_trainings(study),
+        "cost_in_full_trainings": costs.cost_in_full_trainings(study),
         "best_trial": best.number,
         "best_value": best.value,
         "best_params": best.params,

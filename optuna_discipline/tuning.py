@@ -22,6 +22,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline.costs import cost_in_full_trainings
+from optuna_discipline.costs import costs_of
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
@@ -36,8 +38,6 @@ from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import PRUNED_KEY
 from optuna_discipline.trial_record import TERMS_KEY
-from optuna_discipline.trial_record import cost_in_full_trainings
-from optuna_discipline.trial_record import costs_of
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore

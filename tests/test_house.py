@@ -28,6 +28,7 @@ FORBIDDEN = {
     "pruner.py": {"torch", "plotly", "optuna_discipline.training", "optuna_discipline.sampler"},
     "objective.py": {"torch", "plotly", "optuna_discipline.training"},
     "trial_record.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
+    "costs.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
     "study_reader.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
     "study_diagnosis.py": {"torch", "plotly", "optuna_discipline.sampler", "optuna_discipline.pruner"},
     "parameters.py": {"torch", "plotly", "optuna_discipline.sampler"},

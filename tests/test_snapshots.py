@@ -24,8 +24,8 @@ from optuna_discipline import TrialReporter
 from optuna_discipline import snapshots
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
+from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.snapshots import needed_snapshots
-from optuna_discipline.trial_record import cost_in_full_trainings
 from optuna_discipline.trial_record import read_curve
 from optuna_discipline.trial_record import read_snapshot
 

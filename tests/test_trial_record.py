@@ -4,7 +4,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from optuna_discipline import EpochLog
@@ -16,10 +15,9 @@ from optuna_discipline import plot_schedule
 from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
 from optuna_discipline.trial_record import best_run
-from optuna_discipline.trial_record import cost_in_full_trainings
 
 
-def _run(study: optuna.Study, epochs: int, value: float, *, done: int | None = None) -> None:
+def run_trial(study: optuna.Study, epochs: int, value: float, *, done: int | None = None) -> None:
     """Run a trial of `epochs` epochs out of 8 that ends at `value`, or is pruned after `done` epochs."""
     trial = study.ask()
     trial.study.sampler = optuna.samplers.RandomSampler(seed=0)
@@ -79,8 +77,8 @@ def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
     study = optuna.create_study()
     assert best_run(study) is None
     for epochs, value in ((8, 0.4), (2, 0.3), (8, 0.35)):
-        _run(study, epochs, value)
-    _run(study, 8, 0.0, done=3)
+        run_trial(study, epochs, value)
+    run_trial(study, 8, 0.0, done=3)
     study.tell(study.ask(), float("-inf"))
     assert best_run(study).params == {"epochs": 2}  # type: ignore[union-attr]
 
@@ -88,22 +86,8 @@ def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
 def test_the_best_run_follows_the_direction() -> None:
     study = optuna.create_study(direction="maximize")
     for value in (0.4, 0.6, 0.5):
-        _run(study, 8, value)
+        run_trial(study, 8, value)
     assert best_run(study).value == 0.6  # type: ignore[union-attr]
-
-
-def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
-    study = optuna.create_study()
-    assert cost_in_full_trainings(study) == 0
-    _run(study, 2, 0.1)
-    _run(study, 8, 0.4)
-    _run(study, 8, 0.4, done=4)
-    assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1 + 0.5)
-    tested = optuna.create_study()
-    kept = {trial_record.RANGE_TEST_KEY: {"lrs": [0.1] * 50, "planned_steps": 100}}
-    tested.add_trial(optuna.create_trial(state=TrialState.FAIL, system_attrs=kept))
-    tested.add_trials(study.get_trials())
-    assert cost_in_full_trainings(tested) == pytest.approx(2.25)
 
 
 @pytest.mark.parametrize("value", [None, 0.5, math.inf, -math.inf])
@@ -131,58 +115,6 @@ def test_optunas_own_retry_starts_with_an_empty_curve_and_keeps_what_it_rewrites
     curve = trial_record.read_curve(study.trials[1])
     assert curve is not None
     assert (curve.train_loss.tolist(), curve.n_epochs) == ([0.5, 0.4], 4)
-
-
-def test_the_cost_of_sparse_reports_is_that_of_the_epochs_between_them() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for steps in ((3, 7), (1, 3), (9000,)):
-        trial = study.ask({"epochs": IntDistribution(8, 8)})
-        for step in steps:
-            trial.report(1.0, step)
-        study.tell(trial, 1.0)
-    assert cost_in_full_trainings(study) == pytest.approx(1 + 0.5 + 1)
-
-
-def test_reports_by_update_count_as_the_share_of_the_run_that_they_are() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for updates in (200, 800):
-        trial = study.ask({"epochs": IntDistribution(8, 8)})
-        report_epoch(trial, updates - 1, val_loss=1.0, n_epochs=800)
-        study.tell(trial, 1.0)
-    assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1)
-
-
-def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
-    study = optuna.create_study()
-    study.tell(study.ask(), 1.0)
-    study.tell(study.ask(), state=TrialState.PRUNED)
-    study.tell(study.ask(), state=TrialState.FAIL)
-    study.ask()
-    assert cost_in_full_trainings(study) == 2
-
-
-def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
-    study = optuna.create_study()
-    for reports, state in ((20, TrialState.COMPLETE), (2, TrialState.PRUNED), (5, TrialState.FAIL), (10, None)):
-        trial = study.ask()
-        for step in range(reports):
-            trial.report(1.0, step)
-        if state is not None:
-            study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state)
-    assert list(trial_record.costs_of(study.trials).values()) == pytest.approx([1, 0.1, 0.25, 0.5])
-    study.tell(study.ask(), 1.0)  # reported nothing
-    assert cost_in_full_trainings(study) == pytest.approx(2.85)
-
-
-def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:
-    study = optuna.create_study()
-    for epochs in (5, 20):
-        study.enqueue_trial({"clip_range": 0.2, "n_epochs": epochs})
-        trial = study.ask()
-        trial.suggest_float("clip_range", 0.1, 0.4)
-        trial.suggest_int("n_epochs", 1, 20)
-        study.tell(trial, 1.0)
-    assert cost_in_full_trainings(study) == 2
 
 
 def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:

@@ -15,11 +15,8 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training.arguments import as_number
 
 OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
-_FIRST_LR, _RATIO, _DECAYS = (
-    "first_lr",
-    "lr_ratio",
-    "decays",
-)  # keys that we add to a parameter group; they travel with its state_dict
+# Keys that we add to a parameter group; they travel with its state_dict.
+_FIRST_LR, _RATIO, _DECAYS = "first_lr", "lr_ratio", "decays"
 ANY_LR = 1e-6  # to make an optimizer whose rate is set before its first update; some refuse 0
 _ADAM_BETA2 = 0.999
 _ADAMS: Mapping[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}

@@ -8,6 +8,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
@@ -81,14 +82,14 @@ def collect(study: Study) -> CostPlot:
     sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
-    full, costs = marks.full_epochs(trials), trial_record.costs_of(trials)
+    full, spent_on = marks.full_epochs(trials), costs.costs_of(trials)
     chosen = {row.chosen for row in stages.collect(study)}
     ended = sorted((t for t in trials if t.state.is_finished()), key=_end)
-    spent = trial_record.cost_of_range_test(study)
+    spent = costs.cost_of_range_test(study)
     points: list[TrialPoint] = []
     incumbent: list[tuple[float, float]] = []
     for trial in ended:
-        spent += costs.get(trial.number, 0.0)
+        spent += spent_on.get(trial.number, 0.0)
         if not marks.has_ended(trial):
             continue
         text = _words(trial) if len(ended) <= HOVER_TRIALS else ""
@@ -139,10 +140,10 @@ def draw(plot: CostPlot) -> Any:
 
 def _add_incumbent(made: Any, plot: CostPlot) -> None:
     if plot.incumbent:
-        costs, values = zip(*plot.incumbent, strict=True)
+        spent, values = zip(*plot.incumbent, strict=True)
         made.add_trace(
             require("plotly.graph_objects", extra="plots").Scatter(
-                x=costs,
+                x=spent,
                 y=[marks.shown(value, plot.limit) for value in values],
                 mode="lines",
                 name="best so far",

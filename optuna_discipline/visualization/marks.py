@@ -9,6 +9,7 @@ import numpy as np
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.visualization import style
 
@@ -87,12 +88,12 @@ def kind_of(trial: FrozenTrial, full: float) -> str:
     """Return how a trial ended, one of `KINDS`, where a full training has so many epochs."""
     if trial.state == TrialState.PRUNED:
         return "stopped"
-    return "full" if trial_record.epochs_of(trial) == full else "short"
+    return "full" if costs.epochs_of(trial) == full else "short"
 
 
 def full_epochs(trials: Sequence[FrozenTrial]) -> float:
     """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
-    return max(map(trial_record.full_epochs_of, trials), default=0.0)
+    return max(map(costs.full_epochs_of, trials), default=0.0)
 
 
 def limit_of(items: Sequence[HasValue], sign: int) -> Limit | None:

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
@@ -59,7 +60,7 @@ def collect(study: Study) -> Story:
     rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
-    cost = trial_record.cost_in_full_trainings(study)
+    cost = costs.cost_in_full_trainings(study)
     tested = range_test.read(study)
     return Story(
         headline=_headline(study, trials, best, cost),
@@ -89,7 +90,7 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Ite
             f"Cost is counted in full trainings ({full:g} epochs): by epochs, those of stopped trials and of the range "
             "test too."
         )
-    elif longest := trial_record.longest_reported(trials):
+    elif longest := costs.longest_reported(trials):
         yield (
             f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
             f"({longest:g} steps up to its last report); a stopped one counts up to its last report."
@@ -133,8 +134,8 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         started = "1 trial has" if len(trials) == 1 else f"{len(trials)} trials have"
         return f"No training has finished yet; {started} been started."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
-    planned, full = trial_record.epochs_of(best), full_epochs(trials)
-    reported = trial_record.epochs_reported(best)
+    planned, full = costs.epochs_of(best), full_epochs(trials)
+    reported = costs.epochs_reported(best)
     length = f"a training of {planned:g} epochs"
     if planned < full:
         length += f" (a full one has {full:g})"
@@ -154,8 +155,8 @@ def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mappin
         found.append(f"{failed} of {len(trials)} trials failed.")
     if best is None:
         return found
-    longest = max(trial_record.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
-    if 0 < 2 * trial_record.epochs_of(best) <= longest:  # a little less is luck as well
+    longest = max(costs.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
+    if 0 < 2 * costs.epochs_of(best) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
         if roles.get(name) in (None, "epochs"):

@@ -7,6 +7,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.printable import printable
 from optuna_discipline.visualization import marks
@@ -44,7 +45,7 @@ def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     trials = study.get_trials(deepcopy=False)
     yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {best.value:.4f})"
     yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
-    cost = trial_record.cost_in_full_trainings(study)
+    cost = costs.cost_in_full_trainings(study)
     yield f"  Tuning cost {cost:.1f} full trainings in {counted(len(trials))}; an untuned default costs one training."
 
 

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from optuna_discipline import plot_cost
-from optuna_discipline import trial_record
+from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.visualization import cost
 
 
@@ -11,7 +11,7 @@ def test_every_trial_stands_at_its_cost_and_the_best_so_far_only_falls(study: op
     assert [point.number for point in plot.points] == [t.number for t in study.trials]
     costs = [point.cost for point in plot.points]
     assert costs == sorted(costs)
-    assert plot.incumbent[-1][0] == pytest.approx(trial_record.cost_in_full_trainings(study), rel=1e-3)
+    assert plot.incumbent[-1][0] == pytest.approx(cost_in_full_trainings(study), rel=1e-3)
     values = [value for _, value in plot.incumbent]
     assert values == sorted(values, reverse=True)
     assert (values[-1], plot.best) == (pytest.approx(study.best_value, rel=1e-5), study.best_trial.number)
