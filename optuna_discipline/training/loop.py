@@ -1,4 +1,7 @@
-"""The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step."""
+"""The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step.
+
+A little longer than most files: a third of it says what `train_epochs` takes.
+"""
 
 import math
 from collections.abc import Callable
