@@ -93,7 +93,7 @@ def collect(source: Source) -> tuple[CurvePlot, ...]:
 
 def draw(plots: tuple[CurvePlot, ...]) -> Any:
     """Draw what `collect` returned."""
-    title, remark = "Loss curves", ""
+    title, remark = "Loss curves" if any(plot.verdict for plot in plots) or not plots else "Reports", ""
     if len(plots) == 1:
         kind, verdict = ("Loss curve", f": {plots[0].verdict}") if plots[0].verdict else ("Reports", "")
         title = f"{kind}{' of ' if plots[0].name else ''}{plots[0].name}{verdict}"

@@ -94,7 +94,7 @@ def as_html(study: Study) -> str:
         *_list("Mind", told.warnings),
         *_best(told, study.user_attrs.get(TERMS_KEY)),
         "<h2>LR range test</h2>",
-        f"<p>{_text(told.range_test or 'There was none.')}</p>",
+        f"<p>{_text(told.range_test)}</p>" if told.range_test else "",
         _figure(range_test.plot_range_test(study), captioned=False),
         "<h2>Stages</h2>",
         _stages(told) if told.stages else "",
@@ -166,6 +166,9 @@ def _list(title: str, entries: tuple[str, ...]) -> list[str]:
 
 
 def _figure(figure: Any, *, captioned: bool = True) -> str:
+    if not figure.data:  # its remark alone, without the empty room around it
+        remarks = " ".join(annotation.text.replace("<br>", " ") for annotation in figure.layout.annotations)
+        return f"<p>{_text(remarks)}</p>"
     caption = style.caption(figure)
     words = f'<p class="caption">{_text(caption)}</p>' if captioned else ""
     inner = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
