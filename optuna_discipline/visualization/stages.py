@@ -150,7 +150,7 @@ def _row(
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
         stage,
-        purpose_of(stage),
+        f"try a {marks.spoken(stage)} that a model chose" if stage in DECIDING and by_model(own) else purpose_of(stage),
         len(own),
         ", ".join(show(value) for value in sorted(values, key=marks.order)) if stage in DECIDING else "",
         decision,

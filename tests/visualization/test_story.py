@@ -89,6 +89,9 @@ def test_what_each_recipe_does_in_its_stages_is_said_and_nothing_else(study: opt
     chosen = " ".join(story.collect(usual).how_to_read)
     assert "A model of all runs chooses a value of weight decay, and a learning rate to suit it" in chosen
     assert "noise" not in chosen
+    purposes = [{row.stage: row.purpose for row in story.collect(told).stages} for told in (study, usual)]
+    assert purposes[0]["momentum"] == "compare momenta"
+    assert purposes[1]["weight_decay"] == "try a weight decay that a model chose"
 
 
 def test_plain_reports_are_what_the_cost_is_counted_by() -> None:
