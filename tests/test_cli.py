@@ -20,6 +20,7 @@ from optuna_discipline import tune_command
 
 pytest.importorskip("torch")
 pytest.importorskip("plotly")
+pytestmark = pytest.mark.xdist_group("command line")  # all in one process, which tunes once
 
 
 @pytest.fixture(scope="module")
