@@ -23,6 +23,7 @@ from optuna_discipline import study_record
 from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.rules.failures import can_be_smaller
+from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import those_that_count
 from optuna_discipline.rules.model_box import LR_BOX
@@ -168,8 +169,8 @@ class Decision:
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
-        runs = those_that_count(self.known_to(study, trial)[1])
-        return any(run.slot == slot and run.state != "failed" for run in runs)
+        runs = self.known_to(study, trial)[1]
+        return any(run.slot == slot and run.state != "failed" for run in those_that_count(runs, drawn_first(runs)))
 
     def _enqueued(self, study: Study) -> Proposal:
         """Return the proposal of an enqueued trial: its open parameters take the best known values."""

@@ -92,9 +92,11 @@ def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.number >= first.number or run.state == "running" or _rate_broke(run, first)]
 
 
-def those_that_count(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that the stages build on: those since the search began, or began anew where something ran."""
-    found = drawn_first(runs)  # what ran before says nothing of where this one lies
+def those_that_count(runs: Sequence[Run], found: Run | None) -> list[Run]:
+    """Return the runs that the stages build on: those since the search began, or began anew with `drawn_first`.
+
+    What ran before that one says nothing of where it lies.
+    """
     return since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
 
 

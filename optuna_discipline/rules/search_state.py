@@ -69,7 +69,7 @@ class SearchState:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.runs = at_equal_time(runs)
         found = drawn_first(self.runs)
-        self.slots = Slots(those_that_count(self.runs))
+        self.slots = Slots(those_that_count(self.runs, found))
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0

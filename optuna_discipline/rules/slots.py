@@ -79,13 +79,18 @@ def any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool
     return len(losses) < 3 or not hardly_differ(losses)
 
 
+def what_is_missing(losses: Sequence[float]) -> Sequence[float]:
+    """Return what losses are compared by: they themselves, or of maximised shares, turned, what is missing to 1."""
+    return [1 + loss for loss in losses] if min(losses) >= -1 and max(losses) <= 0 else losses
+
+
 def hardly_differ(losses: Sequence[float]) -> bool:
     """Whether losses are no farther apart than noise; an accuracy, turned, counts by what is missing to 1.
 
     >>> hardly_differ([2.31, 2.30]), hardly_differ([0.50, 0.45]), hardly_differ([-0.103, -0.103, -0.088])
     (True, False, True)
     """
-    missing = [1 + loss for loss in losses] if min(losses) >= -1 and max(losses) <= 0 else losses
+    missing = what_is_missing(losses)
     guesses = min(missing) >= GUESSING and max(missing) <= 1
     most = LUCK if guesses else SMALLEST_NOISE
     return max(missing) - min(missing) <= most * max(abs(x) for x in missing)

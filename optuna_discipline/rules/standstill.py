@@ -11,6 +11,7 @@ from itertools import pairwise
 from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import what_is_missing
 from optuna_discipline.rules.space import Bounds
 
 # So many runs, at learning rates that differ by so much, with losses no farther apart than this share of themselves.
@@ -76,8 +77,8 @@ def _level(ended: Sequence[Run]) -> float | None:
 
 
 def _alike(*losses: float) -> bool:
-    """Whether losses are as good as each other; a maximised share, turned, counts by what is missing to 1."""
-    missing = [1 + loss for loss in losses] if min(losses) >= -1 and max(losses) <= 0 else losses
+    """Whether losses are as good as each other."""
+    missing = what_is_missing(losses)
     return max(missing) - min(missing) <= ALIKE * max(map(abs, missing))
 
 
