@@ -26,13 +26,17 @@ def make():
 """
 
 
-def test_a_users_own_task_is_tuned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the `--task` of a user's own module in the current folder."""
     (tmp_path / "own_task.py").write_text(OWN_TASK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    assert cli.main(["tune", "--task", "own_task:make", "--trials", "2", "--epochs", "2", "--json"]) == 0
+    return "own_task:make"
+
+
+def test_a_users_own_task_is_tuned(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tune", "--task", own_task, "--trials", "2", "--epochs", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_trials"] == 2
 
 
@@ -82,13 +86,8 @@ def test_a_search_that_was_killed_has_said_what_it_is_tuned_on(tmp_path: Path, m
     assert stored.user_attrs[tune_command.TASK_KEY] == "scikit-learn's digits"
 
 
-def test_a_search_with_nothing_left_to_run_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "done_task.py").write_text(OWN_TASK)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    common = ["tune", "--task", "done_task:make", "--trials", "1", "--storage", "sqlite:///study.db"]
+def test_a_search_with_nothing_left_to_run_says_so(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["tune", "--task", own_task, "--trials", "1", "--storage", "sqlite:///study.db"]
     assert cli.main([*common, "--epochs", "1"]) == 0
     assert "Nothing was left to run" not in capsys.readouterr().out
     assert cli.main([*common, "--epochs", "3"]) == 0
