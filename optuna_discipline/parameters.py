@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,7 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
     return fit(distribution, spelling(role, name, distribution).write(number))
 
 
+@lru_cache
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
     role, words = role_said(name), words_of(name)

@@ -17,12 +17,19 @@ from benchmarks.spaces.training import told
 from benchmarks.spaces.training import train
 
 
+class StoppedTrial(optuna.trial.FixedTrial):
+    """Asks to stop at its first report, so a training costs an epoch."""
+
+    def should_prune(self) -> bool:
+        return True
+
+
 @pytest.mark.parametrize("task", spaces.TASKS.values(), ids=spaces.TASKS)
 def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
     sampler = optuna.samplers.RandomSampler(seed=1)
-    params = optuna.create_study(sampler=sampler)
+    study = optuna.create_study(sampler=sampler)
     while True:
-        trial = params.ask()
+        trial = study.ask()
         try:
             trained = train(task, trial, 5)
         except ImpossibleError:
@@ -36,7 +43,9 @@ def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
         assert 4 / 20 <= trained.cost <= 1.0
     else:
         assert trained.cost == (epochs[0] / task.epochs if epochs else 1.0)
-    assert train(task, optuna.trial.FixedTrial(trial.params), 5) == trained
+    reports = study.trials[trial.number].intermediate_values
+    again = train(task, StoppedTrial(trial.params), 5)
+    assert told(task, again.objective) == reports[min(reports)] if again.stopped else again == trained
 
 
 def test_what_cannot_run_costs_little_and_is_no_result() -> None:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
+from functools import lru_cache
 
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
@@ -100,6 +102,7 @@ def role_said(name: str, told: Mapping[str, Role | None] | None = None) -> Role 
     return role if role is not None or (told is not None and name in told) else role_of_exponent(name)
 
 
+@lru_cache
 def role_of_exponent(name: str) -> Role | None:
     """Return the role whose numbers a name says to be written as exponents, None where it says no such thing.
 
@@ -112,7 +115,7 @@ def role_of_exponent(name: str) -> Role | None:
     return role if role in ("lr", "weight_decay", "batch_size") else None
 
 
-def _role_of_words(words: list[str]) -> Role | None:
+def _role_of_words(words: Sequence[str]) -> Role | None:
     plain = ["lr" if _NUMBERED_LR.fullmatch(word) else word for word in words]
     for end in range(len(plain), 0, -1):
         for size in (2, 1):
@@ -167,13 +170,14 @@ def can_be(role: Role, bounds: Bounds) -> bool:
     return bounds.low >= least and bounds.high > 0 and (role != "momentum" or bounds.high <= 1)
 
 
-def words_of(name: str) -> list[str]:
+@lru_cache
+def words_of(name: str) -> tuple[str, ...]:
     """Return the words of a name, or of what stands behind its last dot or slash, in lower case.
 
     >>> words_of("optimizer.sgdLearning_rate0")
-    ['sgd', 'learning', 'rate0']
+    ('sgd', 'learning', 'rate0')
     """
-    return [word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1])]
+    return tuple(word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1]))
 
 
 def ends_of(name: str) -> tuple[str, str]:

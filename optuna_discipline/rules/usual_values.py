@@ -93,11 +93,11 @@ def _heads(name: str) -> float | None:
 
 def _adams_own(name: str, bounds: Bounds) -> float | None:
     """Return Adam's own default of a number that is named after it, None for others."""
-    words = words_of(name)
-    if words[-1:] == ["beta2"] or words[-2:] == ["beta", "2"]:
+    ends = set(ends_of(name))
+    if ends & {"beta2", "beta 2"}:
         return BETA2
     is_adams = bounds.high <= MOST_EPS or 0 < bounds.low <= EPS
-    return EPS if words[-1:] in (["eps"], ["epsilon"]) and is_adams else None
+    return EPS if ends & {"eps", "epsilon"} and is_adams else None
 
 
 def _dropped(name: str, bounds: Bounds) -> float | None:
