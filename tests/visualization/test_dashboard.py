@@ -177,7 +177,7 @@ def _publish_often(url: str, n_trials: int) -> None:
 def test_two_processes_that_publish_at_once_leave_whole_figures_and_notes(study: optuna.Study, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     own = copy(study, "shared", url)
-    other = multiprocessing.get_context("spawn").Process(target=_publish_often, args=(url, 3))
+    other = multiprocessing.get_context("spawn").Process(target=_publish_often, args=(url, 2))
     other.start()
     seen = []
     while other.is_alive():
