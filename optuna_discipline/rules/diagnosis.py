@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.climb import RISE
+from optuna_discipline.rules.climb import measure_climb
+from optuna_discipline.rules.climb import read_climb
+from optuna_discipline.rules.climb import scale_of
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
@@ -23,16 +27,10 @@ from optuna_discipline.rules.divergence import why_diverged
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
 MIN_EPOCHS = 4
-# The last fifth of a curve above its best one by this share of the loss, and by so many standard errors, is a rise ...
-RISE, RISE_IN_ERRORS = 0.05, 2.0
+# The last fifth of a curve above its best one by `RISE`, and by so many standard errors, is a rise ...
+RISE_IN_ERRORS = 2.0
 # ... and overfitting if the training loss fell to this share meanwhile (mini-batches are noisy: a little says nothing).
 TRAIN_FELL_TO = 0.7
-# Without a training loss a rise must be this many times the noise, and slow: a break climbs this share of the way back
-# to the start within a tenth of the curve (the paper's figure 4a: .18 to .89; its overfitting curves .04 to .11).
-CLEAR_OF_NOISE, BREAK = 10.0, 0.15
-# Or it runs away: so many rises in a row, each larger than the one before by a factor, the last one beyond the noise
-# (figure 4a from LR 0.0053: .010 .017 .035 .076, where one step of noise is .008).
-RISES_IN_A_ROW, GROWTH, RUNAWAY_IN_NOISE = 4, 1.25, 5.0
 DEAD_EPOCHS = 5
 # One epoch this many times above every earlier one is a break, and no noise: also the last, after which none follows.
 BURST = 100.0
@@ -57,10 +55,10 @@ class Verdict(str, enum.Enum):
 ADVICE: Mapping[Verdict, str] = {
     Verdict.UNDERFITTING: "The validation loss still falls: train longer, raise the learning rate, or regularise less.",
     Verdict.HORIZONTAL: "The validation loss has levelled off: this is where a good setting ends; compare with others.",
-    Verdict.OVERFITTING: "The validation loss rises while the training loss does not: regularise more (larger learning "
-    "rate or weight decay, smaller batch), or train shorter.",
+    Verdict.OVERFITTING: "The validation loss has risen from its best: regularise more (larger learning rate or weight "
+    "decay, smaller batch), or train shorter.",
     Verdict.DIVERGED: "The training broke: lower the learning rate, the momentum or the weight decay.",
-    Verdict.HIGH_LR: "Both losses rise with the learning rate: normal inside a cycle, no verdict before it falls.",
+    Verdict.HIGH_LR: "The loss rises with the learning rate: normal inside a cycle, no verdict before it falls.",
     Verdict.NOISY: "The noise is larger than the trend: wait, average more runs, or take a larger validation set.",
 }
 NOTHING_LEARNED = (
@@ -93,7 +91,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
 
     Args:
         curve: At least four epochs with a validation loss. Without a training loss only a rise of the validation loss
-            that stands far out of the noise is told: a slow one as overfitting, a sudden one as divergence.
+            that stands far out of the noise is told: a slow one as overfitting, a sudden one as divergence. So it is
+            where the training loss is missing for a quarter of the curve; smaller gaps are filled from beside them.
 
     Raises:
         TypeError: If `curve` is no `LossCurve`.
@@ -107,8 +106,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     check_type("curve", curve, LossCurve)
     broken = why_diverged(curve) or _why_dead(curve) or _why_burst(curve)
     if broken is not None:
-        last = curve.train_loss[-1] if curve.has_train_loss else curve.val_loss[-1]
-        evidence = {"last_loss": float(last), "share_done": curve.fraction}
+        measured = [x for log in curve.logs for x in (log.val_loss, log.train_loss) if x is not None]
+        evidence = {"last_loss": measured[-1], "share_done": curve.fraction}
         return Diagnosis(Verdict.DIVERGED, evidence, f"{ADVICE[Verdict.DIVERGED]} ({broken.capitalize()}.)")
     usable = np.isfinite(curve.val_loss)
     if usable.sum() < MIN_EPOCHS:
@@ -116,13 +115,14 @@ def diagnose(curve: LossCurve) -> Diagnosis:
             f"`curve` must hold at least {MIN_EPOCHS} epochs with a validation loss to be read, "
             f"but holds {int(usable.sum())}: train on, or report `val_loss`."
         )
+    val, train = curve.val_loss[usable], _training_loss(curve, usable)
     with np.errstate(over="ignore", invalid="ignore"):
-        evidence = _measure(curve, usable)
+        evidence = _measure(curve.fraction, val, train)
     lr_rises = _rising(curve.lr[usable])
     verdict = _judge(evidence, lr_rises)
-    if verdict == Verdict.HORIZONTAL and curve.has_train_loss and _rises_alone(evidence, curve.val_loss[usable]):
+    if verdict == Verdict.HORIZONTAL and train is not None and _rises_alone(evidence, val):
         verdict = Verdict.OVERFITTING
-    if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve, usable):
+    if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
         chance = math.log(curve.n_classes or 1)
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
     return Diagnosis(verdict, evidence, _advice_on(verdict, lr_rises))
@@ -134,22 +134,27 @@ def _advice_on(verdict: Verdict, lr_rises: bool) -> str:
     return ADVICE[verdict]
 
 
-def _measure(curve: LossCurve, usable: NDArray[np.bool_]) -> dict[str, float]:
+def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | None:
+    """Return the training loss beside the validation losses, None if there is none for a quarter of their epochs."""
+    places, known = curve.epochs[usable], np.isfinite(curve.train_loss)
+    quarters, _ = np.histogram(curve.epochs[known], bins=4, range=(places[0], places[-1]))
+    return np.interp(places, curve.epochs[known], curve.train_loss[known]) if quarters.all() else None
+
+
+def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str, float]:
     """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
-    val = curve.val_loss[usable]
     evidence = {
         "val_change": _change(val),
-        "val_noise": noise_sd(val[len(val) // 2 :]) / _scale(val),
+        "val_noise": noise_sd(val[len(val) // 2 :]) / scale_of(val),
         "rise_from_minimum": _rise(val),
         "falls_straight": float(_falls_straight(val)),
-        "share_done": curve.fraction,
+        "share_done": done,
     }
-    if curve.has_train_loss:
-        train = curve.train_loss[usable]
+    if train is not None:
         evidence |= {"train_change": _change(train), "gap": float(val[-1] - train[-1])}
         evidence |= _compare_fifths(val, train)
     else:
-        evidence |= _climb(val)
+        evidence |= measure_climb(val)
     return evidence
 
 
@@ -159,7 +164,7 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
     if val > certain and train > HORIZONTAL_SHARE and lr_rises:
         return Verdict.HIGH_LR
     alone = "climbed" in evidence
-    broken, overfitting = _without_training_loss(evidence) if alone else (False, _overfits(evidence))
+    broken, overfitting = read_climb(evidence) if alone else (False, _overfits(evidence))
     if broken:
         return Verdict.DIVERGED
     if overfitting:
@@ -189,18 +194,18 @@ def _why_dead(curve: LossCurve) -> str | None:
 
 def _why_burst(curve: LossCurve) -> str | None:
     """Return why a run counts as broken whose last loss is out of all proportion, before `why_diverged` is certain."""
-    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
-    losses = losses[np.isfinite(losses)]
-    if len(losses) >= 2 and losses[-1] > BURST * np.abs(losses[:-1]).max() > 0:
-        return f"the last {name} loss, {losses[-1]:.3g}, is over {BURST:g} times every earlier one"
+    for name, losses in (("training", curve.train_loss), ("validation", curve.val_loss)):
+        known = losses[np.isfinite(losses)]
+        if len(known) >= 2 and known[-1] > BURST * np.abs(known[:-1]).max() > 0:
+            return f"the last {name} loss, {known[-1]:.3g}, is over {BURST:g} times every earlier one"
+        if np.isfinite(losses[-1:]).any():  # the validation loss of a training that holds may be anything
+            return None
     return None
 
 
-def _never_left(curve: LossCurve, usable: NDArray[np.bool_]) -> bool:
+def _never_left(n_classes: int | None, losses: FloatArray) -> bool:
     """Whether the loss has stood at that of chance or above it from the first epoch to the last."""
-    losses = (curve.train_loss if curve.has_train_loss else curve.val_loss)[usable]
-    losses = losses[np.isfinite(losses)]
-    return curve.n_classes is not None and len(losses) > 0 and losses.min() > LEFT_START * math.log(curve.n_classes)
+    return n_classes is not None and bool(losses.min() > LEFT_START * math.log(n_classes))
 
 
 def _falls_straight(val: FloatArray) -> bool:
@@ -210,7 +215,7 @@ def _falls_straight(val: FloatArray) -> bool:
     falls: list[float] = [before - after for before, after in pairwise(levels)]
     if not min(falls) > 0 or falls[-1] < STRAIGHT * sum(falls) / len(falls):
         return False
-    far = sum(falls) > HORIZONTAL_SHARE * _scale(val)
+    far = sum(falls) > HORIZONTAL_SHARE * scale_of(val)
     return far and bool(falls[-1] > RISE_IN_ERRORS * _error(val, count))
 
 
@@ -222,17 +227,7 @@ def _overfits(evidence: Mapping[str, float]) -> bool:
 def _rises_alone(evidence: Mapping[str, float], val: FloatArray) -> bool:
     """Whether the validation loss rises as one without a training loss would, while that stands or falls."""
     still = evidence["train_since_best_fifth"] < 1 + HORIZONTAL_SHARE and evidence["train_change"] <= HORIZONTAL_SHARE
-    return still and evidence["val_change"] > 0 and _without_training_loss({**evidence, **_climb(val)})[1]
-
-
-def _without_training_loss(evidence: Mapping[str, float]) -> tuple[bool, bool]:
-    """Return whether the validation loss alone shows a break, and whether it shows overfitting."""
-    if evidence["rise_from_minimum"] > RISE and evidence["runs_away"]:
-        return True, False
-    if not evidence["rise_from_minimum"] > max(RISE, CLEAR_OF_NOISE * evidence["val_noise"]):
-        return False, False
-    broken = evidence["fastest_climb"] > BREAK and evidence["climbed"] > (BREAK if evidence["reports"] >= 20 else 0.5)
-    return broken, not broken and evidence["last_climb"] <= evidence["climbed"] / 2
+    return still and evidence["val_change"] > 0 and read_climb({**evidence, **measure_climb(val)})[1]
 
 
 def _compare_fifths(val: FloatArray, train: FloatArray) -> dict[str, float]:
@@ -244,7 +239,7 @@ def _compare_fifths(val: FloatArray, train: FloatArray) -> dict[str, float]:
     error = _error(val, count)
     before, after = (float(np.median(np.array_split(train, count)[i])) for i in (best, -1))
     return {
-        "rise_from_best_fifth": rise / _scale(val),
+        "rise_from_best_fifth": rise / scale_of(val),
         "rise_in_errors": rise / max(error, 1e-12),
         "train_since_best_fifth": 1 - (before - after) / max(abs(before), 1e-12),
     }
@@ -255,42 +250,16 @@ def _error(losses: FloatArray, count: int) -> float:
     return 1.25 * noise_sd(losses[len(losses) // 2 :]) * math.sqrt(2 * count / len(losses))
 
 
-def _climb(losses: FloatArray) -> dict[str, float]:
-    """Return how far a loss has gone back to its start: in all, within its fastest tenth, within its last tenth."""
-    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
-    tenth, lowest = max(2, len(smooth) // 10), smooth.min()
-    fall = max(float(losses[: int(np.argmin(smooth)) + 1].max() - lowest), _scale(losses))
-    climbs = (smooth[tenth:] - smooth[:-tenth]) / fall
-    return {
-        "climbed": float((smooth[-1] - lowest) / fall),
-        "fastest_climb": float(climbs.max()),
-        "last_climb": float(climbs[-1]),
-        "runs_away": float(_runs_away(losses)),
-        "reports": float(len(losses)),
-    }
-
-
-def _runs_away(losses: FloatArray) -> bool:
-    rises = np.diff(losses[-RISES_IN_A_ROW - 1 :])
-    if len(losses) < 3 * RISES_IN_A_ROW or not rises[0] > 0:
-        return False
-    return bool(np.all(rises[1:] > GROWTH * rises[:-1]) and rises[-1] > RUNAWAY_IN_NOISE * noise_sd(losses))
-
-
 def _change(losses: FloatArray) -> float:
     """Return the change of the smoothed loss over the last third, as a share of its scale."""
     smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
     third = max(2, len(smooth) // 3)
-    return float((smooth[-1] - smooth[-third]) / _scale(losses))
+    return float((smooth[-1] - smooth[-third]) / scale_of(losses))
 
 
 def _rise(losses: FloatArray) -> float:
     smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
-    return float((smooth[-1] - smooth.min()) / _scale(losses))
-
-
-def _scale(losses: FloatArray) -> float:
-    return max(float(np.median(np.abs(losses))), 1e-12)
+    return float((smooth[-1] - smooth.min()) / scale_of(losses))
 
 
 def _rising(lr: FloatArray) -> bool:

@@ -1,0 +1,61 @@
+"""What the rise of a validation loss says without a training loss beside it: overfitting if slow, a break if sudden."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import noise_sd
+from optuna_discipline.rules.curve import running_median
+
+# The end of a curve above its best by this share of the loss is a rise.
+RISE = 0.05
+# Without a training loss a rise must be this many times the noise, and slow: a break climbs this share of the way back
+# to the start within a tenth of the curve (the paper's figure 4a: .18 to .89; its overfitting curves .04 to .11), and
+# there more than this share of its whole climb (.74 to 1.06; .20 to .28).
+CLEAR_OF_NOISE, BREAK, SUDDEN = 10.0, 0.15, 0.5
+# Or it runs away: so many rises in a row, each larger than the one before by a factor, the last one beyond the noise
+# (figure 4a from LR 0.0053: .010 .017 .035 .076, where one step of noise is .008).
+RISES_IN_A_ROW, GROWTH, RUNAWAY_IN_NOISE = 4, 1.25, 5.0
+
+
+def measure_climb(losses: FloatArray) -> dict[str, float]:
+    """Return how far a loss has gone back to its start: in all, within its fastest tenth, within its last tenth."""
+    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
+    tenth, lowest = max(2, len(smooth) // 10), smooth.min()
+    fall = max(float(losses[: int(np.argmin(smooth)) + 1].max() - lowest), scale_of(losses))
+    climbs = (smooth[tenth:] - smooth[:-tenth]) / fall
+    return {
+        "climbed": float((smooth[-1] - lowest) / fall),
+        "fastest_climb": float(climbs.max()),
+        "last_climb": float(climbs[-1]),
+        "runs_away": float(_runs_away(losses)),
+        "reports": float(len(losses)),
+    }
+
+
+def read_climb(evidence: Mapping[str, float]) -> tuple[bool, bool]:
+    """Return whether the validation loss alone shows a break, and whether it shows overfitting.
+
+    Args:
+        evidence: What `measure_climb` returns, with `rise_from_minimum` and `val_noise` as shares of the loss.
+    """
+    if evidence["rise_from_minimum"] > RISE and evidence["runs_away"]:
+        return True, False
+    if not evidence["rise_from_minimum"] > max(RISE, CLEAR_OF_NOISE * evidence["val_noise"]):
+        return False, False
+    climbed, fastest = evidence["climbed"], evidence["fastest_climb"]
+    broken = fastest > max(BREAK, SUDDEN * climbed) and climbed > (BREAK if evidence["reports"] >= 20 else 0.5)
+    return broken, not broken and evidence["last_climb"] <= SUDDEN * climbed
+
+
+def scale_of(losses: FloatArray) -> float:
+    """Return the size of a loss, by which changes are told: the median of its absolute values."""
+    return max(float(np.median(np.abs(losses))), 1e-12)
+
+
+def _runs_away(losses: FloatArray) -> bool:
+    rises = np.diff(losses[-RISES_IN_A_ROW - 1 :])
+    if len(losses) < 3 * RISES_IN_A_ROW or not rises[0] > 0:
+        return False
+    return bool(np.all(rises[1:] > GROWTH * rises[:-1]) and rises[-1] > RUNAWAY_IN_NOISE * noise_sd(losses))
