@@ -29,7 +29,7 @@ class RunsDiagnosis:
 
     Attributes:
         n_runs: Started runs that reported their epochs.
-        diverged: Share of them that diverged, in [0, 1].
+        diverged: Share of them that diverged, in [0, 1]; a curve that `diagnose` calls diverged is one.
         never_learned: Share of them that ended where they started, in [0, 1].
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
@@ -62,13 +62,15 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     read = [run for run in runs if run.curve is not None and len(run.curve)]
     if not read:
         raise DisciplineError(
-            f"`runs` must hold a run that reported its epochs, but none of {len(runs)} did: "
+            f"A run must have reported its epochs, but none of {len(runs)} did: "
             "report through TrialReporter or report_epoch."
         )
-    broken = [run for run in read if run.diverged]
-    ended = [run for run in read if not run.diverged and run.state == "complete"]
+    found = {run.number: _diagnose(run) for run in read}
+    broken = [run for run in read if run.diverged or _looks_diverged(found[run.number])]
+    ended = [run for run in read if run not in broken and run.state == "complete"]
     stuck = [run for run in ended if run.curve is not None and has_learned(run.curve) is False]
-    found = {run.number: _diagnose(run) for run in read if run not in broken and run not in stuck}
+    for run in (*broken, *stuck):
+        del found[run.number]
     best = min((run for run in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
     held = [run.params["lr"] for run in read if run not in broken and "lr" in run.params]
     fell = [run.params["lr"] for run in broken if "lr" in run.params]
@@ -100,6 +102,10 @@ def _diagnose(run: Run) -> Diagnosis | None:
         return diagnose(run.curve)
     except DisciplineError:
         return None
+
+
+def _looks_diverged(found: Diagnosis | None) -> bool:
+    return found is not None and found.verdict == Verdict.DIVERGED
 
 
 def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float | None) -> list[str]:

@@ -59,6 +59,15 @@ def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower(
     assert unknown.advice[0].startswith("Every run diverged: look for NaN or inf")
 
 
+def test_a_break_that_only_the_validation_loss_shows_is_one_of_the_shares_too() -> None:
+    val = [1 - i / 10 for i in range(6)] + [3.0] * (N - 6)
+    logs = tuple(EpochLog(i, 0.1, None, x) for i, x in enumerate(val))
+    broken = [Run(i, "complete", {"lr": 0.1 * i}, 3.0, curve=LossCurve(logs, n_epochs=N)) for i in (2, 3)]
+    found = diagnose_runs([_run(0, FALLING), *broken])
+    assert (found.diverged, found.verdicts, found.best) == (2 / 3, {Verdict.UNDERFITTING: 1}, 0)
+    assert (found.highest_lr_that_held, found.lowest_lr_that_diverged) == (0.1, 0.2)
+
+
 def test_runs_that_never_learned_ask_for_longer_ones() -> None:
     assert "train longer" in diagnose_runs([_stuck(0), _stuck(1)]).advice[0]
 
