@@ -19,6 +19,8 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
         roles: Roles of parameters with other names than the usual ones; only the learning rate's is used.
 
     Raises:
+        TypeError: If `study` is no study.
+        UnsupportedStudyError: If it has several objectives.
         DisciplineError: If no trial has reported its epochs.
         ValueError: If a role does not exist.
 

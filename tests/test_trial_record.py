@@ -10,10 +10,14 @@ from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
 from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import diagnose_study
+from optuna_discipline import plot_cost
 from optuna_discipline import plot_loss_curve
+from optuna_discipline import plot_recipe
 from optuna_discipline import plot_schedule
+from optuna_discipline import publish
 from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
+from optuna_discipline import write_report
 from optuna_discipline.trial_record import best_run
 
 
@@ -147,6 +151,8 @@ def test_several_objectives_are_refused_with_the_plot_that_shows_them() -> None:
     for call in (trial_record.sign_of, best_run, diagnose_study, plot_loss_curve, plot_schedule):
         with pytest.raises(UnsupportedStudyError, match=r"has 2: use optuna\.visualization\.plot_pareto_front"):
             call(study)
+    for told in (diagnose_study, plot_cost, plot_loss_curve, plot_recipe, plot_schedule, publish, write_report):
+        assert "UnsupportedStudyError: If it" in (told.__doc__ or "")
 
 
 def test_the_best_run_keeps_its_constraints() -> None:

@@ -61,6 +61,7 @@ def plot_loss_curve(source: Source) -> Any:
 
     Raises:
         TypeError: If `source` holds something else than curves and trials, and is no study.
+        UnsupportedStudyError: If it is a study of several objectives.
         MissingExtraError: If plotly is absent.
     """
     return draw(collect(source))

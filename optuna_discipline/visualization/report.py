@@ -55,6 +55,7 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
 
     Raises:
         TypeError: If `study` is no study.
+        UnsupportedStudyError: If it has several objectives.
         FileNotFoundError: If the folder of `path` does not exist.
         ValueError: If `path` is a folder, a device or a pipe.
         MissingExtraError: If plotly is absent.

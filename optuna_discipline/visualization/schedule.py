@@ -50,6 +50,7 @@ def plot_schedule(schedule: Source) -> Any:
 
     Raises:
         TypeError: If `schedule` is none of these.
+        UnsupportedStudyError: If it is a study of several objectives.
         MissingExtraError: If plotly is absent.
     """
     return draw(collect(schedule))
