@@ -5,9 +5,9 @@
 
 Eight small networks, each trained by a full 1cycle (momentum 0.95 to 0.85, weight decay 1e-4) at batch sizes 16, 64 and
 256, ten learning rates a factor of 2 apart, two seeds; at as many epochs for every batch size, and at equal time, as
-many epochs as fit into the time of batch size 64 by the measured throughput. The best rate of one batch size is then
-carried over to another one unchanged, by the square root of the ratio, in proportion, or by a range test there, and
-judged by the loss between the grid's points there, over that of the best rate.
+many epochs as come nearest to the time of batch size 64 by the measured throughput. The best rate of one batch size is
+then carried over to another one unchanged, by the square root of the ratio, in proportion, or by a range test there,
+and judged by the loss between the grid's points there, over that of the best rate.
 """
 
 import argparse

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.complexity import Complexity
 from optuna_discipline.rules.complexity import Model
 from optuna_discipline.rules.complexity import judge
@@ -75,7 +76,7 @@ def weight_decay_candidates(
     (0.0001, 1e-05, 1e-06, 0.0)
     """
     if complexity is None:
-        seen = sizes_of(model, data, n_classes=n_classes, input_size=input_size)
+        seen = sizes_of(model, data, n_classes=n_classes, input_size=input_size, name="data")
         given = {"n_parameters": n_parameters, "n_samples": n_samples, "depth": depth}
         complexity = judge(replace(seen, **{name: x for name, x in given.items() if x is not None}))
     if complexity not in WEIGHT_DECAYS:
@@ -99,21 +100,33 @@ def bisect_exponent(low: float, high: float) -> float:
 
 
 def epochs_at_equal_time(epochs: int, seconds_per_epoch: float, candidate_seconds_per_epoch: float) -> int:
-    """Return how many epochs a candidate may run in the time of `epochs` baseline epochs, at least 1.
+    """Return how many epochs of a candidate come nearest to the time of `epochs` baseline epochs, at least 1.
 
-    Batch sizes are compared at equal time, never at equal epochs or by loss alone (Smith 2018, section 4.1).
+    The nearest whole number may take up to half an epoch longer. Batch sizes are compared at equal time, never at equal
+    epochs or by loss alone (Smith 2018, section 4.1).
 
     Raises:
-        ValueError: If an argument is not a positive finite number.
+        ValueError: If an argument is not a positive finite number, or the epochs are too many to count.
 
     >>> epochs_at_equal_time(10, seconds_per_epoch=2.0, candidate_seconds_per_epoch=1.0)
     20
     """
-    for name, value in (
-        ("epochs", epochs),
-        ("seconds_per_epoch", seconds_per_epoch),
-        ("candidate_seconds_per_epoch", candidate_seconds_per_epoch),
-    ):
-        if not (is_number(value) and 0 < value < math.inf):
+    given = {
+        "epochs": epochs,
+        "seconds_per_epoch": seconds_per_epoch,
+        "candidate_seconds_per_epoch": candidate_seconds_per_epoch,
+    }
+    numbers = []
+    for name, value in given.items():
+        number = to_float(value)
+        if number is None or not 0 < number < math.inf:
             raise ValueError(f"`{name}` must be a positive finite number, but got {value!r}.")
-    return max(1, round(epochs * seconds_per_epoch / candidate_seconds_per_epoch))
+        numbers.append(number)
+    count, pace, candidate = numbers
+    found = count * pace / candidate
+    if not found < math.inf:
+        raise ValueError(
+            f"`candidate_seconds_per_epoch` must not be so far below `seconds_per_epoch`, but got "
+            f"{epochs=}, {seconds_per_epoch=}, {candidate_seconds_per_epoch=}."
+        )
+    return max(1, round(found))

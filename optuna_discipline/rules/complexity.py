@@ -76,13 +76,27 @@ def complexity_of(
         ValueError: If the model has no trainable parameter, or a number is below 1.
         TypeError: If `model` has no `parameters()`, or the data do not tell how many samples they are.
     """
+    if model is None:
+        raise TypeError("`model` must be a torch module with `parameters()`, but got None.")
     return judge(sizes_of(model, n_samples, n_classes=n_classes, input_size=input_size))
 
 
 def sizes_of(
-    model: Model | None, data: Any = None, *, n_classes: int | None = None, input_size: int | None = None
+    model: Model | None,
+    data: Any = None,
+    *,
+    n_classes: int | None = None,
+    input_size: int | None = None,
+    name: str = "n_samples",
 ) -> Sizes:
     """Return what a model and its training data (or the number of samples) tell; what is given is not looked for.
+
+    Args:
+        model: As in `complexity_of`, or None.
+        data: As its `n_samples`, or None.
+        n_classes: As in `complexity_of`.
+        input_size: As in `complexity_of`.
+        name: What the caller's argument for `data` is called.
 
     Raises:
         ValueError: If the model has no trainable parameter, or a number is below 1.
@@ -98,11 +112,12 @@ def sizes_of(
         depth = max(1, sum(p.ndim >= 2 for p in parameters))
         n_parameters = sum(p.numel() for p in parameters)
     if isinstance(data, str | bytes):
-        raise TypeError(f"`n_samples` must be a number or training data, but got {data!r}.")
+        raise TypeError(f"`{name}` must be a number or training data, but got {data!r}.")
     n_samples = data
     if data is not None and (not is_number(data) or bool(getattr(data, "ndim", False))):
-        n_samples, found_classes, found_size = _look_at(data)
-        n_classes, input_size = n_classes or found_classes, input_size or found_size
+        n_samples, found_classes, found_size = _look_at(data, name)
+        n_classes = found_classes if n_classes is None else n_classes
+        input_size = found_size if input_size is None else input_size
     return Sizes(n_parameters, n_samples, n_classes, depth, input_size)
 
 
@@ -133,15 +148,15 @@ def _between(size: int, shallow: int, deep: int) -> Complexity:
     return "shallow" if size <= shallow else "complex" if size >= deep else "moderate"
 
 
-def _look_at(data: Any) -> tuple[int, int | None, int | None]:
+def _look_at(data: Any, name: str) -> tuple[int, int | None, int | None]:
     """Return samples, classes and input size of training data, as far as one look tells."""
-    columns = _are_columns(data)
+    columns = _are_columns(data, name)
     try:
         n_samples = len(data[0] if columns else data)
         inputs = data[0][0] if columns else _first_input(data)
     except (TypeError, IndexError, KeyError) as error:
         raise TypeError(
-            f"`n_samples` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
+            f"`{name}` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
             f"{type(data).__name__}: {error}"
         ) from error
     targets = data[-1] if columns and len(data) > 1 else getattr(data, "targets", None)
@@ -151,13 +166,13 @@ def _look_at(data: Any) -> tuple[int, int | None, int | None]:
     return n_samples, n_classes, None if shape is None else max(1, math.prod(shape))
 
 
-def _are_columns(data: Any) -> bool:
+def _are_columns(data: Any, name: str) -> bool:
     """Return whether data are (inputs, ..., targets), each with all samples; a list of more than two is of samples."""
     shaped = isinstance(data, tuple | list) and all(hasattr(part, "shape") for part in data)
     if isinstance(data, tuple) and not shaped:
         kinds = ", ".join(type(part).__name__ for part in data)
         raise TypeError(
-            f"`n_samples` must be a number, a tuple of tensors or arrays (inputs, ..., targets) or a data set, but got "
+            f"`{name}` must be a number, a tuple of tensors or arrays (inputs, ..., targets) or a data set, but got "
             f"a tuple of {kinds}: make each part an array, or give the number."
         )
     return shaped and (isinstance(data, tuple) or len(data) == 2)

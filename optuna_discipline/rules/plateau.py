@@ -43,10 +43,10 @@ def has_plateaued(curve: LossCurve) -> bool:
 
 
 def is_restart_point(curve: LossCurve) -> bool:
-    """Return whether a run shall be saved now, to be restarted with other weight decays.
+    """Return whether a run may be saved now, to be restarted with other weight decays: save it at the first True.
 
-    At its first plateau from a quarter of the run on; in the middle of the run, where a cycle's learning rate is at its
-    largest, also without one. Never a run that diverged.
+    From a quarter of the run on while its loss stands on a plateau; from the middle on, where a cycle's learning rate
+    is at its largest, at every epoch before the last. Never a run that diverged.
     """
     check_type("curve", curve, LossCurve)
     if not EARLIEST <= curve.fraction < 1 or is_diverged(curve):

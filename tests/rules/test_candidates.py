@@ -44,7 +44,7 @@ def test_a_model_and_its_data_give_what_their_numbers_give() -> None:
     assert weight_decay_candidates(_net(56), many, depth=3) == weight_decay_candidates(_net(3), many)  # given counts
     assert weight_decay_candidates(_net(8), 50_000, input_size=3_072) == weight_decay_candidates()
     assert weight_decay_candidates(_net(8), 50_000, input_size=150_528) == weight_decay_candidates(complexity="complex")
-    with pytest.raises(TypeError, match="`n_samples` must be a number, a tuple"):
+    with pytest.raises(TypeError, match="`data` must be a number, a tuple"):
         weight_decay_candidates(_net(8), object())
 
 
@@ -74,3 +74,10 @@ def test_epochs_at_equal_time_follow_the_pace() -> None:
         epochs_at_equal_time(10, 1.0, 0.0)
     with pytest.raises(ValueError, match="`epochs` must be a positive finite number"):
         epochs_at_equal_time(10**400, 1.0, 1.0)
+    with pytest.raises(ValueError, match="`candidate_seconds_per_epoch` must not be so far below `seconds_per_epoch`"):
+        epochs_at_equal_time(3, 1e308, 0.5)
+
+
+def test_epochs_at_equal_time_are_the_nearest_whole_number_of_any_kind_of_number() -> None:
+    assert [epochs_at_equal_time(3, 1.0, pace) for pace in (1.8, 2.0, 2.2)] == [2, 2, 1]
+    assert epochs_at_equal_time(3, np.array(1.0), np.float32(2.0)) == 2  # type: ignore[arg-type]

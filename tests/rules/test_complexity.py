@@ -97,6 +97,22 @@ def test_training_data_tell_samples_classes_and_input_size() -> None:
         sizes_of(None, (x for x in ()))
 
 
+@pytest.mark.parametrize("name", ["n_classes", "input_size"])
+def test_a_size_of_nothing_is_refused_beside_data_too(name: Any) -> None:
+    for data in (40, (np.zeros((40, 8)), np.arange(40) % 7)):
+        with pytest.raises(ValueError, match=f"`{name}` must be a number from 1 on or None, but got 0"):
+            complexity_of(_net(3), data, **{name: 0})
+
+
+def test_a_complaint_names_the_argument_that_was_given() -> None:
+    with pytest.raises(TypeError, match=r"`data` must be a number, a tuple \(inputs, targets\) .* got generator"):
+        weight_decay_candidates(_net(3), (x for x in ()))
+    with pytest.raises(TypeError, match=r"`data` must be a number, a tuple of tensors .* got a tuple of list, list"):
+        weight_decay_candidates(_net(3), ([1, 2], [3, 4]))
+    with pytest.raises(TypeError, match="`model` must be a torch module with `parameters\\(\\)`, but got None"):
+        complexity_of(None, 20_000)  # type: ignore[arg-type]
+
+
 def test_every_part_of_a_tuple_holds_all_samples_and_the_last_is_the_target() -> None:
     images, labels = np.zeros((40, 3, 8, 8)), np.arange(40) % 7
     assert sizes_of(None, (images, np.ones(40), labels)) == Sizes(n_samples=40, n_classes=7, input_size=192)

@@ -51,6 +51,11 @@ def test_the_first_plateau_from_a_quarter_on_counts() -> None:
     assert _first([2.0 - 0.2 * i for i in range(6)] + [1.0] * 14, 20) == 9
 
 
+def test_every_epoch_from_the_middle_to_the_last_but_one_is_a_restart_point() -> None:
+    falling = [2.0 - 0.09 * i for i in range(20)]
+    assert [n for n in range(1, 21) if is_restart_point(_curve(falling[:n]))] == list(range(10, 20))
+
+
 def test_a_run_that_never_left_chance_has_not_plateaued_before_the_middle() -> None:
     assert _first([math.log(10)] * 20, 20, n_classes=10) == 10
 
