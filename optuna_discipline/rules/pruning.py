@@ -23,6 +23,7 @@ from optuna_discipline.rules.divergence import is_diverged as is_diverged
 from optuna_discipline.rules.divergence import why_diverged
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
+from optuna_discipline.rules.standing import check_values
 from optuna_discipline.rules.standing import stand
 
 SLACK = 0.5
@@ -56,7 +57,7 @@ class StopDecision:
 
 def should_stop(
     curve: LossCurve,
-    peers: Sequence[LossCurve | Standing] = (),
+    peers: Sequence[LossCurve | Standing | None] = (),
     *,
     slack: float = SLACK,
     values: Sequence[float | None] | None = None,
@@ -67,19 +68,26 @@ def should_stop(
 
     Args:
         curve: The run so far.
-        peers: Other runs, or what `as_peer` read of them. Those of another length, schedule or label, those that
-            diverged and those that never learned do not count.
+        peers: Other runs, or what `optuna_discipline.rules.standing.as_peer` read of them. Those of another length,
+            schedule or label, those that diverged and those that never learned (None, to `as_peer`) do not count.
         slack: How much worse than every good peer a run may be, as a share of that peer's loss.
-        values: The study's metric at each log of the curve, if that is not the validation loss. Peers given as curves
-            are compared by validation loss.
+        values: The study's metric at each log of the curve, if that is not the validation loss. A peer needs its own
+            then: `as_peer(curve, values=..., maximize=...)`.
         maximize: Whether larger `values` are better.
         label: Only peers with the same label count, for instance the stage of a recipe.
 
     Raises:
-        ValueError: If `slack` is not a finite number from 0 on, or `values` do not fit the curve.
+        ValueError: If `slack` is not a finite number from 0 on, `values` do not fit the curve, or peers are curves
+            beside `values` or `maximize`, which say by what runs are compared.
     """
     check_type("curve", curve, LossCurve)
     check_slack(slack)
+    check_values(curve, values)
+    if (values is not None or maximize) and any(isinstance(peer, LossCurve) for peer in peers):
+        raise ValueError(
+            "`peers` must hold what they are compared by where `values` or `maximize` is given, but got a LossCurve: "
+            "give optuna_discipline.rules.standing.as_peer(curve, values=..., maximize=...) of each."
+        )
     broken = why_diverged(curve)
     if broken is not None:
         return StopDecision(True, broken)

@@ -93,10 +93,9 @@ def stand(
     Raises:
         ValueError: If the curve is empty, or `values` has another length.
     """
-    if not len(curve) or (values is not None and len(values) != len(curve)):
-        raise ValueError(
-            f"`curve` must hold an epoch and `values` one number for each, but got {len(curve)} epochs and {values!r}."
-        )
+    if not len(curve):
+        raise ValueError("`curve` must hold an epoch, but is empty: it tells nothing yet.")
+    check_values(curve, values)
     raw = curve.val_loss if values is None else np.array([math.nan if v is None else v for v in values], dtype=float)
     scores = np.where(np.abs(raw) < OVERFLOW, -raw if maximize else raw, np.nan)
     train = np.where(np.isfinite(curve.train_loss), curve.train_loss, np.nan)
@@ -135,6 +134,15 @@ def as_peer(
     if not len(curve) or has_learned(curve) is False:
         return None
     return stand(curve, values=values, maximize=maximize, label=label)
+
+
+def check_values(curve: LossCurve, values: Sequence[float | None] | None) -> None:
+    """Refuse values that are not one for each log of a curve."""
+    if values is not None and len(values) != len(curve):
+        raise ValueError(
+            f"`values` must hold one number or None for each log of `curve`, but got {len(values)} for {len(curve)}: "
+            f"{values!r}."
+        )
 
 
 def rank_alike(ends: Sequence[tuple[float, float]]) -> bool:

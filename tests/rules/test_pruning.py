@@ -52,7 +52,9 @@ def test_any_curve_gets_an_answer(rows: Any, n_classes: int | None, n_epochs: in
     curve = LossCurve(logs, n_epochs=n_epochs, n_classes=n_classes)
     half = LossCurve(logs[: len(logs) // 2], n_epochs=n_epochs, n_classes=n_classes)
     for own in (curve, half):
-        decision = should_stop(own, [curve] * 5, values=[row[0] for row in rows[: len(own)]], maximize=maximize)
+        peer = as_peer(curve, values=[row[0] for row in rows], maximize=maximize)
+        peers = [] if peer is None else [peer] * 5
+        decision = should_stop(own, peers, values=[row[0] for row in rows[: len(own)]], maximize=maximize)
         assert decision.reason
         assert decision.stop or not is_diverged(own)
 
@@ -225,3 +227,17 @@ def test_a_comparison_with_thousands_is_cheap() -> None:
 def test_bad_slack_is_refused() -> None:
     with pytest.raises(ValueError, match="`slack` must be a finite number from 0 on"):
         should_stop(_run(1.0), slack=math.nan)
+
+
+@pytest.mark.parametrize("settings", [{"values": [0.5] * 12}, {"maximize": True}], ids=["values", "maximize"])
+def test_peers_without_their_own_values_are_refused_beside_values(settings: Any) -> None:
+    with pytest.raises(ValueError, match=r"`peers` must hold what they are compared by .*standing\.as_peer\(curve"):
+        should_stop(_run(0.1, 12), GOOD, **settings)
+
+
+@pytest.mark.parametrize("done", [1, 12])
+def test_values_of_another_length_are_refused_at_once(done: int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"`values` must hold one number or None .* but got 2 for {done}: \[0.1, 0.2]"
+    ):
+        should_stop(_run(0.1, done), values=[0.1, 0.2])
