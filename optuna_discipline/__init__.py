@@ -1,6 +1,7 @@
 """Leslie Smith's discipline for learning rate, momentum, weight decay and batch size, in Optuna.
 
-The names below are the whole public interface; those that need torch or plotly load it on first use.
+The names below are the whole public interface; those that need torch or plotly load it on first use,
+and without it their call names the extra to install.
 """
 
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from optuna_discipline._imports import require
+from optuna_discipline._imports import stand_in
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import MissingExtraError
 from optuna_discipline.exceptions import RangeTestError
@@ -143,9 +145,13 @@ if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for 
     def __getattr__(name: str) -> Any:
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = f"{__name__}.{_LAZY[name]}"
         if _LAZY[name].startswith("training."):
-            require("torch", extra="torch")
-        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+            try:
+                require("torch", extra="torch")
+            except MissingExtraError:
+                return stand_in(f"{module}.{name}", needs="torch", extra="torch")
+        value = getattr(import_module(module), name)
         globals()[name] = value
         return value
 

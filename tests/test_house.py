@@ -77,8 +77,24 @@ def test_type_checkers_see_every_public_name_and_none_that_is_misspelt() -> None
 def test_without_torch_the_names_that_need_it_name_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(vars(optuna_discipline), name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
+    assert "optuna-discipline[torch]" in getattr(optuna_discipline, name).__doc__
     with pytest.raises(optuna_discipline.MissingExtraError, match=r"`torch` could not .* 'optuna-discipline\[torch\]'"):
-        getattr(optuna_discipline, name)
+        getattr(optuna_discipline, name)()
+    monkeypatch.undo()
+    assert getattr(optuna_discipline, name).__module__.startswith("optuna_discipline.training.")
+
+
+def test_star_import_help_and_a_look_at_every_name_need_neither_torch_nor_plotly() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['plotly'] = None\n"
+        "from optuna_discipline import *\n"
+        "import inspect, pydoc, optuna_discipline\n"
+        "assert 'train_epochs' in pydoc.render_doc(optuna_discipline)\n"
+        "seen = {name for name, _ in inspect.getmembers(optuna_discipline)}\n"
+        "print(set(optuna_discipline.__all__) <= seen & set(globals()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.stdout.strip(), run.returncode) == ("True", 0), run.stderr
 
 
 def test_the_import_is_light() -> None:
