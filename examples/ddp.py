@@ -15,12 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import DistributedTrial
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
+from optuna_discipline import optimize_on_ranks
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import train_epochs
-from optuna_discipline.integrations.torch_distributed import DistributedTrial
-from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
 
 EPOCHS, BATCH = 4, 32  # a batch of each rank
 

@@ -50,6 +50,8 @@ from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_diagnosis import diagnose_study
 
 if TYPE_CHECKING:
+    from optuna_discipline.integrations.torch_distributed import DistributedTrial
+    from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
     from optuna_discipline.training.batch_size import largest_batch_size
     from optuna_discipline.training.batch_size import samples_per_second
     from optuna_discipline.training.find_lr import find_lr
@@ -69,9 +71,11 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "DashboardCallback": "visualization.dashboard",
+    "DistributedTrial": "integrations.torch_distributed",
     "find_lr": "training.find_lr",
     "largest_batch_size": "training.batch_size",
     "lr_range_test": "training.lr_range_test",
+    "optimize_on_ranks": "integrations.torch_distributed",
     "plot_cost": "visualization.cost",
     "plot_loss_curve": "visualization.loss_curve",
     "plot_range_test": "visualization.range_test",
@@ -91,6 +95,7 @@ __all__ = [
     "DisciplineError",
     "DisciplinedPruner",
     "DisciplinedSampler",
+    "DistributedTrial",
     "EpochLog",
     "HyperParams",
     "LossCurve",
@@ -122,6 +127,7 @@ __all__ = [
     "lr_range_test",
     "momentum_candidates",
     "next_params",
+    "optimize_on_ranks",
     "plot_cost",
     "plot_loss_curve",
     "plot_range_test",
@@ -157,4 +163,4 @@ if not TYPE_CHECKING:  # a checker that saw it would take any misspelt name for 
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

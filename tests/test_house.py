@@ -1,6 +1,8 @@
 """The house keeps its own rules: who imports whom, the public names, the README, the mirror of the tests."""
 
 import ast
+import inspect
+import pydoc
 import re
 import subprocess
 import sys
@@ -44,6 +46,18 @@ def _imports(path: Path) -> Iterator[str]:
             yield node.module or ""
 
 
+def _defined(path: Path) -> Iterator[str]:
+    """Yield the names of a module's functions, classes and constants."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        for target in [*getattr(node, "targets", []), getattr(node, "target", None)]:
+            yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name)) if target else ()
+
+
+NOT_PUBLIC = {name for path in MODULES for name in _defined(path)} - set(optuna_discipline.__all__)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_each_room_imports_only_what_it_may(path: Path) -> None:
     name = str(path.relative_to(PACKAGE))
@@ -61,6 +75,27 @@ def test_every_public_name_is_there_documented_and_sorted() -> None:
         assert getattr(optuna_discipline, name).__doc__, name
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = optuna_discipline.nothing
+
+
+def test_completion_offers_the_public_names_alone() -> None:
+    assert [name for name in dir(optuna_discipline) if not name.startswith("__")] == optuna_discipline.__all__
+    assert {"__all__", "__doc__", "__version__"} <= set(dir(optuna_discipline))
+
+
+def test_examples_import_public_names_alone() -> None:
+    for path in (ROOT / "examples").glob("*.py"):
+        assert not [name for name in _imports(path) if name.startswith("optuna_discipline.")], path.name
+
+
+@pytest.mark.parametrize("name", optuna_discipline.__all__)
+def test_a_public_docstring_names_what_is_not_public_by_its_full_path(name: str) -> None:
+    value = getattr(optuna_discipline, name)
+    members = [part for key, part in vars(value).items() if key[0] != "_"] if inspect.isclass(value) else []
+    for part in (value, *members):
+        arguments = inspect.signature(part).parameters if inspect.isfunction(part) else ()
+        for word in re.findall(r"`([\w.]+)`", inspect.getdoc(part) or ""):
+            assert word in arguments or word not in NOT_PUBLIC, f"{name} sends its reader to `{word}`"
+            assert not word.startswith("optuna_discipline.") or pydoc.locate(word), f"{name}: there is no `{word}`"
 
 
 def test_type_checkers_see_every_public_name_and_none_that_is_misspelt() -> None:

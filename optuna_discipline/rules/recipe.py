@@ -44,7 +44,8 @@ class Recipe:
     """What the sampler follows; the defaults are the discipline.
 
     Attributes:
-        stages: The stages in order, any of `STAGES`; "refine" must be last, because it never ends.
+        stages: The stages in order, any of "lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size" and
+            "refine", which must be last, because it never ends.
         short: Length of the stages' complete cycles in full trainings, in (0, 1], for studies with a parameter in the
             role `epochs`. 1 runs every stage at full length: on 14 small networks that was ahead of cycles of a
             quarter at every cost up to 15 trainings, since each run is a result too. Where a quarter has thousands

@@ -34,7 +34,7 @@ class Bounds:
         low: Smallest.
         high: Largest.
         choices: The only numbers allowed, rising; None if all between are.
-        start: Where to begin, if the parameter's name says it; None leaves it to `default_of`.
+        start: Where to begin, if the parameter's name says it; None leaves it to the role's usual value.
     """
 
     low: float

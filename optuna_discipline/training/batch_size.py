@@ -67,10 +67,11 @@ def largest_batch_size(
         memory_limit: Bytes that the training may take beyond what is in use now; None is nine tenths of what is free:
             of the GPU, or the least of machine, control group and RLIMIT_AS. Watched on CPU and CUDA; on a CPU by
             address space, where what this process has freed but not given back counts as in use and may be taken too.
-        optimizer: What the training will use, see `build_optimizer`; its buffers count.
+        optimizer: What the training will use, see
+            `optuna_discipline.training.optimizers.build_optimizer`; its buffers count.
         amp: "bf16" or "fp16" mixed precision.
         channels_last: Whether the model and its images take torch's channels_last layout.
-        step: A hook that knows what a batch is, see `default_step`.
+        step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
         device: Where to train; None is where the model is. The model goes back to where it was.
 
     Raises:
@@ -133,10 +134,10 @@ def samples_per_second(
         loss_fn: As in `largest_batch_size`.
         seconds: How long to measure, after two updates to warm up; above 0. The median of at least three updates
             counts.
-        optimizer: What the training will use, see `build_optimizer`.
+        optimizer: What the training will use, see `optuna_discipline.training.optimizers.build_optimizer`.
         amp: "bf16" or "fp16" mixed precision.
         channels_last: Whether the model and its images take torch's channels_last layout.
-        step: A hook that knows what a batch is, see `default_step`.
+        step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
         device: Where to train; None is where the model is. The model goes back to where it was.
 
     Raises:

@@ -58,25 +58,26 @@ def find_lr(
     """Find the largest learning rate of a 1cycle run by trying a few, shortened.
 
     A range test says where to start and where to stop; two complete cycles of half the run, on a ladder by a factor of
-    2.5, correct it (`choose_from_probes`), or three of a quarter where `max_cost` does not pay for those. Where the
-    cycles do not learn, longer ones are tried while the budget lasts: a network that has not left its untrained loss
-    gives no signal at any learning rate. Where `build_model` makes a DistributedDataParallel (called on every rank,
-    each its share of the data, the same number of batches) losses are those of all ranks, and so is the answer.
+    2.5, correct it, or three of a quarter where `max_cost` does not pay for those. Where the cycles do not learn,
+    longer ones are tried while the budget lasts: a network that has not left its untrained loss gives no signal at any
+    learning rate. Where `build_model` makes a DistributedDataParallel (called on every rank, each its share of the
+    data, the same number of batches) losses are those of all ranks, and so is the answer.
 
     Args:
         build_model: Makes the model, anew for every probe, from the same random numbers.
         loss_fn: Called as `loss_fn(output, target)`.
-        train: A tuple of tensors, a torch Dataset or a loader with a length, see `as_batches`.
+        train: A tuple of tensors, a torch Dataset or a loader with a length, see
+            `optuna_discipline.training.batches.as_batches`.
         val: Likewise, for the final loss of each probe; None compares training losses.
         epochs: Length of the run that the learning rate is for.
         momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none.
         weight_decay: From 0 on, also for a callable that has set its own; left out likewise.
-        optimizer: "sgd", "adamw", "adam" or a callable, see `build_optimizer`.
+        optimizer: "sgd", "adamw", "adam" or a callable, see `optuna_discipline.training.optimizers.build_optimizer`.
         batch_size: Samples of a batch for data that is not batched yet, None for 64.
         device: Where to train; None is where `build_model` puts the model.
         seed: Fixes weights, order and dropout, hence the answer; None draws anew.
         max_cost: Budget in full runs, never exceeded; early stops count what they took, evaluations a third.
-        step: A hook that knows what a batch is, see `default_step`.
+        step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
 
     Returns:
         The choice: the rate, a tenth of it, the interval between the neighbours of the best probe, and its cost. Not

@@ -118,11 +118,13 @@ def train_epochs(
             the start of an epoch where the model as a whole was put into eval mode after the last one.
         loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module, whose
             own parameters are trained only by a given optimizer that holds them.
-        train: A tuple of tensors, a torch Dataset or an iterable of batches, see `as_batches`.
+        train: A tuple of tensors, a torch Dataset or an iterable of batches, see
+            `optuna_discipline.training.batches.as_batches`.
         val: Likewise; None leaves the validation columns None.
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
-        optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see `build_optimizer`.
+        optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see
+            `optuna_discipline.training.optimizers.build_optimizer`.
         weight_decay: From 0 on; None is 0 by name, else what the optimizer has. A function of the update (from 0) makes
             it vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
             value should remain constant through the training (i.e., cyclical weight decay is not useful)" (section
@@ -139,7 +141,7 @@ def train_epochs(
         device: Where the model is moved and trained; None is where it is.
         seed: Fixes the order of the data, dropout and augmentations that use the global generators, which the caller
             gets back untouched at every epoch. None uses the global generators. The weights are not drawn here.
-        step: A hook that knows what a batch is, see `default_step`.
+        step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
         accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
         snapshots: Saves the training at the end of an epoch, or lets it go on from one saved before. Then the epochs
             that lie behind are yielded first, as they were; weight decay, optimizer settings and schedule are this

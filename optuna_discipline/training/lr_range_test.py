@@ -85,12 +85,12 @@ def lr_range_test(
     Args:
         model: Any module; trained as it stands, in train mode (modules in eval mode stay, unless all are).
         loss_fn: Called as `loss_fn(output, target)`, returns one number.
-        train: A tuple of tensors, a torch Dataset or an iterable of batches, see `as_batches`. One shorter than the
-            sweep is passed over again.
+        train: A tuple of tensors, a torch Dataset or an iterable of batches, see
+            `optuna_discipline.training.batches.as_batches`. One shorter than the sweep is passed over again.
         val: Likewise. The first `max_val_samples` (of tensors and data sets a random choice that the seed fixes) are
             evaluated after every `val_every` updates, with batch statistics in normalisation layers, dropout off.
         optimizer: None or "sgd", "adamw", "adam", a callable, or an optimizer of this model, whose groups keep their
-            ratios; the rates are those of its first group. See `build_optimizer`.
+            ratios; the rates are those of its first group. See `optuna_discipline.training.optimizers.build_optimizer`.
         start_lr: First rate, above 0; None is 1e-5, for Adam-type optimizers 1e-6.
         end_lr: Last rate, above `start_lr`; None is 10, for Adam-type optimizers 1.
         num_steps: Updates from `start_lr` to `end_lr`, both included; at least 2.
@@ -104,7 +104,7 @@ def lr_range_test(
         amp: "bf16" or "fp16" mixed precision; an update that fp16 skips is repeated at the same rate.
         clip_norm: Largest norm of the gradient, None for no limit.
         accumulate: Batches of one update.
-        step: A hook that knows what a batch is, see `default_step`.
+        step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
         device: Where to train; None is where the model is. The model goes back to where it was.
         seed: Fixes the order of the data and dropout; None uses the global generators (and gives them back too).
         planned_steps: Updates of the training that the test is for; noted in the result.
