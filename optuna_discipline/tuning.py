@@ -58,8 +58,8 @@ def tune(
     metric: Metric = "val_loss",
     optimizer: OptimizerName = "sgd",
     epochs: int = 16,
-    lr: tuple[float, float] | None = None,
-    momentum: tuple[float, float] = (0.8, 0.99),
+    lr: tuple[float, float] | float | None = None,
+    momentum: tuple[float, float] | float = (0.8, 0.99),
     weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
     batch_size: Sequence[int] | int = (32, 64, 128),
     recipe: Recipe | None = None,
@@ -97,8 +97,8 @@ def tune(
         metric: What is optimised: "val_loss", "val_accuracy" (maximised) or "train_loss".
         optimizer: "sgd" (Nesterov), "adamw" or "adam", whose momentum is beta1.
         epochs: Length of a full training in epochs.
-        lr: Bounds of the learning rate; None is (1e-5, 10) for SGD and (1e-6, 1) for the Adams.
-        momentum: Bounds of the cycle's largest momentum.
+        lr: Bounds of the learning rate, or one fixed number; None is (1e-5, 10) for SGD and (1e-6, 1) for the Adams.
+        momentum: Bounds of the cycle's largest momentum, or one fixed number.
         weight_decay: Bounds of the weight decay, or one fixed number, such as 0 for embeddings with sparse gradients.
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.

@@ -1,6 +1,8 @@
+import inspect
 import math
 from pathlib import Path
 from typing import Any
+from typing import get_args
 
 import numpy as np
 import optuna
@@ -10,6 +12,7 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplineError
 from optuna_discipline import Recipe
 from optuna_discipline import UnsupportedStudyError
+from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.trial_record import RANGE_TEST_KEY
@@ -442,3 +445,11 @@ def test_bounds_may_be_numpys() -> None:
     study = _tune(lr=np.array([1e-3, 1e-2]), batch_size=np.array([16, 32]), n_trials=1)
     assert 1e-3 <= study.trials[0].params["lr"] <= 1e-2
     assert study.trials[0].params["batch_size"] in (16, 32)
+
+
+def test_what_suggest_hyperparams_may_fix_may_be_fixed_here_and_the_types_say_so() -> None:
+    params = _tune(lr=0.1, momentum=0.9, weight_decay=0, n_trials=1, epochs=1).best_params
+    assert (params["lr"], params["momentum"], params["weight_decay"]) == (0.1, 0.9, 0)
+    wide, narrow = (inspect.signature(function).parameters for function in (tune, suggest_hyperparams))
+    for name in ("lr", "momentum", "weight_decay", "batch_size"):
+        assert set(get_args(narrow[name].annotation)) <= set(get_args(wide[name].annotation)), name

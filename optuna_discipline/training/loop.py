@@ -121,7 +121,8 @@ def train_epochs(
         train: A tuple of tensors, a torch Dataset or an iterable of batches, see
             `optuna_discipline.training.batches.as_batches`.
         val: Likewise; None leaves the validation columns None.
-        schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`.
+        schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`. It must be
+            given: it has a default only because `val`, which stands before it, may be left out.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
         optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see
             `optuna_discipline.training.optimizers.build_optimizer`.
