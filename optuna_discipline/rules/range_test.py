@@ -1,5 +1,6 @@
 """The record of an LR range test, and the mean of several."""
 
+import json
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.curve import FloatArray
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class RangeTest:
         planned_steps: Updates of the training that the test is for; None if not known. A test as long as the training
             needs no safety divisor.
         settings: What the test was run with (sweep, momentum, weight decay, optimizer, seed): JSON values.
+
+    Raises:
+        ValueError: If an attribute breaks its rule.
     """
 
     lrs: FloatArray
@@ -49,16 +54,24 @@ class RangeTest:
             value = getattr(self, name)
             if value is None and name == "val_loss":
                 continue
-            array = np.array(value, dtype=np.float64)
-            if array.ndim != 1 or len(array) != len(self.lrs):
-                raise ValueError(
-                    f"`{name}` must be one-dimensional and as long as `lrs` ({len(self.lrs)}), "
-                    f"but has shape {array.shape}."
-                )
+            array = _as_array(name, value)
+            if len(array) != len(self.lrs):
+                raise ValueError(f"`{name}` must be as long as `lrs` ({len(self.lrs)}), but has {len(array)} values.")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
-        if not (np.all(np.isfinite(self.lrs)) and np.all(self.lrs > 0) and np.all(np.diff(self.lrs) >= 0)):
-            raise ValueError("`lrs` must be finite, positive and rising.")
+        _check_rates(self.lrs)
+        if not isinstance(self.stop_reason, str):
+            raise ValueError(f"`stop_reason` must be a text such as 'end of range', but got {self.stop_reason!r}.")
+        initial = to_float(self.initial_loss)
+        if initial is None and self.initial_loss is not None:
+            raise ValueError(f"`initial_loss` must be a number or None, but got {self.initial_loss!r}.")
+        object.__setattr__(self, "initial_loss", initial)
+        for name in ("n_steps", "planned_steps"):
+            value = getattr(self, name)
+            if value is not None and not is_count(value):
+                raise ValueError(f"`{name}` must be a positive integer or None, but got {value!r}.")
+            object.__setattr__(self, name, None if value is None else int(value))
+        object.__setattr__(self, "settings", _as_json(self.settings))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RangeTest) and self.to_dict() == other.to_dict()
@@ -105,23 +118,20 @@ class RangeTest:
         """Return the record that `to_dict` wrote.
 
         Raises:
+            TypeError: If `data` is no dict.
             ValueError: If a required key is missing, or a value is not what `to_dict` writes.
         """
         check_type("data", data, Mapping)
         missing = {"lrs", "train_loss", "stop_reason"} - set(data)
         if missing:
             raise ValueError(f"`data` must be a dict written by `RangeTest.to_dict`, but lacks {sorted(missing)}.")
-        for name in ("n_steps", "planned_steps"):
-            if data.get(name) is not None and not is_count(data[name]):
-                raise ValueError(f"`data[{name!r}]` must be a positive integer or None, but got {data[name]!r}.")
-        check_type("data['settings']", data.get("settings", {}), Mapping)
-        val_loss, initial = data.get("val_loss"), data.get("initial_loss")
+        initial = data.get("initial_loss")
         return cls(
-            lrs=np.array(data["lrs"], dtype=np.float64),
-            train_loss=np.array([float(x) for x in data["train_loss"]]),
-            val_loss=None if val_loss is None else np.array([float(x) for x in val_loss]),
+            lrs=data["lrs"],
+            train_loss=data["train_loss"],
+            val_loss=data.get("val_loss"),  # type: ignore[arg-type]  # a list, of texts too
             stop_reason=data["stop_reason"],
-            initial_loss=None if initial is None else float(initial),
+            initial_loss=float(initial) if initial in ("nan", "inf", "-inf") else initial,
             n_steps=data.get("n_steps"),
             planned_steps=data.get("planned_steps"),
             settings=data.get("settings", {}),
@@ -191,6 +201,33 @@ def _median_over(curves: Sequence[FloatArray | None], length: int) -> FloatArray
     middle = len(curves) // 2
     found = ordered[middle] if len(curves) % 2 else ordered[middle - 1] / 2 + ordered[middle] / 2
     return np.where(unseen, np.nan, found)
+
+
+def _as_array(name: str, values: Any) -> FloatArray:
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):  # a text, or rows of different lengths
+        array = np.array(math.nan)
+    if array.ndim != 1:
+        raise ValueError(f"`{name}` must be a one-dimensional array of numbers, but got {values!r:.80}.")
+    return array
+
+
+def _check_rates(lrs: FloatArray) -> None:
+    wrong = ~(np.isfinite(lrs) & (lrs > 0))
+    wrong[1:] |= lrs[1:] < lrs[:-1]
+    if wrong.any():
+        at = int(wrong.argmax())
+        after = f" after {lrs[at - 1]:g}" if at else ""
+        raise ValueError(f"`lrs` must be finite, positive and rising, but got lrs[{at}]={lrs[at]:g}{after}.")
+
+
+def _as_json(settings: Any) -> dict[str, Any]:
+    """Return settings as JSON values, NumPy's numbers and arrays as Python's: a study keeps them as text."""
+    try:
+        return dict(json.loads(json.dumps(dict(settings), default=lambda value: value.tolist())))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"`settings` must be a dict of JSON values, but got {settings!r:.80}.") from error
 
 
 def _to_json(value: float) -> float | str:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.arguments import to_int
 
 Tail = Literal["author", "paper"]
@@ -79,6 +80,7 @@ class OneCycle:
             raise ValueError(f"`tail` must be 'author' or 'paper', but got {self.tail!r}.")
         if self.anneal not in ("linear", "cos"):
             raise ValueError(f"`anneal` must be 'linear' or 'cos', but got {self.anneal!r}.")
+        _keep_pythons(self)
 
     @property
     def base_lr(self) -> float:
@@ -93,7 +95,7 @@ class OneCycle:
     @property
     def half(self) -> float:
         """Steps of half a cycle, `step_size` or its default."""
-        return 0.45 * self.total_steps if self.step_size is None else float(self.step_size)
+        return 0.45 * self.total_steps if self.step_size is None else self.step_size
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0."""
@@ -185,15 +187,16 @@ class Triangular:
                 f"but got {self.step_size!r} with total_steps={self.total_steps}."
             )
         _check_momenta(self.max_momentum, self.base_momentum)
+        _keep_pythons(self)
 
     @property
     def half(self) -> float:
         """Steps of half a cycle, `step_size` or its default."""
-        return self.total_steps / 2 if self.step_size is None else float(self.step_size)
+        return self.total_steps / 2 if self.step_size is None else self.step_size
 
     def lr(self, step: int) -> float:
         """Return the learning rate of update `step`, counted from 0."""
-        low = self.max_lr / 10 if self.base_lr is None else float(self.base_lr)
+        low = self.max_lr / 10 if self.base_lr is None else self.base_lr
         return low + (self.max_lr - low) * self._height(step)
 
     def momentum(self, step: int) -> float:
@@ -219,6 +222,14 @@ def _check_run(max_lr: float, total_steps: int) -> None:
         raise ValueError(
             f"`total_steps` must be an integer from 1 on (epochs * steps per epoch), but got {total_steps!r}."
         )
+
+
+def _keep_pythons(schedule: OneCycle | Triangular) -> None:
+    """Keep NumPy's numbers and tensors as Python's: an optimizer saves what it is set to, and Adam takes no tensor."""
+    for name, value in list(vars(schedule).items()):
+        number = to_int(value) if name == "total_steps" else to_float(value)
+        if number is not None:
+            object.__setattr__(schedule, name, number)
 
 
 def _lowest(max_momentum: float, base_momentum: float | None) -> float:

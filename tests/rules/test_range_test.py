@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,41 @@ def test_damaged_records_are_refused() -> None:
         RangeTest.from_dict({"train_loss": [], "stop_reason": ""})
     with pytest.raises(ValueError, match="as long as `lrs`"):
         RangeTest(LRS, np.ones(3), None, "end of range")
-    with pytest.raises(ValueError, match="`lrs` must be finite, positive and rising"):
-        RangeTest(LRS[::-1], np.ones(60), None, "end of range")
+    for lrs, found in (([0.2, 0.1], r"lrs\[1\]=0.1 after 0.2"), ([0.0, 1.0], r"lrs\[0\]=0"), ([0.1, math.nan], "=nan")):
+        with pytest.raises(ValueError, match=f"`lrs` must be finite, positive and rising, but got .*{found}"):
+            RangeTest(np.array(lrs), np.ones(2), None, "end of range")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lrs", None),
+        ("train_loss", None),
+        ("train_loss", "ab"),
+        ("val_loss", 3),
+        ("stop_reason", 3),
+        ("initial_loss", "a"),
+        ("initial_loss", [1]),
+        ("n_steps", "a"),
+        ("n_steps", 0),
+        ("planned_steps", 2.5),
+        ("settings", 3),
+        ("settings", None),
+        ("settings", {"loss": print}),
+    ],
+)
+def test_a_value_that_no_test_has_is_named_by_the_record_and_where_it_is_read(name: str, value: Any) -> None:
+    data = {**_test([1.0, 2.0]).to_dict(), name: value}
+    for make in (RangeTest.from_dict, lambda data: RangeTest(**data)):
+        with pytest.raises(ValueError, match=f"`{name}` must be .* but got {re.escape(repr(value))[:9]}"):
+            make(data)
+
+
+def test_numpys_numbers_are_kept_as_json_takes_them() -> None:
+    settings = {"momentum": np.float32(0.5), "seed": np.int64(3), "lr_ratios": np.ones(2)}
+    given = _test([1.0], initial=np.float32(2), n_steps=np.int64(30), planned_steps=np.int64(300), settings=settings)
+    assert RangeTest.from_dict(json.loads(json.dumps(given.to_dict()))) == given
+    assert (given.n_steps, given.settings) == (30, {"momentum": 0.5, "seed": 3, "lr_ratios": [1.0, 1.0]})
 
 
 def test_the_average_is_the_median_and_a_test_that_broke_off_counts_as_infinite_there() -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +149,17 @@ def test_every_triangle_keeps_its_bounds_and_its_period(total: int, share: float
 def test_bad_argument_of_a_triangle_is_named(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Triangular(**{"max_lr": 1.0, "total_steps": 10, argument: value})
+
+
+@pytest.mark.parametrize("kind", [OneCycle, Triangular])
+def test_numpys_numbers_and_tensors_are_kept_as_pythons(kind: Any) -> None:
+    torch = pytest.importorskip("torch")
+    for number in (np.float32, np.float64, torch.tensor):
+        momenta = {"max_momentum": number(0.75), "base_momentum": number(0.5)}
+        given = kind(number(0.5), np.int64(30), step_size=number(8), **momenta)
+        assert given == kind(0.5, 30, step_size=8, max_momentum=0.75, base_momentum=0.5)
+        assert {type(value) for step in (3, 12, 30) for value in (given.lr(step), given.momentum(step))} == {float}
+        assert type(given.total_steps) is int
 
 
 @pytest.mark.parametrize("step_size", [1e-310, 5e-324, 1e-3])
