@@ -79,8 +79,8 @@ def weight_decay_candidates(
         seen = sizes_of(model, data, n_classes=n_classes, input_size=input_size, name="data")
         given = {"n_parameters": n_parameters, "n_samples": n_samples, "depth": depth}
         complexity = judge(replace(seen, **{name: x for name, x in given.items() if x is not None}))
-    if complexity not in WEIGHT_DECAYS:
-        raise ValueError(f"`complexity` must be one of {tuple(WEIGHT_DECAYS)} or None, but got {complexity!r}.")
+    if complexity not in (words := tuple(WEIGHT_DECAYS)):
+        raise ValueError(f"`complexity` must be one of {words} or None, but got {complexity!r}.")
     return WEIGHT_DECAYS[complexity]
 
 

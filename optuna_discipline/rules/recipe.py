@@ -23,6 +23,7 @@ from optuna_discipline.rules.run import STAGE_NAMES
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
+from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.stages import Search
@@ -76,13 +77,12 @@ class Recipe:
     weight_decay_search: Literal["runs", "snapshot"] = "runs"
 
     def __post_init__(self) -> None:
-        unknown = set(self.stages) - set(STAGE_NAMES)
-        if unknown or not self.stages or "refine" in self.stages[:-1]:
+        stages = tuple(self.stages) if isinstance(self.stages, Iterable) else ()
+        if not stages or any(stage not in STAGE_NAMES for stage in stages) or "refine" in stages[:-1]:
             raise ValueError(f"`stages` must be of {STAGE_NAMES} with 'refine' last, but got {self.stages!r}.")
         if not (is_number(self.short) and 0 < self.short <= 1):
             raise ValueError(f"`short` must be in (0, 1], but got {self.short!r}.")
-        if self.complexity is not None and self.complexity not in WEIGHT_DECAYS:
-            words = tuple(WEIGHT_DECAYS)
+        if self.complexity is not None and self.complexity not in (words := tuple(WEIGHT_DECAYS)):
             raise ValueError(f"`complexity` must be one of {words} or None, but got {self.complexity!r}.")
         momenta = tuple(self.momenta) if isinstance(self.momenta, Iterable) else ()
         if not momenta or not all(is_number(m) and 0 <= m < 1 for m in momenta):
@@ -97,6 +97,7 @@ class Recipe:
             )
         for name in ("short", "lr_factor"):  # a study keeps its recipe, and no storage takes NumPy's numbers
             object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "stages", stages)
         object.__setattr__(self, "momenta", tuple(map(float, momenta)))
         if self.cyclical_momentum is not None:
             object.__setattr__(self, "cyclical_momentum", bool(self.cyclical_momentum))
@@ -120,8 +121,16 @@ def next_params(
         choice: What the range test says, if there was one.
         skip: Take a later one of the equally good proposals; used to get out of a rival worker's way.
         maximize: Whether the runs' losses are turned, for words.
+
+    Raises:
+        TypeError: If `recipe` or `choice` has the wrong type.
+        ValueError: If `space` holds what is no role.
     """
     check_type("recipe", recipe, Recipe)
+    if choice is not None:
+        check_type("choice", choice, LrChoice)
+    if not set(space or ()) <= set(ROLES):
+        raise ValueError(f"`space` must hold the bounds of roles, of {ROLES}, but got {list(space or ())}.")
     search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice, maximize=maximize)
     for index, stage in enumerate(() if all_in_vain(runs) else recipe.stages):
         options = search.plan(stage, index)

@@ -18,6 +18,7 @@ from optuna_discipline.rules.space import default_of
 
 RunState = Literal["running", "complete", "pruned", "failed"]
 Stage = Literal["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine", "enqueued"]
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 STAGE_NAMES: tuple[Stage, ...] = get_args(Stage)[:-1]
 MODEL_SLOT, LADDER = "model", "lr"  # the slots of the ladder begin with the latter
 
@@ -37,6 +38,9 @@ class Run:
         seconds: How long it took.
         restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
         others: Values of the parameters without a role, by name.
+
+    Raises:
+        ValueError: If `state` is another word.
     """
 
     number: int
@@ -49,6 +53,10 @@ class Run:
     seconds: float | None = None
     restarted: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.state not in RUN_STATES:
+            raise ValueError(f"`state` must be one of {RUN_STATES}, but got {self.state!r}.")
 
     @property
     def finished(self) -> bool:

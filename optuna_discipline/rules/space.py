@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from typing import get_args
 
+from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 from optuna_discipline.rules.candidates import DEFAULT_MOMENTUM
 from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
@@ -35,6 +36,9 @@ class Bounds:
         high: Largest.
         choices: The only numbers allowed, rising; None if all between are.
         start: Where to begin, if the parameter's name says it; None leaves it to the role's usual value.
+
+    Raises:
+        ValueError: If `low` and `high` are not finite numbers in this order, or there is no choice.
     """
 
     low: float
@@ -43,13 +47,20 @@ class Bounds:
     start: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"`low` and `high` must be finite with low <= high, but got {self.low=}, {self.high=}.")
+        low, high = to_float(self.low), to_float(self.high)
+        if low is None or high is None or not -math.inf < low <= high < math.inf:
+            raise ValueError(
+                "`low` and `high` must be finite numbers with low <= high, but got "
+                f"low={self.low!r}, high={self.high!r}."
+            )
 
     @classmethod
     def of_choices(cls, choices: Sequence[float]) -> "Bounds":
         """Return the bounds of a finite set of numbers."""
-        ordered = tuple(sorted(float(choice) for choice in choices))
+        numbers = [to_float(choice) for choice in choices]
+        ordered = tuple(sorted(x for x in numbers if x is not None and math.isfinite(x)))
+        if not ordered or len(ordered) < len(numbers):
+            raise ValueError(f"`choices` must hold one finite number at least, and nothing else, but got {choices!r}.")
         return cls(ordered[0], ordered[-1], ordered)
 
     @property

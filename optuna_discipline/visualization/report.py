@@ -54,12 +54,14 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     that may read this. A symbolic link stays one, and what it points to is written.
 
     Raises:
-        TypeError: If `study` is no study.
+        TypeError: If `study` is no study, or `path` no path.
         UnsupportedStudyError: If it has several objectives.
         FileNotFoundError: If the folder of `path` does not exist.
         ValueError: If `path` is a folder, a device or a pipe.
         MissingExtraError: If plotly is absent.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be the name of a file such as 'report.html', but got {path!r}.")
     target = Path(path)
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "no plain file"

@@ -49,8 +49,9 @@ def test_a_model_and_its_data_give_what_their_numbers_give() -> None:
 
 
 def test_unknown_word_and_bounds_are_refused() -> None:
-    with pytest.raises(ValueError, match="`complexity` must be one of"):
-        weight_decay_candidates(complexity="huge")  # type: ignore[arg-type]
+    for word in ("huge", ["shallow"]):
+        with pytest.raises(ValueError, match="`complexity` must be one of"):
+            weight_decay_candidates(complexity=word)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`low` and `high`"):
         momentum_candidates(0.9, math.nan)
 

@@ -255,9 +255,12 @@ def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> No
         ("stages", ("lr", "refine", "momentum")),
         ("stages", ("colour",)),
         ("stages", ()),
+        ("stages", None),
+        ("stages", (["lr"],)),
         ("short", 0.0),
         ("short", math.nan),
         ("complexity", "huge"),
+        ("complexity", ["shallow"]),
         ("momenta", (1.0,)),
         ("momenta", ()),
         ("momenta", 0.9),
@@ -268,6 +271,19 @@ def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> No
 def test_bad_settings_are_named(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`{argument}`"):
         Recipe(**{argument: value})
+
+
+def test_a_list_of_stages_makes_the_same_recipe_as_a_tuple() -> None:
+    given = Recipe(stages=["lr", "refine"])  # type: ignore[arg-type]
+    assert given == Recipe(stages=("lr", "refine"))
+    assert hash(given) == hash(Recipe(stages=("lr", "refine")))
+
+
+def test_what_is_no_role_or_no_choice_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`space` must hold the bounds of roles, .* but got \['learning_rate'\]"):
+        next_params(Recipe(), [], space={"learning_rate": Bounds(1e-4, 1)})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="`choice` must be a LrChoice, but got float"):
+        next_params(Recipe(), [], choice=0.1)  # type: ignore[arg-type]
 
 
 def test_a_recipe_of_numpys_numbers_is_one_of_pythons() -> None:

@@ -42,6 +42,11 @@ def test_a_run_is_finite_by_its_validation_loss_or_else_its_training_loss(
     assert Run(0, "failed", {}, curve=LossCurve((EpochLog(0, 0.1, train, val),), n_epochs=4)).finite == finite
 
 
+def test_a_state_that_no_run_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`state` must be one of \('running', .*'failed'\), but got 'completed'"):
+        Run(0, "completed", {})  # type: ignore[arg-type]
+
+
 def test_a_proposal_is_fitted_into_the_trials_own_bounds() -> None:
     proposal = Proposal("lr", "lr0:3", "", {"momentum": 0.99}, lr_multiple=3.0, fidelity=0.25)
     assert proposal.value_of("momentum", Bounds(0.8, 0.9)) == 0.9

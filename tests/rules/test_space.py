@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,11 @@ def test_a_momentum_of_a_list_is_near_by_what_is_left_of_one() -> None:
 
 
 def test_bounds_must_be_ordered_numbers() -> None:
-    for low, high in ((2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)):
-        with pytest.raises(ValueError, match="`low` and `high` must be finite"):
+    bad: list[tuple[Any, Any]] = [(2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), ("a", 1)]
+    for low, high in bad:
+        with pytest.raises(ValueError, match=f"`low` and `high` must be finite .* but got low={low!r}, high={high!r}"):
             Bounds(low, high)
+    wrong: list[list[Any]] = [[], [16, "a"], [math.nan, 1.0]]
+    for choices in wrong:
+        with pytest.raises(ValueError, match="`choices` must hold one finite number at least, and nothing else"):
+            Bounds.of_choices(choices)
