@@ -20,7 +20,7 @@ def _study(direction: str = "minimize", name: str = "lr") -> optuna.Study:
         reporter = TrialReporter(trial, n_epochs=8, metric="val_accuracy" if accuracy else "val_loss")
         for epoch in range(8):
             loss = math.nan if lr > 1 else 2 - epoch / 5 - lr
-            reporter.report(EpochLog(epoch, lr, loss, loss, val_accuracy=0.1 * epoch + lr))
+            reporter.report(EpochLog(epoch, lr, loss, loss, val_accuracy=min(0.1 * epoch + lr, 1.0)))
         return 0.7 + lr if accuracy else loss
 
     for lr in (0.01, 0.1, 3.0, 5.0):

@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 
 OVERFLOW = 1e150
 """A loss above this counts as infinite."""
+ROUNDING = 1e-3
+"""What a mean in half precision may lie beside [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class EpochLog:
         train_loss: Mean training loss over the epoch, or None.
         val_loss: Validation loss after the epoch, or None.
         val_accuracy: Share of the validation samples classified rightly, in [0, 1], or None.
+
+    Raises:
+        ValueError: If an attribute breaks its rule.
     """
 
     epoch: int
@@ -50,6 +55,11 @@ class EpochLog:
             if number is None and value is not None:
                 raise ValueError(f"`{name}` must be one number (NaN and inf are) or None, but got {value!r}.")
             object.__setattr__(self, name, number)  # a tensor would keep its gradient's graph
+        accuracy = self.val_accuracy
+        if accuracy is not None and not (math.isnan(accuracy) or -ROUNDING <= accuracy <= 1 + ROUNDING):
+            raise ValueError(
+                f"`val_accuracy` must be a share in [0, 1] (or NaN, or None), but got {accuracy!r}: divide percent by 100."
+            )
 
 
 @dataclass(frozen=True)
