@@ -29,6 +29,7 @@ from optuna_discipline.training.random_state import draw_seed
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import check_step
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def find_lr(
     check_batch_size_free(train, batch_size)
     for name, data in (("train", train), ("val", val)):
         check_repeatable(data, name, 2)
+    check_step(step)
     seed = as_seed(seed)
     states = RandomStates.capture(generators_of(train, val))
     prober = Prober(

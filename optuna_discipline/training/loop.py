@@ -18,6 +18,7 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
@@ -174,6 +175,9 @@ def train_epochs(
             f"{snapshots!r:.80}."
         )
     as_choice("accuracy", accuracy, (None, True, False))
+    flags = {"decay_bias_and_norm": decay_bias_and_norm, "nesterov": nesterov, "channels_last": channels_last}
+    for name, flag in {**flags, "compile": compile}.items():
+        as_choice(name, flag, (True, False))  # a text such as "False" would count as true
     check_batch_size_free(train, batch_size)
     seed, accumulate = as_seed(seed), as_count("accumulate", accumulate)
     target = resolve_device(model, device)
@@ -191,7 +195,7 @@ def train_epochs(
         optimizer,
         lr=schedule.lr(0),
         momentum=schedule.momentum(0),
-        weight_decay=weight_decay(0) if callable(weight_decay) else weight_decay,
+        weight_decay=as_number("weight_decay", weight_decay(0)) if callable(weight_decay) else weight_decay,
         nesterov=nesterov,
         decay_bias_and_norm=decay_bias_and_norm,
     )
@@ -276,7 +280,7 @@ def _train_epoch(plan: _Plan, done: int) -> tuple[float, int]:
     remaining = schedule.total_steps - done
     for window in windows(plan.train, plan.accumulate):
         now = done + steps
-        decay = None if plan.weight_decay is None else plan.weight_decay(now)
+        decay = None if plan.weight_decay is None else as_number("weight_decay", plan.weight_decay(now))
         set_hyperparams(updater.optimizer, lr=schedule.lr(now), momentum=schedule.momentum(now), weight_decay=decay)
         result = updater.update(window)
         loss_sum = loss_sum + result.loss_sum

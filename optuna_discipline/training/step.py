@@ -68,6 +68,16 @@ def inputs_and_target(batch: Any) -> tuple[tuple[Any, ...], Any]:
     raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
 
 
+def check_step(step: Any) -> None:
+    """Check that a hook can be called, or is None.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if step is not None and not callable(step):
+        raise ValueError(f"`step` must be callable as step(model, batch, loss_fn), or None, but got {step!r:.80}.")
+
+
 def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepResult:
     """Run a step hook and check what it returns.
 

@@ -17,6 +17,7 @@ from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import check_step
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.step import run_step
@@ -68,8 +69,7 @@ class Updater:
         channels_last: bool = False,
     ) -> None:
         as_choice("amp", amp, (None, "bf16", "fp16"))
-        if step is not None and not callable(step):
-            raise ValueError(f"`step` must be callable as step(model, batch, loss_fn), or None, but got {step!r:.80}.")
+        check_step(step)
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer

@@ -100,6 +100,7 @@ def test_tiny_data_gives_an_answer(n: int) -> None:
         ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
         ({"max_cost": math.nan}, "`max_cost` must be a number"),
         ({"device": "abacus"}, "`device` must be a device of this machine"),
+        ({"step": 3}, "`step` must be callable"),
         ({"seed": -3}, "`seed` must be an integer"),
         ({"train": iter([1])}, "must be iterable 2 times"),
     ],

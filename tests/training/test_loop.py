@@ -88,8 +88,9 @@ def test_weight_decay_is_constant_unless_it_is_a_function_of_the_update(weight_d
 
 
 def test_a_weight_decay_that_turns_negative_is_refused_at_its_step() -> None:
-    with pytest.raises(ValueError, match="`weight_decay` must be a number in"):
-        run(net(), weight_decay=lambda step: 1e-3 - step)
+    for decay in (lambda step: 1e-3 - step, lambda step: None if step else 1e-3):
+        with pytest.raises(ValueError, match="`weight_decay` must be a number in"):
+            run(net(), weight_decay=decay)
 
 
 def test_adams_beta1_cycles_against_the_learning_rate() -> None:
@@ -315,6 +316,11 @@ def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
         ({"clip_norm": math.nan}, "`clip_norm` must be a number"),
         ({"amp": "fp8"}, "`amp` must be one of"),
         ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
+        ({"weight_decay": lambda step: None}, "`weight_decay` must be a number"),
+        ({"nesterov": "False"}, "`nesterov` must be one of True, False, but got 'False'"),
+        ({"decay_bias_and_norm": "False"}, "`decay_bias_and_norm` must be one of True, False"),
+        ({"channels_last": "False"}, "`channels_last` must be one of True, False"),
+        ({"compile": "False"}, "`compile` must be one of True, False"),
         ({"batch_size": 0}, "`batch_size` must be an integer"),
         ({"seed": -1}, "`seed` must be an integer"),
         ({"step": "abc"}, "`step` must be callable"),
