@@ -177,12 +177,12 @@ def _range_test(arguments: argparse.Namespace) -> int:
 
     task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
     torch = require("torch", extra="torch")
-    torch.manual_seed(arguments.seed)
-    model, batch = task.build_model().to(device), first_batch("train", task.train)
+    batch = first_batch("train", task.train)
     loss_fn = default_loss(first_target(batch))
-    check_output(model, batch, loss_fn, device, metric="val_loss", own_loss=False)
+    check_output("train", task.build_model().to(device), batch, loss_fn, device, metric="val_loss", own_loss=False)
+    torch.manual_seed(arguments.seed)
     test = lr_range_test(
-        model,
+        task.build_model().to(device),
         loss_fn,
         task.train,
         task.val,

@@ -1,11 +1,17 @@
 """One look at what `tune` was given, before anything is stored: device, options, data, loss, the model's output."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
+
+import optuna
 
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.objective import Metric
+from optuna_discipline.rules.arguments import is_count
+from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.recipe import Recipe
 
 LOOK = 2  # samples
 # What `tune` leaves to `train_epochs` as it is given.
@@ -39,12 +45,35 @@ def as_device(device: Any) -> Any:
     return found
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_search(recipe: Any, range_test: Any, pruner: Any, storage: Any, callbacks: Any, n_jobs: Any) -> None:
+    """Check what the study would find out only once it is stored, or after its first training.
+
+    Raises:
+        ValueError: If one is not what `tune` takes.
+    """
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise ValueError(f"`recipe` must be one such as Recipe(short=0.25), or None, but got {recipe!r:.80}.")
+    if range_test is not None and not isinstance(range_test, bool | RangeTest) and not callable(range_test):
+        rule = "must be True, False, None, a RangeTest or a function that returns one"
+        raise ValueError(f"`range_test` {rule}, but got {range_test!r:.80}.")
+    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+        raise ValueError(f"`pruner` must be one of Optuna's, such as DisciplinedPruner(), or None, but got {pruner!r}.")
+    if storage is not None and not isinstance(storage, str | optuna.storages.BaseStorage):
+        raise ValueError(f"`storage` must be a URL such as 'sqlite:///study.db' or Optuna's, but got {storage!r:.80}.")
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise ValueError(f"`callbacks` must be a list of functions of study and trial, but got {callbacks!r}.")
+    if n_jobs != -1 and not is_count(n_jobs):
+        raise ValueError(f"`n_jobs` must be a positive integer, or -1 for one a core, but got {n_jobs!r}.")
+
+
+def check_options(options: Any) -> None:
     """Check the names in `train_options`; their values are checked by `train_epochs`.
 
     Raises:
-        ValueError: If one is none of `TRAIN_OPTIONS`.
+        ValueError: If they are no dict, or one is none of `TRAIN_OPTIONS`.
     """
+    if not isinstance(options, Mapping):
+        raise ValueError(f"`train_options` must be a dict such as {{'amp': 'bf16'}}, but got {options!r:.80}.")
     for name in options:
         if name not in TRAIN_OPTIONS:
             raise ValueError(
@@ -158,11 +187,12 @@ def check_gradients(model: Any, optimizer: str, weight_decay: float) -> None:
 
 
 def check_output(
-    model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool, step: Any = None
+    name: str, model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool, step: Any = None
 ) -> None:
     """Check that the model's output fits targets and loss, where a misfit would only show after hours, or never.
 
-    A `step` of the user's is run as the validation will run it; what it raises is its own.
+    A batch of "train" is run as the training will run it, without the update: the model is not quite as before. A
+    `step` of the user's is run for "val" only, since one may count its updates; what it raises is its own.
 
     Raises:
         ValueError: If an accuracy is wanted and cannot be counted, if the squared error, chosen here, would compare
@@ -171,14 +201,18 @@ def check_output(
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training.modes import keep_modes
+    from optuna_discipline.training.modes import start_training
+    from optuna_discipline.training.random_state import kept_random
     from optuna_discipline.training.step import as_loss
     from optuna_discipline.training.step import inputs_and_target
     from optuna_discipline.training.step import run_step
     from optuna_discipline.training.step import to_device
 
     moved = to_device(batch, device)
-    with keep_modes(model), torch.random.fork_rng(), torch.no_grad():
-        model.eval()
+    with keep_modes(model), kept_random(), torch.set_grad_enabled(name == "train"):
+        start_training(model) if name == "train" else model.eval()
+        if step is not None and name == "train":
+            return
         if step is not None:
             _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
             return
@@ -189,14 +223,15 @@ def check_output(
             shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
             raise ValueError(
                 "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
-                f"samples, {shapes}: {type(error).__name__}: {error}"
+                f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}"
             ) from error
         if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
-            _check_fit(output, target, metric=metric, own_loss=own_loss)
-        as_loss(_compare(loss_fn, output, target, own_loss=own_loss))
+            squared = not own_loss and loss_fn is torch.nn.functional.mse_loss
+            _check_fit(output, target, name, metric=metric, squared=squared)
+        as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
 
 
-def _compare(loss_fn: Any, output: Any, target: Any, *, own_loss: bool) -> Any:
+def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: bool) -> Any:
     """Return the loss of an output, or say what does not fit: torch's own words name no argument of `tune`."""
     try:
         return loss_fn(output, target)
@@ -211,19 +246,21 @@ def _compare(loss_fn: Any, output: Any, target: Any, *, own_loss: bool) -> Any:
             )
         raise ValueError(
             f"`loss_fn` must take the output of `build_model`'s model and the target, but for {_shown(output)} and "
-            f"{_shown(target)} it raised {type(error).__name__} ({error!s:.120}): {cure}."
+            f"{_shown(target)} of `{name}` it raised {type(error).__name__} ({error!s:.120}): {cure}."
         ) from error
 
 
-def _check_fit(output: Any, target: Any, *, metric: Metric, own_loss: bool) -> None:
+def _check_fit(output: Any, target: Any, name: str, *, metric: Metric, squared: bool) -> None:
     torch = require("torch", extra="torch")
     from optuna_discipline.training.step import StepResult
 
-    _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
-    if not own_loss and target.is_floating_point() and output.shape != target.shape:
+    if name == "val":
+        _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
+    if squared and output.shape != target.shape:
         raise ValueError(
-            "`build_model` must return what the squared error can compare with the targets, but the first samples have "
-            f"an output of {_shown(output)} and a target of {_shown(target)}: reshape one of them, or pass a `loss_fn`."
+            "`build_model` must return what the squared error can compare with the targets, but the first samples of "
+            f"`{name}` have an output of {_shown(output)} and a target of {_shown(target)}: reshape one of them, or "
+            "pass a `loss_fn`."
         )
 
 

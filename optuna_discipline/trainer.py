@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
@@ -62,7 +63,7 @@ class Trainer:
         epochs: Length of a full training.
         device: Where to train; None is the GPU if there is one.
         seed: Fixes weights and orders, anew for each trial; None does not.
-        options: Further arguments of `train_epochs`.
+        options: Further arguments of `train_epochs`, by name.
         space: Arguments of `suggest_hyperparams`.
         n_classes: Number of classes, None for a regression; found by `checked`.
         complexity: Of the model and its data, None where the model takes the trial; found by `checked`.
@@ -80,7 +81,7 @@ class Trainer:
     epochs: int
     device: Any
     seed: int | None
-    options: dict[str, Any]
+    options: Mapping[str, Any]
     space: dict[str, Any]
     n_classes: int | None = None
     complexity: Complexity | None = None
@@ -108,18 +109,17 @@ class Trainer:
         check_options(self.options)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
         with kept_random(self.val):
-            first_batch("train", self.train)
-            batch = first_batch("val", self.val)
-        target = first_target(batch, self.options.get("step"))
+            batches = {name: first_batch(name, getattr(self, name)) for name in ("train", "val")}
+        target = [first_target(batch, self.options.get("step")) for batch in batches.values()][-1]
         loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
-        ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn)
+        ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn, options=dict(self.options))
         n_classes = ready._count_classes(target)
         chance = n_classes if is_cross_entropy(loss_fn) else None
         ready = dataclasses.replace(ready, n_classes=n_classes, chance=chance)
         if self.takes_trial:  # only a trial has its model: options and loss are checked with any other
             ready._check_options(torch.nn.PReLU())
             return ready
-        ready = dataclasses.replace(ready, complexity=ready._look_at_model(batch, own_loss=self.loss_fn is not None))
+        ready = dataclasses.replace(ready, complexity=ready._look_at_model(batches, own_loss=self.loss_fn is not None))
         if ready.seen:  # somebody holds the model that was looked at: to return it again, maybe
             ready._model(None, 0)
         return ready
@@ -140,14 +140,15 @@ class Trainer:
             **self.options,
         ).close()
 
-    def _look_at_model(self, batch: Any, *, own_loss: bool) -> Complexity:
-        """Return the model's complexity, after a check of its output and of how it is trained."""
+    def _look_at_model(self, batches: Mapping[str, Any], *, own_loss: bool) -> Complexity:
+        """Return the model's complexity, after a check of how it is trained, and of its output for either data."""
         from optuna_discipline.training.loaders import count_of
 
         model = self._model(None, 0)
         self._check_options(model)
-        step = self.options.get("step")
-        check_output(model, batch, self.loss_fn, self.device, metric=self.metric, own_loss=own_loss, step=step)
+        how: dict[str, Any] = {"metric": self.metric, "own_loss": own_loss, "step": self.options.get("step")}
+        for name in ("val", "train"):
+            check_output(name, model, batches[name], self.loss_fn, self.device, **how)
         return complexity_of(model, max(1, count_of(self.train)), self.n_classes)
 
     @property
@@ -280,7 +281,7 @@ class Trainer:
 
     @property
     def _most_weight_decay(self) -> float:
-        return float(np.max(self.space["weight_decay"]))
+        return float(np.max(np.asarray(self.space["weight_decay"], dtype=np.float64)))  # a tensor's, too
 
     def _lowest(self) -> dict[str, Any]:
         def first(bounds: Any) -> Any:

@@ -25,12 +25,14 @@ from optuna.trial import TrialState
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.costs import costs_of
 from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.first_look import check_search
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import batch_sizes
 from optuna_discipline.pruner import DisciplinedPruner
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
@@ -63,7 +65,7 @@ def tune(
     weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
     batch_size: Sequence[int] | int = (32, 64, 128),
     recipe: Recipe | None = None,
-    range_test: bool | None = None,
+    range_test: bool | RangeTest | Callable[[], RangeTest] | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
     storage: str | BaseStorage | None = None,
     study_name: str | None = None,
@@ -84,7 +86,7 @@ def tune(
 
     Args:
         build_model: Called without arguments, or with the trial if it takes one argument (to suggest its own
-            parameters; then there is no range test). Returns a fresh torch module.
+            parameters; then no range test is run here). Returns a fresh torch module.
         train: Training data: a tuple of tensors or arrays (inputs, targets), a torch Dataset, or a DataLoader, which is
             made anew with each batch size: its data set, `sampler`, `collate_fn` and workers stay.
         val: Validation data, likewise; a DataLoader is used as it is.
@@ -103,7 +105,7 @@ def tune(
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
-            1,000 updates on.
+            1,000 updates on. Or one of your own, or a function that runs one, as `DisciplinedSampler` takes them.
         pruner: None is `DisciplinedPruner()`.
         storage: Optuna storage or its URL; a study of this name that `tune` has made goes on, with the same metric,
             optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
@@ -137,7 +139,7 @@ def tune(
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-    _check_search(pruner, callbacks, n_jobs)
+    check_search(recipe, range_test, pruner, storage, callbacks, n_jobs)
     if lr is None:
         lr = (1e-5, 10.0) if optimizer == "sgd" else (1e-6, 1.0)
     trainer = Trainer(
@@ -150,11 +152,14 @@ def tune(
         epochs,
         device,
         seed,
-        dict(train_options or {}),
+        {} if train_options is None else train_options,
         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size, "epochs": (1, epochs)},
     ).checked()
     full_recipe = trainer.recipe(recipe)
-    tested = not trainer.takes_trial and (trainer.range_test_is_cheap() if range_test is None else range_test)
+    test = range_test
+    if test is None or isinstance(test, bool):
+        tested = not trainer.takes_trial and (trainer.range_test_is_cheap() if test is None else test)
+        test = trainer.range_test if tested else None
     with _snapshots(full_recipe, storage, artifact_store) as snapshots:
         trainer = dataclasses.replace(trainer, snapshots=snapshots)
         direction: Literal["minimize", "maximize"] = "maximize" if metric == "val_accuracy" else "minimize"
@@ -165,7 +170,7 @@ def tune(
             load_if_exists=storage is not None,
             sampler=DisciplinedSampler(
                 full_recipe,
-                range_test=trainer.range_test if tested else None,
+                range_test=test,
                 seed=seed,
             ),
             pruner=pruner or DisciplinedPruner(),
@@ -188,16 +193,6 @@ def tune(
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
     _warn_if_nothing_trained(study)
     return study
-
-
-def _check_search(pruner: Any, callbacks: Any, n_jobs: Any) -> None:
-    """Check what the study would find out only once it is stored, or after its first training."""
-    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
-        raise ValueError(f"`pruner` must be one of Optuna's, such as DisciplinedPruner(), or None, but got {pruner!r}.")
-    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise ValueError(f"`callbacks` must be a list of functions of study and trial, but got {callbacks!r}.")
-    if n_jobs != -1 and not is_count(n_jobs):
-        raise ValueError(f"`n_jobs` must be a positive integer, or -1 for one a core, but got {n_jobs!r}.")
 
 
 def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 import functools
 from typing import Any
 
+import numpy as np
 import pytest
 
 from optuna_discipline.first_look import as_device
@@ -104,11 +105,11 @@ def test_a_loss_must_be_one_number_and_the_model_stays_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     settings: dict[str, Any] = {"metric": "val_loss", "own_loss": True}
     for batch, loss_fn in (((X, Y), nn.CrossEntropyLoss()), ((X, [1, 2]), lambda output, target: output.sum())):
-        check_output(model, batch, loss_fn, torch.device("cpu"), **settings)
+        check_output("val", model, batch, loss_fn, torch.device("cpu"), **settings)
     assert model.training
     assert model[1].num_batches_tracked == 0
     with pytest.raises(ValueError, match=r"`loss_fn` must return one number .* shape \(8,\): average it"):
-        check_output(model, (X, Y), nn.CrossEntropyLoss(reduction="none"), torch.device("cpu"), **settings)
+        check_output("val", model, (X, Y), nn.CrossEntropyLoss(reduction="none"), torch.device("cpu"), **settings)
 
 
 def test_what_the_loss_does_not_take_is_named_with_its_cure() -> None:
@@ -120,12 +121,12 @@ def test_what_the_loss_does_not_take_is_named_with_its_cure() -> None:
     for model, target, own, message in (
         (Two(), Y, False, "for a tuple of .* it raised TypeError .*: let the model return what the loss takes"),
         (Two(), Y, True, "for a tuple of Tensor and torch.int64 .*or pass a `step` in `train_options`"),
-        (nn.Linear(3, 3), labels, False, r"torch.int64 \(8, 3\) it raised RuntimeError .* float targets"),
+        (nn.Linear(3, 3), labels, False, r"torch.int64 \(8, 3\) of `val` it raised RuntimeError .* float targets"),
         (nn.Linear(3, 1), Y, False, r"float32 \(8, 1\) .* it raised IndexError .* want one score for each class"),
         (nn.Linear(3, 3), labels, True, "it raised RuntimeError .*: change the shape or dtype of one of them"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_output(model, (X, target), cross_entropy, torch.device("cpu"), metric="val_loss", own_loss=own)
+            check_output("val", model, (X, target), cross_entropy, torch.device("cpu"), metric="val_loss", own_loss=own)
 
 
 def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
@@ -141,7 +142,7 @@ def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
 
     def look(step: Any, **changes: Any) -> None:
         given: Any = {**settings, **changes}
-        check_output(model, (X, Y), nn.functional.cross_entropy, torch.device("cpu"), step=step, **given)
+        check_output("val", model, (X, Y), nn.functional.cross_entropy, torch.device("cpu"), step=step, **given)
 
     look(with_output)
     look(loss_alone, metric="val_loss")
@@ -155,8 +156,23 @@ def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
 
 def test_a_model_that_does_not_take_the_data_is_named_with_their_shape() -> None:
     settings: dict[str, Any] = {"metric": "val_loss", "own_loss": False}
-    with pytest.raises(ValueError, match=r"`build_model` must .* samples, shape \(8, 3\): RuntimeError: mat1 and"):
-        check_output(nn.Linear(5, 2), (X, Y), nn.CrossEntropyLoss(), torch.device("cpu"), **settings)
+    with pytest.raises(ValueError, match=r"`build_model` must .* samples of `val`, shape \(8, 3\): RuntimeError: mat1"):
+        check_output("val", nn.Linear(5, 2), (X, Y), nn.CrossEntropyLoss(), torch.device("cpu"), **settings)
+
+
+def test_a_batch_of_the_training_is_run_in_train_mode_with_gradients_and_leaves_the_random_state() -> None:
+    class Own(nn.Linear):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            seen.append((self.training, torch.is_grad_enabled(), np.random.rand()))
+            return super().forward(x)
+
+    seen: list[Any] = []
+    model, before = Own(3, 2).eval(), np.random.get_state()[2]
+    for name in ("train", "val"):
+        settings: dict[str, Any] = {"metric": "val_loss", "own_loss": False}
+        check_output(name, model, (X, Y), nn.functional.cross_entropy, torch.device("cpu"), **settings)
+    assert [look[:2] for look in seen] == [(True, True), (False, False)]
+    assert (model.training, np.random.get_state()[2]) == (False, before)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplineError
+from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import suggest_hyperparams
@@ -86,6 +87,17 @@ def test_a_range_test_is_run_unasked_where_it_is_cheap(epochs: int, runs: bool) 
     study = _tune(n_trials=1, epochs=epochs, range_test=None)
     assert (RANGE_TEST_KEY in study.trials[0].system_attrs) == runs
     assert (cost_in_full_trainings(study) > 1) == runs
+
+
+@pytest.mark.parametrize("own_parameters", [False, True])
+@pytest.mark.parametrize("by_a_function", [False, True])
+def test_a_range_test_of_the_users_own_is_that_of_the_study(by_a_function: bool, own_parameters: bool) -> None:
+    lrs = np.geomspace(1e-4, 1, 40)
+    own = RangeTest(lrs, np.where(lrs < 1e-2, 1 - np.log10(lrs / 1e-4) / 3, 100 * lrs), None, "end of range", 1.0)
+    others: dict[str, Any] = FROM_TRIAL if own_parameters else {}
+    study = _tune(n_trials=1, range_test=(lambda: own) if by_a_function else own, **others)
+    assert RangeTest.from_dict(study.trials[0].system_attrs[RANGE_TEST_KEY]) == own
+    assert study.trials[0].params["lr"] == pytest.approx(own.max_lr)
 
 
 def test_the_seed_fixes_the_study_and_leaves_the_callers_random_state() -> None:
@@ -256,6 +268,20 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
             ValueError,
             "val_accuracy'` needs outputs",
         ),
+        ({"train": (TRAIN[0], TRAIN[1].float())}, ValueError, r"float32 \(2,\) of `train` it raised"),
+        (
+            {"train": (torch.cat([TRAIN[0]] * 2, 1), TRAIN[1])},
+            ValueError,
+            r"of `train`, shape \(2, 8\): Runtime",
+        ),
+        ({"train": (TRAIN[0], TRAIN[1] + 7)}, ValueError, "of `train` it raised IndexError .*out of bounds"),
+        ({"train": TRAIN[0]}, ValueError, r"float32 \(2, 4\) of `train` it raised RuntimeError"),
+        ({"recipe": {"short": 0.25}}, ValueError, r"`recipe` must be one such as Recipe.* but got {'short': 0.25}"),
+        ({"recipe": {}}, ValueError, "`recipe` must be one such as"),
+        ({"storage": Path("a.db")}, ValueError, r"`storage` must be a URL such as 'sqlite:.* but got .*a.db"),
+        ({"range_test": "no"}, ValueError, "`range_test` must be True, False, None, a RangeTest or .* but got 'no'"),
+        ({"train_options": 5}, ValueError, "`train_options` must be a dict such as .* but got 5"),
+        ({"train_options": {"nesterov": "no"}}, ValueError, "`nesterov` must be one of True, False"),
         ({"pruner": "median"}, ValueError, "`pruner` must be one of Optuna's"),
         ({"pruner": optuna.pruners.MedianPruner}, ValueError, "`pruner` must be one of Optuna's"),
         ({"callbacks": [3]}, ValueError, "`callbacks` must be a list of functions"),
@@ -291,7 +317,7 @@ def test_bad_arguments_are_named_before_anything_is_stored(
 ) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(error, match=message):
-        _tune(storage=url, **settings)
+        _tune(**{"storage": url, **settings})
     assert not (tmp_path / "study.db").exists()
 
 
@@ -439,6 +465,11 @@ def test_a_loss_of_exactly_0_has_trained(caplog: pytest.LogCaptureFixture) -> No
 
 def test_one_batch_size_may_be_of_numpy() -> None:
     assert _tune(n_trials=1, epochs=1, batch_size=np.int64(16), range_test=False).best_params["batch_size"] == 16
+
+
+def test_a_fixed_weight_decay_may_be_a_tensor() -> None:
+    study = _tune(weight_decay=torch.tensor(1e-4), n_trials=1)
+    assert study.trials[0].params["weight_decay"] == pytest.approx(1e-4)
 
 
 def test_bounds_may_be_numpys() -> None:

@@ -58,7 +58,7 @@ class EpochLog:
         accuracy = self.val_accuracy
         if accuracy is not None and not (math.isnan(accuracy) or -ROUNDING <= accuracy <= 1 + ROUNDING):
             raise ValueError(
-                f"`val_accuracy` must be a share in [0, 1] (or NaN, or None), but got {accuracy!r}: divide percent by 100."
+                f"`val_accuracy` must be a share in [0, 1], NaN or None, but got {accuracy!r}: divide percent by 100."
             )
 
 

@@ -129,7 +129,7 @@ class RangeTest:
         return cls(
             lrs=data["lrs"],
             train_loss=data["train_loss"],
-            val_loss=data.get("val_loss"),  # type: ignore[arg-type]  # a list, of texts too
+            val_loss=data.get("val_loss"),  # a list, of texts too
             stop_reason=data["stop_reason"],
             initial_loss=float(initial) if initial in ("nan", "inf", "-inf") else initial,
             n_steps=data.get("n_steps"),

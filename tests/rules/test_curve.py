@@ -63,7 +63,7 @@ def test_an_accuracy_is_a_share_that_rounding_may_move() -> None:
     for accuracy in (0.0, 1.0, np.float16(1.001), math.nan, None):
         assert EpochLog(0, 0.1, 1.0, 1.0, accuracy).val_loss == 1.0
     for accuracy in (95, 1.5, -0.1, math.inf):
-        with pytest.raises(ValueError, match=r"`val_accuracy` must be a share in \[0, 1\] .*: divide percent by 100"):
+        with pytest.raises(ValueError, match=r"`val_accuracy` must be a share in \[0, 1\], .*: divide percent by 100"):
             EpochLog(0, 0.1, 1.0, 1.0, accuracy)
 
 

@@ -149,7 +149,7 @@ def test_bad_places_are_refused_and_the_former_report_stays(
         write_report(study, tmp_path)
     with pytest.raises(FileNotFoundError, match="`path` must lie in an existing folder"):
         write_report(study, tmp_path / "no" / "report.html")
-    with pytest.raises(TypeError, match="`path` must be the name of a file .* but got None"):
+    with pytest.raises(TypeError, match=r"`path` must be the name of a file .* but got None"):
         write_report(study, None)  # type: ignore[arg-type]
     former = tmp_path / "report.html"
     former.write_text("former")
