@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import ROLE_NAMES
+from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import role_of_exponent
 from optuna_discipline.rules.role_names import role_of_name
@@ -130,12 +131,12 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
 @lru_cache
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
-    role, words = role_said(name), words_of(name)
+    role = role_said(name)
     if name in START_BY_NAME or role is None:
         return START_BY_NAME.get(name)
     if role == "lr":
-        return next((_USUAL_LR[word] for word in words if word in _USUAL_LR), None)
-    return START_BETA if role == "momentum" and any(word.startswith("beta") for word in words) else None
+        return next((_USUAL_LR[word] for word in all_words_of(name) if word in _USUAL_LR), None)
+    return START_BETA if role == "momentum" and any(word.startswith("beta") for word in words_of(name)) else None
 
 
 def fit(distribution: BaseDistribution, value: float) -> Any:

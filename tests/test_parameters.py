@@ -272,6 +272,20 @@ def test_a_learning_rate_named_after_an_optimizer_begins_at_its_usual_one() -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("names", "start"),
+    [
+        ("adam_lr adamLr lr_adam adam.lr adam/lr adam__lr optimizer.adam.lr optim.AdamW.lr Adam:learning_rate", 5e-3),
+        ("RMSprop.lr RMSprop_lr rmsprop/lr", 5e-3),
+        ("sgd.lr optimizer.SGD.lr adam.sgd_lr", 0.1),
+        ("lr optimizer.lr head.lr", None),
+    ],
+)
+def test_an_optimizer_is_read_in_any_spelling_and_as_a_group(names: str, start: float | None) -> None:
+    found = {name: parameters.bounds_of(FloatDistribution(1e-5, 1.0), name) for name in names.split()}
+    assert found == dict.fromkeys(names.split(), Bounds(1e-5, 1.0, start=start))
+
+
 def test_a_name_of_one_library_starts_from_its_default() -> None:
     bounds = parameters.bounds_of(FloatDistribution(1e-5, 1.0, log=True), "learning_rate_init")
     assert bounds is not None

@@ -180,6 +180,16 @@ def words_of(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1]))
 
 
+def all_words_of(name: str) -> tuple[str, ...]:
+    """Return the words of a name and of its groups, the nearest first, then those that capitals may have broken.
+
+    >>> all_words_of("optim.RMSprop/lr")
+    ('lr', 'sprop', 'rm', 'optim', 'lr', 'rmsprop', 'optim')
+    """
+    found = [*reversed(_WORDS.findall(name)), *reversed(_WORDS.findall(name.lower()))]
+    return tuple(word.lower() for word in found)
+
+
 def ends_of(name: str) -> tuple[str, str]:
     """Return the last two words of a name, and the last."""
     words = words_of(name)
