@@ -73,6 +73,16 @@ class Answers:
             return parameters.beside(distribution, value, self._stream(trial, name))  # many begin at once
         return value
 
+    def of_seed(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        """Return a seed: that of the study's first trial, so that no trial differs in it; drawn if there is no more."""
+        others = [other for other in read_trials(study) if other.number != trial.number]
+        shown = {known for other in others if other.state.is_finished() for known in other.params}
+        if shown and all(map(self._reader.is_seed, shown)):
+            return self._draw(trial, name, distribution)
+        before = (other.params[name] for other in others if name in other.params)
+        allowed = (value for value in before if parameters.allows(distribution, value))
+        return next(allowed, parameters.start_of(name, distribution))
+
     def _in_role(
         self,
         study: Study,

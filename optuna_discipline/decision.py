@@ -156,10 +156,13 @@ class Decision:
         )
 
     def known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
-        """Return the parameters and the runs of all trials but the one that asks; what others hold has one value."""
+        """Return the parameters and the runs of all trials but the one that asks; what others hold has one value.
+
+        Seeds are left out: they are no settings.
+        """
         trials = read_trials(study)
         before = [t for t in trials if t.number != trial.number]
-        known = asked_distributions(before)
+        known = {name: d for name, d in asked_distributions(before).items() if not self._reader.is_seed(name)}
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
         known |= {name: parameters.single_at(known[name], value) for name, value in held.items()}
         return known, self._reader.runs(study, trials, except_for=trial.number)
@@ -210,6 +213,7 @@ class Decision:
 
     def _moves(self, params: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None, stage: str) -> str:
         known = next((trial.distributions for trial in trials if trial.number == like), {})
+        params = {name: value for name, value in params.items() if not self._reader.is_seed(name)}
         return refinement.describe_moves(params, trials, like, self._reader.roles(known), stage)
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:

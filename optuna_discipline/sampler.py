@@ -31,7 +31,7 @@ from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
-NOTHING: Final = "nothing to choose so far: no parameter of more than one value"
+NOTHING: Final = "nothing to choose so far: no setting of more than one value"
 
 
 class DisciplinedSampler(BaseSampler):
@@ -40,11 +40,12 @@ class DisciplinedSampler(BaseSampler):
     Parameters are recognised by name (`lr`, `momentum`, `weight_decay`, `batch_size`, `epochs` and their usual other
     names, also those of a group, an optimizer or a part of the network, such as `optimizer.lr`, `sgd_momentum`,
     `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
-    together with them in the refinement, where it exists. A second learning rate of a trial keeps its ratio to the
-    first during the stages. An integer parameter in the role `epochs` lets the stages use short complete cycles; its
-    upper bound is the full length. With `Recipe(short=1)`, the default, the refinement searches the length as well: if
-    the best full run's reports end above their lowest, or, from 8 runs on, where it reports nothing. The study is the
-    only memory: any number of workers may share it, stop and go on, and the same history gives the same next stage.
+    together with them in the refinement, where it exists. A seed is no setting and is held. A second learning rate of a
+    trial keeps its ratio to the first during the stages. An integer parameter in the role `epochs` lets the stages use
+    short complete cycles; its upper bound is the full length. With `Recipe(short=1)`, the default, the refinement
+    searches the length as well: if the best full run's reports end above their lowest, or, from 8 runs on, where it
+    reports nothing. The study is the only memory: any number of workers may share it, stop and go on, and the same
+    history gives the same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
     `TrialReporter`), the curve of a run says on which side of its learning rate to look next.
@@ -149,7 +150,8 @@ class DisciplinedSampler(BaseSampler):
         if not self._is_plain(study, trial):
             return {}
         if self._refine_sampler is not None:
-            return self._refine_sampler.infer_relative_search_space(study, trial)
+            asked = self._refine_sampler.infer_relative_search_space(study, trial)
+            return {name: distribution for name, distribution in asked.items() if not self._reader.is_seed(name)}
         known, _ = self._decision.known_to(study, trial)
         return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
@@ -171,6 +173,8 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the trial's value of one parameter, from the one decision that was made for it."""
         self._refuse_objectives(study)
+        if self._reader.is_seed(param_name):
+            return self._answers.of_seed(study, trial, param_name, param_distribution)
         role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:

@@ -21,6 +21,7 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
+from optuna_discipline.rules.role_names import says_seed
 from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
@@ -58,6 +59,10 @@ class StudyReader:
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
         return parameters.role_of(name, distribution, self._told)
+
+    def is_seed(self, name: str) -> bool:
+        """Whether a parameter is a seed, which is held; what the user has told of it comes first."""
+        return name not in self._told and says_seed(name)
 
     def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
         """Return the parameter of the same role that a trial has asked for before this one, None if this is the first.
@@ -132,7 +137,7 @@ class StudyReader:
             reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if done else (),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
-            others={name: value for name, value in trial.params.items() if name not in roles},
+            others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},
         )
 
     def _overdue(self, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:

@@ -201,3 +201,41 @@ def test_a_momentum_that_comes_later_is_not_told_of_a_ladder() -> None:
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
     study.optimize(lambda trial: trial.suggest_float("momentum", 0.5, 0.99), n_trials=3)
     assert not any("ladder" in trial.user_attrs["reason"] for trial in study.trials)
+
+
+@pytest.mark.parametrize("name", ["lr", "width"])
+@pytest.mark.parametrize("refine_sampler", [None, optuna.samplers.TPESampler(multivariate=True, n_startup_trials=1)])
+def test_a_seed_is_no_setting_all_trials_have_that_of_the_first(
+    name: str, refine_sampler: optuna.samplers.BaseSampler | None
+) -> None:
+    def objective(trial: Trial) -> float:
+        x = trial.suggest_float(name, 1e-5, 1.0, log=True)
+        return formula(x) + 0.01 * trial.suggest_int("seed", 1, 40) + trial.suggest_categorical("random_state", [0, 1])
+
+    study = new_study(DisciplinedSampler(seed=0, refine_sampler=refine_sampler))
+    study.enqueue_trial({name: 0.01, "seed": 7})
+    study.optimize(objective, n_trials=12)
+    assert {(t.params["seed"], t.params["random_state"]) for t in study.trials} == {(7, 0)}
+    assert len({t.params[name] for t in study.trials}) == 12
+    assert not any("seed" in t.user_attrs["reason"] for t in study.trials)
+
+
+def test_where_a_trial_has_another_seed_none_is_named_in_a_reason_nor_followed() -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    for seed in (3, 5):
+        study.enqueue_trial({"lr": 0.1 / seed, "seed": seed})
+    study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 1.0, log=True)) + t.suggest_int("seed", 1, 40), 8)
+    assert [t.params["seed"] for t in study.trials] == [3, 5, *[3] * 6]
+    assert not any("seed" in t.user_attrs["reason"] for t in study.trials)
+
+
+def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_user_says_so() -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(lambda t: float(t.suggest_int("seed", 1, 10**6)), n_trials=6)
+    assert len({t.params["seed"] for t in study.trials}) == 6
+    assert {t.user_attrs["reason"] for t in study.trials} == {
+        "nothing to choose so far: no setting of more than one value"
+    }
+    study = new_study(DisciplinedSampler(seed=0, roles={"seed": None}))
+    study.optimize(lambda t: t.suggest_float("lr", 0.1, 1.0) + t.suggest_int("seed", 1, 9), n_trials=12)
+    assert len({t.params["seed"] for t in study.trials}) > 3

@@ -275,8 +275,7 @@ def test_a_learning_rate_named_after_an_optimizer_begins_at_its_usual_one() -> N
 @pytest.mark.parametrize(
     ("names", "start"),
     [
-        ("adam_lr adamLr lr_adam adam.lr adam/lr adam__lr optimizer.adam.lr optim.AdamW.lr Adam:learning_rate", 5e-3),
-        ("RMSprop.lr RMSprop_lr rmsprop/lr", 5e-3),
+        ("adam_lr adamLr lr_adam adam.lr adam/lr adam__lr optim.AdamW.lr Adam:learning_rate RMSprop.lr", 5e-3),
         ("sgd.lr optimizer.SGD.lr adam.sgd_lr", 0.1),
         ("lr optimizer.lr head.lr", None),
     ],

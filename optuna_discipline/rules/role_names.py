@@ -68,6 +68,7 @@ _NOT_OF_A_PART = frozenset(
 _GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"} | _NORMS | _AVERAGES
 _BREAK = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
+_SEED = re.compile(r"(?!(?:n|num|nb|number) )(?:.* )?(?:seed|randomseed|random ?state)(?: ?[0-9]+)?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
 
 
@@ -160,6 +161,15 @@ def is_cyclical(name: str) -> bool:
     [False, False, True, True]
     """
     return any(word == "max" or word.startswith("beta") for word in words_of(name))
+
+
+def says_seed(name: str) -> bool:
+    """Whether a name says a random generator's seed, which is no setting: another one would be as good.
+
+    >>> [says_seed(name) for name in ("seed", "data.randomState", "seed_2", "n_seeds", "num_seed", "seed_ratio")]
+    [True, True, True, False, False, False]
+    """
+    return _SEED.fullmatch(" ".join(words_of(name))) is not None
 
 
 def can_be(role: Role, bounds: Bounds) -> bool:

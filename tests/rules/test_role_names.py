@@ -6,6 +6,7 @@ from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import is_cyclical
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import says_seed
 from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Bounds
@@ -79,6 +80,14 @@ def test_beside_names_of_policy_optimisation_epochs_are_passes_over_a_buffer(nam
 @pytest.mark.parametrize("name", ["grad_clip", "clip_norm", "n_steps", "coef", "clip"])
 def test_beside_other_names_epochs_are_the_length_of_a_training(name: str) -> None:
     assert without_passes({"n_epochs": "epochs"}, ["n_epochs", name]) == {"n_epochs": "epochs"}
+
+
+def test_a_seed_is_known_by_its_name() -> None:
+    names = "seed SEED random_seed randomSeed randomState data.random_state torch_seed train_seed seed1 seed_2"
+    assert [name for name in names.split() if not says_seed(name)] == []
+    assert {role_of_name(name) for name in names.split()} == {None}
+    others = "n_seeds num_seed seeds seed_ratio seedling state random_crop seed.width random lr"
+    assert [name for name in others.split() if says_seed(name)] == []
 
 
 def test_bounds_may_rule_a_role_out() -> None:
