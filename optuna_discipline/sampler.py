@@ -9,6 +9,7 @@ from typing import Any
 from typing import Final
 
 import numpy as np
+import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -32,6 +33,15 @@ from optuna_discipline.study_reader import read_trials
 
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
 NOTHING: Final = "nothing to choose so far: no setting of more than one value"
+# They keep what they know on the study's own trials, or list all configurations in its own units.
+_NEED_THE_STUDY = (
+    optuna.samplers.CmaEsSampler,
+    optuna.samplers.NSGAIISampler,
+    optuna.samplers.NSGAIIISampler,
+    optuna.samplers.QMCSampler,
+    optuna.samplers.GridSampler,
+    optuna.samplers.BruteForceSampler,
+)
 
 
 class DisciplinedSampler(BaseSampler):
@@ -55,15 +65,16 @@ class DisciplinedSampler(BaseSampler):
         range_test: An LR range test, or a function that runs one (called once, by the first worker that lives, and
             kept on the study). It gives the ladder its start and its ceiling.
         roles: Roles of parameters with other names, such as `{"alpha": "weight_decay"}`; None takes a role away.
-        refine_sampler: What models the refinement, and all of a study without any role; by default our own Gaussian
-            process, from 20 runs on in turn with GPSampler (TPESampler without torch).
+        refine_sampler: What models the refinement, and all of a study without any role, from the parameters and values
+            of runs alone, as GPSampler, TPESampler and RandomSampler do; by default our own Gaussian process, from 20
+            runs on in turn with GPSampler (TPESampler without torch).
         independent_sampler: What samples parameters that no trial has had yet; by default numbers begin in their middle
             (a dropout at 0.1, a width at three quarters), words at the first, and elsewhere after failures only.
         seed: Seed of the sampler; every trial draws from its own stream, so workers do not disturb each other.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If `roles` names an unknown role.
+        ValueError: If `roles` names an unknown role, or `refine_sampler` needs more than parameters and values.
 
     Example:
         >>> import optuna
@@ -92,6 +103,7 @@ class DisciplinedSampler(BaseSampler):
         ):
             if value is not None:
                 check_type(name, value, kind)
+        _refuse_more_than_values(refine_sampler)
         if range_test is not None and not isinstance(range_test, RangeTest) and not callable(range_test):
             raise TypeError(f"`range_test` must be a RangeTest or a function that returns one, but got {range_test!r}.")
         number = to_int(seed)
@@ -224,6 +236,17 @@ class DisciplinedSampler(BaseSampler):
                 f"DisciplinedSampler ranks runs by one objective, but the study has {len(study.directions)}: "
                 "optimise one, or use NSGAIISampler."
             )
+
+
+def _refuse_more_than_values(sampler: BaseSampler | None) -> None:
+    """Refuse a refine sampler that would not model what it is shown: parameters in other units, values, no trials."""
+    fixes = isinstance(sampler, optuna.samplers.PartialFixedSampler)
+    if fixes or isinstance(sampler, (DisciplinedSampler, *_NEED_THE_STUDY)):
+        cure = "put it around DisciplinedSampler" if fixes else "give it to the study itself"
+        raise ValueError(
+            "`refine_sampler` must choose from the parameters and values of runs alone, but got "
+            f"{type(sampler).__name__}: take GPSampler, TPESampler or RandomSampler, or {cure}."
+        )
 
 
 def _asked_of(sampler: BaseSampler) -> str:

@@ -244,6 +244,17 @@ def test_bad_arguments_are_named(arguments: Any, error: type[Exception], message
         DisciplinedSampler(**arguments)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("kind", ["CmaEs", "NSGAII", "NSGAIII", "QMC", "BruteForce", "PartialFixed", "Disciplined"])
+def test_a_refine_sampler_that_would_not_model_what_it_is_shown_is_refused(kind: str) -> None:
+    of = getattr(optuna.samplers, f"{kind}Sampler", DisciplinedSampler)
+    cure = "put it around DisciplinedSampler" if kind == "PartialFixed" else "give it to the study itself"
+    with pytest.raises(
+        ValueError, match=f"`refine_sampler` must .* but got {kind}Sampler: take GPSampler.*, or {cure}"
+    ):
+        DisciplinedSampler(refine_sampler=of({"lr": 0.1}, of) if kind == "PartialFixed" else of())
+
+
 def test_a_seed_may_be_numpys() -> None:
     drawn = [new_study(DisciplinedSampler(seed=seed)).ask().suggest_float("x", 0, 1) for seed in (3, np.int64(3))]  # type: ignore[arg-type]
     assert drawn[0] == drawn[1]
