@@ -43,7 +43,7 @@ class DisciplinedPruner(BasePruner):
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
-            share of that loss (of what is missing to 1, if the metric is an accuracy).
+            share of that loss (of what is missing to 1, or to 100, if the metric is an accuracy).
 
     Raises:
         ValueError: If `slack` is not a finite number from 0 on.

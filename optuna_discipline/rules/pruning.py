@@ -202,7 +202,7 @@ def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float
 def _zero(own: Standing, good: Sequence[tuple[Standing, int]]) -> float:
     """Return the score from which slack counts: the best possible, or a little below the best end."""
     if all(one.best_possible is not None for one in (own, *(peer for peer, _ in good))):
-        return float(own.best_possible or 0.0)
+        return min(one.best_possible or 0.0 for one in (own, *(peer for peer, _ in good)))
     best = min(peer.final for peer, _ in good)
     start = float(np.median([peer.first for peer, _ in good]))
     return best - 0.1 * max(0.0, start - best)

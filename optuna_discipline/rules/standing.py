@@ -19,6 +19,7 @@ WINDOW_SHARE, SMALLEST_WINDOW, LARGEST_WINDOW, NOISE_WINDOW = 0.1, 2, 5, 10
 FEWEST_RANKED = 3  # of two the order is luck
 # Two learning-rate schedules are one if they stand so near, as shares of the largest rate so far.
 SAME_SCHEDULE = 0.15
+PERCENT = -100.0  # the best of a maximised one, turned
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -103,6 +104,7 @@ def stand(
     window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, math.ceil(WINDOW_SHARE * n_reports)))
     levels = running_tail_median(train, window)
     known = scores[np.isfinite(scores)]
+    best_possible = _best_possible(known, maximize)
     return Standing(
         n_epochs=curve.n_epochs,
         n_reports=n_reports,
@@ -117,8 +119,8 @@ def stand(
         lowest_train=np.fmin.accumulate(levels),
         final=float(scores[-1]) if np.isfinite(scores[-1]) else math.inf,
         first=float(known[0]) if len(known) else math.nan,
-        best_possible=_best_possible(known, maximize),
-        step=_step_of_a_share(known),
+        best_possible=best_possible,
+        step=100 * _step_of_a_share(known / 100) if best_possible == PERCENT else _step_of_a_share(known),
         maximize=maximize,
     )
 
@@ -191,9 +193,13 @@ def _lr_shares(lr: FloatArray) -> tuple[tuple[float, float], ...]:
 
 
 def _best_possible(known: FloatArray, maximize: bool) -> float | None:
-    """Return 0 for a loss or an error, -1 for a share to be maximised; None for numbers of another kind."""
+    """Return 0 for a loss or an error, -1 or -100 for a share or a percentage to be maximised; None for other numbers.
+
+    A return within 0 and 100 only gets more slack so, unless it ends near 100.
+    """
     if maximize:
-        return -1.0 if len(known) and bool(np.all((known <= 0) & (known >= -1))) else None
+        fits = (top for top in (-1.0, PERCENT) if len(known) and bool(np.all((known <= 0) & (known >= top))))
+        return next(fits, None)
     return 0.0 if bool(np.all(known >= 0)) else None
 
 

@@ -171,6 +171,21 @@ def test_an_accuracy_in_any_unit_is_compared_as_an_error_is(unit: float, maximiz
     assert not stops(0.97)
 
 
+@pytest.mark.parametrize("top", [0.6, 0.95])
+def test_a_percentage_is_compared_as_a_share(top: float) -> None:
+    def stops(best: float, unit: float) -> bool:
+        ends = [[unit * x * (1 - 0.8 / (epoch + 1)) for epoch in range(N)] for x in (top, 0.98 * top, 0.97 * top, best)]
+        known = [as_peer(GOOD[i], values=ends[min(i, 2)], maximize=True) for i in range(5)]
+        peers = [peer for peer in known if peer is not None]
+        return should_stop(_run(0.1, 15), peers, values=ends[3][:15], maximize=True).stop
+
+    tried = [stops(best / 20, 1.0) for best in range(20)]
+    assert tried == [stops(best / 20, 100.0) for best in range(20)]
+    assert any(tried)
+    assert not all(tried)
+    assert stops(0.001, 100.0)  # below 1 % all the time
+
+
 def test_a_loss_that_swings_is_judged_by_the_best_of_its_second_half_so_far() -> None:
     swing = [2.0, 1.0, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5, 0.5]
     own = LossCurve(tuple(EpochLog(i, 0.1, 0.1, loss) for i, loss in enumerate(swing)), N)

@@ -76,7 +76,10 @@ def test_the_metric_is_turned_and_its_best_is_known_for_losses_and_shares() -> N
     assert stand(curve).best_possible == 0
     accuracy = stand(curve, values=[0.5, 0.75], maximize=True)
     assert (accuracy.best_possible, accuracy.final, accuracy.first) == (-1, -0.75, -0.5)
-    assert stand(curve, values=[50.0, 75.0], maximize=True).best_possible is None
+    percent = stand(curve, values=[50.0, 75.0], maximize=True)
+    assert (percent.best_possible, percent.final) == (-100, -75)
+    assert stand(curve, values=[-5.0, 75.0], maximize=True).best_possible is None
+    assert stand(curve, values=[50.0, 101.0], maximize=True).best_possible is None
     assert stand(curve, values=[-3.0, -4.0]).best_possible is None
     assert stand(curve, values=[0.5, None]).final == math.inf
 
@@ -85,6 +88,7 @@ def test_one_sample_is_recognised_as_the_step_of_an_accuracy_and_a_loss_has_none
     curve = _curve([1.0] * 6)
     shares = [count / 82 for count in (40, 50, 51, 60, 61, 66)]
     assert stand(curve, values=shares, maximize=True).step == pytest.approx(1 / 82)
+    assert stand(curve, values=[100 * share for share in shares], maximize=True).step == pytest.approx(100 / 82)
     assert stand(curve, values=[0.93, 0.71, 0.52, 0.43, 0.401, 0.38]).step == 0
 
 
