@@ -28,9 +28,9 @@ NEAR_LR_BOX = (1 / 2, 2.0)
 # the fourth stayed below one that was 1.02 times the best (10 seeds of 10).
 BEYOND_TRAINED, BEYOND_UNREAD = 1.5, 3.0
 
-# A side that the best curve closes is open again where the other one has no room left, or so many trained there, all of
-# them worse.
-LEAST_ROOM, ENOUGH_BEYOND = 1.2, 3
+# A side that the best curve closes is open again where the other one has no room left, or so many trained there or at
+# the best run's own rate, none of them better.
+LEAST_ROOM, ENOUGH_BEYOND, SAME_RATE = 1.2, 3, 1.001
 
 
 def box_around(
@@ -86,8 +86,10 @@ def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tu
     trained = [run.params["lr"] for run in runs if "lr" in run.params and math.isfinite(run.score)]
     most = max(trained)
     above = min(high, max(most, lr * (BEYOND_UNREAD if not best.reports else BEYOND_TRAINED)))
-    if lean == "up" and above >= lr * LEAST_ROOM and sum(rate > lr for rate in trained) < ENOUGH_BEYOND:
+    beyond = sum(rate >= lr / SAME_RATE for rate in trained) - 1  # the best itself
+    below = sum(rate <= lr * SAME_RATE for rate in trained) - 1
+    if lean == "up" and above >= lr * LEAST_ROOM and beyond < ENOUGH_BEYOND:
         return lr, above
-    if lean == "down" and low <= lr / LEAST_ROOM and sum(rate < lr for rate in trained) < ENOUGH_BEYOND:
+    if lean == "down" and low <= lr / LEAST_ROOM and below < ENOUGH_BEYOND:
         return low, lr
     return low, above
