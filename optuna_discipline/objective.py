@@ -184,6 +184,8 @@ def report_epoch(
 ) -> None:
     """Report one epoch from a foreign training loop, in one line.
 
+    Folds of a cross-validation are no epochs: report none of them, as reports are read as one training's curve.
+
     Args:
         trial: The objective's trial.
         epoch: Index of the epoch, from 0.

@@ -58,7 +58,8 @@ class DisciplinedSampler(BaseSampler):
     history gives the same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
-    `TrialReporter`), the curve of a run says on which side of its learning rate to look next.
+    `TrialReporter`), the curve of a run says on which side of its learning rate to look next. Folds of a
+    cross-validation are no epochs: report none of them.
 
     Args:
         recipe: The stages and their settings.

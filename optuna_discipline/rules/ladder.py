@@ -136,13 +136,16 @@ class Ladder:
         return [x for x in lower if is_running(self.slots[x])]
 
     def _left_to_the_model(self) -> bool:
-        """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side."""
+        """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side.
+
+        Not where a loss that only rose says that nothing was learned there.
+        """
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
             return False
         alike = len(losses) > 1 and hardly_differ(losses)
         said = self.readings.get(best_point(self.axis, self.results))
-        return not alike and (said is None or said.lean is None)
+        return not alike and (said is None or (said.lean is None and not said.far))
 
     def _not_of_the_rate(self) -> bool:
         """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.

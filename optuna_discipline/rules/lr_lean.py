@@ -10,7 +10,9 @@ import numpy as np
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import counts_samples
 from optuna_discipline.rules.slots import hardly_differ
+from optuna_discipline.rules.slots import what_is_missing
 
 Lean = Literal["up", "down"]
 # Shares of what the loss spans. Of 640 trainings of 42 small networks by 1cycle, at rates within a factor of 4 of the
@@ -24,6 +26,7 @@ Lean = Literal["up", "down"]
 # curves.
 OVERSHOT, CLIMBED, LEVEL = 0.03, 0.1, 0.01
 CLIMB_IN_NOISE = 1.0  # standard deviations of a step that count as noise
+RISE = 1e-3  # of itself: the least that a loss rises which does not stand
 LEARNED = 0.02  # a loss that changed by less than this share of itself has not left its start
 # How far the better rate is. Of 3,100 recorded trainings of other networks under four schedules, at all rates, the best
 # one was at 30 to 180 times (a tenth of them below 1 to 5) that of a run of which less than half of the loss had gone,
@@ -41,9 +44,9 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # noise, .21 had a better rate above (of 307), of the others .60 (of 581); so these go down as a loss does. Errors that
 # fell to the last and kept half of themselves say "up" even so.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
-MOST_COUNTED, ROUNDED = 10_000, 1e-3  # samples; what a share in single precision, times those, may be off
 # Of what the reports span, or of the objective: as far it may lie from the last report, or the best, of other data.
 NEAR_LAST, NEAR_BEST = 0.5, 0.1
+ROUNDING = 1e-6  # of a mean
 NEARBY = 3.01  # times the rate: a better one may lie before one that is worse farther away
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
@@ -54,7 +57,7 @@ class LrReading:
 
     Attributes:
         lean: On which side a better one is to be expected; None where it was about right.
-        far: Whether that one is far away.
+        far: Whether that one is far away; without a side, that nothing was learned there.
     """
 
     lean: Lean | None
@@ -63,18 +66,25 @@ class LrReading:
     def is_refuted_by(self, losses: Mapping[float, float], loss: float) -> bool:
         """Whether a run on that side, no farther than it says, alike in all but the rate, is clearly worse.
 
-        Of a run that has not learned this says nothing: another one, far from where networks learn, may do worse.
+        Of a run that has not learned one says nothing: it may do worse, far from where networks learn. One nearby and
+        one as far away as the better rate should be end that, too.
 
         Args:
             losses: Those of the runs that are alike in all else, by their rates in multiples of this one's.
             loss: Its own.
         """
-        if self.lean is None or (self.lean == "up" and self.far):
+        if self.lean is None:
             return False
-        below = self.lean == "down"
+        away = {1 / x if self.lean == "down" else x: y for x, y in losses.items()}
         reach = NEARBY**2 if self.far else NEARBY
-        there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / reach <= x <= reach)
-        return any(not (math.isfinite(y) and hardly_differ([loss, y])) for y in there if not y <= loss)
+        worse = [x for x, y in away.items() if 1 < x <= reach and _is_clearly_worse(y, loss)]
+        if self.lean == "up" and self.far:
+            return bool(worse) and min(worse) <= NEARBY < max(worse)
+        return bool(worse)
+
+
+def _is_clearly_worse(loss: float, than: float) -> bool:
+    return not loss <= than and not (math.isfinite(loss) and hardly_differ([than, loss]))
 
 
 def read_lr(run: Run) -> LrReading | None:
@@ -82,7 +92,8 @@ def read_lr(run: Run) -> LrReading | None:
 
     Even at the top of its cycle a rate that suits lets the validation loss fall or stand. Where the loss climbs on the
     way, the steps were larger than the network bears; where it ends above its best, the data were learnt by heart;
-    where it only ever falls, there was room; where it stands still, it has not begun to learn.
+    where it only ever falls, there was room; where it stands still, it has not begun to learn; where it rises a little
+    from report to report, it has not either, and the rate may be too low or too high.
 
     A better rate is far away where a run has not learned, its loss stands where it was or higher; or where less than
     half of it is gone at the end, and it fell to the last.
@@ -92,14 +103,14 @@ def read_lr(run: Run) -> LrReading | None:
     losses, shape = _as_losses(run.reports), shape_of(run.reports)
     if shape is None:
         still = losses is not None and 0 < np.ptp(losses) <= LEARNED * losses.max()
-        return LrReading("up", far=True) if still else None
+        return LrReading(None if _only_rose(losses) else "up", far=True) if still else None
     climbed, beyond_noise, overshot = shape
     unlearned = losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0])
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
         return LrReading("up", far=unlearned or (losses is not None and began_late(losses)))
-    if climbed > CLIMBED or not _counts(run.reports):
+    if climbed > CLIMBED or not counts_samples(run.reports if losses is None else losses.tolist()):
         return LrReading(None)
     return LrReading("up") if losses is not None and began_late(losses) else None
 
@@ -138,12 +149,36 @@ def overfits(run: Run) -> bool:
 def _leads_to(loss: float | None, reports: tuple[float, ...]) -> bool:
     """Whether the last of the reports or the best is about what the objective returned, or they are of something else.
 
-    An accuracy that is reported where a loss is returned climbs when all is well.
+    An accuracy that is reported where a loss is returned climbs when all is well. Of several trainings one after the
+    other, such as folds, each begins anew, and their mean is no curve's end.
     """
     if loss is None or not reports or not all(map(math.isfinite, (loss, *reports))):
         return True
+    if loss not in (reports[-1], min(reports)) and _is_mean_of_trainings(loss, reports):
+        return False
     size = max(max(reports) - min(reports), abs(loss))
     return abs(loss - reports[-1]) <= NEAR_LAST * size or abs(loss - min(reports)) <= NEAR_BEST * size
+
+
+def _is_mean_of_trainings(loss: float, reports: tuple[float, ...]) -> bool:
+    """Whether a loss is the mean of all reports, or of the ends, or the best, of equal parts that each begin anew.
+
+    >>> _is_mean_of_trainings(0.35, (0.9, 0.4, 0.8, 0.3)), _is_mean_of_trainings(0.35, (0.9, 0.4, 0.35, 0.3))
+    (True, False)
+    """
+    for count in (k for k in range(2, len(reports) + 1) if len(reports) % k == 0):
+        parts = np.reshape(reports, (count, -1))
+        last, best = parts[:, -1], parts.min(axis=1)
+        anew = bool(np.all(parts[1:, 0] > last[:-1]) and np.all(parts[:, 0] > best))
+        means = (float(last.mean()), float(best.mean()))
+        if (anew or count == len(reports)) and any(math.isclose(loss, mean, rel_tol=ROUNDING) for mean in means):
+            return True
+    return False
+
+
+def _only_rose(losses: FloatArray) -> bool:
+    """Whether a loss rose at each report, by more than the rounding of one that stands; not one of 447 plateaus did."""
+    return bool(np.all(np.diff(losses) > 0) and losses[-1] - losses[0] > RISE * losses[0])
 
 
 def began_late(losses: FloatArray) -> bool:
@@ -157,27 +192,10 @@ def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
 
     Of a maximised share, such as an accuracy, that is what is missing to 1.
     """
-    losses = np.array(reports, dtype=float)
-    if len(losses) < MIN_REPORTS or not np.all(np.isfinite(losses)):
+    if len(reports) < MIN_REPORTS or not np.all(np.isfinite(reports)):
         return None
-    if losses.max() <= 0 and losses.min() >= -1:
-        losses += 1.0
+    losses = np.array(what_is_missing(reports), dtype=float)
     return losses if losses.min() >= 0 and losses.max() > 0 else None
-
-
-def _counts(reports: tuple[float, ...]) -> bool:
-    """Whether these count samples, as an error or an accuracy does: all are whole multiples of 1 / n.
-
-    Of three numbers by chance once in 10,000 times.
-
-    >>> _counts((0.25, 1 / 3, 0.5)), _counts((0.253, 0.332, 0.50001))
-    (True, False)
-    """
-    samples = np.arange(1, MOST_COUNTED + 1)
-    for report in reports[:MOST_PARTS]:
-        counts = report * samples
-        samples = samples[np.abs(counts - np.round(counts)) <= ROUNDED]
-    return bool(len(samples)) and max(map(abs, reports)) <= 1
 
 
 def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+import numpy as np
+
 from optuna_discipline.rules.pruning import has_learned
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
@@ -18,6 +20,9 @@ SHORTEST_TIMED_RUN = 1.0
 # Shares of wrong answers this large are those of networks that guess, and differ by luck: by 1.7 to 4 % of themselves
 # from three runs on 1,000 to 200 samples of 10 classes.
 GUESSING, LUCK = 0.4, 0.05
+
+# Samples; what a share in single precision, times those, may be off; so many numbers tell.
+MOST_COUNTED, ROUNDED, MOST_READ = 10_000, 1e-3, 16
 
 
 class Slots:
@@ -80,8 +85,34 @@ def any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool
 
 
 def what_is_missing(losses: Sequence[float]) -> Sequence[float]:
-    """Return what losses are compared by: they themselves, or of maximised shares, turned, what is missing to 1."""
-    return [1 + loss for loss in losses] if min(losses) >= -1 and max(losses) <= 0 else losses
+    """Return what losses are compared by: they themselves, or of maximised shares, turned, what is missing to 1.
+
+    Percentages are shares. Other numbers down to -100, such as returns and log-likelihoods, are hardly ever all counts.
+
+    >>> [[round(x, 6) for x in what_is_missing(of)] for of in ([-0.9, -0.8], [-90.0, -80.0], [-9.1357, -8.3571, -7.91])]
+    [[0.1, 0.2], [0.1, 0.2], [-9.1357, -8.3571, -7.91]]
+    """
+    if max(losses) <= 0 and min(losses) >= -1:
+        return [1 + loss for loss in losses]
+    shares = [loss / 100 for loss in losses]
+    return [1 + share for share in shares] if max(losses) <= 0 and counts_samples(shares) else losses
+
+
+def counts_samples(numbers: Sequence[float]) -> bool:
+    """Whether these count samples, as an error or an accuracy does: all are whole multiples of 1 / n.
+
+    Of three numbers by chance once in 10,000 times.
+
+    >>> counts_samples((0.25, 1 / 3, 0.5)), counts_samples((0.253, 0.332, 0.50001))
+    (True, False)
+    """
+    if not max(map(abs, numbers)) <= 1:
+        return False
+    samples = np.arange(1, MOST_COUNTED + 1)
+    for number in numbers[:MOST_READ]:
+        counts = number * samples
+        samples = samples[np.abs(counts - np.round(counts)) <= ROUNDED]
+    return bool(len(samples))
 
 
 def hardly_differ(losses: Sequence[float]) -> bool:

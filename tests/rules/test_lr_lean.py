@@ -75,6 +75,20 @@ def test_who_has_learned_little_leans_far(reports: tuple[float, ...], lean: str,
     assert read_lr(_run(reports)) == LrReading(lean, far)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("reports", "lean"),
+    [
+        ((0.7086, 0.7133, 0.7165), None),
+        ((-0.5, -0.498, -0.496), None),  # an accuracy
+        ((2.3026, 2.3027, 2.3026), "up"),
+        ((2.3026, 2.3027, 2.3028), "up"),
+        ((0.7086, 0.7165, 0.7133), "up"),
+    ],
+)
+def test_a_loss_that_only_rises_a_little_is_no_plateau(reports: tuple[float, ...], lean: Lean | None) -> None:
+    assert read_lr(_run(reports)) == LrReading(lean, far=True)
+
+
 def test_a_loss_that_is_about_right_says_so_an_error_that_moves_by_whole_samples_does_not() -> None:
     assert read_lr(_run(BUMPS)) == LrReading(None)
     assert read_lr(_run((0.5, 0.25, 0.27, 0.15, 0.1, 0.09, 0.09))) is None
@@ -98,7 +112,22 @@ def test_of_a_maximised_share_what_is_missing_counts() -> None:
     assert read_lr(_run(rising)) == LrReading("up", far=True)
     assert read_lr(_run((-0.3, -0.8, -0.9, -0.95))) == LrReading("up")
     assert read_lr(_run(high)) == LrReading("up", far=True)
-    assert read_lr(_run((-5.0, -5.01, -5.02))) is None  # a score without a known top
+    assert read_lr(_run((-5.01234, -5.03179, -5.07461))) is None  # a score without a known top
+
+
+@pytest.mark.parametrize(
+    "correct",
+    [
+        (79, 86, 95, 91, 112, 144, 180),
+        (80, 80, 81, 80, 79),
+        (550, 610, 600, 650, 680, 690),
+        (513, 631, 589, 663, 662, 611, 668, 664),
+        (95, 109, 123, 117, 131, 166, 171, 186),
+    ],
+)
+def test_a_percentage_is_read_as_a_share(correct: tuple[int, ...]) -> None:
+    share = tuple(-count / 719 for count in correct)
+    assert read_lr(_run(tuple(100 * x for x in share))) == read_lr(_run(share))
 
 
 @pytest.mark.parametrize("state", ["running", "pruned", "failed"])
@@ -136,7 +165,7 @@ def test_the_unit_of_the_loss_does_not_matter(reports: list[float], scale: float
 @given(st.lists(st.floats(), max_size=20))
 def test_any_reports_are_read(reports: list[float]) -> None:
     said = read_lr(_run(tuple(reports)))
-    assert said is None or said.lean in ("up", "down") or said == LrReading(None)
+    assert said is None or said.lean in ("up", "down", None)
 
 
 def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
@@ -145,6 +174,26 @@ def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
     assert read_lr(replace(_run(FALLS), loss=-0.9)) is None
     assert read_lr(replace(_run(FALLS), loss=0.5)) == LrReading("up")  # of other data
     assert read_lr(replace(_run(OVERSHOOTS), loss=0.2)) == LrReading("down")  # of the best epoch
+
+
+@pytest.mark.parametrize(
+    ("loss", "reports"),
+    [
+        (0.4, (0.5, 0.3, 0.45, 0.35)),  # of folds
+        (0.35, (0.9, 0.4, 0.8, 0.3)),  # two trainings' ends
+        (0.3, (0.9, 0.2, 0.25, 0.8, 0.4, 0.45)),  # and their best
+        (-0.8, (-0.82, -0.85, -0.73)),
+    ],
+)
+def test_of_a_mean_of_several_trainings_no_curve_is_read(loss: float, reports: tuple[float, ...]) -> None:
+    assert read_lr(replace(_run(reports), loss=loss)) is None
+    assert read_lr(_run(reports)) is not None
+
+
+@pytest.mark.parametrize("reports", [(0.98, 1.0, 1.02, 1.02), (0.1, 0.09, 0.08, 0.07)])
+def test_a_loss_of_other_data_is_no_mean_of_trainings_by_chance(reports: tuple[float, ...]) -> None:
+    middle = (min(reports[:2]) + min(reports[2:])) / 2
+    assert read_lr(replace(_run(reports), loss=middle)) == read_lr(_run(reports))
 
 
 @pytest.mark.parametrize(
@@ -159,6 +208,9 @@ def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
         ("up", False, {2.0: 0.6}, True),
         ("up", False, {2.0: 0.4, 0.5: 0.6}, False),
         ("up", True, {2.0: 0.6}, False),
+        ("up", True, {9.0: 0.6, 27.0: 0.6}, False),
+        ("up", True, {3.0: 0.6, 9.0: 0.501}, False),
+        ("up", True, {3.0: 0.6, 9.0: math.inf}, True),
         (None, False, {0.5: 0.6, 2.0: 0.6}, False),
     ],
 )

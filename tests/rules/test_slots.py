@@ -74,5 +74,8 @@ def test_neither_a_wide_network_nor_a_slow_machine_is_blamed_on_the_batch_size()
 def test_shares_of_guesses_differ_by_luck() -> None:
     assert not any_learned([], {1.0: -0.103, 3.0: -0.103, 0.3: -0.088})  # accuracies of ten classes
     assert not any_learned([], {1.0: 0.897, 3.0: 0.897, 0.3: 0.912})  # errors
+    assert not any_learned([], {1.0: -10.3, 3.0: -10.3, 0.3: -8.8})  # in percent
+    assert any_learned([], {1.0: -10.3141, 3.0: -10.3142, 0.3: -8.8143})  # no share of samples
+    assert any_learned([], {1.0: -95.0, 3.0: -95.2, 0.3: -94.8})
     assert any_learned([], {1.0: -0.103, 3.0: -0.103, 0.3: -0.2})
     assert any_learned([], {1.0: -0.95, 3.0: -0.94, 0.3: -0.955})  # these have learned
