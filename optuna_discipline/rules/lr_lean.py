@@ -102,8 +102,9 @@ def read_lr(run: Run) -> LrReading | None:
         return None
     losses, shape = _as_losses(run.reports), shape_of(run.reports)
     if shape is None:
-        still = losses is not None and 0 < np.ptp(losses) <= LEARNED * losses.max()
-        return LrReading(None if _only_rose(losses) else "up", far=True) if still else None
+        if losses is None or not 0 < np.ptp(losses) <= LEARNED * losses.max():
+            return None
+        return LrReading(None if _only_rose(losses) else "up", far=True)
     climbed, beyond_noise, overshot = shape
     unlearned = losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0])
     if beyond_noise > CLIMBED or overshot > OVERSHOT:
