@@ -1,4 +1,4 @@
-"""What the rise of a validation loss says without a training loss beside it: overfitting if slow, a break if sudden."""
+"""What rises say: of a validation loss alone, overfitting if slow, a break if sudden; of both, far above the start."""
 
 from collections.abc import Mapping
 
@@ -17,6 +17,8 @@ CLEAR_OF_NOISE, BREAK, SUDDEN = 10.0, 0.15, 0.5
 # Or it runs away: so many rises in a row, each larger than the one before by a factor, the last one beyond the noise
 # (figure 4a from LR 0.0053: .010 .017 .035 .076, where one step of noise is .008).
 RISES_IN_A_ROW, GROWTH, RUNAWAY_IN_NOISE = 4, 1.25, 5.0
+# Above its first value by this share of that, or of its usual size, a loss is far above its start.
+FAR_ABOVE_START = 0.5
 
 
 def measure_climb(losses: FloatArray) -> dict[str, float]:
@@ -49,9 +51,30 @@ def read_climb(evidence: Mapping[str, float]) -> tuple[bool, bool]:
     return broken, not broken and evidence["last_climb"] <= SUDDEN * climbed
 
 
+def stays_above_start(val: FloatArray, train: FloatArray | None) -> bool:
+    """Return whether the losses burst above their first values, and the validation loss has not come back since.
+
+    A training loss must have burst, too: beside one that falls the validation loss may stand high for half of a run.
+
+    >>> import numpy as np
+    >>> [stays_above_start(np.array([0.5, 2.4, 0.6, last]), None) for last in (0.9, 0.4)]
+    [True, False]
+    """
+    if not _rises_far(val) or not (train is None or _rises_far(train)):
+        return False
+    peak, lag = int(np.argmax(val)), max(1, len(val) // 10)
+    sudden = (val[lag:] - val[:-lag]).max() > SUDDEN * (val[peak] - val[0])
+    return bool(sudden and val[peak:].min() >= val[0])
+
+
 def scale_of(losses: FloatArray) -> float:
     """Return the size of a loss, by which changes are told: the median of its absolute values."""
     return max(float(np.median(np.abs(losses))), 1e-12)
+
+
+def _rises_far(losses: FloatArray) -> bool:
+    far = FAR_ABOVE_START * max(abs(float(losses[0])), scale_of(losses))
+    return bool(losses.max() - losses[0] > max(far, RUNAWAY_IN_NOISE * noise_sd(losses[len(losses) // 2 :])))
 
 
 def _runs_away(losses: FloatArray) -> bool:

@@ -16,6 +16,7 @@ from optuna_discipline.rules.climb import RISE
 from optuna_discipline.rules.climb import measure_climb
 from optuna_discipline.rules.climb import read_climb
 from optuna_discipline.rules.climb import scale_of
+from optuna_discipline.rules.climb import stays_above_start
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
@@ -87,7 +88,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     """Return what one curve shows.
 
     A loss that never left that of chance, where the classes are known, is underfitting; so is one that falls straight
-    to the last.
+    to the last. None is that ends above its first value: a sudden rise far above that, from which the loss has not come
+    back, means a high learning rate.
 
     Args:
         curve: At least four epochs with a validation loss. Without a training loss only a rise of the validation loss
@@ -125,13 +127,15 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
         chance = math.log(curve.n_classes or 1)
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
-    return Diagnosis(verdict, evidence, _advice_on(verdict, lr_rises))
+    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises))
 
 
-def _advice_on(verdict: Verdict, lr_rises: bool) -> str:
-    if verdict == Verdict.HIGH_LR and not lr_rises:
-        return "Both losses rise, and the learning rate does not: it is too high, lower it."
-    return ADVICE[verdict]
+def _advice_on(verdict: Verdict, evidence: Mapping[str, float], lr_rises: bool) -> str:
+    if verdict != Verdict.HIGH_LR or (lr_rises and evidence["val_change"] > 0):
+        return ADVICE[verdict]
+    if evidence["stays_above_start"]:
+        return "The loss rose far above its first value and has not come back: the learning rate is too high, lower it."
+    return "Both losses rise, and the learning rate does not: it is too high, lower it."
 
 
 def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | None:
@@ -147,6 +151,8 @@ def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str
         "val_change": _change(val),
         "val_noise": noise_sd(val[len(val) // 2 :]) / scale_of(val),
         "rise_from_minimum": _rise(val),
+        "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
+        "stays_above_start": float(stays_above_start(val, train)),
         "falls_straight": float(_falls_straight(val)),
         "share_done": done,
     }
@@ -167,10 +173,12 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
     broken, overfitting = read_climb(evidence) if alone else (False, _overfits(evidence))
     if broken:
         return Verdict.DIVERGED
+    if evidence["stays_above_start"]:
+        return Verdict.HIGH_LR
     if overfitting:
         return Verdict.OVERFITTING
     if val < -certain or evidence["falls_straight"]:
-        return Verdict.UNDERFITTING
+        return Verdict.UNDERFITTING if evidence["change_from_first"] < 0 else Verdict.NOISY
     if evidence["val_noise"] > 0.1:
         return Verdict.NOISY
     both_rise = train > certain or lr_rises

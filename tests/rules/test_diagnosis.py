@@ -295,3 +295,27 @@ def test_a_validation_loss_that_rises_beside_a_training_loss_that_stands_is_over
     for train in ([1, 0.6, 0.4, 0.3] + [0.2] * 16, [1, 0.6, 0.4, 0.3, *(0.2 - 0.002 * i for i in range(16))]):
         logs = tuple(EpochLog(i, 0.1, train[i], val[i]) for i in range(20))
         assert diagnose(LossCurve(logs, n_epochs=20)).verdict == Verdict.OVERFITTING
+
+
+BURSTS = [
+    ([0.47, 2.36, 0.54, 0.90], [0.60, 0.92, 1.40, 0.55]),
+    ([0.5, 1.5, 1.2, 1.0], [0.6, 1.4, 1.3, 1.1]),
+    ([0.47, 2.36, 2.0, 1.5, 1.2, 1.0, 0.95, 0.90], [0.6, 2.4, 2.1, 1.5, 1.2, 1.0, 0.9, 0.9]),
+    ([0.47, 2.36, 2.0, 1.5, 0.9, 0.9, 0.9, 0.9, 0.9], [0.6, 2.4, 2.1, 1.5, 0.9, 0.9, 0.9, 0.9, 0.9]),
+]
+
+
+@pytest.mark.parametrize(("val", "train"), BURSTS)
+def test_a_burst_that_has_not_come_back_to_its_start_says_that_the_learning_rate_is_too_high(
+    val: list[float], train: list[float]
+) -> None:
+    for curve in (_curve(train, val), _without_training_loss(val)):
+        found = diagnose(curve)
+        assert found.verdict == Verdict.HIGH_LR
+        assert found.advice.startswith("The loss rose far above its first value and has not come back")
+    assert diagnose(_curve(train, [*val[:-1], 0.4])).verdict != Verdict.HIGH_LR
+
+
+def test_a_loss_that_ends_above_its_first_value_does_not_still_fall() -> None:
+    for val in ([1.0, 1.3, 1.2, 1.1], [0.5, 1.5, 1.2, 1.0]):  # a validation loss may burst beside a healthy training
+        assert diagnose(_curve([1.0, 0.9, 0.9, 0.8], val)).verdict == Verdict.NOISY
