@@ -24,6 +24,8 @@ from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.divergence import BACK_AT_START
 from optuna_discipline.rules.divergence import LEFT_START
 from optuna_discipline.rules.divergence import why_diverged
+from optuna_discipline.rules.lr_lean import got_worse
+from optuna_discipline.rules.lr_lean import shape_of
 
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
@@ -55,13 +57,14 @@ class Verdict(str, enum.Enum):
 
 ADVICE: Mapping[Verdict, str] = {
     Verdict.UNDERFITTING: "The validation loss still falls: train longer, raise the learning rate, or regularise less.",
-    Verdict.HORIZONTAL: "The validation loss has levelled off: this is where a good setting ends; compare with others.",
-    Verdict.OVERFITTING: "The validation loss has risen from its best: regularise more (larger learning rate or weight "
-    "decay, smaller batch), or train shorter.",
+    Verdict.HORIZONTAL: "The validation loss has levelled off: how good that is, only a comparison with others tells.",
+    Verdict.OVERFITTING: "The validation loss has risen from its best: regularise more (larger weight decay, smaller "
+    "batch), or train shorter.",
     Verdict.DIVERGED: "The training broke: lower the learning rate, the momentum or the weight decay.",
     Verdict.HIGH_LR: "The loss rises with the learning rate: normal inside a cycle, no verdict before it falls.",
     Verdict.NOISY: "The noise is larger than the trend: wait, average more runs, or take a larger validation set.",
 }
+ROSE_ON_THE_WAY = "The validation loss still falls, but rose on the way: train longer, or regularise less."
 NOTHING_LEARNED = (
     "The loss has never left that of chance ({:.3g}), so nothing was learned: try learning rates far above and below "
     "this one, and look at the labels and the loss."
@@ -131,6 +134,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
 
 
 def _advice_on(verdict: Verdict, evidence: Mapping[str, float], lr_rises: bool) -> str:
+    if verdict == Verdict.UNDERFITTING and evidence["rose_on_the_way"]:
+        return ROSE_ON_THE_WAY
     if verdict != Verdict.HIGH_LR or (lr_rises and evidence["val_change"] > 0):
         return ADVICE[verdict]
     if evidence["stays_above_start"]:
@@ -147,12 +152,14 @@ def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | 
 
 def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str, float]:
     """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
+    shape = shape_of(tuple(val.tolist()))
     evidence = {
         "val_change": _change(val),
         "val_noise": noise_sd(val[len(val) // 2 :]) / scale_of(val),
         "rise_from_minimum": _rise(val),
         "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
         "stays_above_start": float(stays_above_start(val, train)),
+        "rose_on_the_way": float(shape is not None and got_worse(shape)),
         "falls_straight": float(_falls_straight(val)),
         "share_done": done,
     }

@@ -33,10 +33,10 @@ MOST_RUNGS = 10
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
 SAID: Mapping[tuple[Lean, bool], str] = {
-    ("up", False): "only got better: room above",
-    ("up", True): "hardly got better: far too low",
+    ("up", False): "never got clearly worse: room above",
+    ("up", True): "kept over half of its first loss: far too low",
     ("down", False): "got worse on the way: too high",
-    ("down", True): "got worse and hardly better: far too high",
+    ("down", True): "got worse and ended hardly better than it began: far too high",
 }
 FAR_TOO_HIGH = LrReading("down", far=True)
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5

@@ -105,15 +105,20 @@ def read_lr(run: Run) -> LrReading | None:
         if losses is None or not 0 < np.ptp(losses) <= LEARNED * losses.max():
             return None
         return LrReading(None if _only_rose(losses) else "up", far=True)
-    climbed, beyond_noise, overshot = shape
+    climbed = shape[0]
     unlearned = losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0])
-    if beyond_noise > CLIMBED or overshot > OVERSHOT:
+    if got_worse(shape):
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
         return LrReading("up", far=unlearned or (losses is not None and began_late(losses)))
     if climbed > CLIMBED or not counts_samples(run.reports if losses is None else losses.tolist()):
         return LrReading(None)
     return LrReading("up") if losses is not None and began_late(losses) else None
+
+
+def got_worse(shape: tuple[float, float, float]) -> bool:
+    """Whether a curve of this shape (see `shape_of`) climbed on the way, or ended above its lowest, beyond noise."""
+    return shape[1] > CLIMBED or shape[2] > OVERSHOT
 
 
 def fell(run: Run) -> bool:

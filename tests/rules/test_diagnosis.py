@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from optuna_discipline import DisciplineError
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
+from optuna_discipline import Run
 from optuna_discipline import Verdict
 from optuna_discipline import diagnose
+from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import read_lr
 
 N = 30
 TIME = np.linspace(0, 1, N)
@@ -63,6 +66,19 @@ def test_evidence_and_advice_come_with_the_verdict() -> None:
     assert diagnosis.evidence["gap"] > 0
     assert "regularise more" in diagnosis.advice
     assert str(diagnosis.verdict) == "overfitting"
+
+
+def test_the_advice_agrees_with_what_the_ladder_reads_from_the_same_curve() -> None:
+    for val in ([0.4953, 1.5376, 0.4796, 0.3343], [1.0, 0.6, 0.75, 0.5, 0.4]):
+        assert read_lr(Run(0, "complete", {}, val[-1], reports=tuple(val))) == LrReading("down")
+        found = diagnose(_curve(val, val))
+        assert (found.verdict, found.advice) == (
+            Verdict.UNDERFITTING,
+            "The validation loss still falls, but rose on the way: train longer, or regularise less.",
+        )
+    assert "raise the learning rate" in diagnose(_curve(FALLING, FALLING)).advice
+    assert "learning rate" not in diagnose(_curve(*SHAPES[Verdict.OVERFITTING][:2])).advice
+    assert "good setting" not in diagnose(_without_training_loss(FLAT)).advice
 
 
 def test_both_losses_that_rise_at_a_constant_learning_rate_say_that_it_is_too_high() -> None:

@@ -41,11 +41,15 @@ def test_it_begins_at_its_start_and_says_so() -> None:
     ("reports", "wanted", "said"),
     [
         ((), [2.0, 0.3333], "best so far 1 x with 0.5"),
-        (FALLS, [2.0], "best so far 1 x with 0.5, which only got better: room above"),
+        (FALLS, [2.0], "best so far 1 x with 0.5, which never got clearly worse: room above"),
         (CLIMBS, [0.3333], "best so far 1 x with 0.5, which got worse on the way: too high"),
         ((2.0, 1.0, 1.05, 0.3), [0.5, 2.0], "best so far 1 x with 0.5"),
-        ((2.3, 2.29, 2.2, 2.0), [9.0], "best so far 1 x with 0.5, which hardly got better: far too low"),
-        ((2.3, 1.9, 2.8, 2.4), [0.1111], "best so far 1 x with 0.5, which got worse and hardly better: far too high"),
+        ((2.3, 2.29, 2.2, 2.0), [9.0], "best so far 1 x with 0.5, which kept over half of its first loss: far too low"),
+        (
+            (2.3, 1.9, 2.8, 2.4),
+            [0.1111],
+            "best so far 1 x with 0.5, which got worse and ended hardly better than it began: far too high",
+        ),
     ],
 )
 def test_the_best_curve_closes_a_side_and_the_reason_says_which(
