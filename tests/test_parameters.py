@@ -40,6 +40,15 @@ def test_fitting_takes_the_nearest() -> None:
     assert parameters.fit(FloatDistribution(0.0, 1.0), 7.0) == 1.0
 
 
+def test_what_went_through_logarithms_is_what_it_was_within_bounds_and_on_steps() -> None:
+    assert parameters.fit(FloatDistribution(1e-5, 10, log=True), 0.0999999999999999) == 0.1
+    assert parameters.fit(FloatDistribution(1e-7, 0.1, log=True), 0.00010000000000000009) == 1e-4
+    third = 1 / 3  # no decimal of 14 figures
+    assert parameters.fit(FloatDistribution(third, 1.0), 0.0) == third
+    assert parameters.fit(FloatDistribution(0.0, third), 1.0) == third
+    assert parameters.fit(FloatDistribution(0.0, 1.0, step=0.1), 0.3) == 3 * 0.1
+
+
 @pytest.mark.parametrize(
     ("distribution", "bounds"),
     [

@@ -181,7 +181,8 @@ class Ladder:
     def reason(self, x: float) -> str:
         """Return why a rung is run, in words."""
         if not self.results:
-            return "learning-rate ladder: where to start" if x == 1 else f"learning-rate ladder: {x:.3g} x the start"
+            start = "learning-rate ladder: where to start"
+            return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
         best = min(self.results, key=lambda key: self.results[key])
         if not math.isfinite(self.results[best]):
             return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"

@@ -60,6 +60,11 @@ def test_the_best_curve_closes_a_side_and_the_reason_says_which(
     assert ladder.reason(wanted[0]).endswith(f" x the start; {said}")
 
 
+def test_an_idle_worker_is_told_that_nothing_is_known_yet() -> None:
+    said = _ladder({1.0: None}).reason(0.3333)
+    assert said == "learning-rate ladder: 0.333 x the start; nothing has ended so far"
+
+
 def test_what_runs_is_not_run_again_and_idle_workers_get_the_next_rung_outwards() -> None:
     ladder = _ladder({1.0: 0.5, 2.0: None})
     assert ladder.running
