@@ -136,6 +136,7 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     if "value" in rows:
         made.update_yaxes(title=of_value, row=rows["value"])
     made.update_yaxes(title_standoff=8)
+    made.update_xaxes(**style.counting_axis([epoch for plot in plots for epoch in plot.epochs]))
     made.update_xaxes(title="step" if plain else "epoch", row=len(panels))
     return style.titled(made, title, remark)
 

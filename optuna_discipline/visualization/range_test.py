@@ -110,4 +110,7 @@ def draw(plot: RangeTestPlot | None) -> Any:
             x=math.log10(plot.choice.max_lr), y=1, yref="paper", yanchor="bottom", showarrow=False,
             text=f"max_lr {plot.choice.max_lr:.3g}", font={"size": style.SMALL_SIZE + 1},
         )  # fmt: skip
-    return style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason)
+    style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason)
+    if plot.choice.max_lr is not None:
+        made.layout.margin.t += style.SMALL_LINE  # the line's own words
+    return made

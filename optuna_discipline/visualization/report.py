@@ -42,9 +42,13 @@ pre { background: var(--soft); padding: .8rem 1rem; overflow-x: auto; }
 h2 { break-after: avoid; }
 @media screen { :root { color-scheme: light dark; } }
 @media (hover: none), print { .modebar { display: none; } }
-@media print { body { max-width: none; padding: 0; } .verdict, .figure, .caption, tr, pre { break-inside: avoid; }
-  .caption { break-after: avoid; } pre { white-space: pre-wrap; } }
+@page { margin: 15mm; }
+@media print { body { max-width: none; padding: 0; } .verdict, .picture, tr, pre { break-inside: avoid; }
+  thead { break-after: avoid; } .wide { overflow: visible; } pre { white-space: pre-wrap; } }
 """
+# Of a page on which plotly does not run.
+WITHOUT_SCRIPT = "<noscript><style>.figure { display: none; }</style></noscript>"
+NO_PICTURES = "<noscript><p>The pictures of this report need JavaScript.</p></noscript>"
 
 
 def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
@@ -94,6 +98,7 @@ def as_html(study: Study) -> str:
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="verdict">{_text(told.headline)}</p>',
+        NO_PICTURES,
         *_list("Mind", told.warnings),
         *_best(told, study.user_attrs.get(TERMS_KEY)),
         "<h2>LR range test</h2>",
@@ -115,7 +120,7 @@ def as_html(study: Study) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><style>{STYLE}</style><script>{script}</script></head>\n'
+        f'<link rel="icon" href="data:,"><style>{STYLE}</style>{WITHOUT_SCRIPT}<script>{script}</script></head>\n'
         f"<body>{''.join(parts)}</body></html>\n"
     )
 
@@ -124,7 +129,7 @@ def _best(told: Story, terms: Any) -> list[str]:
     if not told.best_params:
         return []
     rows = "".join(f"<tr><td>{_text(n)}</td><td>{_text(marks.show(v))}</td></tr>" for n, v in told.best_params.items())
-    table = f"<table><tr><th>parameter</th><th>value</th></tr>{rows}</table>"
+    table = f"<table><thead><tr><th>parameter</th><th>value</th></tr></thead><tbody>{rows}</tbody></table>"
     code = _code(told.best_params, terms)
     return ["<h2>Best configuration</h2>", table, f"<pre>{_text(code)}</pre>" if code else ""]
 
@@ -156,10 +161,10 @@ def _stages(told: Story) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "best"))
     rows = []
     for row in told.stages:
-        best = "" if row.best_value is None else f"{marks.show(row.best_value)} in trial {row.best_trial}"
+        best = "" if row.best_value is None else f"{marks.show(row.best_value, row.figures)} in trial {row.best_trial}"
         cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def _list(title: str, entries: tuple[str, ...]) -> list[str]:
@@ -175,7 +180,7 @@ def _figure(figure: Any, *, captioned: bool = True) -> str:
     caption = style.caption(figure)
     words = f'<p class="caption">{_text(caption)}</p>' if captioned else ""
     inner = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
-    return f'{words}<div class="figure">{inner}</div>'
+    return f'<div class="picture">{words}<div class="figure">{inner}</div></div>'
 
 
 def _text(text: str) -> str:

@@ -86,7 +86,7 @@ def draw(plot: SchedulePlot | None) -> Any:
     if plot is None:
         return style.note(made, "No learning rates were reported: use TrialReporter, or report_epoch with lr=.")
     go = require("plotly.graph_objects", extra="plots")
-    made.update_xaxes(title=plot.unit)
+    made.update_xaxes(title=plot.unit, **style.counting_axis(plot.steps))
     made.update_yaxes(**_around_constant(plot.lr))
     line = {"color": style.TRAIN_COLOR}
     mode = "lines" if plot.momentum else "lines+markers"

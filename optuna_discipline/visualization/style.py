@@ -23,10 +23,14 @@ SYMBOLS = {"full": "circle", "short": "circle-open", "stopped": "x"}
 TRAIN_COLOR, VAL_COLOR = "#0072B2", "#D55E00"
 INK, GRID, GOOD = "#7A7A7A", "rgba(128,128,128,0.25)", "#009E73"
 MAX_POINTS = 300
+# More marks than these would hide each other, and what they are drawn beside.
+MANY_MARKS = 100
 # The dashboard shows figures two abreast: on a page 800 pixels wide a line of small print holds this much.
 LINE_LENGTH = 52
 # Higher figures are cut off on the dashboard.
 HEIGHT = 450
+# Over more steps plotly labels whole numbers only.
+FEW_STEPS = 6
 # So many labels of powers have room on an axis.
 MAX_DECADES = 8
 TITLE_SIZE, SMALL_SIZE, SMALL_LINE = 15, 11, 15
@@ -97,7 +101,7 @@ def caption(made: Any) -> str:
     """Take title and remarks out of a figure, for a page that writes them itself; return them."""
     words = [str(made.layout.meta[key]).rstrip(".") for key in ("title", "remarks") if made.layout.meta[key]]
     made.layout.title.text = None
-    made.layout.margin.t = 30
+    made.layout.margin.t = 40  # what a figure writes above its panels
     return ". ".join(part[0].upper() + part[1:] for part in words) + "."
 
 
@@ -115,6 +119,11 @@ def note(made: Any, text: str) -> Any:
     return made
 
 
+def counting_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Return the settings of an axis of epochs or steps: a short one has no labels between whole numbers."""
+    return {"dtick": 1} if values and max(values) - min(values) <= FEW_STEPS else {}
+
+
 def thinned(values: Sequence[float]) -> list[int]:
     """Return the indices of at most `MAX_POINTS` values, evenly spread, both ends kept."""
     if len(values) <= MAX_POINTS:
@@ -127,12 +136,16 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
-def marker(stage: str, kind: str) -> dict[str, Any]:
-    """Return how a trial of a stage is drawn: the colour tells the stage, the shape how it ended."""
-    color = STAGE_COLORS.get(stage, OTHER_COLOR)
+def marker(stage: str, kind: str, *, among: int = 0) -> dict[str, Any]:
+    """Return how a trial of a stage is drawn: the colour tells the stage, the shape how it ended.
+
+    Among many others it is small and translucent.
+    """
+    color, many = STAGE_COLORS.get(stage, OTHER_COLOR), among > MANY_MARKS
     return {
         "color": color,
         "symbol": SYMBOLS[kind],
-        "size": 8 if kind == "short" else 10,
-        "line": {"width": 2 if kind == "short" else 1, "color": color},
+        "size": (8 if kind == "short" else 10) / (2 if many else 1),
+        "line": {"width": 2 if kind == "short" and not many else 1, "color": color},
+        **({"opacity": 0.5} if many else {}),
     }

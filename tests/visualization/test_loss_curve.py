@@ -55,6 +55,11 @@ def test_plain_reports_are_shown_as_the_objective_by_step() -> None:
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("step", "objective")
 
 
+def test_two_epochs_have_no_label_between_them() -> None:
+    curve = LossCurve((EpochLog(0, 0.1, 2.0, 2.1), EpochLog(1, 0.1, 1.0, 1.2)), n_epochs=2)
+    assert plot_loss_curve(curve).layout.xaxis.dtick == 1
+
+
 def test_the_powers_of_a_loss_that_exploded_do_not_overlap() -> None:
     curve = LossCurve(tuple(EpochLog(i, 0.1, 10.0**i, None) for i in range(0, 41, 4)), n_epochs=41)
     assert plot_loss_curve(curve).layout.yaxis.dtick >= 5

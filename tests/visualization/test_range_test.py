@@ -7,6 +7,7 @@ import pytest
 from optuna_discipline import RangeTest
 from optuna_discipline import plot_range_test
 from optuna_discipline.visualization import range_test
+from optuna_discipline.visualization import style
 
 
 def test_the_plot_holds_curve_smoothing_and_choice(study: optuna.Study) -> None:
@@ -18,6 +19,8 @@ def test_the_plot_holds_curve_smoothing_and_choice(study: optuna.Study) -> None:
     assert plot.choice.max_lr is not None
     labels = [a for a in figure.layout.annotations if "max_lr" in a.text]
     assert labels[0].x == pytest.approx(math.log10(plot.choice.max_lr))
+    remarks = figure.layout.title.text.count("<br>")
+    assert figure.layout.margin.t == 45 + (remarks + 1) * style.SMALL_LINE  # the label has a line of its own
 
 
 def test_the_validation_loss_is_shown_where_there_is_one() -> None:

@@ -97,6 +97,19 @@ def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:
     assert "<img" not in body
 
 
+def test_a_page_without_script_says_so_and_leaves_no_holes(study: optuna.Study) -> None:
+    page = report.as_html(study)
+    assert "<noscript><style>.figure { display: none; }</style></noscript>" in page.partition("<body>")[0]
+    assert page.partition("<body>")[2].count("<noscript><p>The pictures of this report need JavaScript.</p>") == 1
+
+
+def test_a_printed_page_has_margins_and_keeps_heads_and_captions_with_what_they_head(study: optuna.Study) -> None:
+    body = report.as_html(study).partition("<body>")[2]
+    assert body.count("<table>") == body.count("<thead>") == 2
+    assert body.count('<div class="picture"><p class="caption">') == body.count('<p class="caption">') > 0
+    assert "@page { margin: 15mm; }" in report.STYLE
+
+
 def test_an_empty_study_has_a_report(empty: optuna.Study, tmp_path: Path) -> None:
     assert "No training has finished yet" in write_report(empty, tmp_path / "r.html").read_text(encoding="utf-8")
 

@@ -32,6 +32,11 @@ def test_remarks_are_broken_into_lines_that_a_narrow_page_shows() -> None:
     assert all(len(line.partition(">")[2].removesuffix("</span>")) <= style.LINE_LENGTH for line in lines[1:])
 
 
+def test_an_axis_of_few_epochs_has_no_labels_between_them() -> None:
+    assert style.counting_axis([0, 1, 2]) == {"dtick": 1}
+    assert style.counting_axis([]) == style.counting_axis(range(100)) == {}
+
+
 def test_a_page_may_write_title_and_remarks_itself() -> None:
     made = style.titled(style.figure("title", x="x", y="y"), "title", "remarks, with <tags>")
     assert "&lt;tags>" in made.layout.title.text
