@@ -193,15 +193,19 @@ def describe_moves(
     before = next((trial.params for trial in trials if trial.number == like), None)
     if before is None or not suggested:
         return ""
-    names = sorted(suggested, key=lambda name: name not in roles)
-    shown = [(name, _shown(before[name]), _shown(suggested[name])) for name in names if name in before]
+    moves = moves_of(suggested, before, roles, stage)
+    return f"trial {like}, but {', '.join(moves)}" if moves else f"trial {like} again"
+
+
+def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mapping[str, Role], stage: str) -> list[str]:
+    """Return what some parameters change of former ones, a phrase each, and how many more than the first few."""
+    names = sorted(params, key=lambda name: name not in roles)
+    shown = [(name, _shown(before[name]), _shown(params[name])) for name in names if name in before]
     moves = [f"{name} {old} to {new}" for name, old, new in shown if old != new]
     moves += [f"{name} as it was" for name, old, new in shown if old == new and roles.get(name) == stage and moves]
-    moves += [f"new {name} {_shown(suggested[name])}" for name in names if name not in before]
-    if not moves:
-        return f"trial {like} again"
+    moves += [f"new {name} {_shown(params[name])}" for name in names if name not in before]
     more = [] if len(moves) <= MOST_MOVES else [f"{len(moves) - MOST_MOVES} more"]
-    return f"trial {like}, but {', '.join([*moves[:MOST_MOVES], *more])}"
+    return [*moves[:MOST_MOVES], *more]
 
 
 def _shown(value: Any) -> str:

@@ -32,6 +32,7 @@ from optuna_discipline.exceptions import MissingExtraError
 from optuna_discipline.first_look import as_device
 from optuna_discipline.printable import printable
 from optuna_discipline.tuning import tune
+from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import terminal
 
 INTERRUPTED = 130
@@ -50,9 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
     if not arguments.json:
         limit = (
-            terminal.counted(n_trials) if n_trials is not None else f"a budget of {arguments.budget:g} full trainings"
+            marks.counted(n_trials, "trial")
+            if n_trials is not None
+            else f"a budget of {arguments.budget:g} full trainings"
         )
-        print(f"Tuning a network on {task.name}: {limit}, {arguments.epochs} epochs a full training, on {device}.\n")
+        length = marks.counted(arguments.epochs, "epoch")
+        print(f"Tuning a network on {task.name}: {limit}, {length} a full training, on {device}.\n")
     with (
         storages.errors_of(arguments.storage),
         _noting_interruption() as interrupted,
@@ -137,7 +141,7 @@ def _interrupted(study: Study, arguments: argparse.Namespace) -> int:
     kept = (
         "the study is kept, and the same command goes on" if arguments.storage else "without --storage nothing is kept"
     )
-    print(f"\ninterrupted after {terminal.counted(len(study.trials))}: {kept}", file=sys.stderr)
+    print(f"\ninterrupted after {marks.counted(len(study.trials), 'trial')}: {kept}", file=sys.stderr)
     return INTERRUPTED
 
 

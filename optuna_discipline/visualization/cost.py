@@ -55,6 +55,7 @@ class CostPlot:
         best: Number of the best finished trial, None without one.
         limit: Values beyond it stand at it; None if all are shown.
         left_out: Trials that the plot does not show: running, failed without a value, or too old.
+        figures: Significant figures that tell the best objectives apart.
     """
 
     metric: str
@@ -63,6 +64,7 @@ class CostPlot:
     best: int | None
     limit: marks.Limit | None
     left_out: int
+    figures: int = marks.FIGURES
 
 
 def plot_cost(study: Study) -> Any:
@@ -85,14 +87,14 @@ def collect(study: Study) -> CostPlot:
     full, spent_on = marks.full_epochs(trials), costs.costs_of(trials)
     chosen = {row.chosen for row in stages.collect(study)}
     ended = sorted((t for t in trials if t.state.is_finished()), key=_end)
-    spent = costs.cost_of_range_test(study)
+    spent, figures = costs.cost_of_range_test(study), marks.figures_of(trials, sign)
     points: list[TrialPoint] = []
     incumbent: list[tuple[float, float]] = []
     for trial in ended:
         spent += spent_on.get(trial.number, 0.0)
         if not marks.has_ended(trial):
             continue
-        text = _words(trial) if len(ended) <= HOVER_TRIALS else ""
+        text = _words(trial, figures) if len(ended) <= HOVER_TRIALS else ""
         point = TrialPoint(
             trial.number,
             marks.stage_of(trial),
@@ -117,6 +119,7 @@ def collect(study: Study) -> CostPlot:
         None if best is None else best.number,
         marks.limit_of(points, sign),
         len(trials) - len(points[-MAX_TRIALS:]),
+        figures,
     )
 
 
@@ -125,11 +128,11 @@ def draw(plot: CostPlot) -> Any:
     made = style.figure("Cost and best so far", x="cost of the search, in full trainings", y=plot.metric)
     if not plot.points:
         return style.note(made, "No trial has ended yet.")
-    _add_incumbent(made, plot)
     for stage in dict.fromkeys(point.stage for point in plot.points):
         own = [point for point in plot.points if point.stage == stage]
         for kind in marks.KINDS:
             _add_points(made, plot, [point for point in own if point.kind == kind], first=kind == own[0].kind)
+    _add_incumbent(made, plot)  # on top of the trials
     chosen = [point for point in plot.points if point.chosen]
     _add_frame(made, plot, chosen, "its stage went on with it", "square-open", 17, 1)
     _add_frame(made, plot, [p for p in plot.points if p.number == plot.best], "best", "circle-open", 20, 2)
@@ -148,7 +151,7 @@ def _add_incumbent(made: Any, plot: CostPlot) -> None:
                 mode="lines",
                 name="best so far",
                 line={"color": style.INK, "width": 2, "shape": "hv"},
-                hovertemplate="best so far %{y:.4g}<extra></extra>",
+                hovertemplate=f"best so far %{{y:.{plot.figures}g}}<extra></extra>",
             )
         )
 
@@ -159,7 +162,10 @@ def _add_points(made: Any, plot: CostPlot, points: Sequence[TrialPoint], *, firs
         return
     stage, kind = points[0].stage, points[0].kind
     words = {"text": [point.text for point in points], "hovertemplate": "%{text}<extra></extra>"}
-    plain = {"customdata": [point.number for point in points], "hovertemplate": "trial %{customdata}: %{y:.4g}"}
+    plain = {
+        "customdata": [point.number for point in points],
+        "hovertemplate": f"trial %{{customdata}}: %{{y:.{plot.figures}g}}",
+    }
     made.add_trace(
         require("plotly.graph_objects", extra="plots").Scatter(
             x=[point.cost for point in points],
@@ -168,7 +174,7 @@ def _add_points(made: Any, plot: CostPlot, points: Sequence[TrialPoint], *, firs
             name=style.plain(marks.spoken(stage)),
             legendgroup=style.plain(stage),
             showlegend=first,
-            marker=style.marker(stage, kind),
+            marker=style.marker(stage, kind, among=len(plot.points)),
             **(words if points[0].text else plain),
         )
     )
@@ -190,10 +196,11 @@ def _add_frame(
         )
 
 
-def _words(trial: FrozenTrial) -> str:
+def _words(trial: FrozenTrial, figures: int) -> str:
     value = marks.value_of(trial)
     params = ", ".join(f"{name} {marks.show(value)}" for name, value in trial.params.items())
-    return f"trial {trial.number}: {'broke' if value is None else marks.show(value)}<br>{style.plain(params[:160])}"
+    ended = "broke" if value is None else marks.show(value, figures)
+    return f"trial {trial.number}: {ended}<br>{style.plain(params[:160])}"
 
 
 def _end(trial: FrozenTrial) -> tuple[float, int]:

@@ -1,5 +1,6 @@
 """How a trial is shown: its stage, how it ended, its value in words, and which values would flatten a plot."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ OTHER = "other"
 METRIC_NAMES = {"val_loss": "validation loss", "train_loss": "training loss", "val_accuracy": "validation accuracy"}
 # How a trial ended, and what that is called.
 KINDS = {"full": "full training", "short": "short cycle", "stopped": "stopped early"}
+# Significant figures of an objective, and the most where fewer do not tell the best from the next.
+FIGURES, MOST_FIGURES = 4, 10
+# Numbers of so many digits before the point are shown whole, without an exponent.
+MOST_DIGITS = 12
 # Values further from the best than this many times the distance of three quarters of the others would flatten a plot.
 REACH = 4.0
 
@@ -133,13 +138,33 @@ def legend_words(items: Sequence[HasValue], limit: Limit | None, left_out: int) 
     return words
 
 
-def show(value: Any) -> str:
+def show(value: Any, figures: int = FIGURES) -> str:
     """Return a parameter or an objective for reading.
 
-    >>> show(0.000123456), show(64)
-    ('0.0001235', '64')
+    >>> show(0.000123456), show(64), show(12345.678), show(12345.678, 6)
+    ('0.0001235', '64', '12346', '12345.7')
     """
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    whole = len(str(round(abs(value)))) if abs(value) < 10**MOST_DIGITS else 0  # of NaN too
+    return f"{value:.{max(figures, whole)}g}"
+
+
+def figures_of(trials: Sequence[FrozenTrial], sign: int) -> int:
+    """Return how many significant figures tell a study's best objective from the next: 4, or more where 4 do not."""
+    ended = (trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.values)
+    values = sorted({sign * value for value in ended if value is not None and math.isfinite(value)})[:2]
+    enough = (n for n in range(FIGURES, MOST_FIGURES) if len({f"{value:.{n}g}" for value in values}) == len(values))
+    return next(enough, MOST_FIGURES)
+
+
+def counted(number: float, what: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "epoch"), counted(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
+    return f"{number:g} {what}" + ("" if number == 1 else "s")
 
 
 def order(value: Any) -> tuple[bool, float, str]:

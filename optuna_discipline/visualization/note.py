@@ -40,7 +40,7 @@ def trial_note(trial: FrozenTrial) -> str:
     lines = []
     if trial_record.STAGE_KEY in attrs:
         stage = marks.stage_of(trial)
-        lines.append(f"**Stage:** {as_text(marks.spoken(stage))}, to {as_text(stages.purpose_of(stage))}")
+        lines.append(f"**Stage:** {as_text(marks.spoken(stage))}, to {as_text(stages.purpose_of(stage, [trial]))}")
     if attrs.get(trial_record.REASON_KEY):
         lines.append(f"**Why these numbers:** {as_text(str(attrs[trial_record.REASON_KEY]))}")
     if attrs.get(trial_record.PRUNED_KEY):
@@ -78,6 +78,6 @@ def _table(head: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def _cells(row: stages.StageRow) -> tuple[str, ...]:
-    best = "" if row.best_value is None else marks.show(row.best_value)
+    best = "" if row.best_value is None else marks.show(row.best_value, row.figures)
     where = "" if row.best_trial is None else str(row.best_trial)
     return f"{marks.spoken(row.stage)}: {row.purpose}", str(row.n_trials), row.tried, row.decision, best, where

@@ -34,6 +34,7 @@ class Candidate:
         value: Its objective, None where that is no number.
         kind: One of `marks.KINDS`.
         stage: The stage that ran it; not the panel's own for the run that the stage began from.
+        moved: What else changed, where a model chose the value; "" for any other.
     """
 
     x: float | str
@@ -41,6 +42,7 @@ class Candidate:
     value: float | None
     kind: str
     stage: str
+    moved: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class StagePanel:
     Attributes:
         stage: Its name, which is the role of the number.
         candidates: What it compared, by value; the run that it began from is one of them.
-        band: Objectives that do not differ from that run by more than the noise; None where none was measured and
-            the stage does not ask for it.
+        band: Objectives that do not differ from that run, or from the mean of its repetitions, by more than the noise;
+            None where none was measured and the stage does not ask for it.
         measured: Whether the noise was measured by repeated runs, or is the least that the recipe assumes.
         chosen: Number of the candidate with which the study went on, None while that is open.
         decision: The choice in words.
@@ -73,12 +75,14 @@ class RecipePlot:
         metric: What the values are.
         panels: One a stage.
         limit: Values beyond it stand at it; None if all are shown.
+        figures: Significant figures that tell the best objectives apart.
         nothing: What to say where there is no panel.
     """
 
     metric: str
     panels: tuple[StagePanel, ...]
     limit: marks.Limit | None
+    figures: int
     nothing: str
 
 
@@ -107,6 +111,7 @@ def collect(study: Study) -> RecipePlot:
         marks.metric_name(trials),
         panels,
         marks.limit_of([c for panel in panels for c in panel.candidates], sign),
+        marks.figures_of(trials, sign),
         stages.why_none(study) or "No stage has compared anything yet.",
     )
 
@@ -140,11 +145,11 @@ def draw(plot: RecipePlot) -> Any:
     words = marks.legend_words(candidates, plot.limit, 0)
     bands = [panel for panel in plot.panels if panel.band is not None]
     if any(panel.measured for panel in bands):
-        words.append("grey band: equal runs differ as much")
+        words.append("grey band: as far as equal runs differ, around their mean")
     elif bands:
         words.append("grey band: the least that counts as a difference")
     style.titled(made, title, "; ".join(words))
-    made.layout.margin.t += style.SMALL_LINE  # the panels' own titles
+    made.layout.margin.t += 2 * style.SMALL_LINE  # the panels' own titles
     return made
 
 
@@ -197,7 +202,7 @@ def _add(
         legendgroup=name,
         showlegend=named is not None and name not in named,
         marker=marker,
-        text=[style.plain(f"{marks.show(c.x)}: {_value(c)}, trial {c.number}") for c in some],
+        text=[style.plain(_words(c, plot.figures)) for c in some],
         hovertemplate="%{text}<extra></extra>",
     )
     made.add_trace(trace, row=at[0], col=at[1])
@@ -217,15 +222,16 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
             marks.value_of(trial),
             marks.kind_of(trial, full),
             marks.stage_of(trial),
+            stages.moved_in(trial, trials, roles) if marks.stage_of(trial) == row.stage else "",
         )
         for trial in shown
         if (x := stages.value_of(trial, row.stage, roles)) is not None
     ]
-    noise, measured = stages.noise_around(base, trials)
+    noise = stages.noise_around(base, trials)
+    measured = noise is not None and noise.measured
     band = None
-    told = measured or stages.keeps_within_noise(row.stage, own)
-    if told and base is not None and base.value is not None and noise is not None:
-        band = base.value - noise, base.value + noise
+    if noise is not None and (measured or stages.keeps_within_noise(row.stage, own)):
+        band = noise.mean - noise.width, noise.mean + noise.width
     return StagePanel(
         row.stage,
         tuple(sorted(candidates, key=lambda c: marks.order(c.x))),
@@ -255,7 +261,7 @@ def _rounded(x: Any) -> float | str:
 
 def _panel_title(panel: StagePanel) -> str:
     decision = panel.decision.partition(":")[0] or stages.OPEN
-    return style.plain(f"{marks.spoken(panel.stage)}: {decision}")
+    return f"{style.plain(marks.spoken(panel.stage))}:<br>{style.plain(decision)}"  # one line is too long at 800 pixels
 
 
 def _places(panel: StagePanel, *, log: bool) -> dict[float | str, float]:
@@ -283,5 +289,7 @@ def _tick(x: float | str) -> str:
     return f"{x:.3g}" if isinstance(x, float) else str(x)[:12]
 
 
-def _value(candidate: Candidate) -> str:
-    return "broke" if candidate.value is None else marks.show(candidate.value)
+def _words(candidate: Candidate, figures: int) -> str:
+    value = "broke" if candidate.value is None else marks.show(candidate.value, figures)
+    beside = f", {candidate.moved}" if candidate.moved else ""
+    return f"{marks.show(candidate.x)}{beside}: {value}, trial {candidate.number}"

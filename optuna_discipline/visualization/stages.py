@@ -13,6 +13,7 @@ from optuna_discipline import trial_record
 from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import role_of
 from optuna_discipline.parameters import value_in_role
+from optuna_discipline.refinement import moves_of
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.run import MODEL_SLOT
@@ -44,12 +45,14 @@ class StageRow:
         stage: Its name.
         purpose: What it is for, in words.
         n_trials: Trials of it, however they ended.
-        tried: The values that it compared, smallest to largest.
-        decision: What the study went on with, in words; "" for a stage that decides nothing.
+        tried: The values that it compared, smallest to largest; of one that a model chose, what else moved with it.
+        decision: What the study went on with, or what a refinement has gained, in words; "" for a stage that decides
+            nothing.
         chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
         went_on_with: Number of the trial on which the next stage stands, of this stage or not; None while it is open.
         best_value: Best objective of its finished trials.
         best_trial: Number of that trial.
+        figures: Significant figures that tell the study's best objectives apart.
     """
 
     stage: str
@@ -61,6 +64,22 @@ class StageRow:
     went_on_with: int | None
     best_value: float | None
     best_trial: int | None
+    figures: int = marks.FIGURES
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What does not differ from a run.
+
+    Attributes:
+        mean: Mean objective of the run and its repetitions, with which the recipe compares.
+        width: Objectives nearer to it than this do not differ.
+        measured: Whether repeated runs have measured that, or it is the least that the recipe assumes.
+    """
+
+    mean: float
+    width: float
+    measured: bool
 
 
 def collect(study: Study) -> tuple[StageRow, ...]:
@@ -73,8 +92,10 @@ def collect(study: Study) -> tuple[StageRow, ...]:
     return tuple(_row(stage, own, trials, roles, sign) for stage, own in by_stage.items())
 
 
-def purpose_of(stage: str) -> str:
-    """Return what a stage is for, in words."""
+def purpose_of(stage: str, own: Sequence[FrozenTrial]) -> str:
+    """Return what a stage is for, given its trials, or what one of them is for, in words."""
+    if stage in DECIDING and by_model(own):
+        return f"try a {marks.spoken(stage)} that a model chose"
     return PURPOSES.get(stage, "run other trials")
 
 
@@ -121,44 +142,89 @@ def began_from(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> Fro
     return next((trial for trial in _done(trials) if trial.number in numbers), None)
 
 
-def noise_around(base: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> tuple[float | None, bool]:
-    """Return the difference that means nothing beside a run, and whether repeated runs have measured it."""
+def noise_around(base: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> Noise | None:
+    """Return what does not differ from a run, None for one without an objective."""
     if base is None or base.value is None:
-        return None, False
-    measured, least = _noise(trials), SMALLEST_NOISE * abs(base.value)
-    return (least, False) if measured is None else (max(measured, least), measured > least)
+        return None
+    measured, least = _spread(trials), SMALLEST_NOISE * abs(base.value)
+    equal = [base.value, *(trial.value for trial in _repeats(trials).get(base.number, ()) if trial.value is not None)]
+    width = least if measured is None else max(measured, least)
+    return Noise(sum(equal) / len(equal), width, measured is not None and measured > least)
+
+
+def moved_in(trial: FrozenTrial, trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
+    """Return what a trial whose values a model chose changed beside the number of its stage; "" for any other."""
+    stage = marks.stage_of(trial)
+    base = began_from([trial], trials) if by_model([trial]) else None
+    if base is None:
+        return ""
+    others = {name: value for name, value in trial.params.items() if roles.get(name) not in (stage, "epochs")}
+    return ", ".join(moves_of(others, base.params, roles, stage))
 
 
 def _row(
     stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role], sign: int
 ) -> StageRow:
     best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
-    values = {value for trial in own if (value := value_of(trial, stage, roles)) is not None}
+    figures = marks.figures_of(trials, sign)
     decision, chosen, base = "", None, None
     if stage == "replicate":
-        noise = _noise(trials)
+        noise = _spread(trials)
         decision = "" if noise is None else f"equal runs differ by {show(noise)}"
+    elif stage == "refine":
+        decision = _gained(own, trials, best, roles, sign, figures)
     elif stage in DECIDING:
         base = _went_on_with(own, trials)
         decision = OPEN
         if base is not None:
             decision = show(value_of(base, stage, roles))
             chosen = base.number if base.number in {trial.number for trial in own} else None
-            within = noise_around(base, trials) if keeps_within_noise(stage, own) else (None, False)
+            within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
             why = _why_no_other(base, best, stage, roles, sign, within)
             decision += f": {why}" if chosen is not None and why else ""
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
         stage,
-        f"try a {marks.spoken(stage)} that a model chose" if stage in DECIDING and by_model(own) else purpose_of(stage),
+        purpose_of(stage, own),
         len(own),
-        ", ".join(show(value) for value in sorted(values, key=marks.order)) if stage in DECIDING else "",
+        _tried(stage, own, trials, roles) if stage in DECIDING else "",
         decision,
         chosen,
         None if base is None else base.number,
         None if best is None else best.value,
         None if best is None else best.number,
+        figures,
     )
+
+
+def _tried(stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
+    """Return the values that a stage has tried, each with what a model moved beside it."""
+    tried: dict[Any, str] = {}
+    for trial in own:
+        value = value_of(trial, stage, roles)
+        if value is not None:
+            moved = moved_in(trial, trials, roles)
+            tried.setdefault(value, f"{show(value)} ({moved})" if moved else show(value))
+    return ", ".join(tried[value] for value in sorted(tried, key=marks.order))
+
+
+def _gained(
+    own: Sequence[FrozenTrial],
+    trials: Sequence[FrozenTrial],
+    best: FrozenTrial | None,
+    roles: Mapping[str, Role],
+    sign: int,
+    figures: int,
+) -> str:
+    """Return from which run to which a refinement has gone, what moved and what that gained; "" without either."""
+    base = began_from(own[:1], trials)
+    if base is None or base.value is None or best is None or best.value is None:
+        return ""
+    if not sign * (base.value - best.value) > 0:
+        return f"trial {base.number} kept: nothing else was better"
+    moved = ", ".join(moves_of(best.params, base.params, roles, "refine")) or "nothing moved"
+    gain = f"{show(base.value, figures)} to {show(best.value, figures)}"
+    return f"from trial {base.number} to trial {best.number}: {moved}; {gain}"
 
 
 def _went_on_with(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
@@ -190,28 +256,34 @@ def _why_no_other(
     stage: str,
     roles: Mapping[str, Role],
     sign: int,
-    within: tuple[float | None, bool],
+    within: Noise | None,
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
-    if best is None or base.value is None or best.value is None or not sign * (base.value - best.value) > 0:
+    former = base.value if within is None or base is best else within.mean
+    if best is None or former is None or best.value is None or not sign * (former - best.value) > 0:
         return ""
-    gain = abs(base.value - best.value)
-    noise, measured = within
+    gain = abs(former - best.value)
     better = f"{show(value_of(best, stage, roles))} was better by {show(gain)}"
-    if noise is not None and gain <= noise:
-        return f"{better} only, and {'the noise is' if measured else 'what counts is'} {show(noise)}"
+    if within is not None and gain <= within.width:
+        return f"{better} only, and {'the noise is' if within.measured else 'what counts is'} {show(within.width)}"
     return f"{better}, but {'its epochs take longer' if stage == 'batch_size' else 'only when the study had gone on'}"
 
 
-def _noise(trials: Sequence[FrozenTrial]) -> float | None:
+def _repeats(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
+    """Return the finished repetitions of each run that was repeated, by its number."""
+    found: dict[int, list[FrozenTrial]] = {}
+    for trial in _done(trials):
+        claim = trial_record.read_claim(trial)
+        if claim is not None and claim["stage"] == "replicate" and isinstance(claim.get("like"), int):
+            found.setdefault(claim["like"], []).append(trial)
+    return found
+
+
+def _spread(trials: Sequence[FrozenTrial]) -> float | None:
     """Return by how much the first repeated run and its repetitions differ."""
-    claims = {trial.number: trial_record.read_claim(trial) for trial in _done(trials)}
-    repeats = {number: claim.get("like") for number, claim in claims.items() if claim and claim["stage"] == "replicate"}
-    if not repeats:
-        return None
-    first = next(iter(repeats.values()))
-    group = {first, *(number for number, like in repeats.items() if like == first)}
-    values = [trial.value for trial in _done(trials) if trial.number in group and trial.value is not None]
+    first, repeats = next(iter(_repeats(trials).items()), (None, []))
+    equal = [*(trial for trial in _done(trials) if trial.number == first), *repeats]
+    values = [trial.value for trial in equal if trial.value is not None]
     return max(values) - min(values) if len(values) > 1 else None
 
 

@@ -1,5 +1,6 @@
 """What a study says, as data: the best configuration, what each stage decided, warnings, what to try next."""
 
+import math
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -15,16 +16,21 @@ from optuna.trial import TrialState
 
 from optuna_discipline import costs
 from optuna_discipline import trial_record
+from optuna_discipline.parameters import share_of
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
+from optuna_discipline.visualization.marks import counted
 from optuna_discipline.visualization.marks import full_epochs
 from optuna_discipline.visualization.marks import metric_name
 from optuna_discipline.visualization.marks import show
 from optuna_discipline.visualization.stages import StageRow
+
+# A best value within this share of its range beside a bound may have its optimum beyond it.
+NEAR_A_BOUND = 0.02
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,13 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Ite
     full = full_epochs(trials)
     if full:
         yield (
-            f"Cost is counted in full trainings ({full:g} epochs): by epochs, those of stopped trials and of the range "
-            "test too."
+            f"Cost is counted in full trainings ({counted(full, 'epoch')}): by epochs, those of stopped trials and of "
+            "the range test too."
         )
     elif longest := costs.longest_reported(trials):
         yield (
             f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
-            f"({longest:g} steps up to its last report); a stopped one counts up to its last report."
+            f"({counted(longest, 'step')} up to its last report); a stopped one counts up to its last report."
         )
     else:
         yield "Cost is counted in full trainings: one a trial, as no complete trial says how many epochs it ran."
@@ -106,8 +112,9 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Ite
             "configuration was then trained at full length. Their epochs are a parameter: none passes for a full one."
         )
     yield (
-        "The dashboard's own History and Hyperparameter Importance throw all stages together: what each stage tried is "
-        "seen in the picture What each stage compared, what the search gained in Cost and best so far."
+        "Plots of all trials, such as the dashboard's History and Hyperparameter Importance, throw all stages "
+        "together: what each stage tried is seen in the picture What each stage compared, what the search gained in "
+        "Cost and best so far."
     )
 
 
@@ -125,34 +132,42 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
     if compared:
         yield (
             f"Values of {', '.join(compared)} are compared, all else held but the learning rate, which momentum and "
-            "batch size may take along; the former value is kept unless another one is better by more than the noise."
+            "batch size may take along; the former value (the mean, where it was repeated) is kept unless another one "
+            "is better by more than the noise."
         )
 
 
 def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float) -> str:
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    begun = len(trials) - waiting
     if best is None:
-        started = "1 trial has" if len(trials) == 1 else f"{len(trials)} trials have"
-        return f"No training has finished yet; {started} been started."
+        finished = any(trial.state == TrialState.COMPLETE for trial in trials)
+        nothing = "No training has ended at a number that may be chosen" if finished else "No training has finished yet"
+        waits = f", {waiting} wait{'s' if waiting == 1 else ''} to begin" if waiting else ""
+        return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
+    figures = marks.figures_of(trials, trial_record.sign_of(study))
     planned, full = costs.epochs_of(best), full_epochs(trials)
     reported = costs.epochs_reported(best)
-    length = f"a training of {planned:g} epochs"
+    length = f"a training of {counted(planned, 'epoch')}"
     if planned < full:
         length += f" (a full one has {full:g})"
     if 0 < reported < planned:  # stopped early, or not reported each epoch
         length += f", reported for {reported:g}"
     return (
-        f"The {word} {metric_name(trials)} is {show(best.value)}, in trial {best.number}, "
+        f"The {word} {metric_name(trials)} is {show(best.value, figures)}, in trial {best.number}, "
         + (f"{length}, " if planned else "")
-        + f"after {len(trials)} trial{'s' if len(trials) > 1 else ''} that cost {cost:.1f} full trainings."
+        + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings."
     )
 
 
 def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role]) -> list[str]:
     found: list[str] = []
-    failed = sum(trial.state == TrialState.FAIL for trial in trials)
+    ended, failed = sum(trial.state.is_finished() for trial in trials), len(_failed(trials))
     if failed:
-        found.append(f"{failed} of {len(trials)} trials failed.")
+        found.append(f"{failed} of {counted(ended, 'trial')} failed.")
+    if no_number := len(_without_number(trials)):
+        found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
     longest = max(costs.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
@@ -163,16 +178,42 @@ def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mappin
             continue
         if not isinstance(distribution, FloatDistribution | IntDistribution):
             continue
-        value = best.params[name]
-        if value in (distribution.low, distribution.high) and not distribution.single():
-            found.append(f"The best {name}, {show(value)}, lies on its bound: widen the bounds.")
+        if where := _beside_a_bound(distribution, best.params[name]):
+            found.append(f"The best {name}, {show(best.params[name])}, lies {where} its bound: widen the bounds.")
     return found
 
 
+def _beside_a_bound(distribution: FloatDistribution | IntDistribution, value: float) -> str:
+    """Return "on" or "near" for a value at the end of its range, else ""; of a linear one near its upper end only.
+
+    A linear range that begins at or near zero has most that is worth a try, in the exponent, near its lower end.
+    """
+    if distribution.single():
+        return ""
+    if value in (distribution.low, distribution.high):
+        return "on"
+    share = share_of(distribution, value)
+    return "near" if share >= 1 - NEAR_A_BOUND or (distribution.log and share <= NEAR_A_BOUND) else ""
+
+
+def _failed(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.FAIL]
+
+
+def _without_number(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that ended at infinity; Optuna fails those that end at NaN."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return [trial for trial in complete if trial.value is None or not math.isfinite(trial.value)]
+
+
 def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None) -> list[str]:
-    if best is None:
-        return ["Run more trials: the same call goes on where the study stopped."]
     steps = []
+    if best is None:
+        if _failed(trials):
+            steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
+        if _without_number(trials):
+            steps.append("Look at why trials end without a number: the loss of their first epochs, the learning rate.")
+        return steps or ["Run more trials: the same call goes on where the study stopped."]
     diagnosis = trial_record.read_diagnosis(best)
     if diagnosis is not None:
         steps.append(f"The best run looks {diagnosis.verdict}. {diagnosis.advice}")

@@ -13,6 +13,7 @@ from optuna_discipline.printable import printable
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
+from optuna_discipline.visualization.marks import counted
 
 
 def trial_line(trial: FrozenTrial) -> str:
@@ -35,8 +36,14 @@ def decision_lines(study: Study) -> Iterator[str]:
         yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
-        best = "" if row.best_value is None else f"best {marks.show(row.best_value)} in trial {row.best_trial}"
-        line = f"{row.stage:<13} {counted(row.n_trials):<10} " + "; ".join(part for part in (decided, best) if part)
+        best = (
+            ""
+            if row.best_value is None
+            else f"best {marks.show(row.best_value, row.figures)} in trial {row.best_trial}"
+        )
+        line = f"{row.stage:<13} {counted(row.n_trials, 'trial'):<10} " + "; ".join(
+            part for part in (decided, best) if part
+        )
         yield printable(line)
 
 
@@ -46,13 +53,5 @@ def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {best.value:.4f})"
     yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
     cost = costs.cost_in_full_trainings(study)
-    yield f"  Tuning cost {cost:.1f} full trainings in {counted(len(trials))}; an untuned default costs one training."
-
-
-def counted(n_trials: int) -> str:
-    """Return a number of trials in words.
-
-    >>> counted(1), counted(2)
-    ('1 trial', '2 trials')
-    """
-    return f"{n_trials} trial" + ("" if n_trials == 1 else "s")
+    trained = counted(len(trials), "trial")
+    yield f"  Tuning cost {cost:.1f} full trainings in {trained}; an untuned default costs one training."

@@ -37,6 +37,14 @@ def test_a_few_huge_values_stand_at_the_top_and_it_is_said() -> None:
     assert "stand at" in figure.layout.title.text
 
 
+def test_many_trials_do_not_hide_the_best_so_far() -> None:
+    study = optuna.create_study()
+    study.add_trials([optuna.create_trial(value=1 / (i + 3)) for i in range(200)])
+    names = [trace.name for trace in plot_cost(study).data]
+    assert names.index("best so far") == names.index("other") + 1
+    assert plot_cost(study).data[0].marker.opacity < 1
+
+
 def test_any_study_is_shown(empty: optuna.Study, plain: optuna.Study) -> None:
     assert "No trial has ended" in plot_cost(empty).layout.annotations[0].text.replace("<br>", " ")
     plot = cost.collect(plain)

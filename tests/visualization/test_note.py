@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from optuna_discipline.trial_record import CLAIM_KEY
 from optuna_discipline.visualization import note
 from optuna_discipline.visualization import story
 
@@ -12,7 +13,7 @@ def test_the_note_says_what_each_stage_decided_and_how_to_read_it(study: optuna.
     assert "| momentum\\: compare momenta | 3 | 0.9, 0.97, 0.99 |" in text
     assert "A network that was thrown away afterwards" in text
     assert "Short cycles are complete trainings of fewer epochs" in text
-    assert "History and Hyperparameter Importance throw all stages together" in text
+    assert "History and Hyperparameter Importance, throw all stages together" in text
 
 
 def test_text_of_a_study_is_shown_as_text(plain: optuna.Study) -> None:
@@ -36,6 +37,12 @@ def test_a_trial_is_told_with_its_stage_its_reason_and_what_its_curve_shows(stud
     assert "**Why these numbers:** the best configuration of the short cycles, at full length" in text
     assert "**What its curve shows:** horizontal. The validation loss has levelled off" in text
     assert "**Stopped early:**" in note.trial_note(study.trials[-1])
+
+
+def test_a_value_that_a_model_chose_was_not_compared() -> None:
+    claim = {"stage": "batch_size", "slot": "batch_size:model"}
+    trial = optuna.create_trial(value=1.0, user_attrs={"stage": "batch_size"}, system_attrs={CLAIM_KEY: claim})
+    assert note.trial_note(trial) == "**Stage:** batch size, to try a batch size that a model chose"
 
 
 def test_a_trial_of_which_nothing_is_known_has_no_note() -> None:

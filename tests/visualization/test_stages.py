@@ -50,8 +50,9 @@ def test_a_stage_without_a_next_one_is_open_and_repetitions_are_no_next_one() ->
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.19, "64 kept: 32 was better by 0.01 only, and the noise is 0.02"),
-        (0.1, "64 kept: 32 was better by 0.1, but its epochs take longer"),
+        (0.195, "64 kept: 32 was better by 0.015 only, and the noise is 0.02"),  # than the mean of the repeated run
+        (0.205, "64 kept: 32 was better by 0.005 only, and the noise is 0.02"),
+        (0.1, "64 kept: 32 was better by 0.11, but its epochs take longer"),
         (0.3, "64 kept: nothing else was better"),
     ],
 )
@@ -141,14 +142,35 @@ def test_what_counts_as_a_difference_is_said_where_no_noise_was_measured() -> No
 
 
 def test_noise_explains_nothing_where_the_stage_does_not_ask_for_it() -> None:
-    trials = [*LADDER, run("refine", "model", 0.1, like=0)]
-    trials[1].values = [0.299]
+    trials = [LADDER[0], run("lr", "lr0:3", 0.299, lr=0.3), run("refine", "model", 0.1, like=0)]
     assert decided(trials)["lr"].decision == "0.1: 0.3 was better by 0.001, but only when the study had gone on"
     base, other = run("lr", "lr0:1", 0.3), run("batch_size", "batch_size:model", 0.299, like=0, batch=32)
     row = decided([base, other, run("refine", "model", 0.1, like=1, batch=32)])["batch_size"]
     assert (row.decision, row.chosen) == ("32", 1)
     assert not stages.keeps_within_noise("batch_size", [other])
     assert not stages.keeps_within_noise("lr", [base])
+
+
+def test_what_a_model_moved_beside_a_value_is_said() -> None:
+    trials = [*LADDER, run("batch_size", "batch_size:model", 0.3, like=1, batch=64, lr=0.1)]
+    row = decided([*trials, run("refine", "model", 0.1, like=1, lr=0.3)])["batch_size"]
+    assert (row.tried, row.purpose) == ("64 (lr 0.3 to 0.1)", "try a batch size that a model chose")
+    compared = decided([*LADDER, run("batch_size", "batch_size:32", 0.3, like=1, batch=32, lr=0.2)])["batch_size"]
+    assert (compared.tried, compared.purpose) == ("32", "compare batch sizes")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.1, "from trial 1 to trial 3: lr 0.3 to 0.2, batch_size 64 to 32; 0.2 to 0.1"),
+        (0.19999, "from trial 1 to trial 3: lr 0.3 to 0.2, batch_size 64 to 32; 0.2 to 0.19999"),
+        (0.25, "trial 1 kept: nothing else was better"),
+    ],
+)
+def test_a_refinement_says_from_where_to_where_it_went(value: float, words: str) -> None:
+    first = run("refine", "model", 0.3, like=1, lr=0.5)
+    assert decided([*LADDER, first, run("refine", "model", value, lr=0.2, batch=32)])["refine"].decision == words
+    assert decided([run("refine", "model", value)])["refine"].decision == ""
 
 
 def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:

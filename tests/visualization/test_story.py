@@ -10,7 +10,7 @@ from optuna_discipline.visualization import story
 
 def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) -> None:
     told = story.collect(study)
-    assert told.headline.startswith(f"The lowest validation loss is {story.show(study.best_value)}, in trial")
+    assert told.headline.startswith(f"The lowest validation loss is {story.show(study.best_value)}")
     assert [row.stage for row in told.stages][:4] == ["lr", "confirm", "replicate", "momentum"]
     assert told.stages[3].tried == "0.9, 0.97, 0.99"
     assert told.best_params == study.trials[told.best_trial or 0].params
@@ -51,6 +51,70 @@ def test_warnings_name_failures_and_parameters_on_their_bound() -> None:
         "1 of 2 trials failed.",
         "The best lr, 1, lies on its bound: widen the bounds.",
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "value", "where"),
+    [
+        (1e-7, 1e-2, True, 0.00999, "near"),
+        (1e-7, 1e-2, True, 1.1e-7, "near"),
+        (1e-7, 1e-2, True, 1e-7, "on"),
+        (1e-7, 1e-2, True, 1e-3, ""),
+        (0.0, 1e-2, False, 0.0099, "near"),
+        (0.0, 1e-2, False, 1e-4, ""),  # usual, although at a hundredth of the range
+        (0.0, 1e-2, False, 0.0, "on"),
+    ],
+)
+def test_a_bound_is_near_on_the_parameters_own_scale(
+    low: float, high: float, log: bool, value: float, where: str
+) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"weight_decay": value})
+    study.optimize(lambda t: t.suggest_float("weight_decay", low, high, log=log), n_trials=1)
+    said = f"The best weight_decay, {value:.4g}, lies {where} its bound: widen the bounds."
+    assert story.collect(study).warnings == ((said,) if where else ())
+
+
+def test_waiting_trials_have_neither_been_started_nor_failed() -> None:
+    study = optuna.create_study()
+    for _ in range(3):
+        study.enqueue_trial({})
+    assert story.collect(study).headline.endswith("finished yet; 0 trials have been started, 3 wait to begin.")
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    study.ask()
+    told = story.collect(study)
+    assert told.headline.endswith("; 2 trials have been started, 1 waits to begin.")
+    assert told.warnings == ("1 of 1 trial failed.",)
+    study.tell(1, 0.5)
+    assert ", after 2 trials that cost" in story.collect(study).headline
+
+
+def test_trainings_that_ended_without_a_number_ask_for_a_look_not_for_more() -> None:
+    study = optuna.create_study()
+    study.add_trial(optuna.create_trial(value=float("inf")))
+    told = story.collect(study)
+    assert told.headline == "No training has ended at a number that may be chosen; 1 trial has been started."
+    assert told.warnings == ("1 trial ended without a number.",)
+    assert told.next_steps[0].startswith("Look at why trials end without a number")
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    assert story.collect(study).next_steps[0].startswith("Look at the error that failed trials have logged")
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"), [((1e9, 1e9 + 90), "1000000000"), ((-12345.678, -12345.62), "-12345.7"), ((0.5, 0.7), "0.5")]
+)
+def test_a_best_value_is_told_from_the_next(values: tuple[float, float], shown: str) -> None:
+    study = optuna.create_study()
+    study.add_trials([optuna.create_trial(value=value) for value in values])
+    assert story.collect(study).headline.startswith(f"The lowest objective is {shown}, in trial 0")
+
+
+def test_one_epoch_is_not_spoken_of_as_several() -> None:
+    study = optuna.create_study()
+    study.optimize(lambda t: 1.0 * t.suggest_int("epochs", 1, 1), n_trials=1)
+    told = story.collect(study)
+    assert "a training of 1 epoch, after 1 trial that" in told.headline
+    assert "full trainings (1 epoch)" in told.how_to_read[0]
 
 
 @pytest.mark.parametrize(("short", "warns"), [(2, True), (4, True), (7, False)])
