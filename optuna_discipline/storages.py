@@ -25,13 +25,16 @@ JOURNALS = (".log", ".journal")
 
 
 def shown(url: str) -> str:
-    """Return a storage URL that may be printed: its password is left out.
+    """Return a storage URL that may be printed: its passwords are left out.
 
     >>> shown("postgresql+psycopg://me:secret@host/studies")
     'postgresql+psycopg://me:***@host/studies'
+    >>> shown("postgresql+psycopg://host/studies?user=me&password=secret&sslmode=require")
+    'postgresql+psycopg://host/studies?user=me&password=***&sslmode=require'
     """
     # not by SQLAlchemy, which writes the path's letters in another way than it was given
-    return re.sub(r"(://[^:/]*):.*@", r"\1:***@", url)
+    hidden = re.sub(r"([?&]\w*(?:password|passwd|pwd)\w*)=[^&]*", r"\1=***", url, flags=re.IGNORECASE)
+    return re.sub(r"(://[^:/]*):.*@", r"\1:***@", hidden)
 
 
 @contextlib.contextmanager

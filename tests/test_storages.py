@@ -10,6 +10,8 @@ from optuna_discipline import storages
 
 def test_a_password_is_not_shown() -> None:
     assert "secret" not in storages.shown("mysql+pymysql://me:secret@host:3306/studies")
+    query = storages.shown("mysql://host:3306/x?charset=utf8&passwd=secret&ssl_key_Password=sec@ret&user=me")
+    assert query == "mysql://host:3306/x?charset=utf8&passwd=***&ssl_key_Password=***&user=me"
     assert storages.shown("postgresql://me@corp:sec:r@et@host/x") == "postgresql://me@corp:***@host/x"
 
 
