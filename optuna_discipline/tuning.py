@@ -26,6 +26,7 @@ from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.costs import costs_of
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.first_look import check_search
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.objective import METRICS
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import batch_sizes
@@ -129,7 +130,7 @@ def tune(
     Raises:
         ValueError: If an argument breaks its rule; nothing has been stored then, but for what only the models of a
             `build_model(trial)` show.
-        DisciplineError: If the data or the model cannot be trained at all.
+        DisciplineError: If the data or the model cannot be trained at all, or the study is deleted or renamed.
     """
     if (n_trials is None) == (budget is None):
         raise ValueError(f"give one of `n_trials` and `budget`, but got {n_trials=}, {budget=}.")
@@ -168,11 +169,7 @@ def tune(
             study_name=study_name or ("discipline" if storage is not None else None),
             direction=direction,
             load_if_exists=storage is not None,
-            sampler=DisciplinedSampler(
-                full_recipe,
-                range_test=test,
-                seed=seed,
-            ),
+            sampler=DisciplinedSampler(full_recipe, range_test=test, seed=seed),
             pruner=pruner or DisciplinedPruner(),
         )
         terms = {"metric": metric, "optimizer": optimizer, "batch_size": batch_sizes(batch_size)}
@@ -181,14 +178,15 @@ def tune(
         if limit.reached(study):
             return study
         try:
-            study.optimize(
-                trainer.objective,
-                n_trials=None if n_trials is None else limit.trials_left(study),
-                callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
-                n_jobs=n_jobs,
-                catch=catch,
-                show_progress_bar=progress_bar,
-            )
+            with naming_a_lost_study(study):
+                study.optimize(
+                    trainer.objective,
+                    n_trials=None if n_trials is None else limit.trials_left(study),
+                    callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
+                    n_jobs=n_jobs,
+                    catch=catch,
+                    show_progress_bar=progress_bar,
+                )
         except KeyboardInterrupt:
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
     _warn_if_nothing_trained(study)

@@ -154,6 +154,15 @@ def test_a_budget_ends_where_all_trials_fail(failing: range, caplog: pytest.LogC
     assert "The last 20 trials failed before they had cost anything" in caplog.text
 
 
+def test_a_study_that_is_renamed_during_the_search_is_named(tmp_path: Path) -> None:
+    def delete(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:  # as the dashboard does after its copy
+        optuna.delete_study(study_name=study.study_name, storage=study._storage)
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(DisciplineError, match=r"'old' is no longer in its storage: .* Load it by its new name"):
+        _tune(n_trials=2, epochs=1, storage=url, study_name="old", callbacks=[delete])
+
+
 def test_ctrl_c_returns_the_study_with_no_running_trial() -> None:
     def interrupt(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if trial.number == 2:

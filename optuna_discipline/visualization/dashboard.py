@@ -6,6 +6,7 @@ import math
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
@@ -34,7 +36,8 @@ from optuna_discipline.visualization import story
 RECIPE_ID, COST_ID = "discipline-1-stages", "discipline-2-cost"
 RANGE_TEST_ID, CURVE_ID = "discipline-3-range-test", "discipline-4-best-run"
 REPORT = "report.html"
-# A trial's note is two writes, of 3 to 30 ms each on SQLite: during a search a long study gets as many as this allows.
+# A trial's note is a look and two writes, of 3 to 30 ms each on SQLite: during a search a long study gets as many as
+# this allows.
 SECONDS_FOR_NOTES = 0.3
 # The dashboard's own functions cut a text into parts of 2,045 letters, so that a page read meanwhile, or two processes
 # that publish at once, mix old and new. One part of any length is read as well, and written whole. MySQL holds 65,535
@@ -49,7 +52,8 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
 
     The study's note stands on the note page, below what you have written there; the pictures on the history page; each
     ended trial has a note of its own (on SQLite the first call takes some seconds for a hundred trials).
-    Any number of processes may publish at once, and a study that was renamed may be published again.
+    Any number of processes may publish at once. A study that was renamed on the page is loaded by its new name and
+    published again: the dashboard copies it and deletes the old one.
 
     Args:
         study: Any study with one objective; one of another sampler has fewer things to show.
@@ -60,6 +64,7 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
         TypeError: If `study` is no study, or `artifact_store` no store.
         UnsupportedStudyError: If it has several objectives.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
     _publish(study, artifact_store, math.inf)
 
@@ -67,20 +72,17 @@ def publish(study: Study, *, artifact_store: Any = None) -> None:
 def _publish(study: Study, artifact_store: Any, seconds_for_notes: float) -> None:
     """Publish, with the notes of as many trials as the time allows, one at least."""
     _check_store(artifact_store)
-    told, drawn = story.collect(study), figures(study)
-    storage, study_id = study._storage, study._study_id
-    kept = storage.get_study_system_attrs(study_id)
-    for graph_id, figure in drawn.items():
-        _write(storage, study_id, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
-    _write_note(storage, study_id, kept, None, note.beside(_read(kept, _note_prefix(None)), note.study_note(told)))
-    began = time.monotonic()
-    for trial in _without_note(study, kept):
-        if body := note.trial_note(trial):
-            _write_note(storage, study_id, kept, trial._trial_id, body)
-        if time.monotonic() - began > seconds_for_notes:
-            break
-    if artifact_store is not None:
-        _upload_report(study, kept, artifact_store)
+    with naming_a_lost_study(study):
+        told, drawn = story.collect(study), figures(study)
+        storage, study_id = study._storage, study._study_id
+        kept = storage.get_study_system_attrs(study_id)
+        for graph_id, figure in drawn.items():
+            _write(storage, study_id, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
+        now = storage.get_study_system_attrs(study_id)  # what a user saved meanwhile stays
+        _write_note(storage, study_id, now, None, note.beside(_read_note(now, None), note.study_note(told)))
+        _write_trial_notes(study, now, seconds_for_notes)
+        if artifact_store is not None:
+            _upload_report(study, kept, artifact_store)
 
 
 class DashboardCallback:
@@ -157,20 +159,52 @@ def _check_store(artifact_store: Any) -> None:
         )
 
 
-def _without_note(study: Study, kept: Mapping[str, Any]) -> list[FrozenTrial]:
-    """Return ended trials that have no note yet, the most telling first."""
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    bare = [trial for trial in ended if _version_key(trial._trial_id) not in kept]
+def _write_trial_notes(study: Study, kept: Mapping[str, Any], seconds: float) -> None:
+    """Write the notes that ended trials lack, the most telling first, until the time is over, one at least."""
+    ended = {trial._trial_id: trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    notes = {trial_id: note.trial_note(trial) for trial_id, trial in ended.items()}
+    ours = set(notes.values())
+    due = [trial_id for trial_id, body in notes.items() if _is_due(kept, trial_id, body, ours)]
     best = trial_record.best_run(study)
     telling = {row.chosen for row in stages.collect(study)} | {None if best is None else best.number}
-    bare.sort(key=lambda trial: (trial.number not in telling, -trial.number))
-    return bare
+    due.sort(key=lambda trial_id: (ended[trial_id].number not in telling, -ended[trial_id].number))
+    began = looked = time.monotonic()
+    look = 0.0
+    for trial_id in due:
+        # A user may have written one meanwhile. A look reads all notes, and so is no fresher than it is long: looking
+        # for at most half of the time costs no more than that and keeps the work linear.
+        if (now := time.monotonic()) - looked >= look:
+            kept = study._storage.get_study_system_attrs(study._study_id)
+            looked = time.monotonic()
+            look = looked - now
+        if _is_due(kept, trial_id, notes[trial_id], ours):
+            _write_note(study._storage, study._study_id, kept, trial_id, notes[trial_id])
+        if time.monotonic() - began > seconds:
+            break
+
+
+def _is_due(kept: Mapping[str, Any], trial_id: int, body: str, ours: Collection[str]) -> bool:
+    """Whether a trial lacks its note: it has none yet, or ours of another trial; what a user wrote or emptied stays.
+
+    Notes are kept by the ids of trials. `optuna.copy_study` copies them to where the trials have other ids, and the
+    dashboard, when it renames a study, gives each trial without a note an empty one of version 0.
+    """
+    former = _read_note(kept, trial_id)
+    if former:
+        return former != body and former in ours
+    return bool(body) and not kept.get(_version_key(trial_id))
 
 
 def _write_note(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], trial_id: int | None, body: str) -> None:
-    if _write(storage, study_id, kept, _note_prefix(trial_id), body):
+    if _read_note(kept, trial_id) != body:
+        _write(storage, study_id, kept, _note_prefix(trial_id), body)
         version = kept.get(_version_key(trial_id), 0) + 1  # by which the page sees that the note has changed
         storage.set_study_system_attr(study_id, _version_key(trial_id), version)
+
+
+def _read_note(kept: Mapping[str, Any], trial_id: int | None) -> str:
+    """Return a note as the page shows it: none without a version, as of a process that died between its two writes."""
+    return _read(kept, _note_prefix(trial_id)) if _version_key(trial_id) in kept else ""
 
 
 def _version_key(trial_id: int | None) -> str:
@@ -188,17 +222,16 @@ def _read(kept: Mapping[str, Any], prefix: str) -> str:
     return "".join(parts)
 
 
-def _write(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], prefix: str, text: str) -> bool:
-    """Write a text as the dashboard reads it; return whether it is another one than before."""
+def _write(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], prefix: str, text: str) -> None:
+    """Write a text as the dashboard reads it, where it is another one than before."""
     if _read(kept, prefix) == text:
-        return False
+        return
     parts = [text[start : start + MAX_PART] for start in range(0, len(text), MAX_PART)]
     while f"{prefix}{len(parts)}" in kept:
         parts.append("")
     for index, part in enumerate(parts):
         if kept.get(f"{prefix}{index}") != part:
             storage.set_study_system_attr(study_id, f"{prefix}{index}", part)
-    return True
 
 
 def _upload_report(study: Study, kept: Mapping[str, Any], artifact_store: Any) -> None:

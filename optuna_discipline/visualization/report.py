@@ -11,6 +11,7 @@ from typing import Any
 from optuna.study import Study
 
 from optuna_discipline._imports import require
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.trial_record import TERMS_KEY
@@ -63,6 +64,7 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: If the folder of `path` does not exist.
         ValueError: If `path` is a folder, a device or a pipe.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file such as 'report.html', but got {path!r}.")
@@ -73,7 +75,9 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     place = Path(os.path.realpath(target))
     if not place.parent.is_dir():
         raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(place.parent)!r} does not exist.")
-    _replace(place, as_html(study))
+    with naming_a_lost_study(study):
+        page = as_html(study)
+    _replace(place, page)
     return target
 
 

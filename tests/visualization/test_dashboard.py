@@ -1,9 +1,11 @@
+import itertools
 import json
 import multiprocessing
 import pickle
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts import get_all_artifact_meta
 
 from optuna_discipline import DashboardCallback
+from optuna_discipline import DisciplineError
 from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import publish
 from optuna_discipline.visualization import dashboard
@@ -33,6 +36,12 @@ def note_of(study: optuna.Study, trial_id: int | None = None) -> str:
 
 def graphs(study: optuna.Study) -> dict[str, str]:
     return dict(optuna_dashboard._custom_plot_data.get_plotly_graph_objects(kept(study)))
+
+
+def snapshots_of(study: optuna.Study) -> Callable[[int], dict[str, Any]]:
+    """Return what reads as a database does: later writes are not in what was read."""
+    read = study._storage.get_study_system_attrs
+    return lambda study_id: dict(read(study_id))
 
 
 def copy(study: optuna.Study, name: str, storage: Any = None) -> optuna.Study:
@@ -92,15 +101,79 @@ def test_any_study_is_published(empty: optuna.Study, plain: optuna.Study) -> Non
         publish(optuna.create_study(directions=["minimize", "minimize"]))
 
 
-def test_a_renamed_study_is_published_again(study: optuna.Study) -> None:
-    """The dashboard renames by copying trials, user attributes and notes."""
-    publish(study)
-    renamed = copy(study, "renamed")
-    optuna_dashboard._note.copy_notes(study._storage, study, renamed)
+def test_a_renamed_study_is_published_again_and_its_former_self_is_named(study: optuna.Study) -> None:
+    """The dashboard renames by copying trials, user attributes and notes; then it deletes the study."""
+    own = copy(study, "own")
+    publish(own)
+    edited, bare = own.trials[4], own.trials[5]
+    optuna_dashboard._note.save_note_with_version(own._storage, own._study_id, edited._trial_id, 2, "mine")
+    for key in [key for key in kept(own) if key.startswith(f"dashboard:{bare._trial_id}:")]:
+        del own._storage._studies[own._study_id].system_attrs[key]  # its note was not written yet
+    renamed = copy(own, "renamed", own._storage)
+    optuna_dashboard._note.copy_notes(own._storage, own, renamed)
+    optuna.delete_study(study_name="own", storage=own._storage)
+    with pytest.raises(DisciplineError, match=r"'own' is no longer in its storage: .* renamed on optuna-dashboard"):
+        publish(own)
     publish(renamed)
+    assert note_of(renamed, renamed.trials[4]._trial_id) == "mine"
+    assert note_of(renamed, renamed.trials[5]._trial_id) == note.trial_note(renamed.trials[5])
     assert sorted(graphs(renamed)) == sorted(GRAPHS)
     assert note_of(renamed).count(note.HEADING) == 1
     assert json.loads(graphs(renamed)[dashboard.RANGE_TEST_ID])["data"]
+
+
+def test_notes_that_a_copy_of_the_study_holds_under_the_ids_of_other_trials_are_written_anew(
+    study: optuna.Study,
+) -> None:
+    source, target = optuna.storages.InMemoryStorage(), optuna.storages.InMemoryStorage()
+    own = copy(study, "own", source)
+    publish(own)
+    optuna_dashboard._note.save_note_with_version(source, own._study_id, own.trials[9]._trial_id, 2, "mine")
+    optuna.create_study(storage=target).add_trials(study.get_trials(deepcopy=False)[:5])
+    optuna.copy_study(from_study_name="own", from_storage=source, to_storage=target)
+    copied = optuna.load_study(study_name="own", storage=target)
+    shift = copied.trials[0]._trial_id - own.trials[0]._trial_id
+    assert shift > 0
+    publish(copied)
+    for trial in copied.trials:
+        words = note_of(copied, trial._trial_id)
+        assert words == ("mine" if trial.number == 9 - shift else note.trial_note(trial))
+
+
+def test_what_a_user_saves_while_publish_is_at_work_stays(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = copy(study, "busy")
+    publish(own)
+    own.add_trials(study.get_trials(deepcopy=False)[:3])
+    (second, first) = own.trials[-2:]  # the newest is written first
+    write, saved = own._storage.set_study_system_attr, []
+
+    def slow(study_id: int, key: str, value: Any) -> None:
+        write(study_id, key, value)
+        if key.startswith(dashboard.FIGURE_PREFIX) and not saved:
+            saved.append("note")
+            optuna_dashboard._note.save_note_with_version(own._storage, study_id, None, 7, "My own words.")
+        if key.endswith(":note_ver") and len(saved) == 1 and key != "dashboard:note_ver":
+            saved.append("trial")
+            optuna_dashboard._note.save_note_with_version(own._storage, study_id, second._trial_id, 1, "mine")
+
+    monkeypatch.setattr(dashboard.time, "monotonic", itertools.count().__next__)  # a look is no longer than a write
+    monkeypatch.setattr(own._storage, "get_study_system_attrs", snapshots_of(own))
+    monkeypatch.setattr(own._storage, "set_study_system_attr", slow)
+    publish(own)
+    assert saved == ["note", "trial"]
+    assert note_of(own).startswith("My own words.")
+    assert note_of(own).count(note.HEADING) == 1
+    assert note_of(own, second._trial_id) == "mine"
+    assert note_of(own, first._trial_id) == note.trial_note(first)
+
+
+def test_a_note_whose_process_died_between_its_writes_is_shown_after_the_next(study: optuna.Study) -> None:
+    own = copy(study, "died")
+    trial = own.trials[4]
+    own._storage.set_study_system_attr(own._study_id, f"dashboard:{trial._trial_id}:note_str:0", note.trial_note(trial))
+    assert note_of(own, trial._trial_id) == ""
+    publish(own)
+    assert note_of(own, trial._trial_id) == note.trial_note(trial)
 
 
 def test_figures_are_small_enough_to_travel_in_every_poll(study: optuna.Study) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
+from optuna_discipline import DisciplineError
 from optuna_discipline import trial_record
 from optuna_discipline import tune
 from optuna_discipline import write_report
@@ -145,6 +146,16 @@ def test_a_new_report_may_be_read_by_whom_the_umask_says(
     finally:
         os.umask(former)
     assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_study_that_is_gone_is_named_and_its_report_stays(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="gone")
+    path = write_report(study, tmp_path / "report.html")
+    before = path.read_text(encoding="utf-8")
+    optuna.delete_study(study_name="gone", storage=study._storage)
+    with pytest.raises(DisciplineError, match="'gone' is no longer in its storage"):
+        write_report(study, path)
+    assert path.read_text(encoding="utf-8") == before
 
 
 def test_what_is_no_file_is_not_replaced_by_one(empty: optuna.Study, tmp_path: Path) -> None:
