@@ -7,28 +7,25 @@ import functools
 import io
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore
 
+from optuna_discipline import dashboard_command
 from optuna_discipline import examples
 from optuna_discipline import storages
 from optuna_discipline import trial_record
 from optuna_discipline import tune_command
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
-from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.first_look import as_device
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
-from optuna_discipline.printable import printable
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.visualization import story
 
@@ -63,13 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        return int(arguments.run(arguments))
+        with tune_command.reader_may_leave():
+            return int(arguments.run(arguments))
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return tune_command.INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError, RuntimeError) as error:
         print(f"optuna-discipline: error: {storages.one_line(error)}", file=sys.stderr)
         return USER_ERROR
@@ -120,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("report", _report, "write a study's report as one HTML file"),
         ("diagnose", _diagnose, "say what the curves of a study show"),
-        ("dashboard", _dashboard, "publish a study's pictures and open optuna-dashboard"),
+        ("dashboard", dashboard_command.run, "publish a study's pictures and open optuna-dashboard"),
     ):
         command = _add_command(commands, name, text)
         command.add_argument("--storage", required=True, help=STORAGE_HELP)
@@ -244,36 +240,6 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(DisciplineError):  # nothing was reported, and every line above says so
         print("", *diagnose_study(study).advice, sep="\n")
     return 0
-
-
-def _dashboard(arguments: argparse.Namespace) -> int:
-    from optuna_discipline.visualization.dashboard import publish
-
-    dashboard = require("optuna_dashboard", extra="dashboard")
-    studies = storages.load_studies(arguments.storage, arguments.study_name)
-    store = _artifact_store(arguments)
-    for study in studies:
-        try:
-            publish(study, artifact_store=store)
-        except UnsupportedStudyError as error:
-            print(f"{printable(study.study_name)} is shown without its story: {error}", file=sys.stderr)
-    page = f"/studies/{studies[0]._study_id}" if len(studies) == 1 else ""
-    print(f"Open http://127.0.0.1:{arguments.port}/dashboard{page} (stop with Ctrl-C)", flush=True)
-    try:
-        dashboard.run_server(studies[0]._storage, port=arguments.port, artifact_store=store)
-    except OSError as error:
-        raise DisciplineError(f"--port {arguments.port} cannot be served, choose another: {error}") from error
-    return 0
-
-
-def _artifact_store(arguments: argparse.Namespace) -> FileSystemArtifactStore | None:
-    """Return the store of `--artifact-dir`, or of a folder beside the storage's file; None beside a server."""
-    file = storages.file_of(arguments.storage)
-    folder = arguments.artifact_dir or (None if file is None else file.with_name(f"{file.stem}-artifacts"))
-    if folder is None:
-        return None
-    tune_command.check_folder("--artifact-dir", folder, "the studies' artifacts")
-    return FileSystemArtifactStore(folder)
 
 
 def _whole(text: str, least: int = 1, most: int | None = None) -> int:

@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
             else f"a budget of {arguments.budget:g} full trainings"
         )
         length = marks.counted(arguments.epochs, "epoch")
-        print(f"Tuning a network on {task.name}: {limit}, {length} a full training, on {device}.\n")
+        with reader_may_leave():
+            print(f"Tuning a network on {task.name}: {limit}, {length} a full training, on {device}.\n")
     with (
         storages.errors_of(arguments.storage),
         _noting_interruption() as interrupted,
@@ -85,7 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
             ],
         )
     if not progress.seen and not interrupted and not arguments.json:
-        print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
+        with reader_may_leave():
+            print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
     best = trial_record.best_run(study)
     if best is None:
         if interrupted:
@@ -102,10 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted.append(True)
     finally:  # what was found is told, also where its report or the comparison breaks
-        if arguments.json:
-            print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
-        else:
-            _print_result(study, best, scores, report, arguments)
+        with reader_may_leave():
+            if arguments.json:
+                print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
+            else:
+                _print_result(study, best, scores, report, arguments)
     return _interrupted(study, arguments) if interrupted else 0
 
 
@@ -180,7 +183,8 @@ class _Progress:
         self.seen += 1
         self._bar.update()
         if not self._quiet:
-            self._bar.write(terminal.trial_line(trial), file=sys.stdout)
+            with reader_may_leave():
+                self._bar.write(terminal.trial_line(trial), file=sys.stdout)
 
 
 def _print_result(
@@ -204,6 +208,16 @@ def _print_result(
         shown = storages.shown(arguments.storage)
         words = [_program(), "dashboard", "--storage", shown, "--study-name", study.study_name]
         print(f"  look    {printable(shlex.join(words))}")
+
+
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print at once; a reader that has seen enough, as `head` has, misses the rest and stops nothing."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_folder(option: str, folder: Path, purpose: str) -> None:

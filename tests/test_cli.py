@@ -2,7 +2,6 @@ import json
 import math
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,22 +152,6 @@ def test_dashboard_publishes_and_serves(
     assert "http://127.0.0.1:8123/dashboard/studies/1" in capsys.readouterr().out
 
 
-def test_dashboard_publishes_every_study_that_it_can_and_names_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    dashboard = pytest.importorskip("optuna_dashboard")
-    monkeypatch.setattr(dashboard, "run_server", lambda storage, **options: None)
-    url = f"sqlite:///{tmp_path / 'several.db'}"
-    optuna.create_study(storage=url, study_name="one")
-    optuna.create_study(storage=url, study_name="two", directions=["minimize", "minimize"])
-    folder = tmp_path / "store"
-    assert cli.main(["dashboard", "--storage", url, "--artifact-dir", str(folder)]) == 0
-    shown = capsys.readouterr()
-    assert "two is shown without its story: The discipline's plots" in shown.err
-    assert "/dashboard (stop" in shown.out
-    assert len(list(folder.iterdir())) == 1
-
-
 def test_too_little_to_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'one.db'}"
 
@@ -211,16 +194,6 @@ def test_tune_publishes_where_there_is_a_storage(tuned: str, stored: str) -> Non
     pytest.importorskip("optuna_dashboard")
     study = optuna.load_study(study_name="discipline", storage=stored)
     assert "What was decided" in json.dumps(study._storage.get_study_system_attrs(study._study_id))
-
-
-def test_a_port_in_use_is_said(stored: str, tuned: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("optuna_dashboard")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert cli.main(["dashboard", "--storage", stored, "--port", str(port)]) == cli.USER_ERROR
-    assert f"--port {port} cannot be served, choose another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [None, *cli.EXAMPLES])

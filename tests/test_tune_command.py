@@ -183,3 +183,13 @@ def test_a_comparison_that_broke_is_null_in_json(
     assert cli.main(["tune", "--trials", "1", "--epochs", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert told["scores"]["default"] == {"val_accuracy": [0.5, None], "test_accuracy": [None, None]}
+
+
+def test_a_reader_that_leaves_ends_no_search(own_task: str, tmp_path: Path) -> None:
+    search = f"tune --task {own_task} --trials 2 --epochs 1 --storage sqlite:///study.db --out ."
+    script = f"{sys.executable} -m optuna_discipline.cli {search} | head -1"
+    run = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Tuning a network on")
+    assert len(optuna.load_study(study_name="discipline", storage="sqlite:///study.db").trials) == 2
+    assert (tmp_path / "report.html").is_file()
