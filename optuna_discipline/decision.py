@@ -226,6 +226,8 @@ class Decision:
             ran = {name: trial.params[name] for name in (*suggested, *trial.params) if name in trial.params}
             said, true = (self._moves(params, trials, like, claim["stage"]) for params in (suggested, ran))
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
+        if claim.get("free") and claim["stage"] not in self._reader.roles(trial.distributions).values():
+            corrected += f"; this network has no {claim['stage'].replace('_', ' ')}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
 

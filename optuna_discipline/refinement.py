@@ -99,6 +99,8 @@ def refine(
         return suggest(sampler, points, searched, roles, boxes, coupled=coupled, free=of_best)
     conditions = conditions_of([trial.params for trial in finished], switches)
     free_names = of_best | (names & set(conditions))
+    if free is not None:  # a stage is of networks that have what it moves
+        free_names -= {condition.switch for name, condition in conditions.items() if roles.get(name) in free}
     return suggest_by_model(
         sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
     )

@@ -50,6 +50,25 @@ def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
     assert widths(runs[1:]) != {2}  # the best run has a width now
 
 
+def test_a_stage_stays_with_the_networks_that_have_what_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = FloatDistribution(1e-4, 1.0, log=True)
+    known: dict[str, Any] = {"optimizer": CategoricalDistribution(["AdamW", "SGD"]), "lr": rate, "weight_decay": rate}
+    trials = []
+    for number, params in enumerate(
+        ({"optimizer": "AdamW", "lr": 0.1, "weight_decay": 0.1}, {"optimizer": "SGD", "lr": 0.1})
+    ):
+        trials.append(optuna.create_trial(params=params, distributions={n: known[n] for n in params}, value=number))
+        trials[-1].number = number
+    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    moved: list[set[str]] = []
+    monkeypatch.setattr(refinement, "suggest_by_model", lambda *_, free, **__: moved.append(free))
+    roles: dict[str, Role] = {"lr": "lr", "weight_decay": "weight_decay"}
+    stages: list[tuple[Role, ...] | None] = [("weight_decay", "lr"), None]
+    for free in stages:
+        refinement.refine(0, trials, runs, known, roles, {}, coupled=None, free=free)
+    assert moved == [{"lr", "weight_decay"}, {"lr", "weight_decay", "optimizer"}]
+
+
 def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,6 +16,7 @@ from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import hardly_differ
@@ -205,6 +206,28 @@ class Ladder:
 
     def _idle(self, points: Sequence[float]) -> list[float]:
         return [x for x in points if not is_running(self.slots.get(x, []))]
+
+
+def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], start: float) -> dict[float, list[Run]]:
+    """Return what has run of a ladder besides its own rungs: what was not proposed, but differs in the rate alone.
+
+    Args:
+        slots: The runs of each rung.
+        runs: All runs.
+        start: Learning rate of the first rung.
+
+    >>> own = Run(0, "complete", {"lr": 0.1}, 0.5, "lr0:1")
+    >>> list(run_elsewhere({1.0: [own]}, [own, Run(1, "complete", {"lr": 0.2}, 0.4)], 0.1))
+    [2.0]
+    """
+    first = next((run for of_rung in slots.values() for run in of_rung if run.finished), None)
+    found: dict[float, list[Run]] = {}
+    for run in runs:
+        if first is not None and run.slot is None and run.finished and differ_in_rate(run, first):
+            lr = run.params.get("lr", 0.0)
+            if lr > 0 and (x := point_key(lr / start)) not in slots:
+                found.setdefault(x, []).append(run)
+    return found
 
 
 def ladder_axis(factor: float, start: float, bounds: Bounds | None, tested: LrChoice | None = None) -> Axis:

@@ -182,6 +182,13 @@ class SearchState:
             return self.space[role].single
         return self._is_known
 
+    def _is_lacking(self, role: Role) -> bool:
+        """Whether the run that a stage would build on has no such parameter: only other networks have it."""
+        if self.level >= 1:
+            best = self._best_full()
+            return best is not None and role not in best.params
+        return self.incumbent.like is not None and role not in self.incumbent.values
+
     def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
         """Whether somebody else sets the role: different candidates ran with one value."""
         slots = {run.slot for run in finished}

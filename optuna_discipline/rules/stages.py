@@ -7,6 +7,7 @@ from typing import Literal
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
+from optuna_discipline.rules.ladder import run_elsewhere
 from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
@@ -67,6 +68,9 @@ class Search(SearchState):
         known = self.known if start is not None else None
         if known is not None and known.params.get("lr") == start and self._length_of(known) == level:
             slots = {1.0: [known], **slots}  # it has run already
+        if start and (others := run_elsewhere(slots, list(filter(self._allows, self.runs)), start)):
+            slots = {**slots, **others}
+            axis = replace(axis, max_points=axis.max_points + len(others))
         ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign)
         self._learned = ladder.learned
         wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()
@@ -149,7 +153,7 @@ class Search(SearchState):
         Where each run is a full training, the model looks for the best value in one run, instead of candidates; but for
         weight decays that restart from a snapshot, which must differ in nothing else.
         """
-        if self._fixed(role):
+        if self._fixed(role) or self._is_lacking(role):
             return []
         restarted = role == "weight_decay" and self.recipe.weight_decay_search == "snapshot"
         if self.level >= 1:
@@ -180,7 +184,8 @@ class Search(SearchState):
 
     def _look(self, role: ComparedRole) -> list[Proposal]:
         """Return one full run with the value of the role that the model finds most promising, and its learning rate."""
-        slot = f"{role}:{MODEL_SLOT}"
+        slots = (f"{role}:{MODEL_SLOT}", f"{role}:again:{MODEL_SLOT}")
+        slot = next((slot for slot in slots if not self._went_elsewhere(role, slot)), slots[-1])
         if is_running(self.slots.of(slot)):
             return [self._meanwhile(role)]
         if not self.slots.is_open(slot):
@@ -188,6 +193,10 @@ class Search(SearchState):
         reason = f"the model's choice of {role.replace('_', ' ')}, with a learning rate that suits it"
         free: tuple[Role, ...] = (role,) if self._fixed("lr") else (role, "lr")
         return [self._by_model(role, slot, reason, free)]
+
+    def _went_elsewhere(self, role: ComparedRole, slot: str) -> bool:
+        """Whether the model moved to another network, which has no such parameter: nobody knew it before."""
+        return any(run.finished and role not in run.params for run in self.slots.of(slot))
 
     def _settle_best_before(self, role: ComparedRole) -> None:
         """Take the best full run from before the stage, which the model may have found, to restart it."""

@@ -7,6 +7,7 @@ from optuna_discipline import LrChoice
 from optuna_discipline import Run
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
+from optuna_discipline.rules.ladder import run_elsewhere
 from optuna_discipline.rules.space import Bounds
 
 AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
@@ -194,3 +195,16 @@ def test_a_rung_that_refutes_the_best_curve_ends_the_ladder_and_no_reason_contra
     }
     assert Ladder(AXIS, slots).wanted() == []  # the model's
     assert Ladder(AXIS, {1.0: slots[1.0]}).reason(2.0).endswith("best so far 1 x with 0.5")
+
+
+def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewhere() -> None:
+    own = Run(0, "complete", {"lr": 0.1, "momentum": 0.9}, 0.5, "lr0:1")
+    twice = replace(own, number=1, params={"lr": 0.2, "momentum": 0.9}, slot=None)
+    others = [
+        replace(twice, number=2, params={"lr": 0.3, "momentum": 0.99}),
+        replace(twice, number=3, params={"lr": 0.4, "momentum": 0.9}, others={"width": 8}),
+        replace(twice, number=4, params={"lr": 0.5, "momentum": 0.9}, slot="model"),
+        replace(twice, number=5, params={"lr": 0.6, "momentum": 0.9}, state="running"),
+        replace(own, number=6, slot=None),
+    ]
+    assert run_elsewhere({1.0: [own]}, [own, twice, *others], 0.1) == {2.0: [twice]}

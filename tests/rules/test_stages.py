@@ -148,7 +148,7 @@ def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
 
 def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held() -> None:
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
-    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
+    runs = [replace(run, params={**run.params, "batch_size": 32.0, "epochs": 16.0}) for run in _lr_stage()]
     seen = []
     while (proposal := next_params(Recipe(), runs, space=space)).stage != "refine":
         seen.append((proposal.slot, proposal.free, proposal.like))
@@ -242,3 +242,50 @@ def test_the_ladder_counts_from_what_its_first_run_was_given() -> None:
     slot, values = _next(runs)
     assert slot == "lr0:2"
     assert values["lr"] == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("first", [None, "lr0:1"], ids=["enqueued", "proposed"])
+def test_rates_that_were_enqueued_or_added_are_rungs_that_have_run(first: str | None) -> None:
+    losses = {1.0: 0.5, 2.0: 0.6}
+    runs = [
+        Run(i, "complete", {**START, "lr": 0.1 * x, "epochs": 16}, loss, first if x == 1 else None)
+        for i, (x, loss) in enumerate(losses.items())
+    ]
+    assert [_next(runs[:i], Recipe())[0] for i in (1, 2)] == ["lr0:2", "momentum:model"]
+
+
+def test_a_hundred_rates_of_another_sampler_leave_the_step_beyond_the_last() -> None:
+    rates = [1e-4 * 1.04**i for i in range(100)]
+    runs = [Run(i, "complete", {"lr": lr}, 1.0 - lr) for i, lr in enumerate(rates)]
+    proposal = next_params(Recipe(), runs, space={"lr": Bounds(1e-5, 10.0)})
+    assert (proposal.stage, proposal.values["lr"]) == ("lr", pytest.approx(2 * rates[-1]))
+
+
+def _of_two_networks(best: str) -> list[Run]:
+    """Return runs of which only some have a momentum, the others a weight decay; the best one is the latter's."""
+    whole: dict[Role, float] = {"lr": 0.1, "epochs": 16, "weight_decay": 1e-4}
+    sgd: dict[Role, float] = {"lr": 0.1, "epochs": 16, "momentum": 0.9}
+    return [
+        Run(0, "complete", whole, 0.3 if best == "AdamW" else 0.6, "lr0:1", others={"optimizer": "AdamW"}),
+        Run(1, "complete", {**whole, "lr": 0.2}, 0.7, "lr0:2", others={"optimizer": "AdamW"}),
+        Run(2, "complete", sgd, 0.5, "weight_decay:model", others={"optimizer": "SGD"}),
+    ]
+
+
+def test_no_stage_is_of_a_role_that_the_best_run_has_not() -> None:
+    stages = [proposal.stage for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))]
+    assert stages == ["weight_decay", "momentum"]
+    short = [
+        replace(run, params={role: x for role, x in run.params.items() if role != "momentum"}) for run in _lr_stage()
+    ]
+    short.append(Run(4, "complete", {**START, "momentum": 0.9}, 0.9, "model"))
+    recipe = Recipe(short=0.25, stages=("lr", "momentum", "refine"))
+    assert next_params(recipe, short, space=SPACE).stage == "refine"
+
+
+def test_a_stage_whose_run_had_no_such_parameter_looks_once_more() -> None:
+    runs = _of_two_networks("AdamW")
+    assert _next(runs, Recipe())[0] == "weight_decay:again:model"
+    runs.append(replace(runs[-1], number=3, slot="weight_decay:again:model"))
+    assert _next(runs, Recipe())[0] == "model"
+    assert _next([*runs[:2], replace(runs[0], number=2, slot="weight_decay:model")], Recipe())[0] == "model"
