@@ -1,6 +1,7 @@
 """The one decision behind a trial: read the study, ask the recipe, and the model where it says so; claim the answer."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import claims
+from optuna_discipline import enqueued
 from optuna_discipline import parameters
 from optuna_discipline import refinement
 from optuna_discipline import study_record
@@ -45,6 +47,7 @@ ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial could run"
 APART: Final = "model-based search far from all that has not run"
 BY_THE_USER: Final = "enqueued by the user"
+RUN_ALREADY: Final = "with the best known values it has run already, so the model chooses the rest"
 
 
 class Decision:
@@ -84,8 +87,8 @@ class Decision:
             trial: What asks.
             asked: The first parameter with a role, where the study had none before.
         """
-        if "fixed_params" in trial.system_attrs:
-            return claims.write(study, trial, self._enqueued(study))
+        if enqueued.values_of(trial):
+            return claims.write(study, trial, *self._enqueued(study, trial))
         proposal = claims.uncontested(
             study,
             trial,
@@ -175,15 +178,31 @@ class Decision:
         runs = self.known_to(study, trial)[1]
         return any(run.slot == slot and run.state != "failed" for run in those_that_count(runs, drawn_first(runs)))
 
-    def _enqueued(self, study: Study) -> Proposal:
-        """Return the proposal of an enqueued trial: its open parameters take the best known values."""
+    def _enqueued(self, study: Study, trial: FrozenTrial) -> tuple[Proposal, Mapping[str, Any]]:
+        """Return the proposal of an enqueued trial, whose open parameters take the best known values.
+
+        If that has run already the model chooses them: what the study does not ask for makes no new configuration.
+        """
         trials = read_trials(study)
         known = asked_distributions(trials)
         runs = self._reader.runs(study, trials)
         recipe = Recipe(stages=("refine",), short=self._recipe.short)
         space, choice = self._reader.space(known), study_record.read_choice(study)
         wish = next_params(recipe, runs, space=space, choice=choice)
-        return dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
+        proposal = dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
+        given = {n: parameters.as_choice(known[n], x) for n, x in enqueued.values_of(trial).items() if n in known}
+        like = next((t.params for t in trials if t.number == wish.like), {})
+        lengths = {} if wish.any_length else self._full_lengths({n: known[n] for n in like if n in known})
+        if not (wish.by_model and enqueued.has_run({**like, **lengths, **given}, trials)):
+            return proposal, {}
+        given_only = {name: parameters.single_at(known[name], value) for name, value in given.items()}
+        suggested, moves = self.model(study, trial, wish, {**known, **given_only})
+        reason = f"{BY_THE_USER}; {RUN_ALREADY}: {moves}" if suggested else BY_THE_USER
+        return dataclasses.replace(proposal, reason=reason), suggested
+
+    def _full_lengths(self, known: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+        lengths = (name for name, role in self._reader.roles(known).items() if role == "epochs")
+        return {name: parameters.fit(known[name], math.inf) for name in lengths}
 
     def model(
         self,

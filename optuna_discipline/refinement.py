@@ -217,6 +217,8 @@ def _shown(value: Any) -> str:
 def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     """Return what a sampler around this one holds, by name: the latest trial that was to have another value has not.
 
+    What nothing asked this sampler for its trial's claim says.
+
     Only among the last trials: what is held is no longer moved, so now and then it is tried whether it still is.
     """
     held: dict[str, Any] = {}
@@ -226,6 +228,7 @@ def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
                 held.pop(name, None)
                 if trial.params[name] != wish:
                     held[name] = trial.params[name]
+        held |= {name: trial.params[name] for name in (read_claim(trial) or {}).get("held", ()) if name in trial.params}
     return held
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import claims
+from optuna_discipline import enqueued
+from optuna_discipline import refinement
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.answers import Answers
@@ -114,6 +117,7 @@ class DisciplinedSampler(BaseSampler):
         self._reader = StudyReader(roles)
         self._roles = dict(roles or {})
         self._known_studies: set[str] = set()  # whose settings have been compared
+        self._asked: dict[tuple[str, trial_record.Identity], set[str]] = {}  # by the trials under way that began here
         self._refine_sampler = refine_sampler
         self._independent_sampler = independent_sampler
         seed = number if number is not None else int(np.random.SeedSequence().generate_state(1)[0])
@@ -136,6 +140,7 @@ class DisciplinedSampler(BaseSampler):
         """
         try:
             self._refuse_objectives(study)
+            self._asked.setdefault(_key(study, trial), set())
             claim = trial_record.read_claim(trial)
             if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
                 return
@@ -148,7 +153,7 @@ class DisciplinedSampler(BaseSampler):
             self._decision.keep_range_test(study, trial)
             if self._reader.has_roles(read_trials(study)):
                 self._decision.decide(study, trial)
-            elif "fixed_params" in trial.system_attrs:  # all of them may be: then nothing is asked
+            elif enqueued.values_of(trial):  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
             else:
                 # for the objective; in the storage at the end, if it asks for nothing: two writes fewer for all others
@@ -186,6 +191,7 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the trial's value of one parameter, from the one decision that was made for it."""
         self._refuse_objectives(study)
+        self._asked.get(_key(study, trial), set()).add(param_name)
         if self._reader.is_seed(param_name):
             return self._answers.of_seed(study, trial, param_name, param_distribution)
         role = self._reader.role_in(study, param_name, param_distribution)
@@ -201,15 +207,40 @@ class DisciplinedSampler(BaseSampler):
 
         The reason is corrected where the objective asked in other bounds than before, or no longer for a parameter.
         """
-        claim = trial_record.read_claim(trial)
+        claim, asked = trial_record.read_claim(trial), self._asked.pop(_key(study, trial), set())
         if claim is not None:
             trial_record.write_verdict(study._storage, trial)
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._keep_what_is_held(study, trial, claim, asked)
                 self._decision.say_what_ran(study, trial, claim)
         elif trial_record.STAGE_KEY not in trial.user_attrs:
             trial_record.write_stage(study._storage, trial, "refine", NOTHING)
+        if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
+            said, names = (
+                trial.user_attrs.get(trial_record.REASON_KEY, BY_THE_USER),
+                ", ".join(enqueued.values_of(trial)),
+            )
+            trial_record.write_stage(study._storage, trial, ENQUEUED, f"{said}; nothing asks for {names}")
         if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
+
+    def _keep_what_is_held(
+        self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], asked: Collection[str]
+    ) -> None:
+        """Write which roles a sampler around this one has set: nothing asked for them here, and they differ."""
+        if not asked:
+            return  # the objective has asked elsewhere, if at all
+        roles = self._reader.roles({n: d for n, d in trial.distributions.items() if not d.single()})
+        others = roles.keys() - set(asked) - enqueued.values_of(trial).keys()
+        known = refinement.held_by_others(read_trials(study)) if others else {}
+        held = [name for name in sorted(others) if name in known or self._wished_else(study, trial, claim, name)]
+        if held:
+            trial_record.write_claim(study._storage, trial, {**claim, "held": held})
+
+    def _wished_else(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
+        distribution = trial.distributions[name]
+        role = self._reader.role_of(name, distribution)
+        return bool(self._answers.answer(study, trial, name, distribution, claim, role) != trial.params[name])
 
     def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether another trial has shown parameters, and none has a role."""
@@ -219,7 +250,7 @@ class DisciplinedSampler(BaseSampler):
 
     def _write_stage(self, study: Study, trial: FrozenTrial, reason: str) -> None:
         """Say what a trial of a study without roles is for; one that the user has enqueued keeps his reason."""
-        if "fixed_params" not in trial.system_attrs:
+        if not enqueued.values_of(trial):
             trial_record.write_stage(study._storage, trial, "refine", reason)
 
     def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
@@ -248,6 +279,10 @@ def _refuse_more_than_values(sampler: BaseSampler | None) -> None:
             "`refine_sampler` must choose from the parameters and values of runs alone, but got "
             f"{type(sampler).__name__}: take GPSampler, TPESampler or RandomSampler, or {cure}."
         )
+
+
+def _key(study: Study, trial: FrozenTrial) -> tuple[str, trial_record.Identity]:
+    return study.study_name, trial_record.identity_of(trial)
 
 
 def _asked_of(sampler: BaseSampler) -> str:

@@ -16,7 +16,6 @@ from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 from tests.formulas import five_roles
 from tests.formulas import formula
-from tests.formulas import model_quickly
 from tests.formulas import new_study
 
 
@@ -30,25 +29,6 @@ def test_epochs_that_overfit_are_left_in_the_refinement_and_its_reason_says_so()
     assert all(t.params["epochs"] == 100 for t in study.trials if t.user_attrs["stage"] != "refine")
     assert study.best_params["epochs"] < 50
     assert any("epochs 100 to " in t.user_attrs["reason"] for t in study.trials)
-
-
-def test_an_enqueued_trial_takes_the_length_of_the_best_run() -> None:
-    study = new_study(DisciplinedSampler(seed=0))
-    for epochs in (16, 4):
-        study.enqueue_trial({"lr": 0.1, "epochs": epochs})
-    study.enqueue_trial({"lr": 0.2})
-    study.optimize(lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_int("epochs", 1, 16), n_trials=3)
-    assert study.trials[2].params == {"lr": 0.2, "epochs": 4}
-
-
-def test_enqueued_values_are_used_and_the_rest_is_filled_in() -> None:
-    study = new_study(model_quickly())
-    study.enqueue_trial({"lr": 0.07})
-    study.optimize(five_roles, n_trials=3)
-    assert study.trials[0].params["lr"] == 0.07
-    assert study.trials[0].user_attrs["stage"] == "enqueued"
-    assert study.trials[0].params["momentum"] == 0.95
-    assert study.trials[1].params["lr"] == pytest.approx(0.07)  # the ladder starts at what the user knows
 
 
 def _range_test() -> RangeTest:
@@ -226,6 +206,26 @@ def test_a_reason_names_what_was_run_where_the_objective_asks_in_other_bounds() 
     assert f"to {trial.params['width']}" in trial.user_attrs["reason"]
 
 
+def test_a_reason_says_where_a_stage_came_to_a_network_without_its_role() -> None:
+    study = new_study()
+
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("optimizer", ["AdamW", "SGD"]) == "SGD":
+            return formula(trial.suggest_float("lr", 1e-5, 1, log=True), trial.suggest_float("momentum", 0.5, 0.99))
+        lr, decay = (
+            trial.suggest_float("lr", 1e-5, 1, log=True),
+            trial.suggest_float("weight_decay", 1e-5, 0.1, log=True),
+        )
+        return formula(lr * 100, 0.95, decay)
+
+    study.optimize(objective, n_trials=9)
+    for trial in study.trials:
+        stage, reason = trial.user_attrs["stage"], trial.user_attrs["reason"]
+        of_others = stage in ("momentum", "weight_decay") and stage not in trial.params
+        assert of_others == reason.endswith("; this network has no weight decay")
+    assert sum(trial.user_attrs["stage"] == "momentum" for trial in study.trials) == 0
+
+
 def test_a_study_goes_on_from_the_best_run_that_narrowed_bounds_allow() -> None:
     study = new_study()
     study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 10, log=True)), n_trials=6)
@@ -269,14 +269,6 @@ def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that
     for _ in range(3):
         rates.append(study.ask().suggest_float("lr", 1e-5, 10, log=True))
     assert len(set(rates)) == 3
-
-
-def test_an_enqueued_trial_of_a_study_without_roles_keeps_its_reason() -> None:
-    study = new_study()
-    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2, n_trials=2)
-    study.enqueue_trial({"x": 4.5})
-    study.optimize(lambda t: t.suggest_float("x", -5, 5) ** 2 + t.suggest_int("layers", 1, 3), n_trials=1)
-    assert study.trials[-1].user_attrs["reason"] == "enqueued by the user"
 
 
 @pytest.mark.parametrize("best", [1e-5, 1e-3, 5.0])

@@ -9,11 +9,15 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import refinement
 from optuna_discipline import suggestion
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.trial_record import CLAIM_KEY
+from optuna_discipline.trial_record import read_claim
+from tests.formulas import five_roles
+from tests.formulas import formula
 
 LR = FloatDistribution(1e-5, 10, log=True)
 
@@ -197,3 +201,21 @@ def test_what_others_hold_is_known_by_the_latest_trial_that_was_to_have_another_
     assert refinement.held_by_others([held, trial(0.3, 0.3)]) == {}
     assert refinement.held_by_others([trial(0.7, 0.5, high=0.5)]) == {}  # its own bounds
     assert refinement.held_by_others([held, *[trial(None, 0.5)] * refinement.TRY_AGAIN]) == {}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_what_another_sampler_or_process_asks_for_is_not_taken_for_fixed() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    for _ in range(3):
+        trial = study.ask()
+        lr = trial.suggest_float("lr", 1e-5, 10, log=True)
+        study.sampler, before = DisciplinedSampler(seed=0), study.sampler
+        momentum = trial.suggest_float("momentum", 0.8, 0.99)
+        study.sampler = before
+        study.tell(trial, formula(lr, momentum))
+    assert all("held" not in (read_claim(trial) or {}) for trial in study.trials)
+    study.sampler = optuna.samplers.PartialFixedSampler({"lr": 0.05}, DisciplinedSampler(seed=0))
+    study.optimize(five_roles, n_trials=13)
+    claims = [read_claim(trial) or {} for trial in study.trials[3:]]
+    assert all(claim.get("held") == ["lr"] or "lr" in claim["suggested"] for claim in claims)
+    assert all(trial.user_attrs["stage"] != "lr" for trial in study.trials[4:])

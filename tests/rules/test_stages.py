@@ -273,7 +273,10 @@ def _of_two_networks(best: str) -> list[Run]:
 
 
 def test_no_stage_is_of_a_role_that_the_best_run_has_not() -> None:
-    stages = [proposal.stage for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))]
+    stages = [
+        proposal.stage
+        for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))
+    ]
     assert stages == ["weight_decay", "momentum"]
     short = [
         replace(run, params={role: x for role, x in run.params.items() if role != "momentum"}) for run in _lr_stage()
