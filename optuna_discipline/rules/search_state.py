@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from optuna_discipline.rules.conditions import added
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import those_that_count
@@ -183,11 +184,18 @@ class SearchState:
         return self._is_known
 
     def _is_lacking(self, role: Role) -> bool:
-        """Whether the run that a stage would build on has no such parameter: only other networks have it."""
-        if self.level >= 1:
-            best = self._best_full()
-            return best is not None and role not in best.params
-        return self.incumbent.like is not None and role not in self.incumbent.values
+        """Whether the run that a stage would build on has no such parameter, as only other networks have it.
+
+        One that the objective has asked for ever since it first did is new, and may be searched.
+        """
+        best = self._best_full() if self.level >= 1 else None
+        values = self.incumbent.values if best is None else best.params
+        if not values or role in values:
+            return False
+        ended = [run for run in self.runs if math.isfinite(run.score)]
+        words = dict.fromkeys(name for run in ended for name, x in run.others.items() if not isinstance(x, float))
+        shown = [{name: repr(x) for name, x in {**run.params, **run.others}.items()} for run in ended]
+        return role not in added(shown, list(words))
 
     def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
         """Whether somebody else sets the role: different candidates ran with one value."""

@@ -148,7 +148,7 @@ def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
 
 def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held() -> None:
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
-    runs = [replace(run, params={**run.params, "batch_size": 32.0, "epochs": 16.0}) for run in _lr_stage()]
+    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
     seen = []
     while (proposal := next_params(Recipe(), runs, space=space)).stage != "refine":
         seen.append((proposal.slot, proposal.free, proposal.like))
@@ -278,12 +278,14 @@ def test_no_stage_is_of_a_role_that_the_best_run_has_not() -> None:
         for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))
     ]
     assert stages == ["weight_decay", "momentum"]
+    adam: dict[Role, float] = {role: x for role, x in START.items() if role != "momentum"}
     short = [
-        replace(run, params={role: x for role, x in run.params.items() if role != "momentum"}) for run in _lr_stage()
+        replace(run, params={**adam, "lr": run.params["lr"]}, others={"optimizer": "AdamW"}) for run in _lr_stage()
     ]
-    short.append(Run(4, "complete", {**START, "momentum": 0.9}, 0.9, "model"))
+    sgd = Run(4, "complete", {**START, "momentum": 0.9}, 0.9, "model", others={"optimizer": "SGD"})
     recipe = Recipe(short=0.25, stages=("lr", "momentum", "refine"))
-    assert next_params(recipe, short, space=SPACE).stage == "refine"
+    assert next_params(recipe, [*short, sgd], space=SPACE).stage == "refine"
+    assert next_params(recipe, [*short, replace(sgd, others={"optimizer": "AdamW"})], space=SPACE).stage == "momentum"
 
 
 def test_a_stage_whose_run_had_no_such_parameter_looks_once_more() -> None:
