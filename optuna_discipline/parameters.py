@@ -153,7 +153,7 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
     if isinstance(distribution, IntDistribution):
         return min(max(round(inside), distribution.low), distribution.high)
     # 0.1 is 0.0999999999999999 after its way through logarithms, whose error is in the 15th figure
-    return min(max(float(f"{inside:.14g}") if step is None else float(inside), low), high)
+    return min(max(float(f"{inside:.14g}") if step is None and low < inside < high else float(inside), low), high)
 
 
 def start_of(name: str, distribution: BaseDistribution) -> Any:
