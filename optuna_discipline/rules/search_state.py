@@ -194,7 +194,7 @@ class SearchState:
             return False
         ended = [run for run in self.runs if math.isfinite(run.score)]
         words = dict.fromkeys(name for run in ended for name, x in run.others.items() if not isinstance(x, float))
-        shown = [{name: repr(x) for name, x in {**run.params, **run.others}.items()} for run in ended]
+        shown = [{str(n): repr(x) for n, x in (*run.params.items(), *run.others.items())} for run in ended]
         return role not in added(shown, list(words))
 
     def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
