@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_port(arguments.port)
     n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies)
     with tune_command.reader_may_leave():
-        print(f"Publishing {marks.counted(n_trials, "trial")}: the first time takes some seconds for a hundred.")
+        print(f"Publishing {marks.counted(n_trials, 'trial')}: the first time takes some seconds for a hundred.")
     for study in studies:
         try:
             publish(study, artifact_store=store)
