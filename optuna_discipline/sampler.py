@@ -216,10 +216,8 @@ class DisciplinedSampler(BaseSampler):
         elif trial_record.STAGE_KEY not in trial.user_attrs:
             trial_record.write_stage(study._storage, trial, "refine", NOTHING)
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
-            said, names = (
-                trial.user_attrs.get(trial_record.REASON_KEY, BY_THE_USER),
-                ", ".join(enqueued.values_of(trial)),
-            )
+            said = trial.user_attrs.get(trial_record.REASON_KEY, BY_THE_USER)
+            names = ", ".join(enqueued.values_of(trial))
             trial_record.write_stage(study._storage, trial, ENQUEUED, f"{said}; nothing asks for {names}")
         if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
