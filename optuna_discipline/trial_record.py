@@ -195,7 +195,7 @@ def sign_of(study: Study) -> int:
     """
     if len(study.directions) > 1:
         raise UnsupportedStudyError(
-            f"`study` must have one objective, by which its trials are ranked, but {study.study_name!r} has "
+            f"a study must have one objective, by which its trials are ranked, but {study.study_name!r} has "
             f"{len(study.directions)}: use optuna.visualization.plot_pareto_front."
         )
     return -1 if study.direction == StudyDirection.MAXIMIZE else 1

@@ -89,4 +89,4 @@ def test_what_diagnose_cannot_read_is_said(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == "No trial has been started yet.\n"
     for command in ("diagnose", "report"):
         assert cli.main([command, "--storage", url, "--study-name", "two"]) == cli.USER_ERROR
-        assert "by one objective, but the study 'two' has 2" in capsys.readouterr().err
+        assert "one objective, by which its trials are ranked, but 'two' has 2" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def test_every_study_that_can_be_is_published_and_the_others_are_named(
     folder = tmp_path / "store"
     assert cli.main(["dashboard", "--storage", url, "--artifact-dir", str(folder)]) == 0
     shown = capsys.readouterr()
-    assert "two is shown without its story: The discipline's plots" in shown.err
+    assert "two is shown without its story: a study must have one objective" in shown.err
     first, second = shown.out.splitlines()
     assert first.startswith("Publishing 1 trial: ")  # before the work, which may take a minute
     assert re.search("/dashboard .stop", second)

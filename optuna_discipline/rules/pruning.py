@@ -69,10 +69,10 @@ def should_stop(
     Args:
         curve: The run so far.
         peers: Other runs, or what `optuna_discipline.rules.standing.as_peer` read of them. Those of another length,
-            schedule or label, those that diverged and those that never learned (None, to `as_peer`) do not count.
+            schedule or label, those that diverged and those that never learned (None, to that function) do not count.
         slack: How much worse than every good peer a run may be, as a share of that peer's loss.
         values: The study's metric at each log of the curve, if that is not the validation loss. A peer needs its own
-            then: `as_peer(curve, values=..., maximize=...)`.
+            then, from that function.
         maximize: Whether larger `values` are better.
         label: Only peers with the same label count, for instance the stage of a recipe.
 
