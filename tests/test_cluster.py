@@ -51,7 +51,7 @@ def test_ray_starts_a_killed_worker_again_and_the_study_is_finished(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     study = optuna.load_study(study_name=None, storage=url)
