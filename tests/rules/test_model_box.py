@@ -68,6 +68,7 @@ def test_a_role_without_a_positive_value_has_no_box() -> None:
         (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.03: 0.9, 0.5: 0.6}, 0.2 / 8, 0.5),
         (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.5: 0.6}, 0.2 / 8, 0.2),
         (CLIMBS, {0.1: 0.5, 0.2: 0.3, 0.1999: 0.3, 0.5: 0.6}, 0.2 / 8, 0.5),  # as good at its own rate
+        (CLIMBS, {0.1: 0.5, 0.2: 0.4, 0.1999: 0.4, 0.5: 0.6}, 0.2 / 8, 0.2),  # worse there: by another parameter
         (FALLS, {0.8: 0.5, 0.2: 0.3, 0.20001: 0.3}, 0.2 / 8, 0.8),
     ],
 )
