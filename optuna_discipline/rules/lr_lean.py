@@ -66,25 +66,18 @@ class LrReading:
     def is_refuted_by(self, losses: Mapping[float, float], loss: float) -> bool:
         """Whether a run on that side, no farther than it says, alike in all but the rate, is clearly worse.
 
-        Of a run that has not learned one says nothing: it may do worse, far from where networks learn. One nearby and
-        one as far away as the better rate should be end that, too.
+        Of a run that has not learned this says nothing: another one, far from where networks learn, may do worse.
 
         Args:
             losses: Those of the runs that are alike in all else, by their rates in multiples of this one's.
             loss: Its own.
         """
-        if self.lean is None:
+        if self.lean is None or (self.lean == "up" and self.far):
             return False
-        away = {1 / x if self.lean == "down" else x: y for x, y in losses.items()}
+        below = self.lean == "down"
         reach = NEARBY**2 if self.far else NEARBY
-        worse = [x for x, y in away.items() if 1 < x <= reach and _is_clearly_worse(y, loss)]
-        if self.lean == "up" and self.far:
-            return bool(worse) and min(worse) <= NEARBY < max(worse)
-        return bool(worse)
-
-
-def _is_clearly_worse(loss: float, than: float) -> bool:
-    return not loss <= than and not (math.isfinite(loss) and hardly_differ([than, loss]))
+        there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / reach <= x <= reach)
+        return any(not (math.isfinite(y) and hardly_differ([loss, y])) for y in there if not y <= loss)
 
 
 def read_lr(run: Run) -> LrReading | None:

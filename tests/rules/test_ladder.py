@@ -105,7 +105,7 @@ CLIMBS_ANYWAY, STANDS, RISES = (0.98, 1.0, 1.02, 1.02), (0.98, 0.988, 0.984, 0.9
         ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (1.0, CLIMBS_ANYWAY)}, [3.0]),
         ({1.0: (0.99, RISES)}, [0.5, 2.0]),
         ({1.0: (0.99, RISES), 0.5: (0.9, RISES)}, [0.1667]),  # lower is better, though it learned nothing
-        ({1.0: (0.99, STANDS), 9.0: (1.4, CLIMBS_ANYWAY), 3.0: (1.2, CLIMBS_ANYWAY)}, []),  # worse near and far
+        ({1.0: (0.99, STANDS), 3.0: (1.2, CLIMBS_ANYWAY), 1.732: (1.1, CLIMBS_ANYWAY)}, []),
         ({1.0: (1.52, (0.98, 1.1, 1.3, 1.52)), 0.1111: (0.99, STANDS)}, [0.3333]),  # the rate did that
         ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (0.99, (2.0, 1.5, 1.1, 0.99))}, [0.3333]),  # that one has learned
         ({1.0: (1.02, CLIMBS_ANYWAY), 0.1111: (0.99, STANDS), 3.0: (1.1, CLIMBS_ANYWAY)}, [0.3333]),  # tried

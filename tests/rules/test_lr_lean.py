@@ -207,10 +207,7 @@ def test_a_loss_of_other_data_is_no_mean_of_trainings_by_chance(reports: tuple[f
         ("down", False, {1 / 9: 0.6}, False),  # the best may lie between
         ("up", False, {2.0: 0.6}, True),
         ("up", False, {2.0: 0.4, 0.5: 0.6}, False),
-        ("up", True, {2.0: 0.6}, False),
-        ("up", True, {9.0: 0.6, 27.0: 0.6}, False),
-        ("up", True, {3.0: 0.6, 9.0: 0.501}, False),
-        ("up", True, {3.0: 0.6, 9.0: math.inf}, True),
+        ("up", True, {2.0: 0.6, 9.0: math.inf}, False),  # far from where networks learn any may be worse
         (None, False, {0.5: 0.6, 2.0: 0.6}, False),
     ],
 )
