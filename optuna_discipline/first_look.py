@@ -209,10 +209,10 @@ def check_output(
     from optuna_discipline.training.step import to_device
 
     moved = to_device(batch, device)
+    if step is not None and name == "train":
+        return
     with keep_modes(model), kept_random(), torch.set_grad_enabled(name == "train"):
         start_training(model) if name == "train" else model.eval()
-        if step is not None and name == "train":
-            return
         if step is not None:
             _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
             return
