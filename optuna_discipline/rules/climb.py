@@ -23,7 +23,7 @@ FAR_ABOVE_START = 0.5
 
 def measure_climb(losses: FloatArray) -> dict[str, float]:
     """Return how far a loss has gone back to its start: in all, within its fastest tenth, within its last tenth."""
-    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
+    smooth = smoothed(losses)
     tenth, lowest = max(2, len(smooth) // 10), smooth.min()
     fall = max(float(losses[: int(np.argmin(smooth)) + 1].max() - lowest), scale_of(losses))
     climbs = (smooth[tenth:] - smooth[:-tenth]) / fall
@@ -65,6 +65,11 @@ def stays_above_start(val: FloatArray, train: FloatArray | None) -> bool:
     peak, lag = int(np.argmax(val)), max(1, len(val) // 10)
     sudden = (val[lag:] - val[:-lag]).max() > SUDDEN * (val[peak] - val[0])
     return bool(sudden and val[peak:].min() >= val[0])
+
+
+def smoothed(losses: FloatArray) -> FloatArray:
+    """Return the running median of a loss, over five epochs, or three of a short curve."""
+    return running_median(losses, window=5 if len(losses) >= 15 else 3)
 
 
 def scale_of(losses: FloatArray) -> float:

@@ -16,11 +16,11 @@ from optuna_discipline.rules.climb import RISE
 from optuna_discipline.rules.climb import measure_climb
 from optuna_discipline.rules.climb import read_climb
 from optuna_discipline.rules.climb import scale_of
+from optuna_discipline.rules.climb import smoothed
 from optuna_discipline.rules.climb import stays_above_start
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
-from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.divergence import BACK_AT_START
 from optuna_discipline.rules.divergence import LEFT_START
 from optuna_discipline.rules.divergence import why_diverged
@@ -267,13 +267,13 @@ def _error(losses: FloatArray, count: int) -> float:
 
 def _change(losses: FloatArray) -> float:
     """Return the change of the smoothed loss over the last third, as a share of its scale."""
-    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
+    smooth = smoothed(losses)
     third = max(2, len(smooth) // 3)
     return float((smooth[-1] - smooth[-third]) / scale_of(losses))
 
 
 def _rise(losses: FloatArray) -> float:
-    smooth = running_median(losses, window=5 if len(losses) >= 15 else 3)
+    smooth = smoothed(losses)
     return float((smooth[-1] - smooth.min()) / scale_of(losses))
 
 
