@@ -130,12 +130,12 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
         chance = math.log(curve.n_classes or 1)
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
+    if verdict == Verdict.UNDERFITTING and (shape := shape_of(tuple(val.tolist()))) is not None and got_worse(shape):
+        return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
     return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises))
 
 
 def _advice_on(verdict: Verdict, evidence: Mapping[str, float], lr_rises: bool) -> str:
-    if verdict == Verdict.UNDERFITTING and evidence["rose_on_the_way"]:
-        return ROSE_ON_THE_WAY
     if verdict != Verdict.HIGH_LR or (lr_rises and evidence["val_change"] > 0):
         return ADVICE[verdict]
     if evidence["stays_above_start"]:
@@ -152,14 +152,12 @@ def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | 
 
 def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str, float]:
     """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
-    shape = shape_of(tuple(val.tolist()))
     evidence = {
         "val_change": _change(val),
         "val_noise": noise_sd(val[len(val) // 2 :]) / scale_of(val),
         "rise_from_minimum": _rise(val),
         "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
         "stays_above_start": float(stays_above_start(val, train)),
-        "rose_on_the_way": float(shape is not None and got_worse(shape)),
         "falls_straight": float(_falls_straight(val)),
         "share_done": done,
     }
