@@ -104,7 +104,8 @@ class Coordinates:
                 self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - least))
             else:
                 low, high = box.get(name, (bounds.low, bounds.high))
-                low, high = max(low, self._least[name]), min(high, bounds.high)
+                least = self._least[name]
+                low, high = max(low, least), max(min(high, bounds.high), least)
                 self.space[name] = self._log_range(role, min(low, high), high)
 
     def _within(self, name: str, low: float, high: float) -> tuple[float, float] | None:

@@ -149,7 +149,8 @@ def _by_name(
 ) -> dict[str, tuple[float, float]]:
     """Return the box of each parameter: of the first of a role that of the role, of a second learning rate its own.
 
-    A second one (of the network's head, of another optimizer) may move as far from its own value as the first from its.
+    A second one (of the network's head, of another optimizer) may move as far from its own value as the first from its;
+    one that is 0 (a frozen part) has none.
     """
     firsts: dict[Role, str] = {}
     boxes: dict[str, tuple[float, float]] = {}
@@ -162,7 +163,7 @@ def _by_name(
             boxes[name] = box[role]
             continue
         own, of_first = (float(value_in_role(role, n, space[n], params[n])) for n in (name, first))
-        if role == "lr" and of_first > 0:
+        if role == "lr" and own > 0 and of_first > 0:
             ratio = own / of_first
             boxes[name] = (box[role][0] * ratio, box[role][1] * ratio)
     return boxes

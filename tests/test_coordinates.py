@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from optuna_discipline.coordinates import SMALLEST
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
 from optuna_discipline.rules.conditions import Condition
@@ -229,3 +230,9 @@ def test_rates_of_any_size_are_told_apart() -> None:
     assert high - low == pytest.approx(math.log(10))
     assert coordinates.params(np.array([low]))["lr"] == pytest.approx(1e-25)
     assert coordinates.shares({"lr": 1e-24}) == pytest.approx({"lr": 0.5})
+
+
+def test_a_box_below_the_smallest_number_that_has_a_place_is_that_number() -> None:
+    space = {"lr": FloatDistribution(0.0, 0.1)}
+    (only,) = Coordinates(space, {"lr": "lr"}, {"lr": (0.0, 0.0)}, None).of_the_model()
+    assert (only.low, only.high) == pytest.approx((math.log(SMALLEST), math.log(SMALLEST)))

@@ -150,6 +150,23 @@ def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
         "sgd.momentum": (0.5, 0.95),
     }
     assert set(found) == {"lr_body", "lr_head", "sgd.momentum"}
+    frozen = refinement._by_name(box, roles, {**params, "lr_head": 0.0}, space)
+    assert set(frozen) == {"lr_body", "sgd.momentum"}
+
+
+def test_a_second_learning_rate_that_is_0_in_the_best_run_is_searched_in_all_its_bounds() -> None:
+    space: dict[str, Any] = {"lr": LR, "lr_head": FloatDistribution(0, 1e-2)}
+    losses = {0.0: 0.1, 1e-3: 0.3}
+    trials = [
+        optuna.create_trial(params={"lr": 0.1, "lr_head": x}, distributions=space, value=loss)
+        for x, loss in losses.items()
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    found = refinement.refine(0, trials, runs, space, {"lr": "lr", "lr_head": "lr"}, {"lr": (0.05, 0.2)}, coupled=None)
+    assert 0.05 <= found["lr"] <= 0.2
+    assert found["lr_head"] > 0
 
 
 @pytest.mark.parametrize("sampler", [0, RandomSampler(seed=0)])
