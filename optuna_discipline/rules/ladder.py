@@ -224,8 +224,7 @@ def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], sta
     found: dict[float, list[Run]] = {}
     for run in runs:
         if first is not None and run.slot is None and run.finished and differ_in_rate(run, first):
-            lr = run.params.get("lr", 0.0)
-            if lr > 0 and (x := point_key(lr / start)) not in slots:
+            if (x := point_key(run.params["lr"] / start)) not in slots:
                 found.setdefault(x, []).append(run)
     return found
 

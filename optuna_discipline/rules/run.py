@@ -89,13 +89,14 @@ class Run:
 
 
 def differ_in_rate(one: Run, other: Run) -> bool:
-    """Whether two runs differ in their learning rate, and in nothing else.
+    """Whether two runs, both with a learning rate above 0, differ in it and in nothing else.
 
     >>> differ_in_rate(Run(0, "complete", {"lr": 0.1}), Run(1, "complete", {"lr": 0.3}))
     True
     """
     rest = [({role: x for role, x in run.params.items() if role != "lr"}, run.others) for run in (one, other)]
-    return rest[0] == rest[1] and one.params.get("lr") != other.params.get("lr")
+    first, second = (run.params.get("lr", 0.0) for run in (one, other))
+    return rest[0] == rest[1] and first != second and min(first, second) > 0
 
 
 @dataclass(frozen=True)

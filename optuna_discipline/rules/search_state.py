@@ -174,8 +174,9 @@ class SearchState:
         return bool(self.space) or any(run.finished and (run.params or run.others) for run in self.runs)
 
     def _length_of(self, run: Run) -> float:
-        """Return the length of a run in full trainings."""
-        return run.params["epochs"] / self.space["epochs"].high if "epochs" in run.params else 1.0
+        """Return the length of a run in full trainings; 1 where it, or the study by now, has no such parameter."""
+        known = "epochs" in run.params and "epochs" in self.space
+        return run.params["epochs"] / self.space["epochs"].high if known else 1.0
 
     def _fixed(self, role: Role) -> bool:
         """Whether there is nothing to choose: the study has no such parameter, or one value of it."""

@@ -95,3 +95,10 @@ def test_at_the_end_of_its_bounds_the_learning_rate_may_go_back() -> None:
 def test_a_best_run_without_a_learning_rate_closes_no_side() -> None:
     best = Run(0, "complete", {}, 0.3, reports=FALLS)
     assert box_around(VALUES, best, [best])["lr"] == pytest.approx((0.2 / 8, 1.2))
+
+
+def test_runs_from_before_there_was_a_learning_rate_say_nothing_of_it() -> None:
+    best = Run(0, "complete", VALUES, 0.3, reports=FALLS)
+    before = Run(1, "complete", {role: x for role, x in VALUES.items() if role != "lr"}, 0.9)
+    above = Run(2, "complete", {**VALUES, "lr": 0.4, "weight_decay": 1e-3}, 0.6)
+    assert box_around(VALUES, best, [best, before, above])["lr"] == pytest.approx((0.2, 0.4))

@@ -9,8 +9,10 @@ from optuna_discipline import Proposal
 from optuna_discipline import Run
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import describe
+from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.run import start_lr
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
 
 BROKEN = LossCurve((EpochLog(0, 0.1, math.nan, 1.0),), n_epochs=4)
 
@@ -45,6 +47,15 @@ def test_a_run_is_finite_by_its_validation_loss_or_else_its_training_loss(
 def test_a_state_that_no_run_has_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`state` must be one of \('running', .*'failed'\), but got 'completed'"):
         Run(0, "completed", {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("other", "differ"),
+    [({"lr": 0.3}, True), ({"lr": 0.1}, False), ({"lr": 0.3, "momentum": 0.9}, False), ({"lr": 0.0}, False), ({}, False)],
+)
+def test_two_runs_differ_in_their_rate_only_where_both_have_one(other: dict[Role, float], differ: bool) -> None:
+    one, two = Run(0, "complete", {"lr": 0.1}), Run(1, "complete", other)
+    assert [differ_in_rate(one, two), differ_in_rate(two, one)] == [differ, differ]
 
 
 def test_a_proposal_is_fitted_into_the_trials_own_bounds() -> None:

@@ -64,3 +64,9 @@ def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None
     assert proposal.slot == "model"
     low, high = proposal.box["lr"]
     assert low < 0.1 < high
+
+
+def test_a_study_that_asks_for_no_length_any_more_goes_on_from_its_runs() -> None:
+    known = Run(0, "complete", {"lr": 0.1, "epochs": 4}, 0.5)
+    proposal = next_params(Recipe(), [known], space={"lr": SPACE["lr"]})
+    assert (proposal.slot, proposal.values["lr"]) == ("lr0:2", pytest.approx(0.2))
