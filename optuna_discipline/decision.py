@@ -186,9 +186,8 @@ class Decision:
         trials = read_trials(study)
         known = asked_distributions(trials)
         runs = self._reader.runs(study, trials)
-        recipe = Recipe(stages=("refine",), short=self._recipe.short)
-        space, choice = self._reader.space(known), study_record.read_choice(study)
-        wish = next_params(recipe, runs, space=space, choice=choice)
+        search = SearchState(self._recipe, runs, self._reader.space(known), study_record.read_choice(study))
+        wish = dataclasses.replace(search.model(), failures=failures_so_far(runs))
         proposal = dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
         given = {n: parameters.as_choice(known[n], x) for n, x in enqueued.values_of(trial).items() if n in known}
         like = next((t.params for t in trials if t.number == wish.like), {})

@@ -221,11 +221,11 @@ def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], sta
     [2.0]
     """
     first = next((run for of_rung in slots.values() for run in of_rung if run.finished), None)
+    others = (run for run in runs if run.slot is None and run.finished)
     found: dict[float, list[Run]] = {}
-    for run in runs:
-        if first is not None and run.slot is None and run.finished and differ_in_rate(run, first):
-            if (x := point_key(run.params["lr"] / start)) not in slots:
-                found.setdefault(x, []).append(run)
+    for run in others:
+        if first is not None and differ_in_rate(run, first) and (x := point_key(run.params["lr"] / start)) not in slots:
+            found.setdefault(x, []).append(run)
     return found
 
 

@@ -84,13 +84,13 @@ class SearchState:
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
 
     def model(self) -> Proposal:
-        """Return the model-based refinement around the best full-length run."""
+        """Return the model-based refinement around the best full-length run; what is drawn where all was in vain.
+
+        Nobody contests it: any number of workers may run the model at once.
+        """
         if all_in_vain(self.runs):
             return self._drawn()
-        whole = sum(run.state == "complete" and run.trained for run in self.runs)
-        if whole >= ENOUGH_TO_LEARN and len(self.runs) % FAR_TURN == 0 and (far := self._far_away()) is not None:
-            return far
-        learns = whole >= ENOUGH_TO_LEARN and len(self.runs) % 2 == 1
+        learns = self._has_enough and len(self.runs) % 2 == 1
         return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
 
     def _drawn(self) -> Proposal:
@@ -103,17 +103,23 @@ class SearchState:
         reason = f"{reason.format('learned')}, at the learning rate farthest from all tried"
         return Proposal("refine", MODEL_SLOT, reason, values, drawn=True)
 
-    def _far_away(self) -> Proposal | None:
-        """Return the best full run at the learning rate farthest from all tried; None where all is near a tried one."""
+    @property
+    def _has_enough(self) -> bool:
+        """Whether so many have run whole that the refinement takes turns."""
+        return sum(run.state == "complete" and run.trained for run in self.runs) >= ENOUGH_TO_LEARN
+
+    def _far_away(self) -> list[Proposal]:
+        """Return the best full run at the learning rate farthest from all tried; [] out of turn, or where none is far."""
         best, bounds = self._best_full(), self.space.get("lr")
-        if best is None or bounds is None or self._fixed("lr"):
-            return None
+        out_of_turn = len(self.runs) % FAR_TURN or not self._has_enough
+        if out_of_turn or best is None or bounds is None or self._fixed("lr"):
+            return []
         rate = widest_gap(self.runs, bounds, at_least=WIDEST_LEFT)
-        if rate is None:
-            return None
+        if rate is None or not self.slots.is_open(slot := f"refine:lr={rate:g}"):
+            return []
         values = {**without_epochs(best), "lr": rate}
         reason = "the best full run at the learning rate farthest from all tried"
-        return Proposal("refine", f"refine:lr={rate:g}", reason, values, like=best.number)
+        return [Proposal("refine", slot, reason, values, like=best.number)]
 
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""

@@ -49,7 +49,7 @@ class Search(SearchState):
             return self._replicate()
         if stage in ("momentum", "weight_decay", "batch_size"):
             return self._compare(stage)
-        return self._refit_lr()
+        return self._refit_lr() or self._far_away()
 
     def _lr(self) -> list[Proposal]:
         if self._fixed("lr"):

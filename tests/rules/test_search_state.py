@@ -5,6 +5,8 @@ import pytest
 from optuna_discipline import Recipe
 from optuna_discipline import Run
 from optuna_discipline import next_params
+from optuna_discipline.rules.run import MODEL_SLOT
+from optuna_discipline.rules.search_state import WIDEST_LEFT
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.space import Bounds
 from tests.rules.test_stages import SHORT
@@ -70,3 +72,27 @@ def test_a_study_that_asks_for_no_length_any_more_goes_on_from_its_runs() -> Non
     known = Run(0, "complete", {"lr": 0.1, "epochs": 4}, 0.5)
     proposal = next_params(Recipe(), [known], space={"lr": SPACE["lr"]})
     assert (proposal.slot, proposal.values["lr"]) == ("lr0:2", pytest.approx(0.2))
+
+
+def _enough() -> list[Run]:
+    """Return so many full runs around a rate of 0.1 that the refinement takes turns, and that this one is the far turn."""
+    rates = [0.1 * 1.01**i for i in range(24)]
+    return [Run(i, "complete", {**START, "lr": lr, "epochs": 16}, 0.5 + lr) for i, lr in enumerate(rates)]
+
+
+def test_every_eighth_trial_is_the_best_run_at_the_rate_farthest_from_all_tried() -> None:
+    recipe, runs = Recipe(stages=("refine",)), _enough()
+    far = next_params(recipe, runs, space=SPACE)
+    assert (far.stage, far.slot, far.like) == ("refine", "refine:lr=0.001", 0)  # of 1e-5 and 0.1
+    assert far.values == {"lr": 1e-3, "momentum": 0.95, "weight_decay": 1e-4}
+    assert far.reason == "the best full run at the learning rate farthest from all tried"
+    near = {**SPACE, "lr": Bounds(0.1 / WIDEST_LEFT * 1.1, 1.0)}
+    assert next_params(recipe, runs, space=near).slot == MODEL_SLOT
+    assert {next_params(recipe, runs[:n], space=SPACE).slot for n in (16, 22, 23)} == {MODEL_SLOT}
+
+
+def test_the_far_turn_is_one_question_and_the_models_proposal_none() -> None:
+    recipe, runs = Recipe(stages=("refine",)), _enough()
+    under_way = Run(23, "running", {}, slot=next_params(recipe, runs, space=SPACE).slot)
+    assert next_params(recipe, [*runs[:23], under_way], space=SPACE).slot == MODEL_SLOT
+    assert SearchState(recipe, runs, SPACE, None).model().slot == MODEL_SLOT
