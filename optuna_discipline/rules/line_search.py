@@ -49,8 +49,12 @@ class Axis:
 
 
 def point_key(value: float) -> float:
-    """Return `value` rounded to four figures, so that a point found again is the same point."""
-    return float(f"{value:.4g}")
+    """Return `value` rounded to four figures, so that a point found again is the same point; a whole number as it is.
+
+    >>> point_key(0.123456), point_key(16384.0)
+    (0.1235, 16384.0)
+    """
+    return float(value if float(value).is_integer() else f"{value:.4g}")
 
 
 def open_points(

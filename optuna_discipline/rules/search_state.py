@@ -109,7 +109,7 @@ class SearchState:
         return sum(run.state == "complete" and run.trained for run in self.runs) >= ENOUGH_TO_LEARN
 
     def _far_away(self) -> list[Proposal]:
-        """Return the best full run at the learning rate farthest from all tried; [] out of turn, or where none is far."""
+        """Return the best full run at the learning rate farthest from all tried, if it is the turn and one is far."""
         best, bounds = self._best_full(), self.space.get("lr")
         out_of_turn = len(self.runs) % FAR_TURN or not self._has_enough
         if out_of_turn or best is None or bounds is None or self._fixed("lr"):

@@ -9,9 +9,11 @@ from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.search_state import WIDEST_LEFT
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
 from tests.rules.test_stages import SHORT
 from tests.rules.test_stages import SPACE
 from tests.rules.test_stages import START
+from tests.rules.test_stages import lr_stage
 
 
 def test_levels_are_the_short_cycle_doubled_until_full() -> None:
@@ -75,7 +77,7 @@ def test_a_study_that_asks_for_no_length_any_more_goes_on_from_its_runs() -> Non
 
 
 def _enough() -> list[Run]:
-    """Return so many full runs around a rate of 0.1 that the refinement takes turns, and that this one is the far turn."""
+    """Return so many full runs around a rate of 0.1 that the refinement takes turns, and the next is the far one."""
     rates = [0.1 * 1.01**i for i in range(24)]
     return [Run(i, "complete", {**START, "lr": lr, "epochs": 16}, 0.5 + lr) for i, lr in enumerate(rates)]
 
@@ -96,3 +98,37 @@ def test_the_far_turn_is_one_question_and_the_models_proposal_none() -> None:
     under_way = Run(23, "running", {}, slot=next_params(recipe, runs, space=SPACE).slot)
     assert next_params(recipe, [*runs[:23], under_way], space=SPACE).slot == MODEL_SLOT
     assert SearchState(recipe, runs, SPACE, None).model().slot == MODEL_SLOT
+
+
+def _of_two_networks(best: str) -> list[Run]:
+    """Return runs of which only some have a momentum, the others a weight decay; the best one is the latter's."""
+    whole: dict[Role, float] = {"lr": 0.1, "epochs": 16, "weight_decay": 1e-4}
+    sgd: dict[Role, float] = {"lr": 0.1, "epochs": 16, "momentum": 0.9}
+    return [
+        Run(0, "complete", whole, 0.3 if best == "AdamW" else 0.6, "lr0:1", others={"optimizer": "AdamW"}),
+        Run(1, "complete", {**whole, "lr": 0.2}, 0.7, "lr0:2", others={"optimizer": "AdamW"}),
+        Run(2, "complete", sgd, 0.5, "weight_decay:model", others={"optimizer": "SGD"}),
+    ]
+
+
+def test_no_stage_is_of_a_role_that_the_best_run_has_not() -> None:
+    stages = [
+        proposal.stage
+        for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))
+    ]
+    assert stages == ["weight_decay", "momentum"]
+    adam: dict[Role, float] = {role: x for role, x in START.items() if role != "momentum"}
+    short = [replace(run, params={**adam, "lr": run.params["lr"]}, others={"optimizer": "AdamW"}) for run in lr_stage()]
+    sgd = Run(4, "complete", {**START, "momentum": 0.9}, 0.9, "model", others={"optimizer": "SGD"})
+    recipe = Recipe(short=0.25, stages=("lr", "momentum", "refine"))
+    assert next_params(recipe, [*short, sgd], space=SPACE).stage == "refine"
+    assert next_params(recipe, [*short, replace(sgd, others={"optimizer": "AdamW"})], space=SPACE).stage == "momentum"
+
+
+def test_a_stage_whose_run_had_no_such_parameter_looks_once_more() -> None:
+    runs = _of_two_networks("AdamW")
+    assert next_params(Recipe(), runs, space=SPACE).slot == "weight_decay:again:model"
+    runs.append(replace(runs[-1], number=3, slot="weight_decay:again:model"))
+    assert next_params(Recipe(), runs, space=SPACE).slot == "model"
+    looked = [*runs[:2], replace(runs[0], number=2, slot="weight_decay:model")]
+    assert next_params(Recipe(), looked, space=SPACE).slot == "model"

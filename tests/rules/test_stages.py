@@ -19,7 +19,7 @@ SPACE: dict[Role, Bounds] = {
 START: dict[Role, float] = {"lr": 0.1, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 4}
 
 
-def _lr_stage(best: float = 0.5) -> list[Run]:
+def lr_stage(best: float = 0.5) -> list[Run]:
     """Return a decided ladder with its best at the start."""
     losses = {"lr0:1": best, "lr0:3": best + 0.1, "lr0:0.3333": best + 0.1, "lr0:0.5773": best + 0.05}
     multiples = {slot: float(slot.split(":")[1]) for slot in losses}
@@ -35,7 +35,7 @@ def _next(runs: list[Run], recipe: Recipe | None = None, skip: int = 0) -> tuple
 
 
 def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_blocks_nobody() -> None:
-    runs = _lr_stage()
+    runs = lr_stage()
     assert _next(runs)[0] == "confirm:1"
     runs.append(Run(4, "running", {}, slot="confirm:1"))
     assert _next(runs)[0] == "replicate:1"
@@ -44,7 +44,7 @@ def test_a_decided_ladder_is_confirmed_at_full_length_and_the_confirmation_block
 
 
 def test_momentum_is_compared_at_one_effective_rate_unless_it_cycles() -> None:
-    runs = _lr_stage()
+    runs = lr_stage()
     runs += [
         Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
         Run(5, "complete", START, 0.5, "replicate:1"),
@@ -55,20 +55,39 @@ def test_momentum_is_compared_at_one_effective_rate_unless_it_cycles() -> None:
     assert _next(runs, Recipe(cyclical_momentum=True))[1]["lr"] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("momentum", [1.0, 1.5])
+def test_a_best_momentum_of_1_or_more_has_no_effective_rate_to_compare_at(momentum: float) -> None:
+    recipe = Recipe(short=0.25, stages=("lr", "momentum"))
+    runs = [replace(run, params={**run.params, "momentum": momentum}) for run in lr_stage()]
+    proposal = next_params(recipe, runs, space={**SPACE, "momentum": Bounds(0.5, momentum)})
+    assert (proposal.slot, proposal.values["lr"]) == ("momentum:0.99", 0.1)
+    assert proposal.reason == f"momentum 0.99 against {momentum:g}"
+
+
+@pytest.mark.parametrize("size", [16_384, 1_048_576])
+def test_large_batch_sizes_are_compared_and_named_as_they_are(size: int) -> None:
+    recipe = Recipe(short=0.25, stages=("lr", "batch_size"))
+    space = {**SPACE, "batch_size": Bounds(1024, 2**24)}
+    runs = [replace(run, params={**run.params, "batch_size": size}) for run in lr_stage()]
+    proposal = next_params(recipe, runs, space=space)
+    assert (proposal.slot, proposal.values["batch_size"]) == (f"batch_size:{2 * size}", 2 * size)
+    assert proposal.reason.startswith(f"batch size {2 * size} against {size} with")
+
+
 def test_complex_nets_try_no_weight_decay_at_all() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "weight_decay"), complexity="complex")
-    slots = [_next(_lr_stage(), recipe, skip)[0] for skip in range(3)]
+    slots = [_next(lr_stage(), recipe, skip)[0] for skip in range(3)]
     assert slots == ["weight_decay:1e-05", "weight_decay:1e-06", "weight_decay:0"]
 
 
 def test_workers_take_different_open_candidates() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "momentum"))
-    assert len({_next(_lr_stage(), recipe, skip)[0] for skip in range(3)}) == 3
+    assert len({_next(lr_stage(), recipe, skip)[0] for skip in range(3)}) == 3
 
 
 def test_the_rate_is_refitted_at_full_length_around_the_better_confirmation() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "confirm", "refine"))
-    runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
+    runs = [*lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
     slots = [_next(runs, recipe, skip) for skip in (0, 1)]
     assert [slot for slot, _ in slots] == ["refine:lr*0.5", "refine:lr*2"]
     assert [values["lr"] for _, values in slots] == pytest.approx([0.05, 0.2])
@@ -88,7 +107,7 @@ def test_idle_workers_search_by_the_model_while_the_ladder_is_undecided() -> Non
 
 def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> None:
     recipe = Recipe(stages=("lr", "momentum", "weight_decay"))
-    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
+    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in lr_stage()]
     runs.append(Run(4, "running", {}, slot="momentum:model"))
     proposal = next_params(recipe, runs, space=SPACE)
     assert (proposal.stage, proposal.slot) == ("refine", "model")
@@ -99,8 +118,8 @@ def test_idle_workers_search_by_the_model_while_a_comparison_is_undecided() -> N
 def test_a_replicate_of_another_configuration_says_nothing_about_the_noise() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "replicate", "momentum"))
     elsewhere = Run(4, "complete", {**START, "lr": 0.3}, 5.0, "replicate:1")
-    assert _search_noise([*_lr_stage(), elsewhere], recipe) < 0.01
-    assert _search_noise([*_lr_stage(), replace(elsewhere, params=START)], recipe) == pytest.approx(4.5)
+    assert _search_noise([*lr_stage(), elsewhere], recipe) < 0.01
+    assert _search_noise([*lr_stage(), replace(elsewhere, params=START)], recipe) == pytest.approx(4.5)
 
 
 def _search_noise(runs: list[Run], recipe: Recipe) -> float:
@@ -113,7 +132,7 @@ def _search_noise(runs: list[Run], recipe: Recipe) -> float:
 def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
     runs = [
-        *_lr_stage(),
+        *lr_stage(),
         Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
         Run(5, "complete", {**START, "momentum": 0.9, "lr": 0.2}, 0.9, "momentum:0.9"),
     ]
@@ -127,7 +146,7 @@ def test_a_confirmation_of_what_is_confirmed_is_skipped() -> None:
 def test_the_refit_goes_around_the_better_of_two_confirmations_and_then_to_the_model() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "confirm", "momentum", "confirm", "refine"), momenta=(0.9, 0.95))
     runs = [
-        *_lr_stage(),
+        *lr_stage(),
         Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1"),
         Run(5, "complete", {**START, "momentum": 0.9, "lr": 0.2}, 0.2, "momentum:0.9"),
         Run(6, "complete", {**START, "momentum": 0.9, "lr": 0.2, "epochs": 16}, 0.4, "confirm:2"),
@@ -140,7 +159,7 @@ def test_the_refit_goes_around_the_better_of_two_confirmations_and_then_to_the_m
 
 def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
     recipe = Recipe(short=0.25, stages=("lr", "confirm", "refine"))
-    runs = [*_lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
+    runs = [*lr_stage(), Run(4, "complete", {**START, "epochs": 16}, 0.3, "confirm:1")]
     space: dict[Role, Bounds] = {**SPACE, "lr": Bounds(0.02, 0.15)}
     slots = [next_params(recipe, runs, space=space, skip=skip).slot for skip in range(2)]
     assert "refine:lr*2" not in slots
@@ -148,7 +167,7 @@ def test_a_refit_leaves_out_rates_outside_the_bounds() -> None:
 
 def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held() -> None:
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
-    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in _lr_stage()]
+    runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in lr_stage()]
     seen = []
     while (proposal := next_params(Recipe(), runs, space=space)).stage != "refine":
         seen.append((proposal.slot, proposal.free, proposal.like))
@@ -171,7 +190,7 @@ def test_a_role_with_one_value_has_nothing_to_compare() -> None:
 
 def _restarts(losses: dict[float, float]) -> list[Run]:
     """Return a decided ladder at full length, and a restart of its best for each weight decay."""
-    runs = [replace(run, params={**run.params, "epochs": 16}) for run in _lr_stage()]
+    runs = [replace(run, params={**run.params, "epochs": 16}) for run in lr_stage()]
     for x, loss in losses.items():
         params: dict[Role, float] = {**START, "weight_decay": x, "epochs": 16}
         runs.append(Run(len(runs), "complete", params, loss, f"weight_decay:{x:g}", restarted=True))
@@ -259,38 +278,3 @@ def test_a_hundred_rates_of_another_sampler_leave_the_step_beyond_the_last() -> 
     runs = [Run(i, "complete", {"lr": lr}, 1.0 - lr) for i, lr in enumerate(rates)]
     proposal = next_params(Recipe(), runs, space={"lr": Bounds(1e-5, 10.0)})
     assert (proposal.stage, proposal.values["lr"]) == ("lr", pytest.approx(2 * rates[-1]))
-
-
-def _of_two_networks(best: str) -> list[Run]:
-    """Return runs of which only some have a momentum, the others a weight decay; the best one is the latter's."""
-    whole: dict[Role, float] = {"lr": 0.1, "epochs": 16, "weight_decay": 1e-4}
-    sgd: dict[Role, float] = {"lr": 0.1, "epochs": 16, "momentum": 0.9}
-    return [
-        Run(0, "complete", whole, 0.3 if best == "AdamW" else 0.6, "lr0:1", others={"optimizer": "AdamW"}),
-        Run(1, "complete", {**whole, "lr": 0.2}, 0.7, "lr0:2", others={"optimizer": "AdamW"}),
-        Run(2, "complete", sgd, 0.5, "weight_decay:model", others={"optimizer": "SGD"}),
-    ]
-
-
-def test_no_stage_is_of_a_role_that_the_best_run_has_not() -> None:
-    stages = [
-        proposal.stage
-        for proposal in (next_params(Recipe(), _of_two_networks(x), space=SPACE) for x in ("AdamW", "SGD"))
-    ]
-    assert stages == ["weight_decay", "momentum"]
-    adam: dict[Role, float] = {role: x for role, x in START.items() if role != "momentum"}
-    short = [
-        replace(run, params={**adam, "lr": run.params["lr"]}, others={"optimizer": "AdamW"}) for run in _lr_stage()
-    ]
-    sgd = Run(4, "complete", {**START, "momentum": 0.9}, 0.9, "model", others={"optimizer": "SGD"})
-    recipe = Recipe(short=0.25, stages=("lr", "momentum", "refine"))
-    assert next_params(recipe, [*short, sgd], space=SPACE).stage == "refine"
-    assert next_params(recipe, [*short, replace(sgd, others={"optimizer": "AdamW"})], space=SPACE).stage == "momentum"
-
-
-def test_a_stage_whose_run_had_no_such_parameter_looks_once_more() -> None:
-    runs = _of_two_networks("AdamW")
-    assert _next(runs, Recipe())[0] == "weight_decay:again:model"
-    runs.append(replace(runs[-1], number=3, slot="weight_decay:again:model"))
-    assert _next(runs, Recipe())[0] == "model"
-    assert _next([*runs[:2], replace(runs[0], number=2, slot="weight_decay:model")], Recipe())[0] == "model"
