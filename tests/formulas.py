@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import optuna
+import pytest
 from optuna.trial import Trial
 
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
+from optuna_discipline.rules import search_state
 
 STAGES = ["lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size", "refine"]
 
@@ -43,3 +45,15 @@ def stages_of(study: optuna.Study) -> list[str]:
 def model_quickly() -> DisciplinedSampler:
     """Return a sampler whose refinement costs nothing, for tests of everything else."""
     return DisciplinedSampler(Recipe(short=0.25), seed=0, refine_sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def with_dropout(trial: Trial) -> float:
+    return formula(trial.suggest_float("lr", 1e-6, 10, log=True)) + 0.1 * trial.suggest_float("dropout", 0, 0.5)
+
+
+def before_the_far_turn(monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
+    """Return a study of `with_dropout` whose next trial is to run the best one at a rate far from all tried."""
+    monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 6)
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(with_dropout, n_trials=search_state.FAR_TURN - 1)
+    return study

@@ -7,6 +7,7 @@ from optuna_discipline import claims
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.trial_record import read_claim
+from tests.formulas import before_the_far_turn
 
 RUNG = Proposal("lr", "lr0:2", "a rung", {"lr": 0.2}, box={"lr": (0.1, 0.4)}, like=3)
 MODEL = Proposal("refine", MODEL_SLOT, "the model")
@@ -87,3 +88,17 @@ def test_the_models_proposal_has_no_rival() -> None:
     rng = np.random.default_rng(0)
     assert claims.uncontested(study, trial, lambda _: MODEL, lambda _: MODEL, never, rng) is MODEL
     assert read_claim(_stored(study)) is None
+
+
+def test_of_two_workers_at_once_one_runs_the_far_turn_and_the_other_the_model_without_a_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = before_the_far_turn(monkeypatch)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
+    ids = [study._storage.create_new_trial(study._study_id) for _ in range(2)]
+    for trial_id in ids:
+        study.sampler.before_trial(study, study._storage.get_trial(trial_id))
+    first, second = (read_claim(study._storage.get_trial(trial_id)) or {} for trial_id in ids)
+    assert first["slot"].startswith("refine:lr=")
+    assert second["slot"] == MODEL_SLOT
+    assert "around the best full run" in second["reason"]

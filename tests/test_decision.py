@@ -80,42 +80,6 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
         assert "near the best full run" in study.trials[number].user_attrs["reason"]
 
 
-def _far_turn_next(monkeypatch: pytest.MonkeyPatch) -> optuna.Study:
-    """Return a study whose next trial is to run the best configuration at a rate far from all tried."""
-    monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 6)
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
-    study.optimize(_with_dropout, n_trials=search_state.FAR_TURN - 1)
-    return study
-
-
-def _with_dropout(trial: Trial) -> float:
-    return formula(trial.suggest_float("lr", 1e-6, 10, log=True)) + 0.1 * trial.suggest_float("dropout", 0, 0.5)
-
-
-def test_an_enqueued_trial_takes_the_best_known_rate_also_where_the_turn_is_that_of_a_far_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    study = _far_turn_next(monkeypatch)
-    best = study.best_params["lr"]
-    study.enqueue_trial({"dropout": 0.3})
-    study.optimize(_with_dropout, n_trials=1)
-    assert study.trials[-1].params == {"lr": best, "dropout": 0.3}
-
-
-def test_of_two_workers_at_once_one_runs_the_far_turn_and_the_other_the_model_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    study = _far_turn_next(monkeypatch)
-    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
-    ids = [study._storage.create_new_trial(study._study_id) for _ in range(2)]
-    for trial_id in ids:
-        study.sampler.before_trial(study, study._storage.get_trial(trial_id))
-    first, second = (read_claim(study._storage.get_trial(trial_id)) or {} for trial_id in ids)
-    assert first["slot"].startswith("refine:lr=")
-    assert second["slot"] == "model"
-    assert "around the best full run" in second["reason"]
-
-
 def test_a_best_trial_without_any_role_does_not_end_the_study() -> None:
     def objective(trial: Trial) -> float:
         if trial.suggest_categorical("freeze_all", [True, False]):

@@ -5,10 +5,12 @@ import pytest
 from optuna.trial import Trial
 
 from optuna_discipline import DisciplinedSampler
+from tests.formulas import before_the_far_turn
 from tests.formulas import five_roles
 from tests.formulas import formula
 from tests.formulas import model_quickly
 from tests.formulas import new_study
+from tests.formulas import with_dropout
 
 
 def _rates(trial: Trial) -> float:
@@ -89,3 +91,13 @@ def test_a_configuration_that_is_enqueued_as_a_whole_runs_as_it_is() -> None:
     study.optimize(_rates, n_trials=2)
     assert study.trials[0].params == study.trials[1].params
     assert study.trials[1].user_attrs["reason"] == "enqueued by the user"
+
+
+def test_an_enqueued_trial_takes_the_best_known_rate_also_where_it_is_the_turn_of_a_far_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = before_the_far_turn(monkeypatch)
+    best = study.best_params["lr"]
+    study.enqueue_trial({"dropout": 0.3})
+    study.optimize(with_dropout, n_trials=1)
+    assert study.trials[-1].params == {"lr": best, "dropout": 0.3}
