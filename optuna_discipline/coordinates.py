@@ -46,8 +46,10 @@ OUTSIDE = 0.25  # of a box, so far beyond its edge a run is shown at the edge
 LENGTHS: Mapping[Role, float] = {"lr": 2.3, "momentum": 4.0, "weight_decay": 9.0, "batch_size": 2.5}
 BOWLS: Mapping[Role, float] = {"lr": 0.4, "momentum": 0.05, "weight_decay": 0.2, "batch_size": 0.2}
 OTHER_LENGTH, OTHER_BOWL = 0.8, 0.2
-# On small networks of batch 16 to 256 the best learning rate grew as batch ** 0.7.
-LR_BY_BATCH = 0.7
+# What the model expects, and moves the rate from: on small networks of batch 16 to 256 the best learning rate grew as
+# batch ** 0.7. Where batch sizes are compared at one rate each, the square root lost least (`rules.stages`).
+LR_EXPECTED_BY_BATCH = 0.7
+FARTHEST = 10.0  # ranges beyond its own range that a run from wider bounds counts as, at most
 
 
 class Coordinates:
@@ -185,7 +187,8 @@ class Coordinates:
     def vector(self, params: Mapping[str, Any]) -> FloatArray | None:
         """Return a run as the model sees it, one number a parameter; None if it lacks one or holds an unknown word.
 
-        A run outside of the box counts: it says what lies beyond.
+        A run outside of the box counts: it says what lies beyond. How far beyond a range that was narrowed since, it
+        does not matter after a while, and the numbers must stay of one size.
         """
         numbers = []
         for name, distribution in self.space.items():
@@ -197,7 +200,7 @@ class Coordinates:
                     return None
                 value = distribution.choices.index(value)
             elif name not in self._roles and name not in self._lists:
-                value = share_of(distribution, float(value))
+                value = min(max(share_of(distribution, float(value)), -FARTHEST), 1 + FARTHEST)
             if not math.isfinite(value) or (isinstance(self._original[name], CategoricalDistribution) and value < 0):
                 return None
             numbers.append(float(value))
@@ -223,7 +226,7 @@ class Coordinates:
                 unit = self._unit(name)
                 follows = None
                 if role == "lr" and batch is not None:
-                    follows = (names.index(batch), LR_BY_BATCH * self._unit(batch) / unit)
+                    follows = (names.index(batch), LR_EXPECTED_BY_BATCH * self._unit(batch) / unit)
                 step = 1.0 if isinstance(original, CategoricalDistribution) else None
                 length = LENGTHS[role] / unit
                 low, high = self._boxed.get(name, (float(distribution.low), float(distribution.high)))

@@ -7,6 +7,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
+from optuna_discipline.coordinates import FARTHEST
 from optuna_discipline.coordinates import SMALLEST
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import allows
@@ -236,3 +237,9 @@ def test_a_box_below_the_smallest_number_that_has_a_place_is_that_number() -> No
     space = {"lr": FloatDistribution(0.0, 0.1)}
     (only,) = Coordinates(space, {"lr": "lr"}, {"lr": (0.0, 0.0)}, None).of_the_model()
     assert (only.low, only.high) == pytest.approx((math.log(SMALLEST), math.log(SMALLEST)))
+
+
+def test_a_run_from_much_wider_bounds_counts_as_far_away_but_not_as_ever_farther() -> None:
+    coordinates = Coordinates({"c": FloatDistribution(0, 1)}, {}, {}, None)
+    places = [coordinates.vector({"c": c}) for c in (-1e12, -1.0, 0.5, 2.0, 1e12)]
+    assert [place.tolist() for place in places if place is not None] == [[-FARTHEST], [-1], [0.5], [2], [1 + FARTHEST]]

@@ -169,6 +169,20 @@ def test_a_second_learning_rate_that_is_0_in_the_best_run_is_searched_in_all_its
     assert found["lr_head"] > 0
 
 
+@pytest.mark.parametrize("high", [1e4, 1e12, 1e300])
+def test_a_range_that_was_narrowed_however_much_is_modelled(high: float) -> None:
+    wide, narrow = ({"lr": LR, "c": FloatDistribution(0, x)} for x in (high, 1.0))
+    trials = [
+        optuna.create_trial(params={"lr": 0.1, "c": c * high}, distributions=wide, value=c + 0.1)
+        for c in (0.0, 0.2, 0.5, 1.0)
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    found = refinement.refine(0, trials, runs, narrow, {"lr": "lr"}, {"lr": (0.05, 0.2)}, coupled=None)
+    assert 0 <= found["c"] <= 1
+
+
 @pytest.mark.parametrize("sampler", [0, RandomSampler(seed=0)])
 def test_runs_of_any_length_count_and_move_where_the_length_is_a_parameter(sampler: Any) -> None:
     space: dict[str, Any] = {"lr": LR, "epochs": IntDistribution(5, 200)}
