@@ -1,49 +1,61 @@
 """What trials and studies have cost, in full trainings, and how long trials were to be."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
-from functools import lru_cache
 
-from optuna.distributions import FloatDistribution
-from optuna.distributions import IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
+from optuna_discipline.parameters import bounds_of
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.range_test_record import read_range_test
-from optuna_discipline.rules.role_names import role_of_name
-from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
 from optuna_discipline.trial_record import read_rows
 from optuna_discipline.trial_record import read_run
+
+Told = Mapping[str, Role | None]
 
 
 def cost_in_full_trainings(study: Study) -> float:
     """Return what the study has cost in full trainings: epochs done over those of a full training.
 
-    A full training is the longest run planned; where no trial says how long it is, one that goes as far as the last
-    report of any complete trial. Every started trial counts by the epochs it reported, pruned and failed ones too,
-    without those that it took over from another's snapshot; one that reported none counts whole if it is complete or
-    was pruned, else as nothing. The range test counts by its updates where it knows those of a full training.
+    A full training has as many epochs as any trial could have asked for, where they are a parameter, else as the
+    longest was to run; where no trial says how long it is, it goes as far as the last report of any complete one. Every
+    started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over from
+    another's snapshot; one that reported none counts whole if it is complete or was pruned, else as nothing. The range
+    test counts by its updates where it knows those of a full training.
     """
-    return sum(costs_of(study.get_trials(deepcopy=False)).values()) + cost_of_range_test(study)
+    return sum(costs_of(study.get_trials(deepcopy=False), told_roles(study)).values()) + cost_of_range_test(study)
 
 
-def costs_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
-    """Return what each trial has cost in full trainings, by number; one that has not begun is missing."""
-    full = max(map(full_epochs_of, trials), default=0.0) or longest_reported(trials)
+def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
+    """Return what each trial has cost in full trainings, by number; one that has not begun is missing.
+
+    Args:
+        trials: All trials of a study.
+        told: The roles that its sampler was told (`study_record.told_roles`), here and below.
+    """
+    full = full_epochs(trials, told) or longest_reported(trials, told)
     costs = {}
     for trial in trials:
-        done = epochs_reported(trial)
+        done = epochs_reported(trial, told)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial) or full or 1.0
+            trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial, told) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
     return costs
 
 
-def longest_reported(trials: Sequence[FrozenTrial]) -> float:
+def full_epochs(trials: Sequence[FrozenTrial], told: Told) -> float:
+    """Return the epochs of a full training: the most that any trial could have run, 0 if none says."""
+    return max((_most_epochs_of(trial, told) for trial in trials), default=0.0)
+
+
+def longest_reported(trials: Sequence[FrozenTrial], told: Told) -> float:
     """Return the epochs (or other steps) up to the last report of any complete trial, 0 if none has reported."""
-    return max((epochs_reported(trial) for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+    return max((epochs_reported(trial, told) for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
 
 
 def cost_of_range_test(study: Study) -> float:
@@ -55,38 +67,30 @@ def cost_of_range_test(study: Study) -> float:
         return 0.0
 
 
-def epochs_reported(trial: FrozenTrial) -> float:
+def epochs_reported(trial: FrozenTrial, told: Told) -> float:
     """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned.
 
     Reports that count updates say so by their `n_epochs`: the 200th of 800 is a quarter of the trial's epochs.
     """
     reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
     done = max(reported, default=-1) + 1
-    planned = epochs_of(trial) or done
+    planned = epochs_of(trial, told) or done
     unit = planned / (read_run(trial).get("n_epochs") or planned or 1)
     return min(done * unit, planned)
 
 
-def epochs_of(trial: FrozenTrial) -> float:
+def epochs_of(trial: FrozenTrial, told: Told) -> float:
     """Return the epochs that a trial was to run, 0 if it does not say."""
-    lengths = (trial.params[name] for name in _names_of_length(trial))
-    length = next((value for value in lengths if isinstance(value, int | float)), None)
-    return float(length if length is not None else read_run(trial).get("n_epochs") or 0)
+    name = _length_of(trial, told)
+    return float(read_run(trial).get("n_epochs") or 0) if name is None else float(trial.params[name])
 
 
-def full_epochs_of(trial: FrozenTrial) -> float:
-    """Return the most epochs that a trial could have run, 0 if it does not say."""
-    of_names = (trial.distributions[name] for name in _names_of_length(trial))
-    return next(
-        (float(d.high) for d in of_names if isinstance(d, IntDistribution | FloatDistribution)), epochs_of(trial)
-    )
+def _most_epochs_of(trial: FrozenTrial, told: Told) -> float:
+    name = _length_of(trial, told)
+    bounds = None if name is None else bounds_of(trial.distributions[name])
+    return epochs_of(trial, told) if bounds is None else bounds.high
 
 
-def _names_of_length(trial: FrozenTrial) -> tuple[str, ...]:
-    return _of_length(tuple(trial.params))
-
-
-@lru_cache(maxsize=128)  # a study of thousands of trials, each read several times, has few sets of names
-def _of_length(names: tuple[str, ...]) -> tuple[str, ...]:
-    lengths: dict[str, Role] = {name: "epochs" for name in names if role_of_name(name) == "epochs"}
-    return tuple(without_passes(lengths, names))
+def _length_of(trial: FrozenTrial, told: Told) -> str | None:
+    """Return the parameter that says how long a trial trains, None without one."""
+    return next((name for name, role in roles_of(trial.distributions, told).items() if role == "epochs"), None)

@@ -19,9 +19,9 @@ from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
-from optuna_discipline.rules.role_names import role_of_exponent
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import role_said
+from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import START_BETA
@@ -83,15 +83,24 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
         told: What the user has told of names.
     """
     told = told or {}
-    role, bounds = role_of_name(name, told), bounds_of(distribution)
-    if bounds is None or (role is None and name in told):
+    role = role_said(name, told)
+    bounds = None if role is None else bounds_of(distribution)
+    if role is None or bounds is None:
         return None
-    if role is None:
-        role = role_of_exponent(name)
-        return role if role is not None and spelling(role, name, distribution) != PLAIN else None
+    if role_of_name(name, told) is None:  # it says exponents
+        return role if spelling(role, name, distribution) != PLAIN else None
     of_momentum = role != "momentum" or bounds.high <= 1  # none is above 1, whatever its name
     sure = name in told or (name in ROLE_NAMES and of_momentum)
     return role if sure or can_be(role, bounds) else None
+
+
+def roles_of(known: Mapping[str, BaseDistribution], told: Mapping[str, Role | None] | None = None) -> dict[str, Role]:
+    """Return the roles among the parameters of a trial or study, by name: what others there are may take one away.
+
+    What the user has told of a study that has begun is `study_record.told_roles`.
+    """
+    roles = {name: role for name, d in known.items() if (role := role_of(name, d, told)) is not None}
+    return without_passes(roles, known, told)
 
 
 def spelling(role: Role | None, name: str, distribution: BaseDistribution) -> Spelling:

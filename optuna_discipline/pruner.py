@@ -23,6 +23,7 @@ from optuna_discipline.rules.pruning import should_stop
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import rank_alike
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import Reported
 
 # Plain runs stopped by a guessed length, after which one shows how long they are.
@@ -68,8 +69,8 @@ class DisciplinedPruner(BasePruner):
         reported, guessed = trial_record.read_reported(trial), False
         if reported is None:
             known = self._known(study, maximize)
-            reported = _plain(trial, known.longest_plain)
-            guessed = reported is not None and reported.curve.n_epochs > costs.epochs_of(trial)
+            reported = _plain(trial, known.longest_plain, known.told)
+            guessed = reported is not None and reported.curve.n_epochs > costs.epochs_of(trial, known.told)
         if reported is None:
             return False
         peers = self._known(study, maximize).of_others(trial) if compares_with_peers(reported.curve) else []
@@ -98,15 +99,15 @@ class DisciplinedPruner(BasePruner):
         others = study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,))
         known = self._peers.get(study.study_name)
         if known is None or known.last != _last(others):  # a complete trial stays complete
-            known = self._peers[study.study_name] = _Peers(others, maximize, known)
+            known = self._peers[study.study_name] = _Peers(others, maximize, known, told_roles(study))
         return known
 
 
 class _Peers:
     """What the complete trials of a study offer to comparisons, best end first."""
 
-    def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None") -> None:
-        self.last = _last(trials)
+    def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None", told: costs.Told) -> None:
+        self.last, self.told = _last(trials), told
         known = former._read if former else {}
         self._read: dict[trial_record.Identity, Standing | None] = {
             k: known[k] for trial in trials if (k := trial_record.identity_of(trial)) in known
@@ -116,7 +117,7 @@ class _Peers:
         plain = [trial for trial in new if trial.intermediate_values and trial_record.read_reported(trial) is None]
         self.longest_plain: int = max([longest, *(_reached(_steps(trial)) for trial in plain)])
         for trial in new:
-            reported = trial_record.read_reported(trial) or _plain(trial, 0)
+            reported = trial_record.read_reported(trial) or _plain(trial, 0, told)
             self._read[trial_record.identity_of(trial)] = (
                 None if reported is None else _as_peer(reported, maximize, _label(trial))
             )
@@ -163,7 +164,7 @@ def _label(trial: FrozenTrial) -> str | None:
     return None if stage is None else str(stage)
 
 
-def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
+def _plain(trial: FrozenTrial, longest: int, told: costs.Told) -> Reported | None:
     """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others.
 
     Its epochs count from where the reports begin, unless the last is no number: its own step then is the reason.
@@ -174,7 +175,7 @@ def _plain(trial: FrozenTrial, longest: int) -> Reported | None:
     values: list[float | None] = [trial.intermediate_values[step] for step in steps]
     before = _before(steps) if math.isfinite(trial.intermediate_values[steps[-1]]) else 0
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
-    planned = max(int(costs.epochs_of(trial)) - before, longest, steps[-1] - before + 1)
+    planned = max(int(costs.epochs_of(trial, told)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
 
 

@@ -22,7 +22,6 @@ from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.role_names import says_seed
-from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
@@ -79,8 +78,7 @@ class StudyReader:
 
     def roles(self, known: Mapping[str, BaseDistribution]) -> dict[str, Role]:
         """Return the roles among the parameters of one study, by name: what others there are may take one away."""
-        roles = {name: role for name, d in known.items() if (role := self.role_of(name, d)) is not None}
-        return without_passes(roles, known, self._told)
+        return parameters.roles_of(known, self._told)
 
     def role_in(self, study: Study, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter in its study."""

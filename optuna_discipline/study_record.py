@@ -21,6 +21,8 @@ from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.space import ROLES
+from optuna_discipline.rules.space import Role
 
 RangeTestTurn = Literal["mine", "another's", "nobody's"]
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
@@ -80,6 +82,12 @@ def read_settings(study: Study) -> Mapping[str, Any]:
     """Return the settings of the sampler that began the study, {} if there are none."""
     settings = _attributes(study).get(trial_record.SETTINGS_KEY)
     return settings if isinstance(settings, dict) else {}
+
+
+def told_roles(study: Study) -> Mapping[str, Role | None]:
+    """Return the roles that the sampler that began the study was told, by name; {} if there are none."""
+    told = read_settings(study).get("roles")
+    return {name: role for name, role in told.items() if role in (*ROLES, None)} if isinstance(told, dict) else {}
 
 
 def _attributes(study: Study) -> Mapping[str, Any]:

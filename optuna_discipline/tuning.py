@@ -37,6 +37,7 @@ from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import PRUNED_KEY
@@ -287,6 +288,6 @@ class _Limit:
 def _is_hopeless(study: Study) -> bool:
     """Whether one trial after the other has failed without a report: such trials use up no budget."""
     trials = study.get_trials(deepcopy=False)
-    costs = costs_of(trials)
+    costs = costs_of(trials, told_roles(study))
     last = [trial.number for trial in trials if trial.state.is_finished()][-HOPELESS:]
     return len(last) == HOPELESS and not any(number in costs for number in last)

@@ -1,8 +1,12 @@
+from typing import Any
+
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import costs
 from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
@@ -60,7 +64,7 @@ def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
             trial.report(1.0, step)
         if state is not None:
             study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state)
-    assert list(costs.costs_of(study.trials).values()) == pytest.approx([1, 0.1, 0.25, 0.5])
+    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([1, 0.1, 0.25, 0.5])
     study.tell(study.ask(), 1.0)  # reported nothing
     assert cost_in_full_trainings(study) == pytest.approx(2.85)
 
@@ -74,3 +78,22 @@ def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:
         trial.suggest_int("n_epochs", 1, 20)
         study.tell(trial, 1.0)
     assert cost_in_full_trainings(study) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "cost"),
+    [("n_epochs", None, 2), ("n_epochs", "epochs", 0.75), ("length", "epochs", 0.75), ("length", None, 2)],
+)
+def test_the_cost_is_counted_by_the_roles_that_the_sampler_was_told(name: str, role: str | None, cost: float) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(roles={name: role}))
+    for length in (4, 8):
+        study.enqueue_trial({"lr": 0.1, name: length})
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int(name, 1, 16), n_trials=2)
+    assert cost_in_full_trainings(study) == cost
+
+
+@pytest.mark.parametrize("lengths", [IntDistribution(1, 16), CategoricalDistribution([4, 16, 8])])
+def test_a_full_training_is_the_longest_that_any_trial_could_ask_for(lengths: Any) -> None:
+    trials = [optuna.create_trial(params={"epochs": n}, distributions={"epochs": lengths}, value=1.0) for n in (4, 8)]
+    assert costs.full_epochs(trials, {}) == 16
+    assert costs.full_epochs([], {}) == 0

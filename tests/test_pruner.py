@@ -12,6 +12,7 @@ from optuna_discipline import DisciplinedPruner
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
+from optuna_discipline.trial_record import SETTINGS_KEY
 
 N = 20
 
@@ -188,14 +189,16 @@ def test_runs_of_the_known_length_are_stopped_as_before_but_every_fourth() -> No
     assert [_report_plainly(study, _falling(5.0)) < N for _ in range(8)] == [True, True, True, False] * 2
 
 
-def test_a_plain_run_that_says_how_long_it_is_is_stopped_however_many_were_before() -> None:
+@pytest.mark.parametrize("name", ["epochs", "length"])
+def test_a_plain_run_that_says_how_long_it_is_is_stopped_however_many_were_before(name: str) -> None:
     study = _study()
+    study.set_user_attr(SETTINGS_KEY, {"roles": {"length": "epochs"}})
     for _ in range(5):
         _report_plainly(study, _falling(0.1))
 
     def run() -> bool:
         trial = study.ask()
-        trial.suggest_int("epochs", N, N)
+        trial.suggest_int(name, N, N)
         for epoch, loss in enumerate(_falling(5.0)):
             trial.report(loss, epoch)
             if trial.should_prune():

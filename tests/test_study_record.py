@@ -45,3 +45,13 @@ def test_other_settings_are_reported_and_the_same_are_not() -> None:
     study.sampler = DisciplinedSampler(Recipe(short=0.5))
     with pytest.warns(UserWarning, match="was begun with other settings of DisciplinedSampler"):
         study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
+
+
+def test_the_roles_that_were_told_are_read_without_what_is_none() -> None:
+    study = optuna.create_study()
+    assert study_record.told_roles(study) == {}
+    study.set_user_attr(SETTINGS_KEY, {"roles": {"alpha": "lr", "n_epochs": None, "b": "evil", "c": [1]}})
+    assert study_record.told_roles(study) == {"alpha": "lr", "n_epochs": None}
+    for damage in ("damaged", {"roles": 3}, {}):
+        study.set_user_attr(SETTINGS_KEY, damage)
+        assert study_record.told_roles(study) == {}

@@ -12,6 +12,7 @@ from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
@@ -84,7 +85,8 @@ def collect(study: Study) -> CostPlot:
     sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
-    full, spent_on = marks.full_epochs(trials), costs.costs_of(trials)
+    told = told_roles(study)
+    full, spent_on = costs.full_epochs(trials, told), costs.costs_of(trials, told)
     chosen = {row.chosen for row in stages.collect(study)}
     ended = sorted((t for t in trials if t.state.is_finished()), key=_end)
     spent, figures = costs.cost_of_range_test(study), marks.figures_of(trials, sign)
@@ -100,7 +102,7 @@ def collect(study: Study) -> CostPlot:
             marks.stage_of(trial),
             _short(spent),
             marks.value_of(trial),
-            marks.kind_of(trial, full),
+            marks.kind_of(trial, full, told),
             trial.number in chosen,
             text,
         )

@@ -89,16 +89,11 @@ def value_of(trial: FrozenTrial) -> float | None:
     return style.finite(trial.values[0]) if trial.values else None
 
 
-def kind_of(trial: FrozenTrial, full: float) -> str:
+def kind_of(trial: FrozenTrial, full: float, told: costs.Told) -> str:
     """Return how a trial ended, one of `KINDS`, where a full training has so many epochs."""
     if trial.state == TrialState.PRUNED:
         return "stopped"
-    return "full" if costs.epochs_of(trial) == full else "short"
-
-
-def full_epochs(trials: Sequence[FrozenTrial]) -> float:
-    """Return the epochs of a full training: the most that any trial may run; 0 if none says."""
-    return max(map(costs.full_epochs_of, trials), default=0.0)
+    return "full" if costs.epochs_of(trial, told) == full else "short"
 
 
 def limit_of(items: Sequence[HasValue], sign: int) -> Limit | None:

@@ -9,10 +9,12 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
@@ -211,7 +213,8 @@ def _add(
 
 
 def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) -> StagePanel:
-    roles, full = stages.role_names(study), marks.full_epochs(trials)
+    roles, told = stages.role_names(study), told_roles(study)
+    full = costs.full_epochs(trials, told)
     own = [trial for trial in trials if marks.stage_of(trial) == row.stage and marks.has_ended(trial)]
     base = stages.began_from(own, trials)
     shown = own[-MAX_CANDIDATES:] + ([base] if base is not None and base not in own else [])
@@ -220,7 +223,7 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
             _rounded(x),
             trial.number,
             marks.value_of(trial),
-            marks.kind_of(trial, full),
+            marks.kind_of(trial, full, told),
             marks.stage_of(trial),
             stages.moved_in(trial, trials, roles) if marks.stage_of(trial) == row.stage else "",
         )

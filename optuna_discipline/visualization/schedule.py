@@ -1,5 +1,6 @@
 """Plot a schedule: learning rate and momentum over the steps, planned or as a trial reported them."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,12 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.parameters import value_in_role
-from optuna_discipline.rules.arguments import is_number
-from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
+from optuna_discipline.rules.space import Role
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import style
 
@@ -58,12 +60,13 @@ def plot_schedule(schedule: Source) -> Any:
 
 def collect(schedule: Source) -> SchedulePlot | None:
     """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
+    told: Mapping[str, Role | None] = {}
     if isinstance(schedule, Study):
-        schedule = trial_record.best_run(schedule) or schedule
+        told, schedule = told_roles(schedule), trial_record.best_run(schedule) or schedule
     if isinstance(schedule, Study):
         return None
     if isinstance(schedule, FrozenTrial):
-        return _of_trial(schedule)
+        return _of_trial(schedule, told)
     if not isinstance(schedule, OneCycle | Triangular):
         raise TypeError(
             f"`schedule` must be a OneCycle, a Triangular, a trial or a study, "
@@ -110,14 +113,13 @@ def _around_constant(values: Sequence[float | None]) -> dict[str, Any]:
     return {"range": [0.0, 2 * known.pop() or 1.0]} if len(known) == 1 else {}
 
 
-def _of_trial(trial: FrozenTrial) -> SchedulePlot | None:
+def _of_trial(trial: FrozenTrial, told: Mapping[str, Role | None]) -> SchedulePlot | None:
     logs = [row.log for row in trial_record.read_rows(trial)]
     logs = [logs[i] for i in style.thinned(range(len(logs)))]
     lr = tuple(style.finite(log.lr) for log in logs)
     if all(rate is None for rate in lr):
         return None
-    momenta = (name for name, x in trial.params.items() if role_of_name(name) == "momentum" and is_number(x))
-    name = next(momenta, None)
+    name = next((name for name, role in roles_of(trial.distributions, told).items() if role == "momentum"), None)
     momentum = None if name is None else value_in_role("momentum", name, trial.distributions[name], trial.params[name])
     return SchedulePlot(
         f"trial {trial.number}",

@@ -11,14 +11,13 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.parameters import known_distributions
-from optuna_discipline.parameters import role_of
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.refinement import moves_of
-from optuna_discipline.rules.role_names import role_of_name
-from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization.marks import show
 
@@ -121,12 +120,7 @@ def keeps_within_noise(stage: str, own: Sequence[FrozenTrial]) -> bool:
 
 def role_names(study: Study) -> Mapping[str, Role]:
     """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
-    settings = study.user_attrs.get(trial_record.SETTINGS_KEY)
-    told = settings.get("roles") if isinstance(settings, dict) else None
-    told = told if isinstance(told, dict) else {}
-    known = known_distributions(study.get_trials(deepcopy=False))
-    roles = {name: role_of_name(name, told) or role_of(name, d, told) for name, d in known.items()}
-    return without_passes({name: role for name, role in roles.items() if role is not None}, known, told)
+    return roles_of(known_distributions(study.get_trials(deepcopy=False)), told_roles(study))
 
 
 def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, Role]) -> Any:

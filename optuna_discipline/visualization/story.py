@@ -20,11 +20,11 @@ from optuna_discipline.parameters import share_of
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.marks import counted
-from optuna_discipline.visualization.marks import full_epochs
 from optuna_discipline.visualization.marks import metric_name
 from optuna_discipline.visualization.marks import show
 from optuna_discipline.visualization.stages import StageRow
@@ -66,18 +66,18 @@ def collect(study: Study) -> Story:
     rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
-    cost = costs.cost_in_full_trainings(study)
+    cost, told = costs.cost_in_full_trainings(study), told_roles(study)
     tested = range_test.read(study)
     return Story(
-        headline=_headline(study, trials, best, cost),
+        headline=_headline(study, trials, best, cost, told),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
         range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
-        warnings=tuple(_warnings(trials, best, stages.role_names(study))),
+        warnings=tuple(_warnings(trials, best, stages.role_names(study), told)),
         next_steps=tuple(_next_steps(trials, best)),
-        how_to_read=tuple(_how_to_read(trials, rows)),
+        how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
 
 
@@ -89,14 +89,14 @@ def _range_test(test: RangeTest) -> str:
     )
 
 
-def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow]) -> Iterator[str]:
-    full = full_epochs(trials)
+def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow], told: costs.Told) -> Iterator[str]:
+    full = costs.full_epochs(trials, told)
     if full:
         yield (
             f"Cost is counted in full trainings ({counted(full, 'epoch')}): by epochs, those of stopped trials and of "
             "the range test too."
         )
-    elif longest := costs.longest_reported(trials):
+    elif longest := costs.longest_reported(trials, told):
         yield (
             f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
             f"({counted(longest, 'step')} up to its last report); a stopped one counts up to its last report."
@@ -137,7 +137,7 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
         )
 
 
-def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float) -> str:
+def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float, told: costs.Told) -> str:
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     begun = len(trials) - waiting
     if best is None:
@@ -147,8 +147,8 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
     figures = marks.figures_of(trials, trial_record.sign_of(study))
-    planned, full = costs.epochs_of(best), full_epochs(trials)
-    reported = costs.epochs_reported(best)
+    planned, full = costs.epochs_of(best, told), costs.full_epochs(trials, told)
+    reported = costs.epochs_reported(best, told)
     length = f"a training of {counted(planned, 'epoch')}"
     if planned < full:
         length += f" (a full one has {full:g})"
@@ -161,7 +161,9 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
     )
 
 
-def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role]) -> list[str]:
+def _warnings(
+    trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role], told: costs.Told
+) -> list[str]:
     found: list[str] = []
     ended, failed = sum(trial.state.is_finished() for trial in trials), len(_failed(trials))
     if failed:
@@ -170,8 +172,8 @@ def _warnings(trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mappin
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
-    longest = max(costs.epochs_of(trial) for trial in trials if trial.state == TrialState.COMPLETE)
-    if 0 < 2 * costs.epochs_of(best) <= longest:  # a little less is luck as well
+    longest = max(costs.epochs_of(trial, told) for trial in trials if trial.state == TrialState.COMPLETE)
+    if 0 < 2 * costs.epochs_of(best, told) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
         if roles.get(name) in (None, "epochs"):

@@ -19,14 +19,9 @@ class Item:
 
 
 def test_a_trial_is_full_short_or_stopped() -> None:
-    kinds = [marks.kind_of(t, 16) for t in (trial(), trial(epochs=4), trial(state="PRUNED"))]
+    kinds = [marks.kind_of(t, 16, {}) for t in (trial(), trial(epochs=4), trial(state="PRUNED"))]
     assert kinds == ["full", "short", "stopped"]
     assert set(kinds) == set(marks.KINDS)
-
-
-def test_a_full_training_is_the_longest_that_any_trial_may_run() -> None:
-    assert marks.full_epochs([]) == 0
-    assert marks.full_epochs([trial(epochs=4)]) == 16
 
 
 def test_only_ended_trials_are_shown_broken_ones_too() -> None:

@@ -1,9 +1,11 @@
 import optuna
 import pytest
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import OneCycle
 from optuna_discipline import Triangular
 from optuna_discipline import plot_schedule
+from optuna_discipline import report_epoch
 from optuna_discipline.visualization import schedule
 
 
@@ -62,3 +64,13 @@ def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_
     assert said.endswith(f"; momentum {schedule.marks.show(plot.max_momentum)}.")  # whether it cycled is not known
     assert schedule.collect(empty) is schedule.collect(optuna.create_trial(value=1.0)) is None
     assert "No learning rates" in plot_schedule(empty).layout.annotations[0].text.replace("<br>", " ")
+
+
+def test_a_studys_momentum_is_known_by_the_name_that_its_sampler_was_told() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(roles={"inertia": "momentum"}, seed=0))
+    trial = study.ask()
+    inertia = trial.suggest_float("inertia", 0.8, 0.99)
+    report_epoch(trial, 0, val_loss=1.0, lr=0.1, n_epochs=1)
+    study.tell(trial, 1.0)
+    assert schedule.collect(study).max_momentum == inertia
+    assert schedule.collect(study.trials[0]).max_momentum is None  # a trial alone does not say so

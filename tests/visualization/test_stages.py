@@ -113,13 +113,14 @@ def test_the_sampler_may_have_been_told_other_names() -> None:
 
 
 def test_values_of_mixed_kinds_are_shown() -> None:
-    distributions = {"batch_size": optuna.distributions.CategoricalDistribution(["auto", 64, 16])}
+    mixed, numbers = (optuna.distributions.CategoricalDistribution(x) for x in (["auto", 64], [16, 64]))
     trials = [
         optuna.create_trial(
-            params={"batch_size": size}, distributions=distributions, value=1.0, user_attrs={"stage": "batch_size"}
+            params={"batch_size": size}, distributions={"batch_size": d}, value=1.0, user_attrs={"stage": "batch_size"}
         )
-        for size in ("auto", 64, 16)
+        for size, d in (("auto", mixed), (64, mixed), (16, numbers))
     ]
+    assert decided(trials[:2])["batch_size"].tried == ""  # words have no role
     assert decided(trials)["batch_size"].tried == "16, 64, auto"
 
 
