@@ -132,14 +132,16 @@ class TrialReporter:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
         self._trial = trial
         self._metric = metric
-        self._limit = CLIP * math.log(n_classes) if n_classes is not None and metric != "val_accuracy" else None
+        self._is_loss = metric != "val_accuracy"
+        self._limit = CLIP * math.log(n_classes) if n_classes is not None and self._is_loss else None
         _once(trial, lambda live: _write_run(live, n_epochs, metric, n_classes))
 
     def report(self, log: EpochLog) -> None:
         """Write the epoch's row, report its metric, ask the pruner: two storage writes.
 
         A loss over ten times that of chance (of the first that is not 0, where `n_classes` is not known) is reported as
-        ten times that, so that one diverged run does not flatten every plot; the row keeps the number.
+        ten times that, so that one diverged run does not flatten every plot; the row keeps the number. An accuracy is
+        reported as it is.
 
         Raises:
             optuna.TrialPruned: If the pruner says so.
@@ -150,7 +152,7 @@ class TrialReporter:
 
     def _report(self, trial: BaseTrial, log: EpochLog) -> None:
         value = metric_of(log, self._metric)
-        if self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would make every run perfect
+        if self._is_loss and self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would make every run perfect
             self._limit = CLIP * abs(value)
         _report(trial, log, value, limit=self._limit)
 

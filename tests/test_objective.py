@@ -65,9 +65,12 @@ def test_the_row_is_there_when_the_pruner_is_asked() -> None:
 
 def test_the_metric_is_what_is_reported() -> None:
     study = optuna.create_study(direction="maximize")
-    TrialReporter(study.ask(), n_epochs=1, metric="val_accuracy").report(LOG)
-    assert study.trials[0].intermediate_values == {0: 0.7}
-    assert read_rows(study.trials[0])[0].value == 0.7
+    reporter = TrialReporter(study.ask(), n_epochs=3, metric="val_accuracy")
+    accuracies = {0: 0.01, 1: 0.2, 2: 0.72}  # from chance among 100 classes: no tenfold is too much
+    for epoch, accuracy in accuracies.items():
+        reporter.report(EpochLog(epoch, 0.1, 0.9, 1.0, accuracy))
+    assert study.trials[0].intermediate_values == accuracies
+    assert [row.value for row in read_rows(study.trials[0])] == list(accuracies.values())
 
 
 def test_an_exploded_loss_is_clipped_in_the_report_and_kept_in_the_row() -> None:
@@ -115,6 +118,7 @@ def test_fixed_trials_are_reported_into_nothing() -> None:
     trial = optuna.trial.FixedTrial({"lr": 0.1})
     TrialReporter(trial, n_epochs=1).report(LOG)
     report_epoch(trial, 0, val_loss=1.0)
+    assert (trial.user_attrs, trial.system_attrs) == ({}, {})
 
 
 @pytest.mark.parametrize(
