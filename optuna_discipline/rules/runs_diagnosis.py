@@ -67,12 +67,13 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         )
     found = {run.number: _diagnose(run) for run in read}
     broken = [run for run in read if run.diverged or _looks_diverged(found[run.number])]
-    ended = [run for run in read if run not in broken and run.state == "complete"]
+    numbers = {run.number for run in broken}
+    ended = [run for run in read if run.number not in numbers and run.state == "complete"]
     stuck = [run for run in ended if run.curve is not None and has_learned(run.curve) is False]
     for run in (*broken, *stuck):
         del found[run.number]
     best = min((run for run in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
-    held = [run.params["lr"] for run in read if run not in broken and "lr" in run.params]
+    held = [run.params["lr"] for run in read if run.number not in numbers and "lr" in run.params]
     fell = [run.params["lr"] for run in broken if "lr" in run.params]
     verdicts = Counter(one.verdict for one in found.values() if one is not None)
     best_diagnosis = None if best is None else found.get(best.number)

@@ -87,6 +87,13 @@ def test_a_running_study_says_that_it_needs_more() -> None:
     assert found.verdicts == {}
 
 
+def test_no_run_is_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+    monkeypatch.setattr(Run, "__eq__", lambda self, other: bool(compared.append(other)))
+    diagnose_runs([*(_run(i, FALLING) for i in range(9)), *(_fell(i) for i in range(9, 18))])
+    assert not compared  # every curve of thousands with every broken one takes minutes
+
+
 def test_runs_without_reports_are_refused() -> None:
     with pytest.raises(DisciplineError, match=r"none of 1 did: report through TrialReporter"):
         diagnose_runs([Run(0, "complete", {}, 1.0)])
