@@ -217,6 +217,12 @@ def breaks_a_constraint(trial: FrozenTrial) -> bool:
     return any(value > 0 for value in found)
 
 
+def may_be_best(trial: FrozenTrial) -> bool:
+    """Whether a trial may be the best: it ended at a number, broke no constraint and began at the beginning."""
+    ended = trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+    return ended and not epochs_of_source(trial) and not breaks_a_constraint(trial)
+
+
 def best_run(study: Study) -> FrozenTrial | None:
     """Return the best finished trial, the first of equals; None without one that ended at a number.
 
@@ -228,10 +234,8 @@ def best_run(study: Study) -> FrozenTrial | None:
         UnsupportedStudyError: If the study has several objectives.
     """
     sign = sign_of(study)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trials = [trial for trial in trials if not epochs_of_source(trial) and not breaks_a_constraint(trial)]
-    finite = [trial for trial in trials if trial.value is not None and math.isfinite(trial.value)]
-    return min(finite, key=lambda trial: sign * (trial.value or 0.0), default=None)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if may_be_best(trial)]
+    return min(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 def encode(value: float | None) -> float | str | None:

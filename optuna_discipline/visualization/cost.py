@@ -6,7 +6,6 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
 from optuna_discipline import costs
 from optuna_discipline import trial_record
@@ -107,7 +106,7 @@ def collect(study: Study) -> CostPlot:
             text,
         )
         points.append(point)
-        if trial.state != TrialState.COMPLETE or point.value is None:
+        if point.value is None or not trial_record.may_be_best(trial):
             continue
         if not incumbent or sign * point.value < sign * incumbent[-1][1]:
             incumbent.append((point.cost, point.value))

@@ -1,6 +1,5 @@
 """How a trial is shown: its stage, how it ended, its value in words, and which values would flatten a plot."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,8 +146,7 @@ def show(value: Any, figures: int = FIGURES) -> str:
 
 def figures_of(trials: Sequence[FrozenTrial], sign: int) -> int:
     """Return how many significant figures tell a study's best objective from the next: 4, or more where 4 do not."""
-    ended = (trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.values)
-    values = sorted({sign * value for value in ended if value is not None and math.isfinite(value)})[:2]
+    values = sorted({sign * (trial.value or 0.0) for trial in trials if trial_record.may_be_best(trial)})[:2]
     enough = (n for n in range(FIGURES, MOST_FIGURES) if len({f"{value:.{n}g}" for value in values}) == len(values))
     return next(enough, MOST_FIGURES)
 

@@ -49,7 +49,7 @@ class StageRow:
             nothing.
         chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
         went_on_with: Number of the trial on which the next stage stands, of this stage or not; None while it is open.
-        best_value: Best objective of its finished trials.
+        best_value: Best objective of its finished trials that break no constraint.
         best_trial: Number of that trial.
         figures: Significant figures that tell the study's best objectives apart.
     """
@@ -282,4 +282,6 @@ def _spread(trials: Sequence[FrozenTrial]) -> float | None:
 
 
 def _done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    """Return the trials that may be compared: complete ones that break no constraint."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
+    return [trial for trial in complete if not trial_record.breaks_a_constraint(trial)]

@@ -172,7 +172,7 @@ def _warnings(
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
-    longest = max(costs.epochs_of(trial, told) for trial in trials if trial.state == TrialState.COMPLETE)
+    longest = max(costs.epochs_of(trial, told) for trial in trials if trial_record.may_be_best(trial))
     if 0 < 2 * costs.epochs_of(best, told) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():

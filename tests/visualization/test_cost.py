@@ -28,6 +28,15 @@ def test_a_maximised_objective_rises() -> None:
     assert [value for _, value in cost.collect(study).incumbent] == [0.5, 0.9, 0.9]
 
 
+def test_what_breaks_a_constraint_is_no_best_so_far() -> None:
+    study = optuna.create_study()
+    for value, excess in ((0.3, 1.0), (0.5, 0.0), (0.1, 1.0), (0.4, -1.0)):
+        study.add_trial(optuna.create_trial(value=value, system_attrs={"constraints": [excess]}))
+    plot = cost.collect(study)
+    assert ([value for _, value in plot.incumbent], plot.best) == ([0.5, 0.4, 0.4], 3)
+    assert len(plot.points) == 4
+
+
 def test_a_few_huge_values_stand_at_the_top_and_it_is_said() -> None:
     study = optuna.create_study()
     values = iter([0.1, 0.2, 0.15, 0.12, 1e9])

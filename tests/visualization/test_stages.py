@@ -174,6 +174,13 @@ def test_a_refinement_says_from_where_to_where_it_went(value: float, words: str)
     assert decided([run("refine", "model", value)])["refine"].decision == ""
 
 
+def test_what_breaks_a_constraint_is_no_stages_best() -> None:
+    breaking = run("lr", "lr0:9", 0.1, lr=0.9)
+    breaking.system_attrs["constraints"] = [1.0]
+    row = decided([*LADDER, breaking, run("refine", "model", 0.15, like=1, lr=0.3)])["lr"]
+    assert (row.n_trials, row.best_trial, row.best_value, row.decision) == (3, 1, 0.2, "0.3")
+
+
 def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     random.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)

@@ -127,6 +127,15 @@ def test_a_much_shorter_training_that_beats_the_full_ones_is_a_warning(short: in
     assert ("A short training is better than every full one" in said) is warns
 
 
+def test_a_full_training_that_breaks_a_constraint_does_not_overfit() -> None:
+    study = optuna.create_study()
+    distributions = {"epochs": optuna.distributions.IntDistribution(1, 8)}
+    for epochs, value, excess in ((2, 0.3, 0.0), (8, 0.1, 1.0)):
+        trial = {"params": {"epochs": epochs}, "distributions": distributions, "value": value}
+        study.add_trial(optuna.create_trial(**trial, system_attrs={"constraints": [excess]}))
+    assert not story.collect(study).warnings
+
+
 def test_empty_studies_say_so(empty: optuna.Study) -> None:
     told = story.collect(empty)
     assert told.headline == "No training has finished yet; 0 trials have been started."
