@@ -19,7 +19,8 @@ from optuna_discipline.visualization.marks import counted
 def trial_line(trial: FrozenTrial) -> str:
     """Return a trial's number, stage, parameters, loss and reason on one line."""
     p, attrs = trial.params, trial.user_attrs
-    ended = f"loss {trial.value:.4f}" if trial.state == TrialState.COMPLETE and trial.value is not None else "stopped"
+    complete = trial.state == TrialState.COMPLETE and trial.value is not None
+    ended = f"loss {marks.show(trial.value)}" if complete else "stopped"
     why = attrs.get(trial_record.PRUNED_KEY) or attrs.get(trial_record.REASON_KEY, "")
     line = (
         f"{trial.number:>3} {attrs.get(trial_record.STAGE_KEY, '')!s:<12} {p.get('epochs', '')!s:>3} epochs  "
@@ -50,7 +51,8 @@ def decision_lines(study: Study) -> Iterator[str]:
 def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     """Yield the best configuration, and what finding it cost beside a default that costs nothing to find."""
     trials = study.get_trials(deepcopy=False)
-    yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {best.value:.4f})"
+    value = marks.show(best.value, marks.figures_of(trials, trial_record.sign_of(study)))
+    yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {value})"
     yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
     cost = costs.cost_in_full_trainings(study)
     trained = counted(len(trials), "trial")

@@ -19,6 +19,13 @@ def test_the_best_configuration_is_named_with_its_cost(study: optuna.Study) -> N
     assert "full trainings in 17 trials; an untuned default costs one training" in cost
 
 
+def test_a_small_loss_is_told_from_0_and_from_the_next() -> None:
+    study = optuna.create_study()
+    study.add_trials([optuna.create_trial(value=value) for value in (1.23456e-6, 1.23457e-6)])
+    assert next(terminal.best_lines(study, study.best_trial)).endswith("objective 1.23456e-06)")
+    assert "loss 1.235e-06" in terminal.trial_line(study.trials[0])
+
+
 def test_any_study_has_lines(empty: optuna.Study, plain: optuna.Study) -> None:
     assert list(terminal.decision_lines(empty)) == []
     assert [line.split()[0] for line in terminal.decision_lines(plain)] == ["other", "<img"]
