@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline.costs import cost_in_full_trainings
-from optuna_discipline.costs import costs_of
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.first_look import check_search
 from optuna_discipline.lost_study import naming_a_lost_study
@@ -46,7 +45,7 @@ from optuna_discipline.trial_record import TERMS_KEY
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
-# Trials that fail in a row, none of them reporting an epoch, before a budget that they never use up is given up.
+# Trials that fail in a row before a study is given up: they count for no number of trials, and may cost no budget.
 HOPELESS = 20
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
@@ -92,10 +91,11 @@ def tune(
         train: Training data: a tuple of tensors or arrays (inputs, targets), a torch Dataset, or a DataLoader, which is
             made anew with each batch size: its data set, `sampler`, `collate_fn` and workers stay.
         val: Validation data, likewise; a DataLoader is used as it is.
-        n_trials: Trials of the whole study; a resumed study counts those it has, but for failed and interrupted ones,
-            which have trained nothing to the end. One of `n_trials` and `budget`.
+        n_trials: Trials of the whole study; a resumed study counts those it has. Failed and interrupted ones, which
+            have trained nothing to the end, do not count, but twenty in a row that fail end the study, too. One of
+            `n_trials` and `budget`.
         budget: Cost of the whole study in full trainings; the trial that crosses it is the last. Twenty trials in a
-            row that fail without a report end the study, too: they cost nothing.
+            row that fail end the study, too.
         loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, the squared error for
             floats. Only torch's own cross-entropy has a known loss of chance, by which a broken training is stopped.
         metric: What is optimised: "val_loss", "val_accuracy" (maximised) or "train_loss".
@@ -176,18 +176,17 @@ def tune(
         terms = {"metric": metric, "optimizer": optimizer, "batch_size": batch_sizes(batch_size)}
         _keep_terms(study, direction, terms)
         limit = _Limit(n_trials, budget)
-        if limit.reached(study):
-            return study
         try:
             with naming_a_lost_study(study):
-                study.optimize(
-                    trainer.objective,
-                    n_trials=None if n_trials is None else limit.trials_left(study),
-                    callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
-                    n_jobs=n_jobs,
-                    catch=catch,
-                    show_progress_bar=progress_bar,
-                )
+                while not (study._stop_flag or limit.reached(study)):  # Optuna counts failed trials, too
+                    study.optimize(
+                        trainer.objective,
+                        n_trials=None if n_trials is None else limit.trials_left(study),
+                        callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
+                        n_jobs=n_jobs,
+                        catch=catch,
+                        show_progress_bar=progress_bar,
+                    )
         except KeyboardInterrupt:
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
     _warn_if_nothing_trained(study)
@@ -271,8 +270,8 @@ class _Limit:
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         if self.reached(study):
             study.stop()
-        elif self.budget is not None and _is_hopeless(study):
-            _logger.warning(f"The last {HOPELESS} trials failed before they had cost anything: the study is ended.")
+        elif trial.state == TrialState.FAIL and _is_hopeless(study):
+            _logger.warning(f"The last {HOPELESS} trials failed: the study is ended.")
             study.stop()
 
     def reached(self, study: Study) -> bool:
@@ -286,8 +285,6 @@ class _Limit:
 
 
 def _is_hopeless(study: Study) -> bool:
-    """Whether one trial after the other has failed without a report: such trials use up no budget."""
-    trials = study.get_trials(deepcopy=False)
-    costs = costs_of(trials, told_roles(study))
-    last = [trial.number for trial in trials if trial.state.is_finished()][-HOPELESS:]
-    return len(last) == HOPELESS and not any(number in costs for number in last)
+    """Whether one trial after the other has failed."""
+    last = [trial.state for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()][-HOPELESS:]
+    return last == [TrialState.FAIL] * HOPELESS

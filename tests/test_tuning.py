@@ -138,8 +138,11 @@ def test_a_budget_is_counted_in_full_trainings() -> None:
     assert 2.0 <= cost <= 3.0
 
 
+@pytest.mark.parametrize("limit", [{"budget": 2.0}, {"n_trials": 3}])
 @pytest.mark.parametrize("failing", [range(100), range(1, 100)])
-def test_a_budget_ends_where_all_trials_fail(failing: range, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_search_ends_where_all_trials_fail(
+    failing: range, limit: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     def build(trial: Any) -> Any:
         if trial.number in failing:
             raise MemoryError("full")
@@ -147,11 +150,11 @@ def test_a_budget_ends_where_all_trials_fail(failing: range, caplog: pytest.LogC
 
     optuna.logging.enable_propagation()
     try:
-        study = _tune(build_model=build, budget=2.0, catch=MemoryError)
+        study = _tune(build_model=build, **limit, catch=MemoryError)
     finally:
         optuna.logging.disable_propagation()
     assert len(study.trials) == failing[0] + 20
-    assert "The last 20 trials failed before they had cost anything" in caplog.text
+    assert "The last 20 trials failed" in caplog.text
 
 
 def test_a_study_that_is_renamed_during_the_search_is_named(tmp_path: Path) -> None:
@@ -453,10 +456,18 @@ def test_an_exception_may_fail_one_trial_only() -> None:
             raise MemoryError("full")
         return _model()
 
-    study = _tune(build_model=build, n_trials=3, catch=MemoryError, range_test=False)
-    assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
+    storage = optuna.storages.InMemoryStorage()
+    for _ in range(2):  # an equal call counts alike, and adds nothing
+        study = _tune(build_model=build, n_trials=3, catch=MemoryError, range_test=False, storage=storage)
+        states = [trial.state for trial in study.trials]
+        assert (states.count(TrialState.FAIL), len(states)) == (1, 4)
     with pytest.raises(MemoryError, match="full"):
         _tune(build_model=build, n_trials=3, range_test=False)
+
+
+def test_a_callback_that_stops_the_study_ends_the_call() -> None:
+    study = _tune(n_trials=3, epochs=1, callbacks=[lambda study, trial: study.stop()])
+    assert len(study.trials) == 1
 
 
 def test_a_loss_of_exactly_0_has_trained(caplog: pytest.LogCaptureFixture) -> None:
