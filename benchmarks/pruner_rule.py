@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks.pruner_curves import Group
 from optuna_discipline import LossCurve
+from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import compare
 from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import has_falling_lr
-from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import stand

@@ -152,7 +152,7 @@ class TrialReporter:
 
     def _report(self, trial: BaseTrial, log: EpochLog) -> None:
         value = metric_of(log, self._metric)
-        if self._is_loss and self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would make every run perfect
+        if self._is_loss and self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would limit all to it
             self._limit = CLIP * abs(value)
         _report(trial, log, value, limit=self._limit)
 

@@ -15,10 +15,10 @@ from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import check_slack
 from optuna_discipline.rules.pruning import compares_with_peers
-from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.pruning import should_stop
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer

@@ -21,7 +21,6 @@ from optuna.trial import TrialState
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import UnsupportedStudyError
-from optuna_discipline.range_test_record import RANGE_TEST_KEY as RANGE_TEST_KEY
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis

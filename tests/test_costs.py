@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import costs
 from optuna_discipline import report_epoch
-from optuna_discipline import trial_record
 from optuna_discipline.costs import cost_in_full_trainings
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from tests.test_trial_record import run_trial
 
 
@@ -22,7 +22,7 @@ def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
     run_trial(study, 8, 0.4, done=4)
     assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1 + 0.5)
     tested = optuna.create_study()
-    kept = {trial_record.RANGE_TEST_KEY: {"lrs": [0.1] * 50, "planned_steps": 100}}
+    kept = {RANGE_TEST_KEY: {"lrs": [0.1] * 50, "planned_steps": 100}}
     tested.add_trial(optuna.create_trial(state=TrialState.FAIL, system_attrs=kept))
     tested.add_trials(study.get_trials())
     assert cost_in_full_trainings(tested) == pytest.approx(2.25)

@@ -11,8 +11,8 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import decision
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.rules import search_state
-from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 from tests.formulas import five_roles
 from tests.formulas import formula

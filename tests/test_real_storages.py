@@ -27,7 +27,7 @@ from optuna_discipline import RangeTest
 from optuna_discipline import TrialReporter
 from optuna_discipline import publish
 from optuna_discipline import suggest_hyperparams
-from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_claim
 from optuna_discipline.trial_record import read_curve
 

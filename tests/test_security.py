@@ -27,9 +27,9 @@ from optuna_discipline import diagnose_study
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import write_report
 from optuna_discipline.cli import main
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.snapshots import FILE_NAME
 from optuna_discipline.trial_record import CLAIM_KEY
-from optuna_discipline.trial_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import ROW_PREFIX
 from optuna_discipline.trial_record import RUN_KEY
 from optuna_discipline.trial_record import SETTINGS_KEY

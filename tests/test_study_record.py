@@ -8,7 +8,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import study_record
-from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import SETTINGS_KEY
 
 LRS = np.geomspace(1e-4, 1, 40)

@@ -16,7 +16,7 @@ from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
 from optuna_discipline.costs import cost_in_full_trainings
-from optuna_discipline.trial_record import RANGE_TEST_KEY
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_curve
 
 torch = pytest.importorskip("torch")

@@ -18,8 +18,6 @@ import numpy as np
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import LossCurve
-from optuna_discipline.rules.divergence import has_learned as has_learned
-from optuna_discipline.rules.divergence import is_diverged as is_diverged
 from optuna_discipline.rules.divergence import why_diverged
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer

@@ -10,8 +10,8 @@ from typing import Literal
 from typing import get_args
 
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of

@@ -8,7 +8,7 @@ from statistics import median
 
 import numpy as np
 
-from optuna_discipline.rules.pruning import has_learned
+from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 

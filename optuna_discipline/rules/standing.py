@@ -28,7 +28,6 @@ class Standing:
 
     Attributes:
         n_epochs: Length of the run, as planned.
-        n_reports: Reports of the whole run, as far as their distance so far tells.
         label: Runs with different labels (stages of a recipe) are not compared.
         epochs: Indices of the logged epochs, rising.
         scores: Median of the last values of the study's metric, turned so that smaller is better; NaN where unknown.
@@ -46,7 +45,6 @@ class Standing:
     """
 
     n_epochs: int
-    n_reports: float
     label: Hashable
     epochs: tuple[int, ...]
     scores: FloatArray
@@ -107,7 +105,6 @@ def stand(
     best_possible = _best_possible(known, maximize)
     return Standing(
         n_epochs=curve.n_epochs,
-        n_reports=n_reports,
         label=label,
         epochs=tuple(log.epoch for log in curve.logs),
         scores=running_tail_median(scores, window),

@@ -17,20 +17,16 @@ def as_number(
     name: str,
     value: SupportsFloat,
     *,
-    low: float = 0.0,
     high: float = math.inf,
     low_open: bool = False,
-    cure: str = "",
 ) -> float:
-    """Return `value` as a float in [low, high); with `low_open` in (low, high).
+    """Return `value` as a float in [0, high); with `low_open` in (0, high).
 
     Args:
         name: Name of the argument, for the message.
         value: What the caller gave: a Python or NumPy number, or a tensor with one element.
-        low: Smallest value allowed.
         high: The value must stay below it; always finite.
-        low_open: Whether `low` itself is refused.
-        cure: What to do about it, a sentence for the message.
+        low_open: Whether 0 itself is refused.
 
     Raises:
         ValueError: If the value is no number, NaN, or outside.
@@ -39,10 +35,10 @@ def as_number(
     1.0
     """
     number = to_float(value)
-    inside = number is not None and (low < number if low_open else low <= number) and number < high
+    inside = number is not None and (number > 0 if low_open else number >= 0) and number < high
     if number is None or not inside:
         bracket = "(" if low_open else "["
-        raise ValueError(f"`{name}` must be a number in {bracket}{low:g}, {high:g}), but got {value!r}.{_tail(cure)}")
+        raise ValueError(f"`{name}` must be a number in {bracket}0, {high:g}), but got {value!r}.")
     return number
 
 

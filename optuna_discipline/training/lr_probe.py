@@ -97,7 +97,6 @@ class Prober:
         if steps is None:
             raise ValueError("`train` must have a length, so that `epochs` can be counted in updates.")
         self.total_steps = steps * self.epochs
-        self.steps_per_epoch = steps
         val = None if self.val is None else self._val_batches()
         self._val_steps = 0.0 if val is None else _EVALUATION_COST * (n_batches(val) or 0)
 

@@ -138,7 +138,7 @@ def lr_range_test(
         with ExitStack() as stack:
             given = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
             target = resolve_device(model, device)
-            stack.enter_context(preserved(model, given, None, loss_fn, generators_of(train, val), target))
+            stack.enter_context(preserved(model, given, loss_fn, generators_of(train, val), target))
             model.to(target)
             if isinstance(loss_fn, nn.Module):
                 loss_fn.to(target)

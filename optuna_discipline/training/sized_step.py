@@ -117,7 +117,7 @@ class SizedStep:
     def everything_kept(self) -> Iterator[None]:
         """Give back model, optimizer, loss, random generators and memory at the end of the `with` block."""
         given = self.optimizer if isinstance(self.optimizer, torch.optim.Optimizer) else None
-        with preserved(self.model, given, None, self.loss_fn, (), self.device):
+        with preserved(self.model, given, self.loss_fn, (), self.device):
             yield
         give_back(self.device)
 

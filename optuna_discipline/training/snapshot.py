@@ -81,13 +81,12 @@ class Snapshot:
 def preserved(
     model: nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
-    scaler: Any = None,
     loss_fn: object = None,
     generators: Iterable[torch.Generator] = (),
     device: torch.device | None = None,
 ) -> Iterator[Snapshot]:
     """Give everything back at the end of the `with` block, also after an exception; see `Snapshot.capture`."""
-    snapshot = Snapshot.capture(model, optimizer, scaler, loss_fn, generators, device)
+    snapshot = Snapshot.capture(model, optimizer, None, loss_fn, generators, device)
     try:
         yield snapshot
     finally:

@@ -52,6 +52,9 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
     assert first["errors"][1] == "OSError: disk full"
     assert "both are None" in first["errors"][2]
 
+    # a group has a first rank of its own
+    assert (first["group_of_its_own"], second["group_of_its_own"]) == (0, 2)
+
     # a loss that breaks on one rank stops all of them at the same step
     assert [log[0] for log in first["one_sided_nan"]] == [0, 1]
     assert first["one_sided_nan"][0] == second["one_sided_nan"][0]

@@ -227,6 +227,16 @@ def callback_error() -> str:
     return "nothing"
 
 
+def group_of_its_own() -> int:
+    """Return the trials of a study that rank 1 runs alone, as the first of a group without rank 0."""
+    alone = dist.new_group([1])
+    if RANK == 0:
+        return 0
+    study = optuna.create_study()
+    optimize_on_ranks(study, lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2, group=alone)
+    return len(study.trials)
+
+
 def misuse() -> str:
     try:
         DistributedTrial(None if RANK == 0 else optuna.create_study().ask())
@@ -266,6 +276,7 @@ if __name__ == "__main__":
             unequal,
             one_sided_ends,
             callback_error,
+            group_of_its_own,
         )
     }
     sys.stdout.write(json.dumps({**checks, "example": example(sys.argv[1])}) + "\n")

@@ -10,9 +10,9 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import OneCycle
 from optuna_discipline import should_stop
+from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.pruning import compare
 from optuna_discipline.rules.pruning import has_falling_lr
-from optuna_discipline.rules.pruning import is_diverged
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import stand
 

@@ -183,8 +183,9 @@ def test_the_scaler_comes_back() -> None:
         pytest.skip("torch 2.2 scales gradients on CUDA only")
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     scaler.scale(torch.ones(()))
-    with preserved(nn.Linear(1, 1), scaler=scaler):
-        scaler.update(2.0)
+    before = Snapshot.capture(nn.Linear(1, 1), scaler=scaler)
+    scaler.update(2.0)
+    before.restore()
     assert scaler.get_scale() == 8.0
 
 

@@ -4,7 +4,7 @@ import pytest
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 from optuna_discipline import report_epoch
-from optuna_discipline import trial_record
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.visualization import story
 
 
@@ -38,7 +38,7 @@ def test_a_training_that_its_user_ended_early_does_not_pass_for_a_whole_one(epoc
 
 def test_a_damaged_range_test_is_left_out() -> None:
     study = optuna.create_study()
-    study.add_trial(optuna.create_trial(value=1.0, system_attrs={trial_record.RANGE_TEST_KEY: {"lrs": "nonsense"}}))
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs={RANGE_TEST_KEY: {"lrs": "nonsense"}}))
     assert story.collect(study).range_test is None
 
 
