@@ -18,6 +18,7 @@ from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import check_plan
+from optuna_discipline.rules.space import SGD_RANGE
 
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
 # A loss this many times that of chance, or of the first epoch, is reported as that much; the row keeps the number.
@@ -47,7 +48,7 @@ class HyperParams:
 def suggest_hyperparams(
     trial: BaseTrial,
     *,
-    lr: tuple[float, float] | float = (1e-5, 10.0),
+    lr: tuple[float, float] | float = SGD_RANGE,
     momentum: tuple[float, float] | float = (0.8, 0.99),
     weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
     batch_size: Sequence[int] | int = 64,

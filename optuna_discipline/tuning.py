@@ -34,6 +34,8 @@ from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
+from optuna_discipline.rules.space import ADAM_RANGE
+from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_record import told_roles
@@ -143,7 +145,7 @@ def tune(
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
     check_search(recipe, range_test, pruner, storage, callbacks, n_jobs)
     if lr is None:
-        lr = (1e-5, 10.0) if optimizer == "sgd" else (1e-6, 1.0)
+        lr = SGD_RANGE if optimizer == "sgd" else ADAM_RANGE
     trainer = Trainer(
         build_model,
         train,

@@ -26,8 +26,8 @@ Lean = Literal["up", "down"]
 # curves.
 OVERSHOT, CLIMBED, LEVEL = 0.03, 0.1, 0.01
 CLIMB_IN_NOISE = 1.0  # standard deviations of a step that count as noise
-RISE = 1e-3  # of itself: the least that a loss rises which does not stand
-LEARNED = 0.02  # a loss that changed by less than this share of itself has not left its start
+LEAST_RISE = 1e-3  # of itself: the least that a loss rises which does not stand
+AT_START = 0.02  # a loss that changed by less than this share of itself has not left its start
 # How far the better rate is. Of 3,100 recorded trainings of other networks under four schedules, at all rates, the best
 # one was at 30 to 180 times (a tenth of them below 1 to 5) that of a run of which less than half of the loss had gone,
 # or nothing, though it fell to the last, and at 4 to 6 times (.5 to .9) that of others that only fell; at .04 to .06
@@ -95,11 +95,11 @@ def read_lr(run: Run) -> LrReading | None:
         return None
     losses, shape = _as_losses(run.reports), shape_of(run.reports)
     if shape is None:
-        if losses is None or not 0 < np.ptp(losses) <= LEARNED * losses.max():
+        if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
         return LrReading(None if _only_rose(losses) else "up", far=True)
     climbed = shape[0]
-    unlearned = losses is not None and bool(losses[0] - losses[-1] <= LEARNED * losses[0])
+    unlearned = losses is not None and bool(losses[0] - losses[-1] <= AT_START * losses[0])
     if got_worse(shape):
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
@@ -123,7 +123,9 @@ def fell(run: Run) -> bool:
     if run.curve is not None and has_learned(run.curve):
         return True
     losses = _as_losses(run.reports)
-    return losses is not None and not hardly_differ(list(losses)) and bool(losses[0] - losses[-1] > LEARNED * losses[0])
+    if losses is None or hardly_differ(list(losses)):
+        return False
+    return bool(losses[0] - losses[-1] > AT_START * losses[0])
 
 
 def is_readable(run: Run) -> bool:
@@ -177,13 +179,13 @@ def _is_mean_of_trainings(loss: float, reports: tuple[float, ...]) -> bool:
 
 def _only_rose(losses: FloatArray) -> bool:
     """Whether a loss rose at each report, by more than the rounding of one that stands; not one of 447 plateaus did."""
-    return bool(np.all(np.diff(losses) > 0) and losses[-1] - losses[0] > RISE * losses[0])
+    return bool(np.all(np.diff(losses) > 0) and losses[-1] - losses[0] > LEAST_RISE * losses[0])
 
 
 def began_late(losses: FloatArray) -> bool:
     """Whether a loss that only fell has hardly fallen: less than half of it is gone, and it fell to the last."""
-    fell, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
-    return bool(fell < LITTLE * losses[0] and late >= STILL_FALLING * fell)
+    gone, late = losses[0] - losses[-1], losses[(len(losses) - 1) // 2] - losses[-1]
+    return bool(gone < LITTLE * losses[0] and late >= STILL_FALLING * gone)
 
 
 def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
@@ -212,7 +214,7 @@ def shape_of(reports: tuple[float, ...]) -> tuple[float, float, float] | None:
         return None
     losses /= np.abs(losses).max()
     span = float(np.ptp(losses))
-    if span <= LEARNED:
+    if span <= AT_START:
         return None
     split = np.array_split(losses, min(len(losses), MOST_PARTS))
     parts = np.array([part.mean() for part in split])

@@ -66,7 +66,7 @@ _NOT_OF_A_PART = frozenset(
 )
 # Of the groups that a parameter is in, those that make something else of it.
 _GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"} | _NORMS | _AVERAGES
-_BREAK = re.compile(r"[./:]|__")
+_SEPARATOR = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
 _SEED = re.compile(r"(?!(?:n|num|nb|number) )(?:.* )?(?:seed|randomseed|random ?state)(?: ?[0-9]+)?")
 _WORDS = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z]+[0-9]*|[0-9]+")
@@ -91,7 +91,7 @@ def role_of_name(name: str, told: Mapping[str, Role | None] | None = None) -> Ro
 def _role_of_name(name: str) -> Role | None:
     if name in ROLE_NAMES:
         return ROLE_NAMES[name]
-    *groups, _ = _BREAK.split(name)
+    *groups, _ = _SEPARATOR.split(name)
     role = _role_of_words(words_of(name))
     of_groups = {word for group in groups for word in words_of(group)} & _GROUPS
     return role if role is None or not of_groups & _SOMETHING_ELSE.get(role, frozenset()) else None
@@ -187,7 +187,7 @@ def words_of(name: str) -> tuple[str, ...]:
     >>> words_of("optimizer.sgdLearning_rate0")
     ('sgd', 'learning', 'rate0')
     """
-    return tuple(word.lower() for word in _WORDS.findall(_BREAK.split(name)[-1]))
+    return tuple(word.lower() for word in _WORDS.findall(_SEPARATOR.split(name)[-1]))
 
 
 def all_words_of(name: str) -> tuple[str, ...]:

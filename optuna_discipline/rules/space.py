@@ -14,6 +14,8 @@ from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 
 Role = Literal["lr", "momentum", "weight_decay", "batch_size", "epochs"]
 ROLES: tuple[Role, ...] = get_args(Role)
+# Learning rates that are searched and tested where the user says none, by optimizer.
+SGD_RANGE, ADAM_RANGE = (1e-5, 10.0), (1e-6, 1.0)
 # Without a range test the first learning rate lies two thirds up its bounds in the exponent: 0.1 of [1e-5, 10] for
 # SGD, 2e-3 of [1e-5, 1e-1] for Adam. Users leave more room below a good learning rate than above it.
 START_SHARE = 2 / 3

@@ -18,7 +18,7 @@ from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.random_state import draw_seed
 
-DEFAULT_BATCH_SIZE = 64
+_FALLBACK_SIZE = 64  # of batches where none is given; a search begins at its own, `DEFAULT_BATCH_SIZE`
 Batches = Iterable[Any]
 
 
@@ -119,7 +119,7 @@ def as_batches(
         ValueError: If `data` cannot be cut into batches, or an argument breaks its rule.
         DisciplineError: If there is no sample.
     """
-    size = DEFAULT_BATCH_SIZE if batch_size is None else as_count("batch_size", batch_size)
+    size = _FALLBACK_SIZE if batch_size is None else as_count("batch_size", batch_size)
     check_columns(name, data)
     tensors = _whole_tensors(data)
     try:

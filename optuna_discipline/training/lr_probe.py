@@ -18,6 +18,8 @@ from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.rules.space import ADAM_RANGE
+from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import Seen
 from optuna_discipline.training.arguments import as_module
 from optuna_discipline.training.batches import Batches
@@ -38,14 +40,16 @@ from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.update import resolve_device
 
-LEARNED = 0.25  # share of the untrained loss that must be gone before losses may be compared
+_GONE = 0.25  # share of the untrained loss that must be gone before losses may be compared
 _EVALUATION_COST = 1 / 3  # of an update on as many samples: forward only
 _TEST_STEPS = (20, 100)  # of a range test
 _TEST_SHARE = (0.2, 0.35)  # of a full run: what a range test takes, and what it may take to reach its fewest steps
 _MIN_PROBE_STEPS = 12
-_SGD_START, _ADAM_START = 1e-4, 1e-6  # rates below these do nothing in so few updates
+# Not where a search goes, to 1e-5 for SGD (`SGD_RANGE`): rates below these do nothing in so few updates.
+_SGD_START, _ADAM_START = 1e-4, 1e-6
+# Not where the sampler begins, at 5e-3 for Adam (`USUAL_LR`): a probe's answer moves on from here at once, and what
+# `find_lr` finds was measured from these.
 _SGD_MIDDLE, _ADAM_MIDDLE = 0.1, 3e-3
-_SGD_END, _ADAM_END = 10.0, 1.0
 _EXPLODED = 9.0  # a loss this many starts above its start
 
 
@@ -110,7 +114,7 @@ class Prober:
     @property
     def default_ceiling(self) -> float:
         """Largest rate that a range test tries."""
-        return _ADAM_END if self._optimizer.adam_like else _SGD_END
+        return (ADAM_RANGE if self._optimizer.adam_like else SGD_RANGE)[1]
 
     @property
     def default_start(self) -> float:
@@ -209,7 +213,7 @@ class Prober:
 
     def _has_learned(self, train_loss: float) -> bool:
         start = self.untrained_loss
-        return start is not None and math.isfinite(start) and train_loss <= start - LEARNED * abs(start)
+        return start is not None and math.isfinite(start) and train_loss <= start - _GONE * abs(start)
 
     def _build(self) -> nn.Module:
         for generator, state in self.generators.generators:

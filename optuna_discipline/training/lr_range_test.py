@@ -12,6 +12,8 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.space import ADAM_RANGE
+from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
@@ -41,7 +43,6 @@ from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
 from optuna_discipline.training.update import resolve_device
 
-SGD_RANGE, ADAM_RANGE = (1e-5, 10.0), (1e-6, 1.0)
 _EVALUATIONS = 50
 
 
