@@ -2,7 +2,7 @@ import hypothesis
 import optuna
 import pytest
 
-hypothesis.settings.register_profile("same examples in every run", derandomize=True)
+hypothesis.settings.register_profile("same examples in every run", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same examples in every run")
 
 

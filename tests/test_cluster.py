@@ -23,7 +23,7 @@ def objective(trial):
     if trial.number == 1 and os.environ.get("DIES"):
         os.kill(os.getpid(), signal.SIGKILL)
     # Ray takes its time on a busy machine: the survivor leaves something to do for the worker that is started again.
-    until = time.time() + 40 * bool(os.environ.get("DIES"))
+    until = time.time() + 200 * bool(os.environ.get("DIES"))
     while time.time() < until and len({t.user_attrs.get("pid") for t in trial.study.trials} - {None}) < 3:
         time.sleep(0.2)
     return abs(lr - 0.1)
@@ -51,14 +51,14 @@ def test_ray_starts_a_killed_worker_again_and_the_study_is_finished(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     study = optuna.load_study(study_name=None, storage=url)
     states = [trial.state for trial in study.trials]
     assert 6 <= states.count(TrialState.COMPLETE) <= 7
     assert states[1] in (TrialState.FAIL, TrialState.RUNNING)  # failed by the others' heartbeats, if there was time
-    assert len({trial.user_attrs["pid"] for trial in study.trials}) == 3
+    assert len({trial.user_attrs["pid"] for trial in study.trials}) >= 3
     assert study.trials[0].user_attrs["stage"] == "lr"
     study._storage.remove_session()
 

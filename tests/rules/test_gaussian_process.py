@@ -23,7 +23,7 @@ def _process(seed: int = 0, n: int = 20) -> GaussianProcess:
     return GaussianProcess((NUMBER, WORD, LR), points, values, points[int(np.argmin(values))])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-1, 1), min_size=5, max_size=5), st.integers(0, 5))
 def test_the_slope_of_the_probability_is_that_of_its_differences(logs: list[float], seed: int) -> None:
     process, at = _process(seed), np.array(logs)
@@ -34,7 +34,7 @@ def test_the_slope_of_the_probability_is_that_of_its_differences(logs: list[floa
         assert slope[j] == pytest.approx(difference / 2e-5, rel=1e-3, abs=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(1, 30))
 def test_its_scales_are_more_probable_than_those_it_begins_with(seed: int, n: int) -> None:
     process = _process(seed, n)

@@ -236,7 +236,7 @@ def test_slower_batch_sizes_do_not_win_by_loss_alone() -> None:
     assert play(lambda batch: 100.0 * 64 / batch) != {16}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> None:
     runs: list[Run] = []

@@ -4,7 +4,6 @@ import multiprocessing
 import pickle
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -191,12 +190,6 @@ def test_a_thousand_trials_are_published_in_two_seconds_of_work(study: optuna.St
     publish(own)
     assert time.process_time() - began < 2
     assert all(len(figure) < 30_000 for figure in graphs(own).values())
-
-
-def test_no_warning_leaks(study: optuna.Study) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        publish(study)
 
 
 def test_titles_are_numbered_because_the_page_shows_figures_in_any_order(study: optuna.Study) -> None:
