@@ -165,8 +165,8 @@ def test_a_run_from_before_is_the_ladders_first() -> None:
         n_trials=3,
     )
     assert [trial.user_attrs["stage"] for trial in study.trials[:2]] == ["enqueued", "lr"]
-    assert study.trials[1].params == {"lr": pytest.approx(6e-3), "momentum": 0.9}
-    assert "2 x the start; best so far 1 x with 0.8863" in study.trials[1].user_attrs["reason"]
+    assert study.trials[1].params == {"lr": pytest.approx(9e-3), "momentum": 0.9}
+    assert "3 x the start; best so far 1 x with 0.8863" in study.trials[1].user_attrs["reason"]
 
 
 def _decayed(trial: Trial, decay: float) -> float:

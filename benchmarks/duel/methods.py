@@ -42,6 +42,7 @@ class Method:
         space: What it searches.
         range_test: Whether a range test is run, and paid for, first.
         short: Whether it may choose the number of epochs.
+        reports: Whether its trials report their epochs.
         stages_only: Whether it ends where our refinement would begin.
         halving: Whether trials come in rounds: eight start, the best after an eighth of the epochs is finished.
     """
@@ -51,6 +52,7 @@ class Method:
     space: Space = "wide"
     range_test: bool = False
     short: bool = False
+    reports: bool = True
     stages_only: bool = False
     halving: bool = False
 
@@ -90,6 +92,7 @@ METHODS: dict[str, Method] = {
     "ours, range test": Method(_ours, _our_pruner, range_test=True, short=True),
     "ours, no refinement": Method(_ours, _our_pruner, short=True, stages_only=True),
     "ours, no pruner": Method(_ours, short=True),
+    "ours, no reports": Method(_ours, reports=False),
     "ours, full length only": Method(_ours, _our_pruner),
     "tpe": Method(_tpe),
     "tpe + median": Method(_tpe, _median),

@@ -109,7 +109,7 @@ def run_study(task: Task, name: str, seed: int, budget: float) -> list[dict[str,
             break
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = train(task, params, _trial_seed(seed, trial.number), trial)
+            found = train(task, params, _trial_seed(seed, trial.number), trial if method.reports else None)
         if found["pruned"]:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:

@@ -14,6 +14,7 @@ from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
@@ -33,6 +34,9 @@ MOST_RUNGS = 10
 # by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
+# Where nothing is reported the first step is to a third, as a rate too high costs more than one too low, and if that is
+# worse the next is three times the first; it goes on while the outermost is the best. Replayed on 42 networks from
+# their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice the rate, .061 .060 .060.
 SAID: Mapping[tuple[Lean, bool], str] = {
     ("up", False): "never got clearly worse: room above",
     ("up", True): "kept over half of its first loss: far too low",
@@ -85,8 +89,18 @@ class Ladder:
 
     @property
     def steps(self) -> Mapping[float, Sequence[float]]:
-        """The steps to take from the rungs whose curves say something, the most wanted first."""
-        return {x: self._steps_from(x, reading) for x, reading in self.readings.items()}
+        """The steps to take from the rungs whose curves say something, or where none can; the most wanted first."""
+        found = {x: self._steps_from(x, reading) for x, reading in self.readings.items()}
+        first = point_key(self.axis.candidates[0])
+        if not (self.longest and self.silent and math.isfinite(self.results.get(first, math.inf))):
+            return found
+        steps = (1 / self.axis.factor, self.axis.factor)
+        return {first: steps[::-1] if self.usual > self.axis.factor else steps}
+
+    @cached_property
+    def silent(self) -> bool:
+        """Whether nothing was reported that could say where a better rate lies."""
+        return not any(is_readable(run) for run in self.finished)
 
     @property
     def finished(self) -> list[Run]:
@@ -146,7 +160,14 @@ class Ladder:
             return False
         alike = len(losses) > 1 and hardly_differ(losses)
         said = self.readings.get(best_point(self.axis, self.results))
-        return not alike and (said is None or (said.lean is None and not said.far))
+        return not alike and (said is None or (said.lean is None and not said.far)) and not self._goes_on()
+
+    def _goes_on(self) -> bool:
+        """Whether the losses alone leave a side open: the best rung is the outermost, or only a lower one was tried."""
+        best, first = best_point(self.axis, self.results), point_key(self.axis.candidates[0])
+        if not self.silent or (best == first and len(self.results) > ENOUGH_FOR_THE_MODEL):
+            return False
+        return best == max(self.results) or (best == min(self.results) and best != first)
 
     def _not_of_the_rate(self) -> bool:
         """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.

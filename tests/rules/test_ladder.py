@@ -12,6 +12,7 @@ from optuna_discipline.rules.space import Bounds
 
 AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
 FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
+NO_SIDE = (2.0, 1.0, 1.05, 0.3)
 
 
 def _ending(reports: tuple[float, ...], loss: float) -> tuple[float, ...]:
@@ -41,10 +42,10 @@ def test_it_begins_at_its_start_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("reports", "wanted", "said"),
     [
-        ((), [2.0, 0.3333], "best so far 1 x with 0.5"),
+        ((), [0.3333, 3.0], "best so far 1 x with 0.5"),
         (FALLS, [2.0], "best so far 1 x with 0.5, which never got clearly worse: room above"),
         (CLIMBS, [0.3333], "best so far 1 x with 0.5, which got worse on the way: too high"),
-        ((2.0, 1.0, 1.05, 0.3), [0.5, 2.0], "best so far 1 x with 0.5"),
+        (NO_SIDE, [0.5, 2.0], "best so far 1 x with 0.5"),
         ((2.3, 2.29, 2.2, 2.0), [9.0], "best so far 1 x with 0.5, which kept over half of its first loss: far too low"),
         (
             (2.3, 1.9, 2.8, 2.4),
@@ -67,21 +68,21 @@ def test_an_idle_worker_is_told_that_nothing_is_known_yet() -> None:
 
 
 def test_what_runs_is_not_run_again_and_idle_workers_get_the_next_rung_outwards() -> None:
-    ladder = _ladder({1.0: 0.5, 2.0: None})
+    ladder = _ladder({1.0: 0.5, 3.0: None})
     assert ladder.running
-    assert ladder.wanted() == [2.0, 0.3333]
-    assert ladder.open([2.0, 0.3333]) == [0.3333]
-    busy = _ladder({1.0: 0.5, 2.0: None, 0.3333: None})
-    assert busy.open([2.0, 0.3333]) == []
-    waiting = _ladder({1.0: 0.5, 2.0: None, 0.3333: 0.6})
-    assert waiting.open([2.0]) == []
+    assert ladder.wanted() == [0.3333, 3.0]
+    assert ladder.open([0.3333, 3.0]) == [0.3333]
+    busy = _ladder({1.0: 0.5, 3.0: None, 0.3333: None})
+    assert busy.open([0.3333, 3.0]) == [2.0]
+    waiting = _ladder({1.0: 0.5, 3.0: None, 0.3333: 0.6})
+    assert waiting.open([3.0]) == [2.0]
 
 
 @pytest.mark.parametrize(
     ("losses", "reports", "longest", "wanted"),
     [
-        ({1.0: 0.5, 2.0: 0.6}, (), True, []),  # one step, and no curve that says where to go
-        ({1.0: 0.5, 2.0: 0.4}, (), True, []),
+        ({1.0: 0.5, 2.0: 0.6}, NO_SIDE, True, []),  # one step, and no curve that says where to go
+        ({1.0: 0.5, 2.0: 0.4}, NO_SIDE, True, []),
         ({1.0: 0.5, 2.0: 0.4}, FALLS, True, [6.0]),
         ({1.0: 0.5, 2.0: 0.6}, (), False, [0.3333]),  # a short cycle is no result, and no model follows
         ({1.0: math.inf, 0.1111: math.inf}, (), True, [0.01234]),
@@ -92,6 +93,27 @@ def test_full_trainings_are_left_to_the_model_after_one_step_that_says_nothing(
     losses: dict[float, float | None], reports: tuple[float, ...], longest: bool, wanted: list[float]
 ) -> None:
     assert _ladder(losses, reports, longest=longest).wanted() == wanted
+
+
+@pytest.mark.parametrize(
+    ("losses", "usual", "wanted"),
+    [
+        ({1.0: 0.5}, 0.0, [0.3333, 3.0]),  # a rate too high costs more than one too low
+        ({1.0: 0.5}, 10.0, [3.0, 0.3333]),  # but here the optimizer usually trains above
+        ({1.0: 0.5, 0.3333: 0.6}, 0.0, [3.0]),
+        ({1.0: 0.5, 0.3333: 0.4}, 0.0, [0.1111]),  # on and on, while the outermost is the best
+        ({1.0: 0.5, 0.3333: 0.4, 0.1111: 0.3}, 0.0, [0.03703]),
+        ({1.0: 0.5, 0.3333: 0.4, 0.1111: 0.6}, 0.0, []),
+        ({1.0: 0.5, 0.3333: 0.6, 3.0: 0.4}, 0.0, [9.0]),
+        ({1.0: 0.5, 0.3333: 0.6, 3.0: 0.7}, 0.0, []),
+        ({1.0: 0.5, 3.0: 0.6}, 10.0, []),  # the start lies low already
+        ({1.0: math.inf}, 10.0, [0.1111]),
+    ],
+)
+def test_where_nothing_is_reported_the_losses_alone_say_where_to_go(
+    losses: dict[float, float | None], usual: float, wanted: list[float]
+) -> None:
+    assert replace(_ladder(losses), usual=usual).wanted() == wanted
 
 
 CLIMBS_ANYWAY, STANDS, RISES = (0.98, 1.0, 1.02, 1.02), (0.98, 0.988, 0.984, 0.99), (0.98, 0.984, 0.988, 0.99)
