@@ -36,7 +36,7 @@ MOST_RUNGS = 10
 ENOUGH_FOR_THE_MODEL = 2
 # Where nothing is reported the first step is to a third, as a rate too high costs more than one too low, and if that is
 # worse the next is three times the first; it goes on while the outermost is the best. Replayed on 42 networks from
-# their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice the rate, .061 .060 .060.
+# their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice, .061 .060 .060.
 SAID: Mapping[tuple[Lean, bool], str] = {
     ("up", False): "never got clearly worse: room above",
     ("up", True): "kept over half of its first loss: far too low",
