@@ -39,6 +39,8 @@ DEAD_EPOCHS = 5
 BURST = 100.0
 # A straight fall: in each part of the curve, clear of the noise in the last, which falls this share of the usual part.
 STRAIGHT = 0.5
+# A loss above 0 whose usual size is this many times that of its last third still falls while its logarithm does.
+BY_ORDERS = 3.0
 
 
 class Verdict(str, enum.Enum):
@@ -152,17 +154,18 @@ def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | 
 
 def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str, float]:
     """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
+    shares = _in_shares(val)
     evidence = {
-        "val_change": _change(val),
-        "val_noise": noise_sd(val[len(val) // 2 :]) / scale_of(val),
-        "rise_from_minimum": _rise(val),
+        "val_change": _change(shares),
+        "val_noise": noise_sd(shares[len(val) // 2 :]),
+        "rise_from_minimum": _rise(shares),
         "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
         "stays_above_start": float(stays_above_start(val, train)),
-        "falls_straight": float(_falls_straight(val)),
+        "falls_straight": float(_falls_straight(shares)),
         "share_done": done,
     }
     if train is not None:
-        evidence |= {"train_change": _change(train), "gap": float(val[-1] - train[-1])}
+        evidence |= {"train_change": _change(train / scale_of(train)), "gap": float(val[-1] - train[-1])}
         evidence |= _compare_fifths(val, train)
     else:
         evidence |= measure_climb(val)
@@ -221,15 +224,21 @@ def _never_left(n_classes: int | None, losses: FloatArray) -> bool:
     return n_classes is not None and bool(losses.min() > LEFT_START * math.log(n_classes))
 
 
+def _in_shares(losses: FloatArray) -> FloatArray:
+    """Return a loss whose differences are shares of it: by its usual size, or in logs where it fell far below that."""
+    end = float(np.median(losses[-max(2, len(losses) // 3) :]))
+    fell_far = losses.min() > 0 and scale_of(losses) > BY_ORDERS * end
+    return np.log(losses) if fell_far else losses / scale_of(losses)
+
+
 def _falls_straight(val: FloatArray) -> bool:
-    """Whether a loss falls to the last as it fell before, too slowly for the last third alone to show it."""
+    """Whether a loss, in shares, falls to the last as it did before, too slowly for the last third alone to show."""
     count = max(3, min(5, len(val) // 4))
     levels = [median(part.tolist()) for part in np.array_split(val, count)]
     falls: list[float] = [before - after for before, after in pairwise(levels)]
     if not min(falls) > 0 or falls[-1] < STRAIGHT * sum(falls) / len(falls):
         return False
-    far = sum(falls) > HORIZONTAL_SHARE * scale_of(val)
-    return far and bool(falls[-1] > RISE_IN_ERRORS * _error(val, count))
+    return sum(falls) > HORIZONTAL_SHARE and bool(falls[-1] > RISE_IN_ERRORS * _error(val, count))
 
 
 def _overfits(evidence: Mapping[str, float]) -> bool:
@@ -264,15 +273,15 @@ def _error(losses: FloatArray, count: int) -> float:
 
 
 def _change(losses: FloatArray) -> float:
-    """Return the change of the smoothed loss over the last third, as a share of its scale."""
+    """Return the change of the smoothed loss over the last third."""
     smooth = smoothed(losses)
     third = max(2, len(smooth) // 3)
-    return float((smooth[-1] - smooth[-third]) / scale_of(losses))
+    return float(smooth[-1] - smooth[-third])
 
 
 def _rise(losses: FloatArray) -> float:
     smooth = smoothed(losses)
-    return float((smooth[-1] - smooth.min()) / scale_of(losses))
+    return float(smooth[-1] - smooth.min())
 
 
 def _rising(lr: FloatArray) -> bool:

@@ -335,3 +335,22 @@ def test_a_burst_that_has_not_come_back_to_its_start_says_that_the_learning_rate
 def test_a_loss_that_ends_above_its_first_value_does_not_still_fall() -> None:
     for val in ([1.0, 1.3, 1.2, 1.1], [0.5, 1.5, 1.2, 1.0]):  # a validation loss may burst beside a healthy training
         assert diagnose(_curve([1.0, 0.9, 0.9, 0.8], val)).verdict == Verdict.NOISY
+
+
+BY_ORDERS = {
+    "plateau, then halves": [40.0] * 11 + [40 * 0.5**i for i in range(1, 10)],
+    "a tenth in three epochs": [100 * 10 ** (-i / 3) for i in range(20)],
+    "one cycle": [44.5, 22.4, 2.24, 0.693, 0.211, 0.0548, 0.0133, 0.0028, 0.00221, 0.00221],
+}
+
+
+@pytest.mark.parametrize("val", BY_ORDERS.values(), ids=BY_ORDERS)
+def test_a_loss_that_falls_by_orders_to_the_last_is_underfitting(val: list[float]) -> None:
+    for curve in (_curve(val, val), _without_training_loss(val)):
+        assert diagnose(curve).verdict == Verdict.UNDERFITTING
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_loss_that_has_fallen_by_orders_may_level_off(seed: int) -> None:
+    fallen = np.array([100 * 10 ** (-i / 3) for i in range(12)] + [0.02] * 12)
+    assert diagnose(_without_training_loss(_noisy(fallen, 0.01, seed))).verdict == Verdict.HORIZONTAL
