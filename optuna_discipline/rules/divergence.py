@@ -7,6 +7,7 @@ import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.curve import noise_sd
 
 # The end of a short cycle must lie this far below its start to say anything about a learning rate.
 LEARNED = 0.8
@@ -16,6 +17,8 @@ BLOWN_UP_FROM_FIRST_EPOCH = 3.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
 # A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
 FLAT = 0.03
+# Losses of unknown scale that end within this share of their first, or this many times their noise, stood still.
+STILL, STILL_IN_NOISE = 0.01, 2.0
 
 
 def is_diverged(curve: LossCurve) -> bool:
@@ -89,6 +92,20 @@ def has_learned(curve: LossCurve) -> bool | None:
     start, _ = start_of(curve, losses)
     learned = bool(losses[-1] <= start - (1 - LEARNED) * abs(start))
     return learned if learned or curve.n_classes is not None else None
+
+
+def stood_still(curve: LossCurve) -> bool:
+    """Return whether both losses of a run ended where they were after the first epoch, within their noise.
+
+    One that learned all within its first epoch has the start in the mean training loss of that, which lies above.
+    """
+    for losses in (curve.train_loss, curve.val_loss):
+        known = losses[np.isfinite(losses)]
+        if len(known) < 2:
+            return False
+        if abs(known[-1] - known[0]) > max(STILL * abs(known[0]), STILL_IN_NOISE * noise_sd(known)):
+            return False
+    return True
 
 
 def start_of(curve: LossCurve, losses: FloatArray) -> tuple[float, str]:

@@ -13,6 +13,7 @@ from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import Verdict
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.divergence import stood_still
 from optuna_discipline.rules.run import Run
 
 MANY = 0.5
@@ -30,7 +31,8 @@ class RunsDiagnosis:
     Attributes:
         n_runs: Started runs that reported their epochs.
         diverged: Share of them that diverged, in [0, 1]; a curve that `diagnose` calls diverged is one.
-        never_learned: Share of them that ended where they started, in [0, 1].
+        never_learned: Share of them that ended where they started, in [0, 1]; where the loss of chance is not known,
+            both losses have to say so.
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
         best_diagnosis: What that run shows, None where its curve cannot be read.
@@ -69,7 +71,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     broken = [run for run in read if run.diverged or _looks_diverged(found[run.number])]
     numbers = {run.number for run in broken}
     ended = [run for run in read if run.number not in numbers and run.state == "complete"]
-    stuck = [run for run in ended if run.curve is not None and has_learned(run.curve) is False]
+    stuck = [run for run in ended if _never_learned(run, found[run.number])]
     for run in (*broken, *stuck):
         del found[run.number]
     best = min((run for run in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
@@ -109,6 +111,14 @@ def _looks_diverged(found: Diagnosis | None) -> bool:
     return found is not None and found.verdict == Verdict.DIVERGED
 
 
+def _never_learned(run: Run, found: Diagnosis | None) -> bool:
+    assert run.curve is not None
+    learned = has_learned(run.curve)
+    if learned is not None or found is None or found.verdict not in (Verdict.HORIZONTAL, Verdict.NOISY):
+        return learned is False
+    return stood_still(run.curve)
+
+
 def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float | None) -> list[str]:
     diverged, never_learned = shares
     advice = []
@@ -124,7 +134,7 @@ def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float
         advice.append(f"{diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
     if never_learned >= MANY:
         advice.append(
-            f"{never_learned:.0%} of the runs ended where they started: train longer, or raise the lower bound of the "
+            f"{never_learned:.0%} of the runs ended where they started: train longer, or raise the bounds of the "
             "learning rate; such runs rank nothing."
         )
     return advice

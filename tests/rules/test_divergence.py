@@ -9,6 +9,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import is_diverged
+from optuna_discipline.rules.divergence import stood_still
 from optuna_discipline.rules.divergence import why_diverged
 
 
@@ -93,3 +94,13 @@ def test_a_training_loss_of_0_from_the_first_epoch_says_nothing() -> None:
 )
 def test_the_epoch_from_which_the_loss_is_no_number_is_named(losses: list[Any], reason: str) -> None:
     assert why_diverged(_curve(losses)) == reason
+
+
+def test_a_run_stood_still_if_neither_loss_moved_beyond_its_noise() -> None:
+    flat, moved = [0.9, 0.9, 0.899, 0.9, 0.9, 0.9], [0.9, 0.8, 0.8, 0.8, 0.8, 0.8]
+    rough = [0.9, 1.03, 0.72, 0.85, 1.1, 0.95]
+    still = [
+        stood_still(LossCurve(tuple(EpochLog(i, 0.1, a, b) for i, (a, b) in enumerate(zip(x, y, strict=True))), 6))
+        for x, y in ((flat, flat), (rough, flat), (moved, flat), (flat, moved), ([math.nan] * 6, flat))
+    ]
+    assert still == [True, True, False, False, False]

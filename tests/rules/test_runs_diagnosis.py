@@ -72,6 +72,24 @@ def test_runs_that_never_learned_ask_for_longer_ones() -> None:
     assert "train longer" in diagnose_runs([_stuck(0), _stuck(1)]).advice[0]
 
 
+def test_without_known_classes_a_run_whose_losses_both_stood_still_never_learned() -> None:
+    still = [0.97 - 1e-5 * i for i in range(N)]
+    rough = [1.0, 1.13, 0.82, 0.95, 1.07, 0.9, 1.2, 0.88, 1.02, 0.79, 1.1, 0.97]
+    losses = [(still, still), (rough, still), ([1.0, *[0.9] * (N - 1)], still), ([0.9] * N, [0.9] + [0.7] * (N - 1))]
+    curves = [
+        LossCurve(tuple(EpochLog(i, 0.1, a, b) for i, (a, b) in enumerate(zip(train, val, strict=True))), n_epochs=N)
+        for train, val in losses
+    ]
+    runs = [Run(i, "complete", {"lr": 0.1}, 0.97, curve=curve) for i, curve in enumerate(curves)]
+    assert [diagnose_runs([run]).never_learned for run in runs] == [1, 1, 0, 0]
+    found = diagnose_runs(runs[:2])
+    assert found.verdicts == {}
+    assert found.advice == (
+        "100% of the runs ended where they started: train longer, or raise the bounds of the learning rate; such runs "
+        "rank nothing.",
+    )
+
+
 def test_what_most_runs_show_is_said_beside_the_best() -> None:
     shrinking = [math.exp(-i) for i in range(N)]
     overfit = [_run(i, [3 + x for x in OVERFIT], shrinking) for i in (1, 2, 3)]
