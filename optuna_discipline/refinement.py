@@ -201,14 +201,15 @@ def describe_moves(
 
 
 def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mapping[str, Role], stage: str) -> list[str]:
-    """Return what some parameters change of former ones, a phrase each, and how many more than the first few."""
+    """Return what some parameters change of former ones, a phrase each, and how many more, or all, beyond the first."""
     names = sorted(params, key=lambda name: name not in roles)
     shown = [(name, _shown(before[name]), _shown(params[name])) for name in names if name in before]
     moves = [f"{name} {old} to {new}" for name, old, new in shown if old != new]
     moves += [f"{name} as it was" for name, old, new in shown if old == new and roles.get(name) == stage and moves]
     moves += [f"new {name} {_shown(params[name])}" for name in names if name not in before]
-    more = [] if len(moves) <= MOST_MOVES else [f"{len(moves) - MOST_MOVES} more"]
-    return [*moves[:MOST_MOVES], *more]
+    others = len(moves) - MOST_MOVES
+    more = f"all {others} others" if all(old != new for _, old, new in shown) else f"{others} more"
+    return [*moves[:MOST_MOVES], more] if others > 0 else moves
 
 
 def _shown(value: Any) -> str:

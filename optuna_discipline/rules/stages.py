@@ -117,6 +117,8 @@ class Search(SearchState):
         reason = ladder.reason(x)
         if rank:
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
+        if self.known is not None and self.known.slot is not None:  # it was drawn, as nothing had learned
+            reason += f"; the start is trial {self.known.number}"
         slot = f"{LADDER}{rank}:{x:g}"
         return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=self.incumbent.like)
 

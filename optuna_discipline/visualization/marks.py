@@ -69,6 +69,19 @@ def stage_of(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(trial_record.STAGE_KEY, OTHER))[:30]
 
 
+def was_drawn(trial: FrozenTrial) -> bool:
+    """Whether a trial was drawn from all there is, because nothing had run or learned."""
+    claim = trial_record.read_claim(trial)
+    return claim is not None and bool(claim.get("drawn"))
+
+
+def began_anew(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
+    """Return in words from which drawn trial a rung of the ladder began anew, "" for any other."""
+    claim = trial_record.read_claim(trial)
+    like = claim.get("like") if claim is not None and claim["stage"] == "lr" else None
+    return next((f"from trial {like}" for other in trials if other.number == like and was_drawn(other)), "")
+
+
 def spoken(stage: str) -> str:
     """Return a stage's name for reading.
 

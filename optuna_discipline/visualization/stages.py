@@ -44,7 +44,8 @@ class StageRow:
         stage: Its name.
         purpose: What it is for, in words.
         n_trials: Trials of it, however they ended.
-        tried: The values that it compared, smallest to largest; of one that a model chose, what else moved with it.
+        tried: The values that it compared, smallest to largest; of one that a model chose, what else moved with it;
+            of a ladder that began anew, from where.
         decision: What the study went on with, or what a refinement has gained, in words; "" for a stage that decides
             nothing.
         chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
@@ -95,7 +96,8 @@ def purpose_of(stage: str, own: Sequence[FrozenTrial]) -> str:
     """Return what a stage is for, given its trials, or what one of them is for, in words."""
     if stage in DECIDING and by_model(own):
         return f"try a {marks.spoken(stage)} that a model chose"
-    return PURPOSES.get(stage, "run other trials")
+    drawn = ["draw from all there is"] if any(map(marks.was_drawn, own)) else []
+    return " and ".join(drawn if all(map(marks.was_drawn, own)) else [*drawn, PURPOSES.get(stage, "run other trials")])
 
 
 def why_none(study: Study) -> str:
@@ -174,7 +176,9 @@ def _row(
             decision = show(value_of(base, stage, roles))
             chosen = base.number if base.number in {trial.number for trial in own} else None
             within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
-            why = _why_no_other(base, best, stage, roles, sign, within)
+            values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
+            alone = by_model(own) and len(values) == 1
+            why = "no other value was tried" if alone else _why_no_other(base, best, stage, roles, sign, within)
             decision += f": {why}" if chosen is not None and why else ""
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(
@@ -192,12 +196,12 @@ def _row(
 
 
 def _tried(stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
-    """Return the values that a stage has tried, each with what a model moved beside it."""
+    """Return the values that a stage has tried, each with what a model moved beside it, or where it began anew."""
     tried: dict[Any, str] = {}
     for trial in own:
         value = value_of(trial, stage, roles)
         if value is not None:
-            moved = moved_in(trial, trials, roles)
+            moved = marks.began_anew(trial, trials) or moved_in(trial, trials, roles)
             tried.setdefault(value, f"{show(value)} ({moved})" if moved else show(value))
     return ", ".join(tried[value] for value in sorted(tried, key=marks.order))
 
@@ -211,7 +215,7 @@ def _gained(
     figures: int,
 ) -> str:
     """Return from which run to which a refinement has gone, what moved and what that gained; "" without either."""
-    base = began_from(own[:1], trials)
+    base = began_from([trial for trial in own if not marks.was_drawn(trial)][:1], trials)
     if base is None or base.value is None or best is None or best.value is None:
         return ""
     if not sign * (base.value - best.value) > 0:

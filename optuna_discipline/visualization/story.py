@@ -119,14 +119,17 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow], told: 
 
 
 def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -> Iterator[str]:
-    if "lr" in deciding:
-        yield "The stage learning rate moves learning rates only, and goes on from its best run."
     of_stage = {stage: [trial for trial in trials if marks.stage_of(trial) == stage] for stage in deciding}
+    if "lr" in deciding:
+        anew = next((words for trial in of_stage["lr"] if (words := marks.began_anew(trial, trials))), "")
+        anew = anew and f"; as nothing had learned, it began anew {anew}, which was drawn from all there is"
+        yield f"The stage learning rate moves learning rates only, and goes on from its best run{anew}."
     chosen = [marks.spoken(stage) for stage in deciding if stage != "lr" and stages.by_model(of_stage[stage])]
     if chosen:
         yield (
-            f"A model of all runs chooses a value of {', '.join(chosen)}, and a learning rate to suit it; the search "
-            "goes on from the best run so far, however little better that is."
+            f"A model of all runs chooses a value of {', '.join(chosen)}, and a learning rate to suit it; it may keep "
+            "the former value, and moves what has no stage, too. The search goes on from the best run so far, however "
+            "little better that is."
         )
     compared = [marks.spoken(stage) for stage in deciding if stages.keeps_within_noise(stage, of_stage[stage])]
     if compared:

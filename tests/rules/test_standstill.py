@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline import Recipe
+from optuna_discipline import next_params
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.standstill import DRAWN_AT_ONCE
 from optuna_discipline.rules.standstill import FIRST
 from optuna_discipline.rules.standstill import first_to_learn
@@ -62,6 +65,9 @@ def test_it_ends_with_the_first_that_learned_and_the_search_begins_there() -> No
     assert not stands_still([*runs, found])
     assert first_to_learn([*runs, found, drawn(9, 0.2)]) is found
     assert drawn_first([*runs, found, drawn(9, 0.2)]) is found
+    space: dict[Role, Bounds] = {"lr": Bounds(1e-5, 10.0)}
+    assert next_params(Recipe(), [*runs, found], space=space).reason.endswith("; the start is trial 8")
+    assert "the start is trial" not in next_params(Recipe(), still()[:4], space=space).reason
 
 
 def test_low_ground_is_kept_where_most_of_those_drawn_did_worse() -> None:

@@ -156,6 +156,10 @@ def test_what_a_model_moved_beside_a_value_is_said() -> None:
     trials = [*LADDER, run("batch_size", "batch_size:model", 0.3, like=1, batch=64, lr=0.1)]
     row = decided([*trials, run("refine", "model", 0.1, like=1, lr=0.3)])["batch_size"]
     assert (row.tried, row.purpose) == ("64 (lr 0.3 to 0.1)", "try a batch size that a model chose")
+    assert row.decision == "64 kept: no other value was tried"
+    taken = run("batch_size", "batch_size:model", 0.1, like=1, lr=0.1)
+    row = decided([*LADDER, taken, run("refine", "model", 0.1, like=2)])["batch_size"]
+    assert (row.decision, row.chosen) == ("64: no other value was tried", 2)
     compared = decided([*LADDER, run("batch_size", "batch_size:32", 0.3, like=1, batch=32, lr=0.2)])["batch_size"]
     assert (compared.tried, compared.purpose) == ("32", "compare batch sizes")
 
@@ -179,6 +183,18 @@ def test_what_breaks_a_constraint_is_no_stages_best() -> None:
     breaking.system_attrs["constraints"] = [1.0]
     row = decided([*LADDER, breaking, run("refine", "model", 0.15, like=1, lr=0.3)])["lr"]
     assert (row.n_trials, row.best_trial, row.best_value, row.decision) == (3, 1, 0.2, "0.3")
+
+
+def test_a_search_that_began_anew_from_a_drawn_trial_says_so() -> None:
+    drawn = run("refine", "model", 0.2, lr=0.001, batch=32)
+    drawn.system_attrs[trial_record.CLAIM_KEY]["drawn"] = True
+    anew = run("lr", "lr0:9", 0.1, like=1, lr=0.009, batch=32)
+    rows = decided([LADDER[0], drawn, anew, run("refine", "model", 0.05, like=2, lr=0.02, batch=32)])
+    assert (rows["lr"].tried, rows["lr"].decision) == ("0.009 (from trial 1), 0.1", "0.009")
+    assert rows["refine"].purpose == "draw from all there is and search around the best full training"
+    assert rows["refine"].decision == "from trial 2 to trial 3: lr 0.009 to 0.02; 0.1 to 0.05"
+    assert stages.purpose_of("refine", [drawn]) == "draw from all there is"
+    assert decided([LADDER[0], drawn])["refine"].decision == ""
 
 
 def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:

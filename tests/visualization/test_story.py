@@ -162,6 +162,7 @@ def test_what_each_recipe_does_in_its_stages_is_said_and_nothing_else(study: opt
     chosen = " ".join(story.collect(usual).how_to_read)
     assert "A model of all runs chooses a value of weight decay, and a learning rate to suit it" in chosen
     assert "noise" not in chosen
+    assert "anew" not in compared + chosen
     purposes = [{row.stage: row.purpose for row in story.collect(told).stages} for told in (study, usual)]
     assert purposes[0]["momentum"] == "compare momenta"
     assert purposes[1]["weight_decay"] == "try a weight decay that a model chose"
@@ -185,3 +186,20 @@ def test_the_range_test_is_told_for_who_has_not_read_the_paper(study: optuna.Stu
     assert told is not None
     assert told.startswith("A network that was thrown away afterwards was trained while the learning rate rose from")
     assert "0.0001 to 10, to see where training works" in told
+
+
+def test_a_ladder_that_began_anew_says_from_where() -> None:
+    study = optuna.create_study()
+    for stage, claim in (
+        ("lr", {"slot": "lr0:1", "like": None}),
+        ("refine", {"slot": "model", "like": None, "drawn": True}),
+        ("lr", {"slot": "lr0:9", "like": 1}),
+    ):
+        claim = {"stage": stage, **claim}
+        study.add_trial(
+            optuna.create_trial(value=1.0, user_attrs={"stage": stage}, system_attrs={trial_record.CLAIM_KEY: claim})
+        )
+    assert (
+        "The stage learning rate moves learning rates only, and goes on from its best run; as nothing had learned, it "
+        "began anew from trial 1, which was drawn from all there is."
+    ) in story.collect(study).how_to_read
