@@ -228,7 +228,8 @@ def _in_shares(losses: FloatArray) -> FloatArray:
     """Return a loss whose differences are shares of it: by its usual size, or in logs where it fell far below that."""
     end = float(np.median(losses[-max(2, len(losses) // 3) :]))
     fell_far = losses.min() > 0 and scale_of(losses) > BY_ORDERS * end
-    return np.log(losses) if fell_far else losses / scale_of(losses)
+    shares: FloatArray = np.log(losses) if fell_far else losses / scale_of(losses)
+    return shares
 
 
 def _falls_straight(val: FloatArray) -> bool:
