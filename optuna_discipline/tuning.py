@@ -38,7 +38,6 @@ from optuna_discipline.rules.space import ADAM_RANGE
 from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
-from optuna_discipline.study_record import told_roles
 from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import PRUNED_KEY

@@ -256,14 +256,8 @@ class Search(SearchState):
             values["lr"] = lr * (x / default) ** LR_OF_A_COMPARED_BATCH
             note = " with the learning rate scaled by its square root"
         reason = f"{role.replace('_', ' ')} {x:.15g} against {default:.15g}{note}"
-        return Proposal(
-            role,
-            f"{role}:{x:.15g}",
-            reason,
-            values,
-            fidelity=self.level,
-            like=self.incumbent.like,
-        )
+        like = self.incumbent.like
+        return Proposal(role, f"{role}:{x:.15g}", reason, values, fidelity=self.level, like=like)
 
     def _refit_lr(self) -> list[Proposal]:
         """Compare the learning rate again at full length, around what the stages chose."""

@@ -5,6 +5,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
+from optuna_discipline.trial_record import CLAIM_KEY
 from optuna_discipline.visualization import story
 
 
@@ -156,7 +157,8 @@ def test_what_each_recipe_does_in_its_stages_is_said_and_nothing_else(study: opt
     assert "A model of all runs" not in compared
     usual = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     usual.optimize(
-        lambda t: t.suggest_float("lr", 1e-4, 1, log=True) + t.suggest_float("weight_decay", 1e-6, 1e-2), n_trials=5
+        lambda t: abs(t.suggest_float("lr", 1e-4, 1, log=True) - 0.1) + t.suggest_float("weight_decay", 1e-6, 1e-2),
+        n_trials=5,
     )
     assert "weight_decay" in {trial.user_attrs["stage"] for trial in usual.trials}
     chosen = " ".join(story.collect(usual).how_to_read)
@@ -196,9 +198,7 @@ def test_a_ladder_that_began_anew_says_from_where() -> None:
         ("lr", {"slot": "lr0:9", "like": 1}),
     ):
         claim = {"stage": stage, **claim}
-        study.add_trial(
-            optuna.create_trial(value=1.0, user_attrs={"stage": stage}, system_attrs={trial_record.CLAIM_KEY: claim})
-        )
+        study.add_trial(optuna.create_trial(value=1.0, user_attrs={"stage": stage}, system_attrs={CLAIM_KEY: claim}))
     assert (
         "The stage learning rate moves learning rates only, and goes on from its best run; as nothing had learned, it "
         "began anew from trial 1, which was drawn from all there is."
