@@ -103,15 +103,23 @@ class Search(SearchState):
 
         Where that failed before any had trained, it is what the first run that counts makes of it.
         """
-        rungs = [rung for rank in range(len(self.levels)) for rung in self.slots.points(f"{LADDER}{rank}").items()]
-        runs = [
-            (x != 1, run.number, run.params["lr"] / x) for x, of_rung in rungs for run in of_rung if "lr" in run.params
-        ]
+        runs = [(x != 1, run.number, run.params["lr"] / x) for x, run in self._rungs() if "lr" in run.params]
         return min(runs)[2] if runs else None
 
+    def _first_to_train(self) -> dict[Role, float]:
+        """Return what the first rung that trained was given: not the defaults, where those did not fit into memory."""
+        trained = [run for _, run in self._rungs() if run.trained]
+        return without_epochs(min(trained, key=lambda run: run.number)) if trained else {}
+
+    def _rungs(self) -> list[tuple[float, Run]]:
+        """Return the ladder's runs of all lengths, each with its multiple of the start."""
+        points = [self.slots.points(f"{LADDER}{rank}") for rank in range(len(self.levels))]
+        return [(x, run) for of_rank in points for x, runs in of_rank.items() for run in runs]
+
     def _rung(self, ladder: Ladder, x: float, rank: int) -> Proposal:
-        values = dict(self.incumbent.values)
-        start = self._start_of_ladder()[0] if "lr" in values else self._first_lr()
+        known = self.incumbent.values
+        values = dict(known or self._first_to_train())
+        start = self._start_of_ladder()[0] if "lr" in known else self._first_lr()
         if start:
             values["lr"] = start * x
         reason = ladder.reason(x)

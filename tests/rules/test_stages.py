@@ -256,11 +256,14 @@ def test_the_best_full_run_from_before_the_stage_is_restarted_whoever_found_it()
     assert next_params(SNAPSHOT, [*runs, *later], space=SPACE).restart_from == 4
 
 
-def test_the_ladder_counts_from_what_its_first_run_was_given() -> None:
+def test_the_ladder_goes_on_with_what_its_first_run_was_given_or_the_first_that_fitted_into_memory() -> None:
     runs = [Run(0, "complete", {**START, "lr": 0.002}, 0.5, "lr0:1")]  # its optimizer's usual rate, not the bounds'
     slot, values = _next(runs)
     assert slot == "lr0:2"
     assert values["lr"] == pytest.approx(0.004)
+    too_large = [Run(i, "failed", {**START, "batch_size": 32}, slot="lr0:1") for i in range(2)]
+    slot, values = _next([*too_large, Run(2, "complete", {**START, "batch_size": 8}, 0.5, "lr0:1")])
+    assert (slot, values["batch_size"]) == ("lr0:2", 8)
 
 
 @pytest.mark.parametrize("first", [None, "lr0:1"], ids=["enqueued", "proposed"])
