@@ -4,7 +4,6 @@ Built anew at each call; nothing is kept.
 """
 
 import math
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +47,7 @@ def refine(
     box: Mapping[Role, tuple[float, float]],
     *,
     coupled: float | None,
-    free: Collection[Role] | None = None,
+    free: Sequence[Role] | None = None,
     any_length: bool = False,
 ) -> dict[str, Any]:
     """Return the model's next full-length parameters for a study, {} while there is nothing to model.
@@ -66,7 +65,7 @@ def refine(
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
-        free: Roles that may move, for our own model; None moves everything.
+        free: Roles that may move, for our own model, of which the first does; None moves everything.
         any_length: Whether the epochs are modelled as well, and runs of every length.
     """
     if any_length:
@@ -102,7 +101,16 @@ def refine(
     if free is not None:  # a stage is of networks that have what it moves
         free_names -= {condition.switch for name, condition in conditions.items() if roles.get(name) in free}
     return suggest_by_model(
-        sampler, points, searched, roles, boxes, coupled=coupled, free=free_names, conditions=conditions, absent=absent
+        sampler,
+        points,
+        searched,
+        roles,
+        boxes,
+        coupled=coupled,
+        free=free_names,
+        moving={name for name in free_names if roles.get(name) in (free or ())[:1]},
+        conditions=conditions,
+        absent=absent,
     )
 
 

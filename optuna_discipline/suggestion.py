@@ -28,6 +28,7 @@ from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.model import NEAR
 from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.space import Role
@@ -65,6 +66,7 @@ def suggest_by_model(
     *,
     coupled: float | None,
     free: Collection[str] | None = None,
+    moving: Collection[str] = (),
     conditions: Mapping[str, Condition] | None = None,
     absent: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -78,6 +80,7 @@ def suggest_by_model(
         box: Narrower bounds by name, in their own units.
         coupled: As in `suggest`.
         free: Names that may move; None moves everything.
+        moving: Those of which one moves from its value in the best run, clearly where it can.
         conditions: When those exist that only some configurations have.
         absent: What those count as where they do not exist.
     """
@@ -88,7 +91,8 @@ def suggest_by_model(
     def possible(candidates: FloatArray) -> FloatArray:
         if otherwise is not None and conditions:
             candidates = coordinates.where_they_exist(candidates, conditions, otherwise)
-        return coordinates.within_bounds(candidates)
+        candidates = coordinates.within_bounds(candidates)
+        return _those_that_move(coordinates, candidates, best, moving) if moving else candidates
 
     known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
@@ -99,6 +103,7 @@ def suggest_by_model(
         drawn = coordinates.params(anywhere(coordinates.of_the_model(), rng))
         found = {name: value for name, value in drawn.items() if free is None or name in free}
     else:
+        best = min(known, key=lambda one: one[1])[0]
         chosen = next_point(
             coordinates.of_the_model(),
             np.array([at for at, _ in known]),
@@ -113,9 +118,35 @@ def suggest_by_model(
     if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
         # of few values all within the box have run
         return suggest_by_model(
-            seed, points, space, roles, {}, coupled=coupled, free=free, conditions=conditions, absent=absent
+            seed,
+            points,
+            space,
+            roles,
+            {},
+            coupled=coupled,
+            free=free,
+            moving=moving,
+            conditions=conditions,
+            absent=absent,
         )
     return found
+
+
+def _those_that_move(
+    coordinates: Coordinates, candidates: FloatArray, best: FloatArray, names: Collection[str]
+) -> FloatArray:
+    """Return the candidates whose runs would differ from the best one in a parameter, those that differ clearly first.
+
+    A run that differs by less than `NEAR` lengths shows little of it; a whole number or a step may not differ at all.
+    """
+    known = coordinates.of_the_model()
+    at = [i for i, name in enumerate(coordinates.space) if name in names]
+    runs = np.array([coordinates.vector(coordinates.params(candidate)) for candidate in candidates])
+    moved = np.max(np.abs(runs - best)[:, at] / [known[i].length for i in at], axis=1, initial=0.0)
+    for least in (NEAR, 1e-9):
+        if (moved > least).any():
+            return candidates[moved > least]
+    return candidates
 
 
 def suggest(

@@ -64,13 +64,13 @@ def test_a_stage_stays_with_the_networks_that_have_what_it_moves(monkeypatch: py
         trials.append(optuna.create_trial(params=params, distributions={n: known[n] for n in params}, value=number))
         trials[-1].number = number
     runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
-    moved: list[set[str]] = []
-    monkeypatch.setattr(refinement, "suggest_by_model", lambda *_, free, **__: moved.append(free))
+    moved: list[tuple[set[str], set[str]]] = []
+    monkeypatch.setattr(refinement, "suggest_by_model", lambda *_, free, moving, **__: moved.append((free, moving)))
     roles: dict[str, Role] = {"lr": "lr", "weight_decay": "weight_decay"}
     stages: list[tuple[Role, ...] | None] = [("weight_decay", "lr"), None]
     for free in stages:
         refinement.refine(0, trials, runs, known, roles, {}, coupled=None, free=free)
-    assert moved == [{"lr", "weight_decay"}, {"lr", "weight_decay", "optimizer"}]
+    assert moved == [({"lr", "weight_decay"}, {"weight_decay"}), ({"lr", "weight_decay", "optimizer"}, set())]
 
 
 def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_last(

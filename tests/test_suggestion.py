@@ -146,6 +146,23 @@ def test_our_own_model_moves_only_what_is_free() -> None:
     assert suggestion.suggest_by_model(0, POINTS, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
 
 
+def test_what_is_to_move_does_so_clearly_where_it_can() -> None:
+    points = [POINTS[0], *(suggestion.Point({**BEST, "weight_decay": x}, 0.9) for x in (1e-5, 3e-5, 3e-4, 1e-3))]
+
+    def decays(space: dict[str, Any], moving: set[str]) -> list[float]:
+        free, seeds = {"weight_decay", "lr"}, (0, 1, 2)
+        found = [
+            suggestion.suggest_by_model(seed, points, space, ROLES, BOX, coupled=None, free=free, moving=moving)
+            for seed in seeds
+        ]
+        return [params["weight_decay"] for params in found]
+
+    assert any(0.41 < x / 1e-4 < 2.4 for x in decays(SPACE, set()))
+    assert not any(0.41 < x / 1e-4 < 2.4 for x in decays(SPACE, {"weight_decay"}))
+    one = {**SPACE, "weight_decay": FloatDistribution(1e-4, 1e-4)}
+    assert set(decays(one, {"weight_decay"})) == {1e-4}
+
+
 def test_our_own_model_has_nothing_to_say_before_the_first_run() -> None:
     assert suggestion.suggest_by_model(0, [], SPACE, ROLES, BOX, coupled=None) == {}
     running = [suggestion.Point(BEST, None)]

@@ -112,7 +112,7 @@ class Proposal:
         fidelity: Length of the run in full trainings.
         like: Number of the run whose other parameters are held; None for the defaults.
         box: Bounds of roles for the model.
-        free: Roles that the model chooses, all others held; in the slot "model" it chooses everything.
+        free: Roles that the model chooses, all others held, the first moved; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
         failures: How many runs have ended without training, while none has trained.
