@@ -1,9 +1,9 @@
 """The coordinates in which a study's hyperparameters are modelled, and back.
 
 Learning rates are searched as log(lr / (1 - momentum)) or log(lr), momenta as log(1 - momentum), weight decays and
-batch sizes as logs; a parameter without a role is searched as it is, by its share of its range. A list of numbers is
-searched in its order. Where a parameter names the optimizer, a learning rate counts against the usual one of it: 0.1 of
-SGD stands where 0.005 of Adam does.
+batch sizes as logs; a parameter without a role is searched as it is, by its share of its range, and so is a weight
+decay whose range begins at 0. A list of numbers is searched in its order. Where a parameter names the optimizer, a
+learning rate counts against the usual one of it: 0.1 of SGD stands where 0.005 of Adam does.
 
 A little longer than most files, to keep the way there beside the way back.
 """
@@ -76,8 +76,10 @@ class Coordinates:
         bounds_by_name = {
             name: bounds_in_role(roles.get(name), name, distribution) for name, distribution in space.items()
         }
-        # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name
-        self._roles = {n: roles[n] for n, bounds in bounds_by_name.items() if n in roles and bounds and bounds.high > 0}
+        # a parameter without a positive value has no logarithm: it is searched as it is, whatever its name, and so is a
+        # weight decay whose range begins at 0
+        positive = {name: b for name, b in bounds_by_name.items() if name in roles and b is not None and b.high > 0}
+        self._roles = {n: roles[n] for n, b in positive.items() if roles[n] != "weight_decay" or not b.from_zero}
         self._least = {name: b.low if b.low > 0 else SMALLEST for name, b in bounds_by_name.items() if b is not None}
         self._spelt = {name: spelling(role, name, space[name]) for name, role in self._roles.items()}
         self._lists = {  # rising in what they say

@@ -1,8 +1,8 @@
 """What a model finds most promising given full runs, in the coordinates that matter.
 
-Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - momentum), weight decays as logs, by the
-model of `rules.model`. A user's own sampler is given a shadow of the study in these coordinates, in memory: it models
-what it is given.
+Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - momentum), weight decays as logs (but in a
+range from 0), by the model of `rules.model`. A user's own sampler is given a shadow of the study in these coordinates,
+in memory: it models what it is given.
 """
 
 import logging

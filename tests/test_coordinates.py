@@ -17,7 +17,7 @@ from optuna_discipline.rules.space import Role
 SPACE: dict[str, Any] = {
     "momentum": FloatDistribution(0.8, 0.99),
     "lr": FloatDistribution(1e-5, 10, log=True),
-    "weight_decay": FloatDistribution(0.0, 0.1),
+    "weight_decay": FloatDistribution(1e-7, 0.1, log=True),
     "batch_size": CategoricalDistribution([64, 16, 256]),
     "width": IntDistribution(8, 64, log=True),
     "kind": CategoricalDistribution(["a", "b"]),
@@ -39,6 +39,20 @@ def test_coordinates_go_there_and_back(coupled: float | None) -> None:
     assert shares is not None
     assert all(allows(distribution, shares[name]) for name, distribution in coordinates.share_space.items())
     assert coordinates.params_of_shares(shares) == pytest.approx(BEST)
+
+
+def test_a_weight_decay_in_a_range_from_0_is_searched_as_it_is_without_a_box() -> None:
+    space, roles = {**SPACE, "weight_decay": FloatDistribution(0.0, 0.3)}, {**ROLES}
+    coordinates = Coordinates(space, roles, BOX, None)
+    at = list(space).index("weight_decay")
+    values = [{**BEST, "weight_decay": x} for x in (0.0, 0.15, 0.3)]
+    vectors = [coordinates.vector(params) for params in values]
+    assert [None if vector is None else vector[at] for vector in vectors] == pytest.approx([0.0, 0.5, 1.0])
+    known = coordinates.of_the_model()[at]
+    assert (known.low, known.high) == (0.0, 1.0)
+    assert [coordinates.params(vector) for vector in vectors if vector is not None] == [
+        pytest.approx(params) for params in values
+    ]
 
 
 def test_the_space_of_shares_stays_when_the_box_moves() -> None:

@@ -17,7 +17,7 @@ from optuna_discipline.rules.space import Role
 SPACE: dict[str, Any] = {
     "momentum": FloatDistribution(0.8, 0.99),
     "lr": FloatDistribution(1e-5, 10, log=True),
-    "weight_decay": FloatDistribution(0.0, 0.1),
+    "weight_decay": FloatDistribution(1e-7, 0.1, log=True),
     "batch_size": CategoricalDistribution([64, 16, 256]),
     "width": IntDistribution(8, 64, log=True),
     "kind": CategoricalDistribution(["a", "b"]),

@@ -26,10 +26,17 @@ def test_defaults_are_the_papers_within_the_bounds() -> None:
     assert default_of("momentum", Bounds(0.8, 0.99)) == 0.95
     assert default_of("momentum", Bounds(0.8, 0.9)) == 0.9
     assert default_of("weight_decay", Bounds(1e-7, 1e-1)) == 1e-4
+    assert default_of("weight_decay", Bounds.of_choices([0.0, 1e-4, 1e-2])) == 1e-4
     assert default_of("epochs", Bounds(1, 16)) == 16
     assert default_of("batch_size", Bounds(16, 256)) == 32
     assert default_of("batch_size", Bounds.of_choices([64, 128, 256])) == 64
     assert default_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.1)
+
+
+def test_a_weight_decay_in_a_range_from_0_starts_at_a_tenth_of_it() -> None:
+    assert [default_of("weight_decay", Bounds(0.0, high)) for high in (0.3, 1e-2)] == pytest.approx([0.03, 1e-3])
+    assert default_of("weight_decay", Bounds(0.0, 0.3, start=0.01)) == 0.01
+    assert default_of("weight_decay", Bounds(0.0, 0.0)) == 0.0
 
 
 def test_a_wide_range_of_learning_rates_does_not_start_high() -> None:

@@ -240,7 +240,7 @@ def test_without_any_run_before_it_the_first_weight_decay_is_saved_and_restarted
     space = {**SPACE, "lr": Bounds(0.1, 0.1)}
     recipe = replace(SNAPSHOT, stages=("lr", "weight_decay", "refine"))
     first = next_params(recipe, [], space=space)
-    assert (first.slot, first.restart_from, first.keep_snapshot) == ("weight_decay:0.0001", None, True)
+    assert (first.slot, first.restart_from, first.keep_snapshot) == ("weight_decay:0.01", None, True)
     runs = [Run(3, "complete", {**START, "epochs": 16}, 0.5, first.slot)]
     second = next_params(recipe, runs, space=space)
     assert (second.restart_from, second.keep_snapshot) == (3, False)
