@@ -143,10 +143,9 @@ def _those_that_move(
     at = [i for i, name in enumerate(coordinates.space) if name in names]
     runs = np.array([coordinates.vector(coordinates.params(candidate)) for candidate in candidates])
     moved = np.max(np.abs(runs - best)[:, at] / [known[i].length for i in at], axis=1, initial=0.0)
-    for least in (NEAR, 1e-9):
-        if (moved > least).any():
-            return candidates[moved > least]
-    return candidates
+    clearly, at_all = moved > NEAR, moved > 1e-9
+    chosen: FloatArray = candidates[clearly if clearly.any() else at_all] if at_all.any() else candidates
+    return chosen
 
 
 def suggest(
