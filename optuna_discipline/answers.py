@@ -100,13 +100,23 @@ class Answers:
             leader = self._reader.leader_of(name, distribution, trial)
             if leader is not None:
                 return parameters.follow(trial, name, distribution, leader, like)
-            if (usual := parameters.usual_lr(trial.params)) is not None:
+            if (usual := parameters.usual_lr(trial.params, self._momentum_of(trial))) is not None:
                 bounds = dataclasses.replace(bounds, start=usual)
+        if role == "momentum" and parameters.adds_up(trial.params):
+            bounds = dataclasses.replace(bounds, start=bounds.low)
         wish = proposal.value_of(role, bounds, study_record.read_choice(study))
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)
         return self._away_from_failures(trial, name, distribution, value, claim.get("failures", 0))
+
+    def _momentum_of(self, trial: FrozenTrial) -> float:
+        """Return the momentum that a trial has been given so far; 0 without one."""
+        given = {self._reader.role_of(n, d): (n, d) for n, d in trial.distributions.items() if n in trial.params}
+        if "momentum" not in given:
+            return 0.0
+        name, distribution = given["momentum"]
+        return float(parameters.value_in_role("momentum", name, distribution, trial.params[name]))
 
     def _differ_in_words(self, trial: FrozenTrial, like: FrozenTrial) -> bool:
         """Whether a trial has been given another word or count, such as an optimizer, than one it is to be like."""

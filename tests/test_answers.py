@@ -62,6 +62,24 @@ def test_every_optimizer_may_have_a_learning_rate_of_its_own_name() -> None:
     assert len({t.params["sgd_lr"] for t in study.trials if "sgd_lr" in t.params}) > 3
 
 
+@pytest.mark.parametrize(
+    ("order", "low", "lr", "momentum"),
+    [("olm", 0.0, 5e-3, 0.0), ("oml", 0.0, 5e-3, 0.0), ("oml", 0.8, 1e-3, 0.8), ("mol", 0.0, 2.5e-4, 0.95)],
+)
+def test_rmsprop_begins_without_momentum_or_at_a_rate_for_what_it_has(
+    order: str, low: float, lr: float, momentum: float
+) -> None:
+    trial = new_study(DisciplinedSampler(seed=0)).ask()
+    ask = {
+        "o": lambda: trial.suggest_categorical("optimizer", ["SGD", "RMSprop", "Adam"]),
+        "l": lambda: trial.suggest_float("lr", 1e-5, 1e-1, log=True),
+        "m": lambda: trial.suggest_float("momentum", low, 0.99),
+    }
+    for name in order:
+        ask[name]()
+    assert trial.params == {"optimizer": "RMSprop", "lr": pytest.approx(lr), "momentum": pytest.approx(momentum)}
+
+
 def test_bounds_narrower_than_the_recipe_hold() -> None:
     study = new_study(model_quickly())
 

@@ -135,6 +135,9 @@ def test_an_activation_begins_with_one_that_does_not_saturate() -> None:
     assert parameters.start_of("act", CategoricalDistribution(["sigmoid", "tanh", "LeakyReLU", "gelu"])) == "LeakyReLU"
     assert parameters.start_of("act", CategoricalDistribution(["tanh", "HardSwish"])) == "HardSwish"
     assert parameters.start_of("act", CategoricalDistribution(["tanh", "sigmoid"])) == "tanh"
+    assert parameters.start_of("act", CategoricalDistribution(["sine", "relu"])) == "sine"
+    assert parameters.start_of("act", CategoricalDistribution(["tanh", "Softplus"])) == "Softplus"
+    assert parameters.start_of("scheduler", CategoricalDistribution(["step", "cosine"])) == "step"
 
 
 def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> None:
@@ -142,6 +145,8 @@ def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> Non
     assert parameters.usual_lr({"opt": "AdamW"}) == 5e-3
     assert parameters.usual_lr({"opt": "adadelta"}) == 1.0
     assert parameters.usual_lr({"activation": "relu", "nesterov": True, "none": None}) is None
+    assert parameters.usual_lr({"opt": "RMSprop"}, momentum=0.95) == pytest.approx(2.5e-4)
+    assert parameters.usual_lr({"opt": "Adam"}, momentum=0.95) == 5e-3
 
 
 def test_roles_are_checked() -> None:
