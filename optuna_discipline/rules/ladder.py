@@ -14,6 +14,7 @@ from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.run import Run
@@ -39,7 +40,7 @@ ENOUGH_FOR_THE_MODEL = 2
 # their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice, .061 .060 .060.
 SAID: Mapping[tuple[Lean, bool], str] = {
     ("up", False): "never got clearly worse: room above",
-    ("up", True): "kept over half of its first loss: far too low",
+    ("up", True): "kept over half of its first report: far too low",
     ("down", False): "got worse on the way: too high",
     ("down", True): "got worse and ended hardly better than it began: far too high",
 }
@@ -159,15 +160,20 @@ class Ladder:
         if len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
             return False
         alike = len(losses) > 1 and hardly_differ(losses)
-        said = self.readings.get(best_point(self.axis, self.results))
-        return not alike and (said is None or (said.lean is None and not said.far)) and not self._goes_on()
+        best = best_point(self.axis, self.results)
+        said = self.readings.get(best)
+        return not alike and (said is None or (said.lean is None and not said.far)) and not self._goes_on(best)
 
-    def _goes_on(self) -> bool:
-        """Whether the losses alone leave a side open: the best rung is the outermost, or only a lower one was tried."""
-        best, first = best_point(self.axis, self.results), point_key(self.axis.candidates[0])
-        if not self.silent or (best == first and len(self.results) > ENOUGH_FOR_THE_MODEL):
-            return False
-        return best == max(self.results) or (best == min(self.results) and best != first)
+    def _goes_on(self, best: float) -> bool:
+        """Whether the losses leave a side open: above the first rung, where only a lower, worse one was tried.
+
+        Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that fell to neither side
+        closes the one above, unless it is an error: of those that jumped nothing says that a larger rate is worse.
+        """
+        if best == point_key(self.axis.candidates[0]):
+            jumped = self.readings.get(best) == LrReading(None) and is_error(example_of(self.slots[best]))
+            return (self.silent or jumped) and best == max(self.results)
+        return self.silent and best in (min(self.results), max(self.results))
 
     def _not_of_the_rate(self) -> bool:
         """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.
@@ -212,10 +218,20 @@ class Ladder:
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"
-        said = self.readings.get(best)
+        return reason + self._why_there(x, best)
+
+    def _why_there(self, x: float, best: float) -> str:
+        """Return what the best rung's curve says for another rung, in words; nothing where it says nothing for it."""
+        said, above = self.readings.get(best), [y for y in self.results if y > best]
+        if said == self.said.get(best) == LrReading(None):
+            return ", which leans to no side" + (
+                "; lower was no better" if x > best and min(self.results) < best else ""
+            )
         if said is None or said.lean is None or (x < best) != (said.lean == "down"):
-            return reason
-        return f"{reason}, which {SAID[said.lean, said.far]}"
+            return ""
+        if said.far and said.lean == "up" and above:
+            return f", which kept over half of its first report; {min(above):.3g} x was no better, so one between them"
+        return f", which {SAID[said.lean, said.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
         up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor

@@ -8,6 +8,7 @@ from optuna_discipline import Run
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.ladder import ladder_axis
 from optuna_discipline.rules.ladder import run_elsewhere
+from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.space import Bounds
 
 AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
@@ -45,8 +46,12 @@ def test_it_begins_at_its_start_and_says_so() -> None:
         ((), [0.3333, 3.0], "best so far 1 x with 0.5"),
         (FALLS, [2.0], "best so far 1 x with 0.5, which never got clearly worse: room above"),
         (CLIMBS, [0.3333], "best so far 1 x with 0.5, which got worse on the way: too high"),
-        (NO_SIDE, [0.5, 2.0], "best so far 1 x with 0.5"),
-        ((2.3, 2.29, 2.2, 2.0), [9.0], "best so far 1 x with 0.5, which kept over half of its first loss: far too low"),
+        (NO_SIDE, [0.5, 2.0], "best so far 1 x with 0.5, which leans to no side"),
+        (
+            (2.3, 2.29, 2.2, 2.0),
+            [9.0],
+            "best so far 1 x with 0.5, which kept over half of its first report: far too low",
+        ),
         (
             (2.3, 1.9, 2.8, 2.4),
             [0.1111],
@@ -217,6 +222,40 @@ def test_a_rung_that_refutes_the_best_curve_ends_the_ladder_and_no_reason_contra
     }
     assert Ladder(AXIS, slots).wanted() == []  # the model's
     assert Ladder(AXIS, {1.0: slots[1.0]}).reason(2.0).endswith("best so far 1 x with 0.5")
+
+
+def test_no_rate_is_called_far_too_low_below_one_that_was_no_better() -> None:
+    slots = {
+        1.0: [Run(0, "complete", {"lr": 0.1}, 2.0, reports=(2.3, 2.29, 2.2, 2.0))],
+        9.0: [Run(1, "complete", {"lr": 0.9}, 2.5, reports=(2.3, 2.6, 2.2, 2.5))],
+    }
+    ladder = Ladder(AXIS, slots)
+    assert ladder.wanted() == [3.0]
+    assert ladder.reason(3.0).endswith("kept over half of its first report; 9 x was no better, so one between them")
+
+
+@pytest.mark.parametrize(
+    ("samples", "runs", "wanted"),
+    [
+        (720, {1.0: 0.1, 0.5: 0.2}, [2.0]),
+        (720, {1.0: 0.1, 0.5: 0.2, 2.0: 0.15}, []),  # once
+        (720, {1.0: 0.1, 0.5: 0.2, 2.0: 0.05}, []),
+        (720, {1.0: 0.1, 0.5: 0.05}, []),
+        (math.pi * 1e4, {1.0: 0.1, 0.5: 0.2}, []),  # a loss: about right
+    ],
+)
+def test_an_error_that_jumped_is_tried_above_where_below_it_is_worse(
+    samples: float, runs: dict[float, float], wanted: list[float]
+) -> None:
+    slots = {}
+    for x, loss in runs.items():
+        reports = tuple(round(samples * y) / samples for y in _ending((206, 88, 130, 56, 57, 108, 51, 55), loss))
+        slots[x] = [Run(len(slots), "complete", {"lr": 0.1 * x}, reports[-1], reports=reports)]
+    ladder = Ladder(AXIS, slots)
+    assert ladder.said[1.0] == LrReading(None)
+    assert ladder.wanted() == wanted
+    if wanted:
+        assert ladder.reason(2.0).endswith("which leans to no side; lower was no better")
 
 
 def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewhere() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
@@ -100,6 +101,17 @@ def test_an_error_counts_samples_whatever_it_repeats_and_one_that_hardly_fell_wa
     assert read_lr(_run(tuple(x - 1 for x in of_719))) == LrReading("up")  # as an accuracy, maximised
     assert read_lr(_run((0.91, 0.6, 0.62, 0.37, 0.24, 0.23))) is None
     assert read_lr(_run(tuple(x * 1.01234567 for x in of_719))) == LrReading(None)
+    assert is_error(_run(of_719))
+    assert not is_error(_run(of_719[:2]))
+
+
+def test_a_maximised_share_that_hardly_rose_and_still_rises_wants_more_though_it_fell_a_little() -> None:
+    f1 = (-0.00512, -0.0, -0.01638, -0.10718, -0.21034, -0.36071, -0.44113, -0.49509)
+    assert read_lr(_run(f1)) == LrReading("up")
+    assert read_lr(_run((-0.01216, *f1[1:3], -0.35718, -0.51034, -0.56071, -0.64113, -0.69509))) == LrReading(
+        None
+    )  # it rose
+    assert read_lr(_run((2.3, 2.2, 2.21, 2.1, 1.9, 1.7))) == LrReading(None)  # a loss
 
 
 def test_an_error_that_climbs_by_more_than_a_tenth_even_within_noise_goes_down_as_a_loss_does() -> None:

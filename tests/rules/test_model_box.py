@@ -9,6 +9,7 @@ from optuna_discipline.rules.space import Role
 
 VALUES: dict[Role, float] = {"lr": 0.2, "momentum": 0.95, "weight_decay": 1e-4, "epochs": 16}
 FALLS, CLIMBS, BUMPS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3), (2.0, 1.0, 1.05, 0.3)
+JUMPS, STEADY = (0.8, 0.4, 0.5, 0.3, 0.28, 0.37, 0.25, 0.3), (0.8, 0.5, 0.53, 0.35, 0.34, 0.3)
 
 
 def _lr_box(
@@ -28,6 +29,8 @@ def _lr_box(
         (BUMPS, {0.1: 0.5, 0.21: 0.6}, 0.2 / 8, 0.3),  # a little above is no end
         ((), {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.6),  # the best is the largest that trained: a step of the ladder
         (BUMPS, {0.1: 0.5, 0.4: math.inf}, 0.2 / 8, 0.3),  # and where its curve says nothing half again
+        (JUMPS, {0.1: 0.5, 0.21: 0.6}, 0.2 / 8, 0.6),  # an error hides on which side the better rate is
+        (STEADY, {0.1: 0.5, 0.21: 0.6}, 0.2 / 8, 0.6),
         ((), {5.0: 0.6}, 0.2 / 8, 1.2),  # never far from the best
         (FALLS, {0.4: 0.6}, 0.2, 0.4),
         (CLIMBS, {0.4: 0.6}, 0.2 / 8, 0.2),
