@@ -23,6 +23,8 @@ from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.standstill import far_slot
+from optuna_discipline.rules.standstill import may_be_flat
 from optuna_discipline.rules.standstill import widest_gap
 
 if TYPE_CHECKING:
@@ -111,11 +113,11 @@ class SearchState:
     def _far_away(self) -> list[Proposal]:
         """Return the best full run at the learning rate farthest from all tried, if it is the turn and one is far."""
         best, bounds = self._best_full(), self.space.get("lr")
-        out_of_turn = len(self.runs) % FAR_TURN or not self._has_enough
-        if out_of_turn or best is None or bounds is None or self._fixed("lr"):
+        turn = len(self.runs) % FAR_TURN == 0 if self._has_enough else may_be_flat(self.runs)
+        if not turn or best is None or bounds is None or self._fixed("lr") or all_in_vain(self.runs):
             return []
         rate = widest_gap(self.runs, bounds, at_least=WIDEST_LEFT)
-        if rate is None or not self.slots.is_open(slot := f"refine:lr={rate:g}"):
+        if rate is None or not self.slots.is_open(slot := far_slot(rate)):
             return []
         values = {**without_epochs(best), "lr": rate}
         reason = "the best full run at the learning rate farthest from all tried"

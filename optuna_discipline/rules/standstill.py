@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
@@ -17,6 +19,9 @@ from optuna_discipline.rules.space import Bounds
 # So many runs, at learning rates that differ by so much, with losses no farther apart than this share of themselves.
 FIRST, SPAN, ALIKE = 6, 9.0, 0.05
 DRAWN_AT_ONCE = 6  # one after the other, later ones in turn with the usual search
+FAR = "refine:lr="
+MANY, CLEARLY = 10, 0.5
+ENOUGH_FOR_NOISE, BEYOND_NOISE = 5, 3.0  # reports; steps from one to the next
 BELOW = 1e-3  # of the smallest rate tried, where the bounds begin at 0
 
 
@@ -43,6 +48,29 @@ def first_to_learn(runs: Sequence[Run]) -> Run | None:
     return next((run for run in ended[FIRST:] if run.slot == MODEL_SLOT and _is_better(run, level)), None)
 
 
+def far_slot(lr: float) -> str:
+    """Return the slot of a run at the learning rate farthest from all tried."""
+    return f"{FAR}{lr:g}"
+
+
+def may_be_flat(runs: Sequence[Run]) -> bool:
+    """Whether nothing shows yet that learning rates matter here, so one far from all tried is worth the next run.
+
+    That is so where no curve has fallen (none, where nothing is reported) and no run is better than half of them by
+    more than half; and every other time, until a run far away did worse than all others but one. On the flat ground
+    above a cliff, where a noisy metric tells nothing, it is one of many.
+    """
+    ended = _ended(runs)
+    if len(ended) < MANY or len(runs) % 2 or any(map(_fell_clearly, ended)):
+        return False
+    missing = what_is_missing([run.score for run in ended])
+    usual = float(np.median(missing))
+    if usual - min(missing) > CLEARLY * abs(usual):
+        return False
+    far = [run for run in ended if (run.slot or "").startswith(FAR)]
+    return not any(sum(run.score <= other.score for other in ended if other not in far) <= 1 for run in far)
+
+
 def widest_gap(runs: Sequence[Run], bounds: Bounds, *, at_least: float = 1.0) -> float | None:
     """Return the learning rate farthest from all that were tried: in the middle of the widest gap, by exponent.
 
@@ -60,6 +88,14 @@ def widest_gap(runs: Sequence[Run], bounds: Bounds, *, at_least: float = 1.0) ->
     if above - below < math.log(at_least):
         return None
     return bounds.clip(float(f"{math.exp((below + above) / 2):.3g}"))
+
+
+def _fell_clearly(run: Run) -> bool:
+    """Whether a run has left the loss that it started from by more than its reports jump."""
+    reports = np.asarray(run.reports)
+    if not fell(run) or len(reports) < ENOUGH_FOR_NOISE:
+        return fell(run)
+    return bool(reports[0] - np.mean(reports[-len(reports) // 3 :]) > BEYOND_NOISE * np.median(abs(np.diff(reports))))
 
 
 def _ended(runs: Sequence[Run]) -> list[Run]:

@@ -10,6 +10,7 @@ from optuna_discipline.rules.search_state import WIDEST_LEFT
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.standstill import far_slot
 from tests.rules.test_stages import SHORT
 from tests.rules.test_stages import SPACE
 from tests.rules.test_stages import START
@@ -73,7 +74,7 @@ def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None
 def test_a_study_that_asks_for_no_length_any_more_goes_on_from_its_runs() -> None:
     known = Run(0, "complete", {"lr": 0.1, "epochs": 4}, 0.5)
     proposal = next_params(Recipe(), [known], space={"lr": SPACE["lr"]})
-    assert (proposal.slot, proposal.values["lr"]) == ("lr0:2", pytest.approx(0.2))
+    assert (proposal.slot, proposal.values["lr"]) == ("lr0:0.3333", pytest.approx(0.1 / 3, rel=1e-3))
 
 
 def _enough() -> list[Run]:
@@ -90,7 +91,14 @@ def test_every_eighth_trial_is_the_best_run_at_the_rate_farthest_from_all_tried(
     assert far.reason == "the best full run at the learning rate farthest from all tried"
     near = {**SPACE, "lr": Bounds(0.1 / WIDEST_LEFT * 1.1, 1.0)}
     assert next_params(recipe, runs, space=near).slot == MODEL_SLOT
-    assert {next_params(recipe, runs[:n], space=SPACE).slot for n in (16, 22, 23)} == {MODEL_SLOT}
+    assert {next_params(recipe, runs[:n], space=SPACE).slot for n in (8, 17, 22, 23)} == {MODEL_SLOT}
+
+
+def test_a_study_that_may_lie_above_a_cliff_looks_far_away_early() -> None:
+    recipe, runs = Recipe(stages=("refine",)), _enough()
+    assert next_params(recipe, runs[:10], space=SPACE).slot == far_slot(1e-3)
+    fallen = [replace(run, reports=(2.0, 1.5, 1.0, run.loss or 0.0)) for run in runs[:10]]
+    assert next_params(recipe, fallen, space=SPACE).slot == MODEL_SLOT
 
 
 def test_the_far_turn_is_one_question_and_the_models_proposal_none() -> None:

@@ -16,7 +16,9 @@ from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.standstill import DRAWN_AT_ONCE
 from optuna_discipline.rules.standstill import FIRST
+from optuna_discipline.rules.standstill import far_slot
 from optuna_discipline.rules.standstill import first_to_learn
+from optuna_discipline.rules.standstill import may_be_flat
 from optuna_discipline.rules.standstill import stands_still
 from optuna_discipline.rules.standstill import widest_gap
 
@@ -100,3 +102,40 @@ def test_the_widest_gap_lies_within_the_bounds_and_no_tried_rate_is_nearer_than_
     nearest = min((abs(math.log(found / lr)) for lr in tried), default=math.inf)
     gaps = [math.log(b / a) for a, b in pairwise(tried)]
     assert nearest >= max(gaps, default=0.0) / 2 - 0.01
+
+
+NOISE = (0.90, 0.93, 0.88, 0.99, 0.95, 0.85, 0.91, 0.92, 0.87, 0.94)
+
+
+def unlike(*far: float, reports: tuple[float, ...] = ()) -> list[Run]:
+    """Return first runs of a noisy metric, and those far from all others, two apart."""
+    runs = [Run(i, "complete", {"lr": 0.1 * 1.1**i}, loss, reports=reports) for i, loss in enumerate(NOISE)]
+    for loss in far:
+        runs += [Run(len(runs), "complete", {"lr": 1e-3}, loss, far_slot(1e-3)), Run(len(runs) + 1, "pruned", {})]
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("runs", "flat"),
+    [
+        (unlike(), True),
+        (unlike()[:8], False),  # too few
+        (unlike(0.91), True),  # one of many: still nothing shows
+        (unlike(0.91, 0.84), True),
+        (unlike(1.4), False),  # the rate matters
+        (unlike(0.97), False),  # worse than all but one
+        (unlike(0.91, 1.4), False),
+        ([*unlike()[:9], Run(9, "complete", {"lr": 0.1}, 0.9, reports=(2.0, 1.5, 1.0))], False),  # a curve that fell
+        ([*unlike()[:9], Run(9, "complete", {"lr": 0.1}, 0.4)], False),  # a run far better than the others
+        (unlike(reports=(0.9, 0.91, 0.9)), True),
+        (unlike(reports=(0.94, 0.91, 0.93, 0.9, 0.92, 0.91)), True),  # that jumps
+    ],
+)
+def test_nothing_shows_that_rates_matter_until_one_far_away_is_worse_than_nearly_all(
+    runs: list[Run], flat: bool
+) -> None:
+    assert may_be_flat(runs) is flat
+
+
+def test_every_other_trial_only_goes_far_away() -> None:
+    assert not may_be_flat([*unlike(), Run(10, "complete", {"lr": 0.1}, 0.9)])
