@@ -35,11 +35,10 @@ from optuna_discipline.rules.spelling import spelling_of
 from optuna_discipline.rules.usual_values import BETA2
 from optuna_discipline.rules.usual_values import START_WIDTH
 from optuna_discipline.rules.usual_values import is_width
+from optuna_discipline.rules.usual_values import stays_steep
 from optuna_discipline.rules.usual_values import usual_value
 
 BESIDE = 0.25
-_UNSATURATED = ("lu", "swish", "mish", "softplus", "snake")
-_SINES = ("sin", "sine", "siren")  # as whole words: a cosine is a schedule
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
@@ -97,10 +96,7 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
 
 
 def roles_of(known: Mapping[str, BaseDistribution], told: Mapping[str, Role | None] | None = None) -> dict[str, Role]:
-    """Return the roles among the parameters of a trial or study, by name: what others there are may take one away.
-
-    What the user has told of a study that has begun is `study_record.told_roles`.
-    """
+    """Return the roles of a trial's or study's parameters, by name; `told`: `study_record.told_roles` of one begun."""
     roles = {name: role for name, d in known.items() if (role := role_of(name, d, told)) is not None}
     return without_passes(roles, known, told)
 
@@ -171,13 +167,13 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
     """Return where a parameter without a role begins.
 
     A number that its name says begins at its usual value (`rules.usual_values`), a width at three quarters of its
-    range, an optimizer at the first that adapts its steps, an activation at the first that does not
-    saturate, other words at the first, as users list them, and all else in the middle (in the exponent of a log scale).
+    range, an optimizer at the first that adapts its steps, an activation at the first that does not saturate, other
+    words at the first, and all else in the middle (in the exponent of a log scale).
     """
     bounds = bounds_of(distribution)
     if bounds is None:
         assert isinstance(distribution, CategoricalDistribution)
-        wanted = (choice for wish in (_adapts, _stays_steep) for choice in distribution.choices if wish(choice))
+        wanted = (choice for wish in (_adapts, stays_steep) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
     usual = usual_value(name, bounds)
     if usual is not None and (usual > 1 or not isinstance(distribution, IntDistribution)):  # a share is no whole number
@@ -200,19 +196,13 @@ def _adapts(choice: Any) -> bool:
     return isinstance(choice, str) and _USUAL_LR.get(choice.lower()) == USUAL_LR["Adam"]
 
 
-def _stays_steep(choice: Any) -> bool:
-    """Whether a choice names an activation that does not saturate for large inputs: relu, swish, softplus, sine, ..."""
-    return isinstance(choice, str) and (choice.lower().endswith(_UNSATURATED) or choice.lower() in _SINES)
-
-
 def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
     """Return the usual learning rate of the optimizer that some parameter names, None where none does; see `adds_up`.
 
     >>> usual_lr({"width": 64, "optimizer": "adam"}), round(usual_lr({"optimizer": "rmsprop"}, momentum=0.9), 6)
     (0.005, 0.0005)
     """
-    words = (value.lower() for value in params.values() if isinstance(value, str))
-    usual = next((_USUAL_LR[word] for word in words if word in _USUAL_LR), None)
+    usual = next((_USUAL_LR[x.lower()] for x in params.values() if isinstance(x, str) and x.lower() in _USUAL_LR), None)
     return usual * (1 - momentum) if usual is not None and adds_up(params) else usual
 
 

@@ -167,8 +167,8 @@ class Ladder:
     def _goes_on(self, best: float) -> bool:
         """Whether the losses leave a side open: above the first rung, where only a lower, worse one was tried.
 
-        Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that fell to neither side
-        closes the one above, unless it is an error: of those that jumped nothing says that a larger rate is worse.
+        Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that leans to no side
+        closes the one above, unless it is an error that jumped: then nothing says that a larger rate is worse.
         """
         if best == point_key(self.axis.candidates[0]):
             jumped = self.readings.get(best) == LrReading(None) and is_error(example_of(self.slots[best]))

@@ -31,9 +31,8 @@ from optuna_discipline.rules.space import default_of
 
 ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # A larger batch takes a larger learning rate at as many epochs: on 8 small nets of batch 16 to 256 the best one grew as
-# batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4 (median 3 %), against 44 %
-# unchanged, 37 % linear, 26 % by a range test there. At equal time it should stay as it is (batch ** 0.25). This is
-# for batch sizes compared at one rate each; the model, which moves the rate as well, expects more (`coordinates`).
+# batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4, against 44 % unchanged, 37 %
+# linear, 26 % by a range test. The model, which moves the rate as well, expects more (`coordinates`).
 LR_OF_A_COMPARED_BATCH = 0.5
 
 
@@ -108,8 +107,8 @@ class Search(SearchState):
 
     def _first_to_train(self) -> dict[Role, float]:
         """Return what the first rung that trained was given: not the defaults, where those did not fit into memory."""
-        trained = [run for _, run in self._rungs() if run.trained]
-        return without_epochs(min(trained, key=lambda run: run.number)) if trained else {}
+        first = min((run for _, run in self._rungs() if run.trained), key=lambda run: run.number, default=None)
+        return {} if first is None else without_epochs(first)
 
     def _rungs(self) -> list[tuple[float, Run]]:
         """Return the ladder's runs of all lengths, each with its multiple of the start."""
@@ -127,11 +126,12 @@ class Search(SearchState):
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
         if self.known is not None and self.known.slot is not None:  # it was drawn, as nothing had learned
             reason += f"; the start is trial {self.known.number}"
-        slot = f"{LADDER}{rank}:{x:g}"
-        return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=self.incumbent.like)
+        slot, like = f"{LADDER}{rank}:{x:g}", self.incumbent.like
+        return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=like)
 
     def _confirm(self, index: int) -> list[Proposal]:
-        if self.level >= 1 or self.incumbent.like is None or self._same_as_confirmed():
+        known = any(values == self.incumbent.values for values, _ in self.confirmed)
+        if self.level >= 1 or self.incumbent.like is None or known:
             return []
         slot = f"confirm:{sum(stage == 'confirm' for stage in self.recipe.stages[:index]) + 1}"
         self.confirmed.append((self.incumbent.values, slot))
@@ -167,9 +167,9 @@ class Search(SearchState):
         if self._fixed(role) or self._is_lacking(role):
             return []
         restarted = role == "weight_decay" and self.recipe.weight_decay_search == "snapshot"
+        if self.level >= 1 and not restarted:
+            return self._look(role)
         if self.level >= 1:
-            if not restarted:
-                return self._look(role)
             self._settle_best_before(role)
         axis = self._axis(role)
         if axis is None:
@@ -195,8 +195,8 @@ class Search(SearchState):
 
     def _look(self, role: ComparedRole) -> list[Proposal]:
         """Return one full run with the value of the role that the model finds most promising, and its learning rate."""
-        slots = (f"{role}:{MODEL_SLOT}", f"{role}:again:{MODEL_SLOT}")
-        slot = next((slot for slot in slots if not self._went_elsewhere(role, slot)), slots[-1])
+        first, again = f"{role}:{MODEL_SLOT}", f"{role}:again:{MODEL_SLOT}"
+        slot = again if self._went_elsewhere(role, first) else first
         if is_running(self.slots.of(slot)):
             return [self._meanwhile(role)]
         if not self.slots.is_open(slot):
@@ -294,9 +294,6 @@ class Search(SearchState):
         slot = f"replicate:{len({run.slot for run in self.slots.replicates() if run.state != 'failed'}) + 1}"
         reason = "the best configuration once more, to measure the noise"
         return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
-
-    def _same_as_confirmed(self) -> bool:
-        return any(values == self.incumbent.values for values, _ in self.confirmed)
 
     def _best_of_confirmed(self) -> Run | None:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]

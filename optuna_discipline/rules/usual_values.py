@@ -57,6 +57,9 @@ LEAST_DISCOUNT, DISCOUNT = 0.8, 0.99
 _OF_A_RATE = ("lr", "rate", "sched", "decay")
 LEAST_SOFT, MOST_SOFT, SOFT = 1.0, 100.0, 4.0
 
+_UNSATURATED = ("lu", "swish", "mish", "softplus", "snake")
+_SINES = ("sin", "sine", "siren")  # as whole words: a cosine is a schedule
+
 
 def usual_value(name: str, bounds: Bounds) -> float | None:
     """Return the usual value of a number that its name says, None for others; a dropout's may lie beyond its bounds.
@@ -84,6 +87,15 @@ def _told_by_bounds(name: str, bounds: Bounds) -> float | None:
         return None if any(part in name.lower() for part in _OF_A_RATE) else DISCOUNT
     softens = last in ("temperature", "t") and bounds.low >= LEAST_SOFT and bounds.high <= MOST_SOFT
     return SOFT if softens else None
+
+
+def stays_steep(word: object) -> bool:
+    """Whether a word names an activation that does not saturate for large inputs: relu, swish, softplus, sine, ...
+
+    >>> [stays_steep(word) for word in ("LeakyReLU", "sine", "cosine", "tanh")]
+    [True, True, False, False]
+    """
+    return isinstance(word, str) and (word.lower().endswith(_UNSATURATED) or word.lower() in _SINES)
 
 
 def _heads(name: str) -> float | None:
