@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import LrStatus
+from optuna_discipline.rules.range_test import RangeTest
 
 FACTOR = 2.5  # between two rungs of the ladder
 # Replayed on the grids of 28 networks at 3 seeds: the best rate falls by a fifth when the cycle gets longer (it must be
@@ -18,6 +20,12 @@ FACTOR = 2.5  # between two rungs of the ladder
 # little: half or twice as much of either gives the same losses within a few percent.
 LONGER = 0.8
 START_WEIGHT, NOISY_LENGTH = 0.25, 0.5
+# Where the budget cuts the ladder below the stable edge and the neighbour's loss is as many times the largest probe's,
+# the best lies farther up: there the rate is not lowered. A step up from there brings as many answers astray as nearer.
+STEEP = 1.2
+WIDE = 1.5  # in rungs: between a probe and its neighbour something better may lie
+DIVERGED = 0.5  # above the untrained loss, in units of it
+EXPLODED = 9.0  # a loss this many starts above its start
 WORST = 1.0  # a loss e times the best says no more than "bad", whatever its height
 
 
@@ -36,6 +44,40 @@ class Probe:
     loss: float
     train_loss: float
     learned: bool
+
+
+def divergence_level(untrained: float, gained: float = 0.0) -> float:
+    """Return the loss above which a probe has diverged: half of the untrained loss, or of what was gained, above it.
+
+    >>> divergence_level(2.0)
+    3.0
+    >>> divergence_level(-0.25, gained=2.0)
+    0.75
+    """
+    return untrained + DIVERGED * max(abs(untrained), gained) if math.isfinite(untrained) else math.inf
+
+
+def last_stable_lr(test: RangeTest, untrained: float = math.nan) -> float:
+    """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
+
+    The start is the largest of the first batch's loss, the first ten's and `untrained`, the loss the running median of
+    5 updates: one wild batch ends nothing. Two of 5 above ten times the start do, as an exploded network still has no
+    loss on the samples that it gets right by chance, and batches may be of one.
+
+    >>> test = RangeTest(np.geomspace(0.1, 10.0, 3), np.array([2.0, 1.0, math.nan]), None, "non-finite loss", 2.0)
+    >>> round(last_stable_lr(test), 2)
+    1.0
+    """
+    start = math.nan if test.initial_loss is None else test.initial_loss
+    first = float(np.median(test.train_loss[:10])) if len(test.train_loss) else math.nan
+    start = max([start, *(x for x in (first, untrained) if math.isfinite(x))])
+    smooth = running_median(test.train_loss)
+    wild = ~(smooth <= divergence_level(start, start - float(np.min(smooth)))) | ~np.isfinite(test.train_loss)
+    exploded = np.nan_to_num(test.train_loss, nan=np.inf) > start + EXPLODED * abs(start)
+    near = np.convolve(exploded, np.ones(5))[2 : len(exploded) + 2]  # how many of the five around each
+    wild |= exploded & (near >= 2)
+    found = np.flatnonzero(wild)
+    return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])
 
 
 def next_probe(
@@ -75,12 +117,14 @@ def choose_from_probes(
     ceiling: float,
     untrained: float | None = None,
     sure: bool = False,
+    open_end: bool = False,
 ) -> LrChoice:
     """Return the choice that the probes of one length allow.
 
     Losses are compared as ratios (as shares of the improvement where they are not positive), and a parabola through
     the best probe and its neighbours gives the optimum of this length. It is lowered for the longer run, and for probes
-    shorter than half of it drawn a quarter of the way (in the exponent) to the start, if that one learned.
+    shorter than half of it drawn a quarter of the way (in the exponent) to the start, if that one learned. Where the
+    budget ends at the largest probe and the loss still falls clearly towards it, it is not lowered.
 
     Args:
         probes: At least one probe.
@@ -90,7 +134,8 @@ def choose_from_probes(
         ceiling: Largest rate that may be probed.
         untrained: Loss before any update, needed where losses are not positive.
         sure: Whether something else vouches for the start: then a budget that ended early leaves the choice confident
-            (.90 of such ones were within 1.25 times the best loss).
+            (.90 of such ones were within 1.25 times the best loss) unless the loss still falls clearly.
+        open_end: Whether the ceiling is only where looking ended, not an instability that was seen.
 
     >>> probes = [Probe(0.1, 0.2, 0.1, True), Probe(0.25, 0.5, 0.4, True), Probe(0.04, 0.5, 0.4, True)]
     >>> choice = choose_from_probes(probes, start=0.1, finished=True, length=0.25, ceiling=1.0)
@@ -106,34 +151,55 @@ def choose_from_probes(
     span = f"at lr {lr:.3g}" if len(probes) == 1 else f"between lr {ordered[0].lr:.3g} and {ordered[-1].lr:.3g}"
     if not math.isfinite(chosen.loss):
         reason = f"Of {count} {span} none kept a finite loss: check the data, the loss and the model's initialisation."
+        if untrained is not None and math.isfinite(untrained):
+            reason = (
+                f"Of {count} {span} the loss of every one rose clearly above the untrained {untrained:.3g}, by half of "
+                f"it or more, or was no number: a rate that trains lies below {ordered[0].lr:.3g}, the smallest tried."
+            )
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
         room = math.isfinite(ordered[-1].loss) and ordered[-1].lr * FACTOR <= ceiling
         larger = "raise `max_cost` so that larger rates are tried, " if room and not finished else ""
         reason = (
-            f"Of {count} {span} none clearly left the untrained loss, so {lr:.3g} is only the first guess: "
+            f"Of {count} {span} none lost a quarter of the untrained loss, so {lr:.3g} is only the first guess: "
             f"{larger}train longer or check the model."
         )
         return LrChoice(lr, lr / 10, (lr / FACTOR, lr * FACTOR), "FLAT", reason, confident=False)
     low = ordered[best - 1].lr if best > 0 else lr / FACTOR
     high = ordered[best + 1].lr if best + 1 < len(ordered) else lr * FACTOR
+    last = best == len(ordered) - 1
+    status, care = _ended(best == 0, last, finished, room=lr * FACTOR <= ceiling, open_end=open_end)
+    falls = status == "CENSORED" and best > 0 and _height(ranks[best - 1], ranks[best], untrained) > math.log(STEEP)
+    shift = 1.0 if length >= 1 or falls else LONGER
     optimum = _vertex(ordered, best, ranks, untrained)
-    shift = 1.0 if length >= 1 else LONGER
     began_well = any(math.isclose(probe.lr, start, rel_tol=1e-3) and math.isfinite(rank) for probe, rank in runs)
     weight = START_WEIGHT if began_well and length < NOISY_LENGTH else 0.0  # not to a start that diverged
     max_lr = min(max((optimum * shift) ** (1 - weight) * start**weight, low), high)
-    status: LrStatus = "OK"
-    care = ""
-    if not finished and best == 0:
-        status, care = "BEST_AT_START", ", but `max_cost` ended the search before a smaller one was tried"
-    elif not finished and best == len(ordered) - 1 and lr * FACTOR <= ceiling:
-        status, care = "CENSORED", ", but `max_cost` ended the search before a larger one was tried"
+    hole = next((x.lr for x in ordered[max(best - 1, 0) : best + 2] if _rungs(x.lr, lr) > WIDE), None)
+    if hole is not None:
+        care += f", but nothing between it and {hole:.3g} was tried"
+    confident = (sure or status == "OK") and not falls and hole is None and not (open_end and status == "CENSORED")
     reason = (
         f"Of {count} {span}, {lr:.3g} had the lowest final loss ({chosen.loss:.3g}){care}; {max_lr:.3g} allows for the "
         f"neighbours, the longer run and the start at {start:.3g}."
     )
-    return LrChoice(max_lr, max_lr / 10, (low, high), status, reason, confident=sure or status == "OK")
+    return LrChoice(max_lr, max_lr / 10, (low, high), status, reason, confident=confident)
+
+
+def _rungs(one: float, other: float) -> float:
+    return abs(math.log(one / other)) / math.log(FACTOR)
+
+
+def _ended(first: bool, last: bool, finished: bool, *, room: bool, open_end: bool) -> tuple[LrStatus, str]:
+    """Return what kept the walk from both sides of the best probe, if something did."""
+    if not finished and first:
+        return "BEST_AT_START", ", but `max_cost` ended the search before a smaller one was tried"
+    if not finished and last and room:
+        return "CENSORED", ", but `max_cost` ended the search before a larger one was tried"
+    if last and open_end:
+        return "CENSORED", ", but larger ones than these are not looked at, and nothing was unstable"
+    return "OK", ""
 
 
 def _ranks(probes: Sequence[Probe]) -> list[float]:

@@ -14,7 +14,9 @@ from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
+from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
+from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
@@ -22,7 +24,6 @@ from optuna_discipline.training.arguments import check_builder
 from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import check_repeatable
 from optuna_discipline.training.lr_probe import Prober
-from optuna_discipline.training.lr_probe import last_stable_lr
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import draw_seed
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 # of half the run came within 1.25 times the best loss on .89 (worst 1.6), three or four of a quarter on .86 (worst:
 # slow starters, which show nothing by then).
 _LENGTHS = (0.25, 0.5, 1.0)
+_NEAR_FLOOR = 10.0  # times the smallest rate: an instability so low asks for a range test below it
 _UNUSUAL = 5.0  # times below the usual rate's draw
 
 
@@ -82,9 +84,10 @@ def find_lr(
 
     Returns:
         The choice: the rate, a tenth of it, the interval between the neighbours of the best probe, and its cost. Not
-        `confident` where no probe learned, or the budget ended before both sides of the best were seen and the range
-        test was not sure of the start either. `max_lr` is None, with the reason, where every probe diverged or the
-        budget pays for none.
+        `confident` where no probe learned, where a rung beside the best was left out, where larger rates than are
+        looked at may be better, or where the budget ended before both sides of the best were seen, and the loss still
+        fell clearly or the range test was not sure of the start either. `max_lr` is None, with the reason, where every
+        probe diverged or the budget pays for none.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -124,13 +127,19 @@ def find_lr(
 
 def _search(prober: Prober, max_cost: float) -> LrChoice:
     """Run the range test, then the probes of each length in turn, while the budget lasts."""
-    start, ceiling, patience, down_first = prober.default_start, prober.default_ceiling, 1, False
-    sure = False
+    start, ceiling, patience, down_first = prober.default_start, prober.ceiling, 1, False
+    sure, open_end = False, True
     lengths: Sequence[float] = _LENGTHS
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
-        curve, own, edge = choose_max_lr(test), choose_max_lr(test, trust=1.0), last_stable_lr(test)
-        if test.initial_loss is None or not math.isfinite(test.initial_loss):
+        if _breaks_at_start(test, prober) and prober.cost + prober.test_steps / prober.total_steps <= max_cost / 2:
+            prober.deeper = True
+            below = prober.range_test()
+            prober.deeper = not _breaks_at_start(below, prober)  # at any rate: then it is the data's noise
+            test = below if prober.deeper else test
+        curve, own, untrained = choose_max_lr(test), choose_max_lr(test, trust=1.0), prober.measure_untrained()
+        edge = last_stable_lr(test, untrained)
+        if not math.isfinite(untrained):
             return replace(curve, cost=prober.cost)  # a refusal that says so
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start, ceiling = min(curve.max_lr or start, edge if curve.max_lr else edge / 2), 0.8 * edge
@@ -138,7 +147,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         # a network that starts slowly, or one for which the usual rate may be far too much, is tried lower first
         unusual = own.max_lr is not None and own.max_lr < start / _UNUSUAL
         down_first = curve.status == "NO_GAIN_THEN_DIVERGED" or unusual
-        sure = curve.confident
+        sure, open_end = curve.confident, edge >= test.settings["end_lr"]
     if prober.cost + 2 * prober.probe_cost(_LENGTHS[1]) <= max_cost:
         lengths = _LENGTHS[1:]
     choice = None
@@ -154,16 +163,22 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
             ceiling=ceiling,
             untrained=prober.untrained_loss,
             sure=sure,
+            open_end=open_end,
         )
         logger.info("find_lr: %s Cost so far %.2f.", choice.reason, prober.cost)
         if finished or choice.max_lr is None or any(probe.learned for probe in probes):
             break
         start = choice.max_lr
-        ceiling = min([ceiling, *(probe.lr for probe in probes if not math.isfinite(probe.loss))])
+        broken = [probe.lr for probe in probes if not math.isfinite(probe.loss)]
+        ceiling, open_end = min([ceiling, *broken]), open_end and not broken
     if choice is None:
         reason = f"`max_cost` of {max_cost:g} full runs does not pay for one probe: raise it."
         return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False, cost=prober.cost)
     return replace(choice, cost=prober.cost)
+
+
+def _breaks_at_start(test: RangeTest, prober: Prober) -> bool:
+    return last_stable_lr(test, prober.measure_untrained()) < _NEAR_FLOOR * prober.floor
 
 
 def _walk(
@@ -173,7 +188,7 @@ def _walk(
     probes: list[Probe] = []
     ceiling = max(ceiling, start)
     while prober.cost + prober.probe_cost(length) <= max_cost + 1e-9:
-        lr = next_probe(probes, start=start, floor=prober.floor, ceiling=ceiling, down_first=down_first)
+        lr = next_probe(probes, start=start, floor=prober.lowest, ceiling=ceiling, down_first=down_first)
         if lr is None:
             return probes, True
         probes.append(prober.probe(lr, length))

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -16,23 +17,26 @@ from torch import nn
 
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
+from optuna_discipline.rules.lr_probing import divergence_level
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
-from optuna_discipline.rules.space import ADAM_RANGE
-from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import Seen
 from optuna_discipline.training.arguments import as_module
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.evaluation import evaluate
+from optuna_discipline.training.evaluation import evaluate_with_batch_statistics
 from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.lr_range_test import lr_range_test
+from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
+from optuna_discipline.training.optimizers import default_range
 from optuna_discipline.training.optimizers import is_adam_like
 from optuna_discipline.training.optimizers import takes
+from optuna_discipline.training.optimizers import usual_lr
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.step import LossFn
@@ -45,12 +49,9 @@ _EVALUATION_COST = 1 / 3  # of an update on as many samples: forward only
 _TEST_STEPS = (20, 100)  # of a range test
 _TEST_SHARE = (0.2, 0.35)  # of a full run: what a range test takes, and what it may take to reach its fewest steps
 _MIN_PROBE_STEPS = 12
-# Not where a search goes, to 1e-5 for SGD (`SGD_RANGE`): rates below these do nothing in so few updates.
-_SGD_START, _ADAM_START = 1e-4, 1e-6
-# Not where the sampler begins, at 5e-3 for Adam (`USUAL_LR`): a probe's answer moves on from here at once, and what
-# `find_lr` finds was measured from these.
-_SGD_MIDDLE, _ADAM_MIDDLE = 0.1, 3e-3
-_EXPLODED = 9.0  # a loss this many starts above its start
+_UNTRAINED_BATCHES = 10  # one alone may hold an outlier, or none
+_FEWER_DECADES = 10.0  # at SGD's lower end: those rates do nothing in so few updates
+_DEEPER = (1e-5, 1e6)  # where the floor breaks already: the floor by the first, and from there up by the second
 
 
 @dataclass
@@ -72,7 +73,9 @@ class Prober:
         step: The forward hook.
         generators: States of the loaders' generators, put back before every run.
         cost: Full runs spent so far.
-        untrained_loss: Loss before any update; None before the first run.
+        untrained_loss: Mean loss of the first training batches before any update; None before it was measured.
+        gained: What the range test gained, for losses that start near 0.
+        deeper: Whether to look below the usual floor, as the loss rises there already.
         seen: The models made so far, as far as somebody holds them.
     """
 
@@ -91,13 +94,12 @@ class Prober:
     generators: RandomStates
     cost: float = 0.0
     untrained_loss: float | None = None
+    gained: float = 0.0
+    deeper: bool = False
     seen: Seen = field(default_factory=WeakValueDictionary)
 
     def __post_init__(self) -> None:
-        batches = as_batches(
-            self.train, batch_size=self.batch_size, shuffle=True, seed=self.seed, drop_lone=True, name="train"
-        )
-        steps = n_batches(batches)
+        steps = n_batches(self._train_batches())
         if steps is None:
             raise ValueError("`train` must have a length, so that `epochs` can be counted in updates.")
         self.total_steps = steps * self.epochs
@@ -112,19 +114,46 @@ class Prober:
         return steps if steps <= _TEST_SHARE[1] * self.total_steps else 0
 
     @property
-    def default_ceiling(self) -> float:
+    def ceiling(self) -> float:
         """Largest rate that a range test tries."""
-        return (ADAM_RANGE if self._optimizer.adam_like else SGD_RANGE)[1]
+        return self.floor * _DEEPER[1] if self.deeper else self._optimizer.high
 
     @property
     def default_start(self) -> float:
         """Rate to probe first where no range test says where."""
-        return _ADAM_MIDDLE if self._optimizer.adam_like else _SGD_MIDDLE
+        return self._optimizer.usual
 
     @property
     def floor(self) -> float:
-        """Smallest rate worth a probe."""
-        return _ADAM_START if self._optimizer.adam_like else _SGD_START
+        """Smallest rate that a range test tries."""
+        return self.lowest if self.deeper else self._optimizer.low
+
+    @property
+    def lowest(self) -> float:
+        """Smallest rate that a probe tries, where all above it break."""
+        return self._optimizer.low * _DEEPER[0]
+
+    @property
+    def untrained_cost(self) -> float:
+        """What is still to pay for the untrained loss, in full runs."""
+        batches = min(self.steps_per_epoch, _UNTRAINED_BATCHES) if self.untrained_loss is None else 0
+        return _EVALUATION_COST * batches / self.total_steps
+
+    def measure_untrained(self) -> float:
+        """Return the mean loss of the untrained model on the first training batches, evaluated once."""
+        if self.untrained_loss is None:
+            self.cost += self.untrained_cost
+            model = self._build()
+            device = resolve_device(model, self.device)
+            with PrivateRandom(self.seed, device):
+                start_training(model.to(device))
+                if isinstance(self.loss_fn, nn.Module):
+                    self.loss_fn.to(device)
+                first = islice(self._train_batches(device), _UNTRAINED_BATCHES)
+                self.untrained_loss = evaluate_with_batch_statistics(
+                    model, first, self.loss_fn, device=device, step=self.step
+                )
+        return self.untrained_loss
 
     def range_test(self) -> RangeTest:
         """Sweep the training loss over `test_steps` updates."""
@@ -135,7 +164,7 @@ class Prober:
             self.train,
             optimizer=self.optimizer,
             start_lr=self.floor,
-            end_lr=self.default_ceiling,
+            end_lr=self.ceiling,
             num_steps=self.test_steps,
             momentum=self._optimizer.momentum,
             weight_decay=self._optimizer.weight_decay,
@@ -146,7 +175,7 @@ class Prober:
             planned_steps=self.total_steps,
         )
         self.cost += len(test.lrs) / self.total_steps
-        self.untrained_loss = test.initial_loss
+        self.gained = max(0.0, self.measure_untrained() - float(np.min(running_median(test.train_loss))))
         return test
 
     def probe_steps(self, length: float) -> int:
@@ -155,10 +184,11 @@ class Prober:
 
     def probe_cost(self, length: float) -> float:
         """Return what a probe costs if it does not end early, in full runs."""
-        return (self.probe_steps(length) + self._val_steps) / self.total_steps
+        return (self.probe_steps(length) + self._val_steps) / self.total_steps + self.untrained_cost
 
     def probe(self, lr: float, length: float) -> Probe:
         """Train one complete cycle of `length` full runs up to `lr`."""
+        level = divergence_level(self.measure_untrained(), self.gained)
         model, total = self._build(), self.probe_steps(length)
         cycle = OneCycle(lr, total, max_momentum=self.momentum)
         done = 0
@@ -186,8 +216,7 @@ class Prober:
         with closing(logs):
             for log in logs:
                 train_loss = math.nan if log.train_loss is None else log.train_loss
-                self.untrained_loss = train_loss if self.untrained_loss is None else self.untrained_loss
-                if not train_loss <= self._divergence_level():
+                if not train_loss <= level:
                     train_loss = math.inf
                     break
         self.cost += done / self.total_steps
@@ -204,12 +233,19 @@ class Prober:
             batches = self._val_batches(device)
             return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss
 
+    def _train_batches(self, device: torch.device | None = None) -> Batches:
+        return as_batches(
+            self.train,
+            batch_size=self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            device=device,
+            drop_lone=True,
+            name="train",
+        )
+
     def _val_batches(self, device: torch.device | None = None) -> Batches:
         return as_batches(self.val, batch_size=self.batch_size, seed=self.seed, device=device, name="val")
-
-    def _divergence_level(self) -> float:
-        start = self.untrained_loss
-        return math.inf if start is None or not math.isfinite(start) else start + 0.5 * abs(start)
 
     def _has_learned(self, train_loss: float) -> bool:
         start = self.untrained_loss
@@ -224,37 +260,21 @@ class Prober:
     @cached_property
     def _optimizer(self) -> "_Optimizer":
         built = build_optimizer(self._build(), self.optimizer, lr=ANY_LR)
+        low, high = default_range(built)
         return _Optimizer(
-            is_adam_like(built),
+            usual_lr(built),
+            low * (1.0 if is_adam_like(built) else _FEWER_DECADES),
+            high,
             self.momentum if takes(built, "momentum") else None,
             self.weight_decay if takes(built, "weight_decay") else None,
         )
 
 
 class _Optimizer(NamedTuple):
-    """What the optimizer is, and what it takes of momentum and weight decay: None of what it does not have."""
+    """The optimizer's rates, and what it takes of momentum and weight decay: None of what it does not have."""
 
-    adam_like: bool
+    usual: float
+    low: float
+    high: float
     momentum: float | None
     weight_decay: float | None
-
-
-def last_stable_lr(test: RangeTest) -> float:
-    """Return the rate up to which the training loss of a sweep stayed a number and near or below its start.
-
-    The loss is the running median of 5 updates: one wild batch ends nothing. Two of 5 above ten times the start do, as
-    an exploded network still has no loss on the samples that it gets right by chance, and batches may be of one.
-
-    >>> test = RangeTest(np.geomspace(0.1, 10.0, 3), np.array([2.0, 1.0, math.nan]), None, "non-finite loss", 2.0)
-    >>> round(last_stable_lr(test), 2)
-    1.0
-    """
-    start = math.nan if test.initial_loss is None else test.initial_loss
-    first = float(np.median(test.train_loss[:10])) if len(test.train_loss) else math.nan
-    start = max(start, first) if math.isfinite(first) else start
-    wild = ~(running_median(test.train_loss) <= start + 0.5 * abs(start)) | ~np.isfinite(test.train_loss)
-    exploded = np.nan_to_num(test.train_loss, nan=np.inf) > start + _EXPLODED * abs(start)
-    near = np.convolve(exploded, np.ones(5))[2 : len(exploded) + 2]  # how many of the five around each
-    wild |= exploded & (near >= 2)
-    found = np.flatnonzero(wild)
-    return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])

@@ -12,8 +12,6 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.range_test import RangeTest
-from optuna_discipline.rules.space import ADAM_RANGE
-from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
@@ -26,7 +24,7 @@ from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import check_takes
-from optuna_discipline.training.optimizers import is_adam_like
+from optuna_discipline.training.optimizers import default_range
 from optuna_discipline.training.optimizers import lr_ratios
 from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.random_state import generators_of
@@ -92,8 +90,8 @@ def lr_range_test(
             evaluated after every `val_every` updates, with batch statistics in normalisation layers, dropout off.
         optimizer: None or "sgd", "adamw", "adam", a callable, or an optimizer of this model, whose groups keep their
             ratios; the rates are those of its first group. See `optuna_discipline.training.optimizers.build_optimizer`.
-        start_lr: First rate, above 0; None is 1e-5, for Adam-type optimizers 1e-6.
-        end_lr: Last rate, above `start_lr`; None is 10, for Adam-type optimizers 1.
+        start_lr: First rate, above 0; None is 1e-5, for Adam-type optimizers 1e-6, for others 1e-4 of the usual.
+        end_lr: Last rate, above `start_lr`; None is 10, for Adam-type optimizers 1, Adagrad 2, Adadelta 100.
         num_steps: Updates from `start_lr` to `end_lr`, both included; at least 2.
         sweep: "exp" multiplies the rate by a constant, "linear" adds one (the paper's own).
         momentum: In [0, 1) (for Adam beta1); None is 0.9 by name, else what the optimizer has.
@@ -149,7 +147,7 @@ def lr_range_test(
             kind: OptimizerKind = "sgd" if optimizer is None else optimizer
             built = build_optimizer(model, kind, lr=ANY_LR, momentum=momentum, weight_decay=weight_decay)
             check_takes(built, "momentum", momentum)
-            lrs = _rates(start_lr, end_lr, num_steps, sweep, ADAM_RANGE if is_adam_like(built) else SGD_RANGE)
+            lrs = _rates(start_lr, end_lr, num_steps, sweep, default_range(built))
             updater = Updater(model, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm)
             batches = as_batches(
                 train, batch_size=batch_size, shuffle=True, seed=seed, device=target, drop_lone=True, name="train"

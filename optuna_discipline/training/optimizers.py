@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.lr_choice import USUAL_LR
+from optuna_discipline.rules.space import ADAM_RANGE
+from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import as_number
 
 OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
@@ -168,6 +171,24 @@ def is_adam_like(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether the optimizer scales its steps by a running second moment: its good LRs lie decades lower."""
     adaptive = (torch.optim.RMSprop, torch.optim.Adagrad)
     return isinstance(optimizer, adaptive) or any("betas" in group for group in optimizer.param_groups)
+
+
+def usual_lr(optimizer: torch.optim.Optimizer) -> float:
+    """Return the rate at which most networks train by the optimizer, of its kind where it is not known by name."""
+    return USUAL_LR.get(type(optimizer).__name__, USUAL_LR["Adam" if is_adam_like(optimizer) else "SGD"])
+
+
+def default_range(optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+    """Return the rates of a range test: SGD's 1e-5 to 10, Adam's 1e-6 to 1, for others as SGD's around the usual one.
+
+    >>> default_range(torch.optim.Adadelta([torch.zeros(1)]))
+    (0.0001, 100.0)
+    """
+    usual = usual_lr(optimizer)
+    if usual == USUAL_LR["Adam"]:
+        return ADAM_RANGE
+    scale = usual / USUAL_LR["SGD"]
+    return SGD_RANGE[0] * scale, SGD_RANGE[1] * scale
 
 
 def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:

@@ -73,10 +73,20 @@ def _shifted(decades: float) -> Any:
 
 @pytest.mark.parametrize("n_steps", [N, 1000])
 def test_the_usual_rate_never_draws_the_choice_to_the_edge_that_was_seen(n_steps: int) -> None:
-    low = choose_max_lr(_test(_shifted(2.5), settings={"optimizer": "SGD"}, n_steps=n_steps))
-    assert low.max_lr == pytest.approx(EDGE * 10**-2.5 / 1.5, rel=0.2)
+    low = choose_max_lr(_test(_shifted(1.1), settings={"optimizer": "SGD"}, n_steps=n_steps))
+    assert low.max_lr == pytest.approx(EDGE * 10**-1.1 / 1.5, rel=0.2)
     assert (low.status, low.confident) == ("OK", True)
     assert f"drawn to the usual 0.1 no farther than to {low.max_lr:.3g}, clear of the edge" in low.reason
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adadelta"])
+def test_a_usual_rate_that_is_far_above_is_of_other_units_and_left_out(optimizer: str) -> None:
+    curves = {"losses": _shifted(2.5), "val_loss": _shifted(2.5)}
+    low = choose_max_lr(_test(**curves, settings={"optimizer": optimizer}))
+    assert low.max_lr == choose_max_lr(_test(**curves)).max_lr
+    assert "lies too far above to count" in low.reason
+    alone = choose_max_lr(_test(_shifted(2.5), settings={"optimizer": optimizer}))
+    assert alone.max_lr > 2 * low.max_lr  # type: ignore[operator]  # a training loss alone is not read so surely
 
 
 def test_a_guess_stays_below_the_edge_that_was_seen() -> None:
@@ -116,10 +126,24 @@ def test_a_validation_loss_is_trusted_more_than_a_training_loss_alone() -> None:
 
 def test_a_validation_loss_that_rises_while_the_training_loss_falls_on_is_overfitting() -> None:
     val = np.where(EXPONENT < -2.5, 2.3 - 1.8 / (1 + np.exp(-6 * (EXPONENT + 3.2))), 0.5 + 0.8 * (EXPONENT + 2.5))
-    choice = choose_max_lr(_test(_valley(), val_loss=val))
+    choice = choose_max_lr(_test(_valley() - 0.4, val_loss=val, initial=2.3))
     assert (choice.status, choice.confident) == ("OVERFITTING", False)
     assert "overfitting" in choice.reason
-    assert choice.max_lr == pytest.approx(EDGE / 4, rel=0.2)  # where the training loss rises
+    assert choice.max_lr < 0.5 * EDGE / 4  # the mean of both, as the smaller one is the safer
+
+
+def test_a_validation_loss_that_rises_early_is_no_overfitting_where_the_training_loss_is_no_lower() -> None:
+    val = np.where(EXPONENT < -2.5, 2.3 - 1.8 / (1 + np.exp(-6 * (EXPONENT + 3.2))), 0.5 + 0.8 * (EXPONENT + 2.5))
+    choice = choose_max_lr(_test(_valley(), val_loss=val))
+    assert (choice.status, choice.confident) == ("OK", True)
+    assert "overfitting" not in choice.reason
+
+
+def test_the_end_of_the_range_is_not_called_an_edge() -> None:
+    losses = np.concatenate([np.linspace(2.3, 0.5, N - 20), np.full(20, 0.5)])
+    assert "the end of the range, as no edge was seen, 10, over 4" in choose_max_lr(_test(losses)).reason
+    both = choose_max_lr(_test(losses, val_loss=_valley())).reason
+    assert "the mean of one edge and the range's end" in both
 
 
 def test_a_loss_that_explodes_to_huge_numbers_does_not_hide_what_was_gained() -> None:
@@ -141,7 +165,7 @@ def test_the_validation_loss_is_read_where_there_is_one() -> None:
         (np.full(N, 2.3), "FLAT", False, False),
         (2.3 + 1e-3 * np.sin(np.arange(N)), "FLAT", False, False),
         (np.linspace(2.3, 0.1, N), "CENSORED", True, False),
-        (np.concatenate([np.linspace(2.3, 0.5, N - 20), np.full(20, 0.5)]), "NO_RISE", True, True),
+        (np.concatenate([np.linspace(2.3, 0.5, N - 20), np.full(20, 0.5)]), "NO_RISE", True, False),
         (np.concatenate([[math.nan] * N]), "DIVERGED_AT_START", False, False),
         (np.concatenate([np.full(5, 2.3), np.full(N - 5, 50.0)]), "DIVERGED_AT_START", False, False),
         (np.concatenate([np.full(40, 2.3), np.full(N - 40, 50.0)]), "NO_GAIN_THEN_DIVERGED", True, False),

@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,9 @@ from optuna_discipline.rules.lr_probing import FACTOR
 from optuna_discipline.rules.lr_probing import LONGER
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
+from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
+from optuna_discipline.rules.range_test import RangeTest
 
 INF = math.inf
 
@@ -101,6 +104,7 @@ def test_probes_of_which_none_learned_are_not_ranked() -> None:
         ([Probe(0.1, 0.3, 0.3, True), Probe(0.3, 0.2, 0.2, True)], False, "CENSORED", False),
         ([Probe(0.3, 2.3, 2.3, False)], False, "FLAT", False),
         ([Probe(0.3, INF, INF, False)], True, "DIVERGED_AT_START", False),
+        ([Probe(0.3, 0.2, 0.2, True), Probe(4.7, INF, INF, False), Probe(0.1, 0.3, 0.3, True)], True, "OK", False),
     ],
 )
 def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, status: str, confident: bool) -> None:
@@ -126,8 +130,42 @@ def test_probes_that_did_not_learn_ask_for_larger_rates_where_none_was_tried(
     assert ("raise `max_cost` so that larger rates are tried, train longer" in choice.reason) == told
 
 
+def test_a_gap_beside_the_best_probe_is_named() -> None:
+    probes = [Probe(0.06, INF, INF, False), Probe(0.0096, INF, INF, False), Probe(0.0015, 0.2, 0.2, True)]
+    choice = choose(probes, 0.06, sure=True)
+    assert not choice.confident
+    assert "nothing between it and 0.0096 was tried" in choice.reason
+
+
+def test_an_answer_that_the_budget_cut_is_not_lowered_where_the_loss_still_falls() -> None:
+    def cut(ratio: float, **options: Any) -> Any:
+        probes = [Probe(0.1, 0.1 * ratio, 0.1, True), Probe(0.25, 0.1, 0.1, True)]
+        return choose(probes, finished=False, length=0.5, ceiling=2.0, **options)
+
+    clear, slight = cut(2.0, sure=True), cut(1.1, sure=True)
+    assert (clear.status, clear.confident) == ("CENSORED", False)
+    assert clear.max_lr == pytest.approx(0.25)
+    assert (slight.status, slight.confident) == ("CENSORED", True)
+    assert slight.max_lr == pytest.approx(0.25 * LONGER)
+
+
+def test_the_end_of_what_is_looked_at_is_no_instability() -> None:
+    probes = [Probe(0.4, 0.3, 0.3, True), Probe(1.0, 0.2, 0.2, True)]
+    seen, unseen = (choose(probes, 1.0, sure=True, open_end=open_end) for open_end in (False, True))
+    assert (seen.status, seen.confident) == ("OK", True)
+    assert (unseen.status, unseen.confident) == ("CENSORED", False)
+    assert "larger ones than these are not looked at" in unseen.reason
+
+
+@pytest.mark.parametrize(("untrained", "told"), [(2.0, "rose clearly above the untrained 2"), (None, "check the data")])
+def test_a_refusal_says_what_happened(untrained: float | None, told: str) -> None:
+    reason = choose([Probe(0.3, INF, INF, False), Probe(0.05, INF, INF, False)], 0.3, untrained=untrained).reason
+    assert told in reason
+    assert untrained is None or "lies below 0.05, the smallest tried" in reason
+
+
 def test_a_start_that_is_vouched_for_needs_no_walk_to_the_end() -> None:
-    probes = [Probe(0.1, 0.3, 0.3, True), Probe(0.25, 0.2, 0.2, True)]
+    probes = [Probe(0.1, 0.22, 0.2, True), Probe(0.25, 0.2, 0.2, True)]
     assert not choose(probes, finished=False).confident
     assert choose(probes, finished=False, sure=True).confident
     assert not choose([Probe(0.3, 2.3, 2.3, False)], 0.3, sure=True).confident
@@ -155,3 +193,20 @@ def test_any_probes_give_a_rate_between_them_or_a_refusal(probes: list[Probe]) -
     if choice.max_lr is not None:
         lrs = [probe.lr for probe in probes]
         assert min(lrs) / FACTOR <= choice.max_lr <= max(lrs) * FACTOR
+
+
+def curve(losses: list[float]) -> RangeTest:
+    return RangeTest(
+        np.geomspace(0.1, 10.0, len(losses)), np.array(losses), None, "end of range", initial_loss=losses[0]
+    )
+
+
+def test_the_last_stable_lr_is_the_one_before_the_first_wild_loss() -> None:
+    rising = np.concatenate([np.full(20, 2.0), np.full(10, 9.0)])
+    assert last_stable_lr(curve(list(rising))) == pytest.approx(curve(list(rising)).lrs[19])
+    spike = np.where(np.arange(30) == 12, 9.0, 2.0)
+    assert last_stable_lr(curve(list(spike))) == pytest.approx(10.0)
+    assert last_stable_lr(curve([2.0, 1.0, math.nan])) == pytest.approx(1.0)
+    assert last_stable_lr(curve([2.0, 1.0, 1.0])) == pytest.approx(10.0)
+    assert last_stable_lr(curve([math.nan, 1.0])) == pytest.approx(0.1)
+    assert last_stable_lr(curve(list(rising)), untrained=7.0) == pytest.approx(10.0)  # the first batches were easy

@@ -1,13 +1,12 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.lr_choice import USUAL_LR
+from optuna_discipline.rules.lr_probing import divergence_level
 from optuna_discipline.training.lr_probe import Prober
-from optuna_discipline.training.lr_probe import last_stable_lr
 from optuna_discipline.training.random_state import RandomStates
 
 
@@ -25,8 +24,35 @@ def prober(**options: object) -> Prober:
     return Prober(**arguments)  # type: ignore[arg-type]
 
 
-def test_a_probe_is_a_complete_cycle_that_costs_its_updates() -> None:
+def measured(**options: object) -> Prober:
+    """Return one that knows its untrained loss, at no cost so far."""
+    run = prober(**options)
+    run.measure_untrained()
+    run.cost = 0.0
+    return run
+
+
+def test_the_untrained_loss_is_measured_and_paid_for_once() -> None:
     run = prober()
+    planned = run.probe_cost(0.25)
+    run.probe(0.1, 0.25)
+    assert run.cost == pytest.approx(planned) == pytest.approx(0.25 + 10 / 3 / 160)
+    assert run.measure_untrained() == pytest.approx(math.log(2), abs=0.3)
+    assert run.probe_cost(0.25) == pytest.approx(0.25)
+
+
+def test_an_outlier_in_a_later_batch_breaks_no_probe() -> None:
+    x = task()[0]
+    heavy = torch.exp(1.5 * torch.randn(320, 1, generator=torch.Generator().manual_seed(1)))
+    options = {"train": (x, heavy / heavy.std()), "loss_fn": nn.MSELoss(), "build_model": lambda: nn.Linear(4, 1)}
+    for seed in range(6):
+        run = prober(seed=seed, **options)
+        run.range_test()
+        assert math.isfinite(run.probe(1e-3, 0.25).loss), seed
+
+
+def test_a_probe_is_a_complete_cycle_that_costs_its_updates() -> None:
+    run = measured()
     probe = run.probe(0.1, 0.25)
     assert run.total_steps == 160
     assert run.probe_steps(0.25) == 40
@@ -35,7 +61,7 @@ def test_a_probe_is_a_complete_cycle_that_costs_its_updates() -> None:
 
 
 def test_an_evaluation_costs_a_third_of_an_update_per_batch() -> None:
-    run = prober(val=task())
+    run = measured(val=task())
     run.probe(0.1, 0.25)
     assert run.cost == pytest.approx(0.25 + 20 / 3 / 160)
     assert run.probe_cost(0.25) == pytest.approx(run.cost)
@@ -49,7 +75,8 @@ def test_a_diverged_probe_costs_only_the_updates_made() -> None:
         calls += 1
         return nn.functional.cross_entropy(output, target) * (math.nan if calls == 5 else 1.0)
 
-    run = prober(loss_fn=loss_fn)
+    run = measured(loss_fn=loss_fn)
+    calls = 0
     probe = run.probe(0.1, 1.0)
     assert (probe.loss, probe.learned) == (math.inf, False)
     assert run.cost == pytest.approx(5 / 160)
@@ -81,17 +108,19 @@ def test_what_cannot_be_probed_is_refused() -> None:
         prober(build_model=lambda: None).probe(0.1, 0.25)
 
 
-def curve(losses: list[float]) -> RangeTest:
-    return RangeTest(
-        np.geomspace(0.1, 10.0, len(losses)), np.array(losses), None, "end of range", initial_loss=losses[0]
-    )
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adagrad", "Adadelta"])
+def test_an_optimizer_begins_at_its_usual_rate_with_room_around_it(name: str) -> None:
+    run = prober(optimizer=getattr(torch.optim, name))
+    assert run.default_start == USUAL_LR[name]
+    assert run.lowest < run.floor < USUAL_LR[name] / 900
+    assert USUAL_LR[name] * 90 < run.ceiling < USUAL_LR[name] * 300
 
 
-def test_the_last_stable_lr_is_the_one_before_the_first_wild_loss() -> None:
-    rising = np.concatenate([np.full(20, 2.0), np.full(10, 9.0)])
-    assert last_stable_lr(curve(list(rising))) == pytest.approx(curve(list(rising)).lrs[19])
-    spike = np.where(np.arange(30) == 12, 9.0, 2.0)
-    assert last_stable_lr(curve(list(spike))) == pytest.approx(10.0)
-    assert last_stable_lr(curve([2.0, 1.0, math.nan])) == pytest.approx(1.0)
-    assert last_stable_lr(curve([2.0, 1.0, 1.0])) == pytest.approx(10.0)
-    assert last_stable_lr(curve([math.nan, 1.0])) == pytest.approx(0.1)
+def test_a_start_near_zero_breaks_no_probe_whose_loss_falls_from_it() -> None:
+    def shifted(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output, target) - math.log(2) - 0.05
+
+    run = prober(loss_fn=shifted)
+    run.range_test()
+    assert run.probe(0.1, 0.25).loss < run.measure_untrained()
+    assert divergence_level(run.measure_untrained(), run.gained) > 0.2
