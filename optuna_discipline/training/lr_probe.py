@@ -136,7 +136,7 @@ class Prober:
     @property
     def untrained_cost(self) -> float:
         """What is still to pay for the untrained loss, in full runs."""
-        batches = min(self.steps_per_epoch, _UNTRAINED_BATCHES) if self.untrained_loss is None else 0
+        batches = min(self.total_steps // self.epochs, _UNTRAINED_BATCHES) if self.untrained_loss is None else 0
         return _EVALUATION_COST * batches / self.total_steps
 
     def measure_untrained(self) -> float:
