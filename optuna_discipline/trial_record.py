@@ -26,7 +26,7 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose
 
-CONSTRAINTS = "constraints"  # Optuna's
+CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
@@ -207,13 +207,10 @@ def identity_of(trial: FrozenTrial) -> Identity:
 
 def breaks_a_constraint(trial: FrozenTrial) -> bool:
     """Whether a trial may not be chosen: constraints are met from 0 down, set one by one or by a sampler."""
-    found: list[float] = []
-    for key, value in trial.system_attrs.items():
-        if key == CONSTRAINTS:
-            found += value or ()
-        elif key.startswith(f"{CONSTRAINTS}:"):
-            found.append(value)
-    return any(value > 0 for value in found)
+    attributes = trial.system_attrs
+    keys = [key for key in attributes if key == CONSTRAINTS or key[: len(ONE_CONSTRAINT)] == ONE_CONSTRAINT]
+    values = (attributes[key] or () if key == CONSTRAINTS else (attributes[key],) for key in keys)
+    return any(value > 0 for found in values for value in found)
 
 
 def may_be_best(trial: FrozenTrial) -> bool:

@@ -55,7 +55,7 @@ def test_an_enqueued_trial_of_a_study_without_roles_keeps_its_reason() -> None:
 )
 def test_what_makes_no_new_configuration_trains_none_twice(values: dict[str, Any], stage: str, reason: str) -> None:
     study = new_study()
-    study.optimize(_rates, n_trials=2)
+    study.optimize(_rates, n_trials=4)
     best, asked = (
         study.best_params,
         {name: study.best_params[name] if x == "the best" else x for name, x in values.items()},

@@ -30,7 +30,7 @@ def test_trials_become_runs_with_roles_losses_and_times() -> None:
     study = optuna.create_study(direction="maximize", sampler=DisciplinedSampler(seed=0))
     study.optimize(lambda t: t.suggest_float("max_lr", 1e-3, 1, log=True) + t.suggest_float("x", 0, 1), n_trials=2)
     runs = StudyReader().runs(study, read_trials(study))
-    assert [run.slot for run in runs] == ["lr0:1", "lr0:2"]
+    assert [run.slot for run in runs] == ["lr0:1", "lr0:0.3333"]
     assert set(runs[0].params) == {"lr"}
     assert runs[0].loss == -study.trials[0].value  # type: ignore[operator]
     assert runs[0].seconds is not None

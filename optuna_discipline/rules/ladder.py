@@ -196,7 +196,7 @@ class Ladder:
         if not todo and (wanted or self.running):
             outer = self._lower() if self._far_below else outer_points(self.axis, self.results, 1)
             too_high = min((x for x, said in self.said.items() if said == FAR_TOO_HIGH), default=math.inf)
-            todo = self._idle([x for x in outer if x < too_high])
+            todo = self._idle([x for x in outer if x < too_high and not min(self.slots) < x < max(self.slots)])
         return todo
 
     def _lower(self) -> list[float]:

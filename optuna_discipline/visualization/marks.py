@@ -79,6 +79,8 @@ def began_anew(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
     """Return in words from which drawn trial a rung of the ladder began anew, "" for any other."""
     claim = trial_record.read_claim(trial)
     like = claim.get("like") if claim is not None and claim["stage"] == "lr" else None
+    if like is None:
+        return ""
     return next((f"from trial {like}" for other in trials if other.number == like and was_drawn(other)), "")
 
 

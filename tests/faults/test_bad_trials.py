@@ -56,7 +56,7 @@ def test_what_is_no_result_is_asked_again_once_and_holds_up_nothing(what: Any) -
     study.optimize(bad(what), n_trials=1, catch=RuntimeError)
     study.optimize(good, n_trials=8)
     assert [trial.state for trial in study.trials].count(TrialState.FAIL) == 1
-    assert slots(study)[1] == slots(study)[2] == "lr0:2"
+    assert slots(study)[1] == slots(study)[2] == "lr0:0.3333"
     assert slots(study)[-1] == "model"
     assert "momentum" in {trial.user_attrs["stage"] for trial in study.trials}
 
@@ -187,7 +187,7 @@ def test_an_infinite_loss_is_a_result_but_never_the_base_of_a_stage(loss: float)
     study.optimize(good, n_trials=8)
     claims = [claim for trial in study.trials if (claim := read_claim(trial)) is not None]
     assert 1 not in {claim["like"] for claim in claims}
-    assert slots(study).count("lr0:2") == 1
+    assert slots(study).count("lr0:0.3333") == 1
 
 
 def test_a_trial_that_hangs_is_waited_for_and_then_done_without() -> None:
@@ -202,7 +202,7 @@ def test_a_trial_that_hangs_is_waited_for_and_then_done_without() -> None:
             if (at := getattr(trial, name)) is not None:
                 setattr(trial, name, at - datetime.timedelta(hours=1))
     study.optimize(good, n_trials=8)
-    assert slots(study).count("lr0:2") == 1  # another step has been taken, and says as much
+    assert slots(study).count("lr0:0.3333") == 1  # another step has been taken, and says as much
     assert "momentum" in {trial.user_attrs["stage"] for trial in study.trials}
 
 

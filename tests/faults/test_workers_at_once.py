@@ -83,12 +83,12 @@ def test_a_dead_workers_candidate_is_run_by_another_at_once_when_it_is_overdue(m
     study.tell(trial := study.ask(), loss(trial))
     dead = workers.new().ask()
     suggest(dead)
-    assert workers.slots() == ["lr0:1", "lr0:2"]
+    assert workers.slots() == ["lr0:1", "lr0:0.3333"]
     overdue(monkeypatch)
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     suggest(workers.new().ask())
-    assert workers.slots()[2] == "lr0:2"
+    assert workers.slots()[2] == "lr0:0.3333"
     assert waits == []  # the dead one is no rival to back off from
 
 
@@ -114,11 +114,11 @@ def test_a_late_result_of_an_overdue_trial_counts(monkeypatch: pytest.MonkeyPatc
         overdue(patch)
         again = workers.new().ask()
         suggest(again)
-    assert workers.slots()[1] == workers.slots()[2] == "lr0:2"
+    assert workers.slots()[1] == workers.slots()[2] == "lr0:0.3333"
     workers.new().tell(late.number, 0.2)
     workers.new().tell(again.number, 0.3)
     study.optimize(loss, n_trials=8)
-    assert workers.slots().count("lr0:2") == 2
+    assert workers.slots().count("lr0:0.3333") == 2
 
 
 def test_a_retried_trial_answers_what_the_failed_one_was_to_answer() -> None:
@@ -132,13 +132,13 @@ def test_a_retried_trial_answers_what_the_failed_one_was_to_answer() -> None:
     retry(study, study.trials[1])
     again = workers.new().ask()
     assert suggest(again)[0] == lr
-    assert workers.slots() == ["lr0:1", "lr0:2", "lr0:2"]
+    assert workers.slots() == ["lr0:1", "lr0:0.3333", "lr0:0.3333"]
     assert again.user_attrs["reason"].endswith("; again, since trial 1 failed")
     study.tell(again, state=TrialState.FAIL)
     retry(study, study.trials[2])
     assert workers.new().ask().user_attrs["reason"].count("again") == 1
     study.optimize(loss, n_trials=6)
-    assert workers.slots().count("lr0:2") == 3
+    assert workers.slots().count("lr0:0.3333") == 3
 
 
 def test_others_do_not_wait_for_the_range_test_and_the_ladder_begins_where_it_says() -> None:
@@ -195,7 +195,7 @@ def test_a_host_whose_clock_is_wrong_by_hours_does_not_look_dead(hours: int, mon
     stored.datetime_start += datetime.timedelta(hours=hours)
     for _ in range(4):
         suggest(workers.new().ask())
-    assert workers.slots().count("lr0:2") == 1
+    assert workers.slots().count("lr0:0.3333") == 1
 
 
 def test_a_clock_that_runs_ahead_repeats_a_candidate_at_most_and_stops_nothing() -> None:
@@ -210,6 +210,6 @@ def test_a_clock_that_runs_ahead_repeats_a_candidate_at_most_and_stops_nothing()
     suggest(here.ask())
     workers.storage._get_trial(1).datetime_start -= datetime.timedelta(days=1)  # type: ignore[operator]
     suggest(workers.new().ask())  # its clock is a day ahead of both
-    assert workers.slots()[1:] == ["lr0:2", "lr0:2"]
+    assert workers.slots()[1:] == ["lr0:0.3333", "lr0:0.3333"]
     here.optimize(loss, n_trials=6)
-    assert workers.slots().count("lr0:2") == 2
+    assert workers.slots().count("lr0:0.3333") == 2
