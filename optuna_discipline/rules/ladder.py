@@ -222,6 +222,8 @@ class Ladder:
 
     def _why_there(self, x: float, best: float) -> str:
         """Return what the best rung's curve says for another rung, in words; nothing where it says nothing for it."""
+        if self.silent:
+            return ", which reported nothing that says where to go"
         said, above = self.readings.get(best), [y for y in self.results if y > best]
         if said == self.said.get(best) == LrReading(None):
             return ", which leans to no side" + (

@@ -43,7 +43,7 @@ def test_it_begins_at_its_start_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("reports", "wanted", "said"),
     [
-        ((), [0.3333, 3.0], "best so far 1 x with 0.5"),
+        ((), [0.3333, 3.0], "best so far 1 x with 0.5, which reported nothing that says where to go"),
         (FALLS, [2.0], "best so far 1 x with 0.5, which never got clearly worse: room above"),
         (CLIMBS, [0.3333], "best so far 1 x with 0.5, which got worse on the way: too high"),
         (NO_SIDE, [0.5, 2.0], "best so far 1 x with 0.5, which leans to no side"),
