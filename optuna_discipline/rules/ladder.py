@@ -92,11 +92,15 @@ class Ladder:
     def steps(self) -> Mapping[float, Sequence[float]]:
         """The steps to take from the rungs whose curves say something, or where none can; the most wanted first."""
         found = {x: self._steps_from(x, reading) for x, reading in self.readings.items()}
-        first = point_key(self.axis.candidates[0])
-        if not (self.longest and self.silent and math.isfinite(self.results.get(first, math.inf))):
+        if not (self.longest and self.silent and math.isfinite(self.results.get(self.first, math.inf))):
             return found
         steps = (1 / self.axis.factor, self.axis.factor)
-        return {first: steps[::-1] if self.usual > self.axis.factor else steps}
+        return {self.first: steps[::-1] if self.usual > self.axis.factor else steps}
+
+    @property
+    def first(self) -> float:
+        """The rung that the ladder begins at."""
+        return point_key(self.axis.candidates[0])
 
     @cached_property
     def silent(self) -> bool:
@@ -170,7 +174,7 @@ class Ladder:
         Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that leans to no side
         closes the one above, unless it is an error that jumped: then nothing says that a larger rate is worse.
         """
-        if best == point_key(self.axis.candidates[0]):
+        if best == self.first:
             jumped = self.readings.get(best) == LrReading(None) and is_error(example_of(self.slots[best]))
             return (self.silent or jumped) and best == max(self.results)
         return self.silent and best in (min(self.results), max(self.results))
@@ -226,9 +230,8 @@ class Ladder:
             return ", which reported nothing that says where to go"
         said, above = self.readings.get(best), [y for y in self.results if y > best]
         if said == self.said.get(best) == LrReading(None):
-            return ", which leans to no side" + (
-                "; lower was no better" if x > best and min(self.results) < best else ""
-            )
+            tried_lower = x > best and min(self.results) < best
+            return ", which leans to no side" + ("; lower was no better" if tried_lower else "")
         if said is None or said.lean is None or (x < best) != (said.lean == "down"):
             return ""
         if said.far and said.lean == "up" and above:
@@ -236,7 +239,7 @@ class Ladder:
         return f", which {SAID[said.lean, said.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
-        up = self.axis.first_step_up if x == point_key(self.axis.candidates[0]) else self.axis.factor
+        up = self.axis.first_step_up if x == self.first else self.axis.factor
         if reading.lean is None:
             return (1 / up, up)
         if reading.lean == "up":

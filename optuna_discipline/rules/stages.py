@@ -31,8 +31,8 @@ from optuna_discipline.rules.space import default_of
 
 ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # A larger batch takes a larger learning rate at as many epochs: on 8 small nets of batch 16 to 256 the best one grew as
-# batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4, against 44 % unchanged, 37
-# % linear, 26 % by a range test. The model, which moves the rate as well, expects more (`coordinates`).
+# batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4, against 44 % unchanged,
+# 37 % linear, 26 % by a range test. The model, which moves the rate as well, expects more (`coordinates`).
 LR_OF_A_COMPARED_BATCH = 0.5
 
 

@@ -19,9 +19,10 @@ from optuna_discipline.rules.space import Bounds
 # So many runs, at learning rates that differ by so much, with losses no farther apart than this share of themselves.
 FIRST, SPAN, ALIKE = 6, 9.0, 0.05
 DRAWN_AT_ONCE = 6  # one after the other, later ones in turn with the usual search
-FAR = "refine:lr="
+FAR = "refine:lr="  # the slots of runs at the rate farthest from all tried
+# After so many runs, none of them better than the median one by this share of it, nothing shows that rates matter.
 MANY, CLEARLY = 10, 0.5
-ENOUGH_FOR_NOISE, BEYOND_NOISE = 5, 3.0  # reports; steps from one to the next
+ENOUGH_FOR_NOISE, BEYOND_NOISE = 5, 3.0  # so many reports show how far they jump; a fall must be so many such steps
 BELOW = 1e-3  # of the smallest rate tried, where the bounds begin at 0
 
 
@@ -92,10 +93,11 @@ def widest_gap(runs: Sequence[Run], bounds: Bounds, *, at_least: float = 1.0) ->
 
 def _fell_clearly(run: Run) -> bool:
     """Whether a run has left the loss that it started from by more than its reports jump."""
+    if not fell(run):
+        return False
     reports = np.asarray(run.reports)
-    if not fell(run) or len(reports) < ENOUGH_FOR_NOISE:
-        return fell(run)
-    return bool(reports[0] - np.mean(reports[-len(reports) // 3 :]) > BEYOND_NOISE * np.median(abs(np.diff(reports))))
+    fall, jump = reports[0] - np.mean(reports[-len(reports) // 3 :]), np.median(abs(np.diff(reports)))
+    return len(reports) < ENOUGH_FOR_NOISE or bool(fall > BEYOND_NOISE * jump)
 
 
 def _ended(runs: Sequence[Run]) -> list[Run]:
