@@ -147,7 +147,8 @@ def train_epochs(
         accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
         snapshots: Saves the training at the end of an epoch, or lets it go on from one saved before. Then the epochs
             that lie behind are yielded first, as they were; weight decay, optimizer settings and schedule are this
-            call's. A state that does not fit (another model, another schedule) is left with a warning.
+            call's. A state that does not fit (another model, optimizer, schedule or number of updates in an epoch) is
+            left with a warning, and the training begins anew.
 
     Returns:
         A generator of `EpochLog`; `lr` is that of the epoch's last update, `train_loss` the mean over its samples.
@@ -186,7 +187,7 @@ def train_epochs(
     )
     val_batches = None if val is None else as_batches(val, batch_size=batch_size, seed=seed, device=target, name="val")
     check_equal_batches(model, n_batches(batches), target)
-    epochs = _plan_epochs(batches, schedule.total_steps, n_epochs, accumulate)
+    epochs = _plan_epochs(_updates_per_epoch(batches, accumulate), schedule, n_epochs)
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:
         check_repeatable(val_batches, "val", epochs)
@@ -257,7 +258,8 @@ def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
     """Return the epochs and updates that lie behind, and the random stream: nothing, or those of a saved training."""
     state = None if plan.snapshots is None else plan.snapshots.load()
     if state is not None:
-        start = apply_state(state, plan.model, plan.updater, plan.schedule.total_steps, plan.train, plan.val)
+        total, per_epoch = plan.schedule.total_steps, _updates_per_epoch(plan.train, plan.accumulate)
+        start = apply_state(state, plan.model, plan.updater, plan.n_epochs, total, per_epoch, plan.train, plan.val)
         if start is not None:
             return list(state.logs), state.steps, PrivateRandom(plan.seed, plan.updater.device, start)
     return [], 0, PrivateRandom(plan.seed, plan.updater.device)
@@ -267,8 +269,8 @@ def _save(plan: _Plan, logs: list[EpochLog], done: int, random: PrivateRandom) -
     if plan.snapshots is None or not plan.snapshots.is_wanted(logs, plan.n_epochs):
         return
     with random:
-        total = plan.schedule.total_steps
-        state = capture_state(plan.model, plan.updater, tuple(logs), done, total, plan.train, plan.val)
+        total, per_epoch = plan.schedule.total_steps, _updates_per_epoch(plan.train, plan.accumulate)
+        state = capture_state(plan.model, plan.updater, tuple(logs), done, total, per_epoch, plan.train, plan.val)
     plan.snapshots.save(state)
 
 
@@ -321,21 +323,24 @@ def _check_schedule(schedule: Schedule | None) -> None:
         )
 
 
-def _plan_epochs(batches: Batches, total_steps: int, n_epochs: int | None, accumulate: int) -> int:
+def _updates_per_epoch(batches: Batches, accumulate: int) -> int | None:
     length = n_batches(batches)
+    return None if length is None else math.ceil(length / accumulate)
+
+
+def _plan_epochs(per_epoch: int | None, schedule: Schedule, n_epochs: int | None) -> int:
+    total_steps = schedule.total_steps
     if n_epochs is not None:
         n_epochs = as_count("n_epochs", n_epochs)
-    if length is None:
+    if per_epoch is None:
         if n_epochs is None:
             raise ValueError("`n_epochs` must be given where `train` has no length, but got None.")
         return n_epochs
-    per_epoch = math.ceil(length / accumulate)
     if n_epochs is None:
         return math.ceil(total_steps / per_epoch)
-    if n_epochs * per_epoch > total_steps:
-        raise ValueError(
-            f"`schedule.total_steps` must cover the run, but {n_epochs} epochs of {per_epoch} updates are "
-            f"{n_epochs * per_epoch} and got total_steps={total_steps}: make it "
-            f"OneCycle(max_lr, total_steps={n_epochs * per_epoch})."
-        )
+    planned = n_epochs * per_epoch
+    told = f"{n_epochs} epochs of {per_epoch} updates are {planned} and got {total_steps=}"
+    cure = f"make it OneCycle(max_lr, total_steps={planned})."
+    if planned > total_steps:
+        raise ValueError(f"`schedule.total_steps` must cover the run, but {told}: {cure}")
     return n_epochs

@@ -20,7 +20,7 @@ from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.snapshot import Snapshot
 from optuna_discipline.training.update import Updater
 
-FORMAT = 1
+FORMAT = 2
 _FIT_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 _READ_ERRORS = (*_FIT_ERRORS, OSError, EOFError, pickle.UnpicklingError)
 
@@ -36,10 +36,12 @@ class SavedState:
         logs: The epochs so far; the next one follows the last.
         steps: Optimizer updates done, the position in the schedule.
         total_steps: Updates of the whole schedule.
+        updates_per_epoch: Updates of one pass over the data, None where it has no length.
         model: `state_dict` of the model.
         buffers: All buffers by name, those too that a `state_dict` leaves out.
         loss_fn: `state_dict` of a loss that is a module, else None.
-        optimizer: Momentum buffers and the like, by the place of their parameter.
+        optimizer_name: The optimizer's class, since another one keeps something else.
+        optimizer: Momentum buffers and the like, by the name of their parameter.
         scaler: State of the gradient scaler, None without one.
         random: Global random generators, see `RandomStates.to_dict`.
         generators: Generators of the loaders, in their order: with the end of an epoch they are the loaders' position.
@@ -48,10 +50,12 @@ class SavedState:
     logs: tuple[EpochLog, ...]
     steps: int
     total_steps: int
+    updates_per_epoch: int | None
     model: dict[str, Any]
     buffers: dict[str, torch.Tensor]
     loss_fn: dict[str, Any] | None
-    optimizer: dict[int, Any]
+    optimizer_name: str
+    optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
     random: dict[str, Any]
     generators: tuple[torch.Tensor, ...]
@@ -65,7 +69,13 @@ class SavedState:
 
 
 def capture_state(
-    model: nn.Module, updater: Updater, logs: tuple[EpochLog, ...], steps: int, total_steps: int, *loaders: object
+    model: nn.Module,
+    updater: Updater,
+    logs: tuple[EpochLog, ...],
+    steps: int,
+    total_steps: int,
+    updates_per_epoch: int | None,
+    *loaders: object,
 ) -> SavedState:
     """Copy a training as it stands now, to the CPU; call it where its random generators are the global ones."""
     random = RandomStates.capture(generators_of(*loaders), updater.device)
@@ -73,10 +83,12 @@ def capture_state(
         logs=logs,
         steps=steps,
         total_steps=total_steps,
+        updates_per_epoch=updates_per_epoch,
         model=_to_cpu(model.state_dict()),
         buffers=_to_cpu(dict(model.named_buffers())),
         loss_fn=_to_cpu(updater.loss_fn.state_dict()) if isinstance(updater.loss_fn, nn.Module) else None,
-        optimizer=_to_cpu(updater.optimizer.state_dict()["state"]),
+        optimizer_name=type(updater.optimizer).__name__,
+        optimizer=_to_cpu(_optimizer_state(model, updater)),
         scaler=None if updater.scaler is None else _to_cpu(updater.scaler.state_dict()),
         random=random.to_dict(),
         generators=tuple(state for _, state in random.generators),
@@ -84,7 +96,13 @@ def capture_state(
 
 
 def apply_state(
-    state: SavedState, model: nn.Module, updater: Updater, total_steps: int, *loaders: object
+    state: SavedState,
+    model: nn.Module,
+    updater: Updater,
+    n_epochs: int,
+    total_steps: int,
+    updates_per_epoch: int | None,
+    *loaders: object,
 ) -> RandomStates | None:
     """Put a saved training into a fresh one; on any error nothing is changed, and a warning says why.
 
@@ -94,12 +112,13 @@ def apply_state(
     generators = generators_of(*loaders)
     before = Snapshot.capture(model, updater.optimizer, updater.scaler, updater.loss_fn, generators, updater.device)
     try:
-        _check_fits(state, total_steps, generators, updater)
+        _check_plan_fits(state, n_epochs, total_steps, updates_per_epoch)
+        _check_fits(state, generators, updater)
         model.load_state_dict(state.model)
         _load_buffers(model, state.buffers)
         if state.loss_fn is not None and isinstance(updater.loss_fn, nn.Module):
             updater.loss_fn.load_state_dict(state.loss_fn)
-        _load_optimizer(updater.optimizer, state.optimizer)
+        _load_optimizer(model, updater, state.optimizer)
         if updater.scaler is not None and state.scaler is not None:
             updater.scaler.load_state_dict(copy.deepcopy(state.scaler))
         random = RandomStates.from_dict(state.random)
@@ -141,9 +160,22 @@ def read_state(path: str | os.PathLike[str]) -> SavedState:
         raise DisciplineError(f"The saved training {os.fspath(path)!r} cannot be read: {error}") from error
 
 
-def _check_fits(state: SavedState, total_steps: int, generators: tuple[torch.Generator, ...], updater: Updater) -> None:
+def _check_plan_fits(state: SavedState, n_epochs: int, total_steps: int, updates_per_epoch: int | None) -> None:
+    """Check that as many epochs and updates lie behind and ahead here as they did there."""
     if state.total_steps != total_steps:
         raise ValueError(f"its schedule has {state.total_steps} updates, this one {total_steps}")
+    if state.updates_per_epoch != updates_per_epoch:
+        raise ValueError(
+            f"its epochs have {state.updates_per_epoch} updates, these {updates_per_epoch}: keep `batch_size` and "
+            "`accumulate` as they were"
+        )
+    if len(state.logs) > n_epochs:
+        raise ValueError(f"it has {len(state.logs)} epochs behind it, this one {n_epochs} in all")
+
+
+def _check_fits(state: SavedState, generators: tuple[torch.Generator, ...], updater: Updater) -> None:
+    if state.optimizer_name != (own := type(updater.optimizer).__name__):
+        raise ValueError(f"its optimizer is {state.optimizer_name}, this one {own}")
     if len(state.generators) != len(generators):
         raise ValueError(f"its loaders have {len(state.generators)} random generators, these {len(generators)}")
     if (state.scaler is None) != (updater.scaler is None):
@@ -161,14 +193,29 @@ def _load_buffers(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
             buffer.copy_(buffers[name])
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
+def _optimizer_state(model: nn.Module, updater: Updater) -> dict[str, Any]:
+    names = dict(enumerate(_names_of_parameters(model, updater)))  # some optimizers keep more than what is of a place
+    return {names.get(place, place): part for place, part in updater.optimizer.state_dict()["state"].items()}
+
+
+def _load_optimizer(model: nn.Module, updater: Updater, state: dict[str, Any]) -> None:
     """Load the state alone: the groups keep what they are given, above all their weight decay."""
-    groups = optimizer.state_dict()["param_groups"]
-    n_parameters = sum(len(group["params"]) for group in groups)
-    if any(place not in range(n_parameters) for place in state):
-        raise ValueError(f"its optimizer holds {max(state) + 1} parameters or more, this one {n_parameters}")
+    places = {name: place for place, name in enumerate(_names_of_parameters(model, updater))}
+    if unknown := sorted(state.keys() - places.keys()):
+        raise ValueError(f"its optimizer holds {', '.join(unknown)}, this one does not")
     # A copy, since `load_state_dict` keeps the very tensors that it is given.
-    optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+    by_place = {places[name]: copy.deepcopy(part) for name, part in state.items()}
+    groups = updater.optimizer.state_dict()["param_groups"]
+    updater.optimizer.load_state_dict({"state": by_place, "param_groups": groups})
+
+
+def _names_of_parameters(model: nn.Module, updater: Updater) -> list[str]:
+    """Return a name for each place in the optimizer, whose groups may be divided in another way when it goes on."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    if isinstance(updater.loss_fn, nn.Module):
+        names = {id(parameter): f"loss_fn:{name}" for name, parameter in updater.loss_fn.named_parameters()} | names
+    parameters = [parameter for group in updater.optimizer.param_groups for parameter in group["params"]]
+    return [names.get(id(parameter), f"place {place}") for place, parameter in enumerate(parameters)]
 
 
 def _to_cpu(value: Any) -> Any:

@@ -3,6 +3,7 @@ import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from optuna_discipline.training.saved_state import write_state
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
 CYCLE = OneCycle(0.1, 6 * 4)
+CONSTANT = SimpleNamespace(total_steps=6 * 4, lr=lambda step: 0.1, momentum=lambda step: 0.9)
 
 
 class Net(nn.Module):
@@ -35,6 +37,15 @@ class Net(nn.Module):
             self.calls += 1
         out: torch.Tensor = self.layers(x) + 1e-3 * self.calls
         return out
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output * self.scale, target)
 
 
 class Keeper:
@@ -68,7 +79,7 @@ def run(keeper: Keeper | None, model: Net | None = None, **options: Any) -> list
     train = options.pop("train", (X, Y))
     settings: dict[str, Any] = {"schedule": CYCLE, "seed": 0, "weight_decay": 1e-2, **options}
     if isinstance(train, tuple):
-        settings["batch_size"] = 10
+        settings.setdefault("batch_size", 10)
     return list(train_epochs(model or net(), nn.CrossEntropyLoss(), train, (X, Y), snapshots=keeper, **settings))
 
 
@@ -120,6 +131,37 @@ def test_a_restart_has_the_weight_decay_of_its_own_run(tmp_path: Path) -> None:
     assert strong[3:] != run(None)[3:]
 
 
+def test_groups_divided_in_another_way_keep_each_parameters_momentum(tmp_path: Path) -> None:
+    state = saved(tmp_path, weight_decay=0.0)
+    assert run(Keeper(given=state), weight_decay=0.0, decay_bias_and_norm=False) == run(None, weight_decay=0.0)
+
+
+def test_an_optimizer_that_keeps_more_than_a_state_of_each_parameter_begins_anew(tmp_path: Path) -> None:
+    class Counting(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            self.state["calls"] = {"n": 1}  # type: ignore[index]
+            return super().step(closure)
+
+    state = saved(tmp_path, optimizer=Counting)
+    with pytest.warns(UserWarning, match="begins anew: its optimizer holds calls, this one does not"):
+        run(Keeper(given=state), optimizer=Counting)
+
+
+def test_a_loss_with_parameters_of_its_own_goes_on_too() -> None:
+    def trained(keeper: Keeper) -> tuple[list[EpochLog], torch.Tensor]:
+        model, loss = net(), Scaled()
+        optimizer = torch.optim.SGD([*loss.parameters(), *model.parameters()], lr=0.1, momentum=0.9)
+        logs = train_epochs(model, loss, (X, Y), None, CYCLE, optimizer=optimizer, batch_size=10, snapshots=keeper)
+        return list(logs), loss.scale.detach()
+
+    torch.manual_seed(0)
+    keeper = Keeper()
+    whole = trained(keeper)
+    assert keeper.saved is not None
+    assert "loss_fn:scale" in keeper.saved.optimizer
+    assert trained(Keeper(given=keeper.saved)) == whole
+
+
 def test_restarts_from_one_state_do_not_disturb_each_other(tmp_path: Path) -> None:
     state = saved(tmp_path)
     first = run(Keeper(given=state), weight_decay=1e-3)
@@ -148,8 +190,16 @@ def test_the_callers_random_state_is_left_alone_by_a_restart(tmp_path: Path, opt
     [
         ({"model": net(width=9)}, "size mismatch"),
         ({"schedule": OneCycle(0.1, 28)}, "its schedule has 24 updates, this one 28"),
+        ({"batch_size": 20}, "its epochs have 4 updates, these 2: keep `batch_size`"),
+        ({"batch_size": 4}, "its epochs have 4 updates, these 10"),
+        ({"accumulate": 4}, "its epochs have 4 updates, these 1"),
+        ({"schedule": CONSTANT, "n_epochs": 2}, "it has 3 epochs behind it, this one 2 in all"),
+        ({"optimizer": "adam"}, "its optimizer is SGD, this one Adam"),
         ({"train": [(X, Y)] * 4}, "its loaders have 2 random generators, these 1"),
-        ({"optimizer": lambda p: torch.optim.SGD(list(p[0]["params"])[:2], lr=0.1)}, "its optimizer holds"),
+        (
+            {"optimizer": lambda p: torch.optim.SGD(list(p[0]["params"])[:2], lr=0.1)},
+            "its optimizer holds layers.1.bias, layers.1.weight, layers.3.bias, layers.3.weight, this one does not",
+        ),
     ],
 )
 def test_a_state_that_does_not_fit_is_left_with_a_warning(tmp_path: Path, options: Any, why: str) -> None:
