@@ -4,6 +4,7 @@ A little longer than most files: a third of it says what `train_epochs` takes.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from collections.abc import Generator
 from collections.abc import Sequence
@@ -125,6 +126,7 @@ def train_epochs(
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`. It must be
             given: it has a default only because `val`, which stands before it, may be left out.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
+            Fewer epochs, which end above the schedule's last learning rate, are warned of.
         optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see
             `optuna_discipline.training.optimizers.build_optimizer`.
         weight_decay: From 0 on; None is 0 by name, else what the optimizer has. A function of the update (from 0) makes
@@ -343,4 +345,11 @@ def _plan_epochs(per_epoch: int | None, schedule: Schedule, n_epochs: int | None
     cure = f"make it OneCycle(max_lr, total_steps={planned})."
     if planned > total_steps:
         raise ValueError(f"`schedule.total_steps` must cover the run, but {told}: {cure}")
+    last, end = schedule.lr(max(0, planned - 1)), schedule.lr(total_steps - 1)
+    if planned and last > end and not math.isclose(last, end):
+        warnings.warn(
+            f"`schedule.total_steps` should be that of the run, but {told}: it ends at a learning rate of {last:.3g}, "
+            f"not at the schedule's {end:.3g}. Leave `n_epochs` out, or {cure}",
+            stacklevel=3,
+        )
     return n_epochs

@@ -182,7 +182,17 @@ def test_the_epochs_must_fit_into_the_schedule_before_anything_runs() -> None:
         run(net(), n_epochs=4)
     with pytest.raises(ValueError, match=r"4 epochs of 2 updates are 8 and got total_steps=6: .*total_steps=8\)"):
         run(net(), n_epochs=4, batch_size=15, accumulate=2, schedule=OneCycle(0.1, 6))
-    assert len(run(net(), n_epochs=2)) == 2
+    assert len(run(net(), n_epochs=3)) == 3
+
+
+def test_a_training_that_ends_above_its_schedules_end_is_warned_of() -> None:
+    why = r"2 epochs of 4 updates are 8 and got total_steps=12: .* 0\.0704, not at the schedule's 1e-05\. .*=8\)"
+    with pytest.warns(UserWarning, match=why):
+        assert len(run(net(), n_epochs=2)) == 2
+    whole_cycles = Triangular(0.3, 40, step_size=4)
+    constant = SimpleNamespace(total_steps=1000, lr=lambda step: 0.1, momentum=lambda step: 0.9)
+    for schedule in (whole_cycles, constant):
+        assert len(run(net(), n_epochs=2, schedule=schedule)) == 2
 
 
 def test_a_schedule_that_ends_within_an_epoch_ends_the_run() -> None:
