@@ -17,6 +17,7 @@ from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import DistributedTrial
 from optuna_discipline import OneCycle
+from optuna_discipline import Recipe
 from optuna_discipline import TrialReporter
 from optuna_discipline import optimize_on_ranks
 from optuna_discipline import suggest_hyperparams
@@ -61,7 +62,7 @@ def main() -> None:
             study_name="ddp",
             storage=given.storage,
             load_if_exists=True,
-            sampler=DisciplinedSampler(),
+            sampler=DisciplinedSampler(Recipe(cyclical_momentum=True)),  # as the 1cycle above
             pruner=DisciplinedPruner(),
         )
     optimize_on_ranks(study, objective, n_trials=given.trials)

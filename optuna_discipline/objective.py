@@ -32,7 +32,7 @@ class HyperParams:
 
     Attributes:
         max_lr: Largest learning rate of the cycle.
-        momentum: Largest momentum of the cycle (beta1 of Adam).
+        momentum: Largest momentum of the cycle, or a constant one (beta1 of Adam).
         weight_decay: Weight decay, as in torch.optim.
         batch_size: Samples per optimizer update.
         epochs: Epochs of this run, a complete cycle.
@@ -55,6 +55,10 @@ def suggest_hyperparams(
     epochs: tuple[int, int] | int = (1, 16),
 ) -> HyperParams:
     """Suggest `lr`, `momentum`, `weight_decay`, `batch_size` and `epochs` of a trial.
+
+    Where the momentum is the largest of a cycle, as in `OneCycle(p.max_lr, ..., max_momentum=p.momentum)`, the sampler
+    has to be told so, by `DisciplinedSampler(Recipe(cyclical_momentum=True))`: else it takes it for a constant one,
+    since its name says no more, and compares momenta at one lr / (1 - momentum).
 
     Args:
         trial: A trial of any study; with another sampler these are ordinary parameters.

@@ -153,6 +153,14 @@ def test_every_code_block_of_the_readme_runs(tmp_path: Path) -> None:
     assert "learning-rate ladder" in run.stdout
 
 
+def test_a_loop_that_cycles_the_suggested_momentum_says_so_to_its_sampler() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    texts = [*blocks, *(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py"))]
+    cycling = [text for text in texts if "max_momentum=p.momentum" in text]
+    assert len(cycling) == 2
+    assert all("Recipe(cyclical_momentum=True)" in text for text in cycling)
+
+
 def test_the_readme_shows_code_on_its_first_screen_and_links_to_what_exists() -> None:
     lines = README.splitlines()
     assert any(line.startswith("```python") for line in lines[:20])
