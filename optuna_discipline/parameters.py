@@ -67,7 +67,7 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     The name of the parameter may say where to begin.
     """
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return Bounds(float(distribution.low), float(distribution.high), start=_start_by_name(name))
+        return _between(float(distribution.low), float(distribution.high), name)
     if isinstance(distribution, CategoricalDistribution):
         numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
         if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):
@@ -133,6 +133,11 @@ def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, 
 def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, number: float) -> Any:
     """Return the parameter's value that says the number nearest to one of its role."""
     return fit(distribution, spelling(role, name, distribution).write(number))
+
+
+@lru_cache(maxsize=1024)  # every decision asks for the bounds of every parameter of every trial
+def _between(low: float, high: float, name: str) -> Bounds:
+    return Bounds(low, high, start=_start_by_name(name))
 
 
 @lru_cache
