@@ -1,6 +1,7 @@
+import contextlib
+import io
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -30,14 +31,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def tuned(stored: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Run the demo in small and return what it printed."""
-    command = [sys.executable, "-m", "optuna_discipline.cli", "tune", "--trials", "5", "--epochs", "4"]
     out = tmp_path_factory.mktemp("out")
-    run = subprocess.run(
-        [*command, "--storage", stored, "--out", str(out)], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
+    arguments = ["tune", "--trials", "5", "--epochs", "2", "--storage", stored, "--out", str(out)]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert cli.main(arguments) == 0
     assert (out / "report.html").stat().st_size > 10_000
-    return run.stdout
+    return printed.getvalue()
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_tune_prints_a_line_a_trial_the_decisions_and_where_things_lie(tuned: st
 
 
 def test_tune_goes_on_and_speaks_json(tuned: str, stored: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["tune", "--trials", "6", "--epochs", "4", "--storage", stored, "--no-compare", "--json"]
+    arguments = ["tune", "--trials", "6", "--epochs", "2", "--storage", stored, "--no-compare", "--json"]
     assert cli.main(arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["n_trials"] == 6
@@ -70,14 +69,15 @@ def test_report_is_written(tuned: str, stored: str, tmp_path: Path, capsys: pyte
     assert "<html" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_letters_that_the_terminal_lacks_are_written_out(tmp_path: Path) -> None:
+def test_letters_that_the_terminal_lacks_are_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     url, out = f"sqlite:///{tmp_path / 'é.db'}", tmp_path / "ré.html"
     optuna.create_study(storage=url)
-    command = [sys.executable, "-m", "optuna_discipline.cli", "report", "--storage", url, "--out", str(out)]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.strip().endswith("r\\xe9.html")
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert (cli.main(["report", "--storage", url, "--out", str(out)]), capsys.readouterr().err) == (0, "")
+    assert terminal.buffer.getvalue().strip().endswith(rb"r\xe9.html")  # type: ignore[attr-defined]
     assert out.is_file()
 
 

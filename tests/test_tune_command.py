@@ -1,8 +1,10 @@
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def test_a_study_of_other_data_does_not_go_on(
         (tmp_path / f"{name}_task.py").write_text(OWN_TASK)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    common = ["--trials", "1", "--epochs", "1", "--storage", "sqlite:///study.db", "--json"]
+    common = ["--trials", "1", "--epochs", "1", "--storage", "sqlite:///study.db", "--no-compare", "--json"]
     assert cli.main(["tune", "--task", "first_task:make", *common]) == 0
     assert cli.main(["tune", "--task", "first_task:make", *common]) == 0
     capsys.readouterr()
@@ -117,8 +119,24 @@ def test_a_comparison_that_is_cut_short_does_not_cost_the_search(
         assert (code, "error: no memory" in shown.err) == (cli.USER_ERROR, True)
 
 
+# The second trial trains until it is interrupted.
+ENDLESS_TASK = """
+import time
+import optuna
+import torch
+class Endless(torch.nn.Linear):
+    def forward(self, x):
+        time.sleep(600)
+def build_model():
+    (study,) = optuna.get_all_study_summaries("sqlite:///study.db") or [None]
+    return torch.nn.Linear(3, 1) if study is None or study.n_trials < 2 else Endless(3, 1)
+def make():
+    x = torch.randn(64, 3)
+    return build_model, (x, x[:, :1]), (x, x[:, :1])
+"""
+
+
 def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'study.db'}"
     command = [
         sys.executable,
         "-m",
@@ -128,10 +146,13 @@ def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_p
         "4",
         "--trials",
         "500",
+        "--task",
+        "endless_task:make",
         "--storage",
-        url,
+        "sqlite:///study.db",
     ]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    (tmp_path / "endless_task.py").write_text(ENDLESS_TASK)
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert run.stdout is not None
         while "epochs  lr" not in (line := run.stdout.readline()):
@@ -144,7 +165,8 @@ def test_ctrl_c_ends_tune_soon_with_exit_code_130_and_a_study_that_goes_on(tmp_p
     assert "Best configuration" in out
     assert "Trained anew" not in out
     assert "the study is kept, and the same command goes on" in error
-    assert optuna.load_study(study_name="discipline", storage=url).best_trial.number == 0
+    study = optuna.load_study(study_name="discipline", storage=f"sqlite:///{tmp_path}/study.db")
+    assert study.best_trial.number == 0
 
 
 @pytest.mark.parametrize(("name", "why"), [("file", "File exists"), ("file/folder", "Not a directory")])
@@ -185,11 +207,24 @@ def test_a_comparison_that_broke_is_null_in_json(
     assert told["scores"]["default"] == {"val_accuracy": [0.5, None], "test_accuracy": [None, None]}
 
 
-def test_a_reader_that_leaves_ends_no_search(own_task: str, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_ends_no_search(
+    own_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     search = f"tune --task {own_task} --trials 2 --epochs 1 --storage sqlite:///study.db --out ."
-    script = f"{sys.executable} -m optuna_discipline.cli {search} | head -1"
-    run = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.startswith("Tuning a network on")
+    reading, writing = os.pipe()
+
+    def read_a_line() -> None:
+        with open(reading, encoding="utf-8") as reader:
+            first.append(reader.readline())
+
+    first: list[str] = []
+    reader = threading.Thread(target=read_a_line)
+    reader.start()
+    with open(writing, "w", encoding="utf-8") as pipe, monkeypatch.context() as terminal:  # closing it is the last test
+        terminal.setattr(sys, "stdout", pipe)
+        assert cli.main(search.split()) == 0
+    reader.join()
+    assert capsys.readouterr().err == ""
+    assert first[0].startswith("Tuning a network on")
     assert len(optuna.load_study(study_name="discipline", storage="sqlite:///study.db").trials) == 2
     assert (tmp_path / "report.html").is_file()
