@@ -1,6 +1,7 @@
 import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -243,10 +244,12 @@ def _publish_often(url: str, n_trials: int) -> None:
         publish(study)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the other process is forked")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_processes_that_publish_at_once_leave_whole_figures_and_notes(study: optuna.Study, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     own = copy(study, "shared", url)
-    other = multiprocessing.get_context("spawn").Process(target=_publish_often, args=(url, 2))
+    other = multiprocessing.get_context("fork").Process(target=_publish_often, args=(url, 2))
     other.start()
     seen = []
     while other.is_alive():
