@@ -1,4 +1,4 @@
-"""What one of two ranks sees, as JSON on its last line: a program, because ranks are processes."""
+"""What each of two ranks sees, as JSON in a file: a program, which loads torch once and forks into both."""
 
 import datetime
 import importlib.util
@@ -32,12 +32,13 @@ from optuna_discipline import train_epochs
 from optuna_discipline.integrations.torch_distributed import DistributedTrial
 from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
 from optuna_discipline.training.ranks import over_ranks
+from optuna_discipline.training.sized_step import load_all_of_torch
 from optuna_discipline.training.sweep import Sweep
 from optuna_discipline.training.update import Updater
 from optuna_discipline.training.update import UpdateResult
 from optuna_discipline.trial_record import read_curve
 
-RANK = int(os.environ.get("RANK", "0"))
+RANK = 0  # until the program forks
 
 
 class DriverError(Exception):
@@ -258,7 +259,21 @@ def example(url: str) -> int:
     return 0 if study is None else len(study.trials)
 
 
+def fork_ranks() -> int:
+    """Return its rank in each of two processes; the one that began them ends as they do."""
+    children = []
+    for rank in range(2):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+            return rank
+    sys.exit(max(os.waitpid(child, 0)[1] for child in children) != 0)
+
+
 if __name__ == "__main__":
+    url, folder = sys.argv[1:]
+    load_all_of_torch()
+    RANK = fork_ranks()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=100))
     logging.disable()
@@ -279,8 +294,7 @@ if __name__ == "__main__":
             group_of_its_own,
         )
     }
-    sys.stdout.write(json.dumps({**checks, "example": example(sys.argv[1])}) + "\n")
-    sys.stdout.flush()
+    Path(folder, f"{RANK}.json").write_text(json.dumps({**checks, "example": example(url)}), encoding="utf-8")
     dist.destroy_process_group()
     # DistributedDataParallel keeps the group alive in C++, and gloo's threads with it: one that needs the interpreter
     # while it ends aborts the process ("terminate called without an active exception", seen once in many runs).

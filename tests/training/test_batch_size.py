@@ -21,14 +21,14 @@ from tests.training.test_snapshot import train
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits a child's memory as Linux does")
 MEGABYTE = 2**20
 
-# Activations of 0.3 MB a sample and few parameters; the address space may grow by 300 MB.
+# Activations of 0.15 MB a sample and few parameters; the address space may grow by 150 MB.
 REAL_LIMIT = """
 import resource, torch
 from torch import nn
 from optuna_discipline import largest_batch_size
 from optuna_discipline.training.memory import address_space_used
 
-model = nn.Sequential(nn.Linear(4, 25_000), nn.ReLU(), nn.Linear(25_000, 2))
+model = nn.Sequential(nn.Linear(4, 12_500), nn.ReLU(), nn.Linear(12_500, 2))
 x, y = torch.randn(1, 4), torch.tensor([1])
 
 optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
@@ -40,7 +40,7 @@ def step(size):
 
 step(2)
 before = address_space_used()
-resource.setrlimit(resource.RLIMIT_AS, (before + 300 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (before + 150 * 2**20, resource.RLIM_INFINITY))
 found = largest_batch_size(model, (x, y), nn.CrossEntropyLoss(), high=4096)
 assert address_space_used() - before < 32 * 2**20, "memory was not given back"
 step(found)
@@ -58,7 +58,7 @@ def test_the_search_meets_a_real_limit_and_the_process_survives() -> None:
     run = subprocess.run([sys.executable, "-c", REAL_LIMIT], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found, too_much = run.stdout.split()
-    assert 300 < int(found) < 1500  # 2 to 4 activations of 100 kB a sample are alive at once
+    assert 300 < int(found) < 1500  # 2 to 4 activations of 50 kB a sample are alive at once
     assert too_much == "True"
 
 
