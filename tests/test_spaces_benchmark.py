@@ -1,6 +1,8 @@
 """Studies as users write them: every one trains, is repeatable, and is scored as the README says."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -26,6 +28,8 @@ class StoppedTrial(optuna.trial.FixedTrial):
 
 @pytest.mark.parametrize("task", spaces.TASKS.values(), ids=spaces.TASKS)
 def test_every_study_trains_and_is_repeatable(task: SpaceTask) -> None:
+    if task.name != "patience":  # which ends by itself
+        task = replace(task, epochs=math.ceil(task.epochs / 3))  # schedules, costs and reports follow
     sampler = optuna.samplers.RandomSampler(seed=1)
     study = optuna.create_study(sampler=sampler)
     while True:

@@ -211,8 +211,8 @@ def loss(params: dict[str, Any]) -> float:
 def test_no_schedule_of_faults_breaks_a_rule(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optuna.storages._in_memory.datetime", Clock)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    monkeypatch.setattr("optuna_discipline.rules.model.N_CANDIDATES", 40)  # how good its points are is no rule here
-    monkeypatch.setattr("optuna_discipline.rules.gaussian_process._STEPS", 4)
+    monkeypatch.setattr("optuna_discipline.rules.model.N_CANDIDATES", 12)  # how good its points are is no rule here
+    monkeypatch.setattr("optuna_discipline.rules.gaussian_process._STEPS", 2)
     reached: collections.Counter[str] = collections.Counter()
     for seed in range(part * SCHEDULES // 4, (part + 1) * SCHEDULES // 4):
         schedule = Schedule(seed)
