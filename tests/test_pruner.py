@@ -242,12 +242,18 @@ def test_maximised_metrics_are_pruned_by_their_losses() -> None:
     assert _finish(study, [1.0, math.nan, 1.0], metric="val_accuracy") == 2
 
 
-@pytest.mark.parametrize("lrs", [CYCLE, [0.1] * N], ids=["cycle", "constant"])
-def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float]) -> None:
-    study, pruner = _study(), DisciplinedPruner()
-    source = _study()
+@pytest.fixture(scope="module")
+def thousand() -> optuna.Study:
+    """Return a study of a thousand finished trials; a test may begin more."""
+    study, source = _study(), _study()
     _finish(source, _falling(0.1))
     study.add_trials([source.trials[0]] * 1000)
+    return study
+
+
+@pytest.mark.parametrize("lrs", [CYCLE, [0.1] * N], ids=["cycle", "constant"])
+def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float], thousand: optuna.Study) -> None:
+    study, pruner = thousand, DisciplinedPruner()
     trial = study.ask()
     reporter = TrialReporter(trial, n_epochs=N)
     for epoch in range(10):
