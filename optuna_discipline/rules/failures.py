@@ -30,7 +30,7 @@ def without_placeholders(runs: Sequence[Run]) -> list[Run]:
     Taken as a loss it would hide all differences between the others.
     """
     large = [run for run in runs if run.loss is not None and LEAST_PLACEHOLDER <= run.loss < math.inf]
-    silent = [run for run in large if run.state == "complete" and not run.reports and run.curve is None]
+    silent = [run for run in large if not run.reports and run.curve is None]
     worst = max((run.loss or 0.0 for run in silent), default=0.0)
     alike = {run.number for run in silent if run.loss == worst}
     if worst != round(worst) or len(alike) < MAX_FAILURES:

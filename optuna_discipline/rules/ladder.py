@@ -197,7 +197,7 @@ class Ladder:
         Not those above a rate that was far too high, and only a lower one while the rung far below that is under way.
         """
         todo = self._idle(wanted)
-        if not todo and (wanted or self.running):
+        if not todo and self.running:
             outer = self._lower() if self._far_below else outer_points(self.axis, self.results, 1)
             too_high = min((x for x, said in self.said.items() if said == FAR_TOO_HIGH), default=math.inf)
             todo = self._idle([x for x in outer if x < too_high and not min(self.slots) < x < max(self.slots)])

@@ -242,10 +242,8 @@ class Search(SearchState):
             wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
-            cheap = self.level < 1 or self.recipe.weight_decay_search == "snapshot"
-            wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"] if cheap else (now * 10, now / 10)
-            factor = 10.0 if cheap else 1.0
-            axis = Axis((), bounds.low, bounds.high, factor=factor, bisect=cheap, max_points=7, figures=1)
+            wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"]
+            axis = Axis((), bounds.low, bounds.high, factor=10.0, bisect=True, max_points=7, figures=1)
         else:
             wanted = (now * 2, now / 2)
             axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6)
