@@ -40,6 +40,14 @@ def test_fitting_takes_the_nearest() -> None:
     assert parameters.fit(FloatDistribution(0.0, 1.0), 7.0) == 1.0
 
 
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_a_stored_value_stands_for_the_choice_that_json_made_it_of_and_else_for_itself() -> None:
+    layers = CategoricalDistribution([(64, 64), (128,), None])  # type: ignore[list-item]
+    found = [parameters.as_choice(layers, stored) for stored in ([128], (64, 64), None, "gone")]
+    assert found == [(128,), (64, 64), None, "gone"]
+    assert parameters.as_choice(FloatDistribution(0.0, 1.0), 2.0) == 2.0  # from wider bounds
+
+
 def test_what_went_through_logarithms_is_what_it_was_within_bounds_and_on_steps() -> None:
     assert parameters.fit(FloatDistribution(1e-5, 10, log=True), 0.0999999999999999) == 0.1
     assert parameters.fit(FloatDistribution(1e-7, 0.1, log=True), 0.00010000000000000009) == 1e-4

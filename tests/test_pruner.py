@@ -237,6 +237,18 @@ def test_an_accuracy_is_compared_though_the_losses_are_alike() -> None:
     assert run(0.95) == N
 
 
+def test_trials_that_report_nothing_or_return_another_metric_than_their_losses_change_no_comparison() -> None:
+    study = _study()
+    for i, end in enumerate((0.1, 0.12, 0.11, 0.13, 0.1)):
+        trial = study.ask()
+        reporter = TrialReporter(trial, n_epochs=N)
+        for epoch, loss in enumerate(_falling(end)):
+            reporter.report(EpochLog(epoch, 0.1, loss, loss))
+        study.tell(trial, 1 - end)  # ranks them the other way round
+        study.tell(study.ask(), float(i))
+    assert N / 4 <= _finish(study, _falling(5.0)) < N / 2
+
+
 def test_maximised_metrics_are_pruned_by_their_losses() -> None:
     study = optuna.create_study(pruner=DisciplinedPruner(), direction="maximize")
     assert _finish(study, [1.0, math.nan, 1.0], metric="val_accuracy") == 2

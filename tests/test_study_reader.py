@@ -2,12 +2,15 @@ import datetime
 import pickle
 
 import optuna
+import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
+from optuna_discipline.trial_record import RESTART_KEY
+from optuna_discipline.trial_record import ROW_PREFIX
 
 FLOAT = FloatDistribution(1e-3, 1)
 
@@ -34,6 +37,17 @@ def test_trials_become_runs_with_roles_losses_and_times() -> None:
     assert set(runs[0].params) == {"lr"}
     assert runs[0].loss == -study.trials[0].value  # type: ignore[operator]
     assert runs[0].seconds is not None
+
+
+@pytest.mark.parametrize(("taken_over", "seconds"), [(0, 10), (3, 40), (4, None)])
+def test_a_restarted_trial_took_as_long_as_a_whole_one_would_have(taken_over: int, seconds: float | None) -> None:
+    trial = _ended(seconds=10)
+    trial.system_attrs = {f"{ROW_PREFIX}{epoch}": [0.1, 1.0, 1.0, None, None, 0] for epoch in range(4)}
+    trial.system_attrs[RESTART_KEY] = {"number": 0, "from": 0, "epochs": taken_over}
+    study = optuna.create_study()
+    study.add_trial(trial)
+    (run,) = StudyReader().runs(study, read_trials(study))
+    assert (run.seconds, run.restarted) == (seconds, taken_over > 0)
 
 
 def test_reports_are_turned_so_that_smaller_is_better_and_come_in_order() -> None:

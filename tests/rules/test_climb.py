@@ -6,6 +6,7 @@ from optuna_discipline import LossCurve
 from optuna_discipline import Verdict
 from optuna_discipline import diagnose
 from optuna_discipline.rules.climb import measure_climb
+from optuna_discipline.rules.climb import read_climb
 
 
 def _curve(val: np.ndarray) -> LossCurve:
@@ -39,6 +40,23 @@ def test_a_loss_that_runs_away_is_a_break_before_it_is_high() -> None:
     assert diagnose(_curve(runaway)).verdict == Verdict.DIVERGED
     steady = np.r_[2.3, 1.5, level, 0.83 + 0.02 * np.arange(1, 6)]
     assert diagnose(_curve(steady)).verdict != Verdict.DIVERGED
+    twice = np.r_[2.3, 1.5, level, 0.83 + np.cumsum([-0.01, -0.01, 0.03, 0.06])]
+    assert diagnose(_curve(twice)).verdict != Verdict.DIVERGED
+
+
+def test_noise_that_rises_faster_and_faster_by_luck_is_no_break() -> None:
+    noise = [0.67, 0.73, 0.71, 0.66, 0.67, 0.62, 0.72, 0.62, 0.67, 0.69, 0.61]
+    rises = np.array([0.694, 0.696, 0.714, 0.744, 0.819])
+    assert (np.diff(rises, 2) > 0).all()
+    assert diagnose(_curve(np.r_[noise, rises])).verdict == Verdict.HORIZONTAL
+
+
+@pytest.mark.parametrize(
+    ("reports", "climbed", "broken"), [(20, 0.3, True), (20, 0.1, False), (19, 0.3, False), (19, 0.6, True)]
+)
+def test_of_few_reports_a_break_must_climb_half_of_the_way_back(reports: int, climbed: float, broken: bool) -> None:
+    evidence = {"climbed": climbed, "fastest_climb": climbed, "last_climb": 0.0, "runs_away": 0.0, "reports": reports}
+    assert read_climb({**evidence, "rise_from_minimum": climbed, "val_noise": 0.0})[0] is broken
 
 
 def test_a_climb_is_told_as_a_share_of_the_way_back_to_the_start() -> None:

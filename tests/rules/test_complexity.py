@@ -47,6 +47,7 @@ def _net(depth: int) -> _Model:
         (56, 50_000, 10, "complex"),  # resnet-56 on CIFAR-10
         (50, 1_281_167, 1000, "complex"),  # resnet-50 on ImageNet
         (5, 1_281_167, 1000, "moderate"),
+        (5, 50_000, 1000, "moderate"),
     ],
 )
 def test_complexity_follows_depth_and_data(depth: int, n_samples: int, n_classes: int, expected: str) -> None:

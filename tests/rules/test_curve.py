@@ -28,6 +28,9 @@ def test_unmeasured_losses_are_nan_and_known_as_such() -> None:
     assert math.isnan(curve.train_loss[0])
     assert not curve.has_train_loss
     assert LossCurve((EpochLog(0, None, math.nan, None),), n_epochs=1).has_train_loss
+    some = LossCurve((EpochLog(0, None, 1.0, None), EpochLog(1, None, None, 1.0)), n_epochs=2)
+    assert some.has_train_loss
+    assert some.has_val_loss
 
 
 def test_a_log_beyond_the_plan_lengthens_it() -> None:

@@ -144,6 +144,13 @@ def test_a_noisy_level_is_no_straight_fall(sd: float, seed: int) -> None:
         assert not diagnose(_curve(noisy, noisy)).evidence["falls_straight"]
 
 
+@pytest.mark.parametrize("seed", [27, 32, 41, 68, 69])
+def test_levels_that_fall_one_after_the_other_by_luck_are_no_straight_fall(seed: int) -> None:
+    val = _noisy(np.full(12, 0.7), 0.07, seed)
+    assert min(np.median(part) for part in np.split(val, 3)[:2]) > np.median(val[8:])
+    assert not diagnose(_curve(val, val)).evidence["falls_straight"]
+
+
 def test_a_last_epoch_that_explodes_is_a_divergence() -> None:
     val = [2.3, 1.5, 1.0, 0.9, 1e39]
     for curve in (_curve(val, val), _without_training_loss(val)):

@@ -31,6 +31,7 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([2.3, 1.0, math.nan], 10, True),
         ([2.3, 1.0, math.inf], None, True),
         ([60.0], 10, True),  # at once: over ten times chance
+        ([5.0], 10, False),  # above chance, but one epoch says nothing
         ([60.0], None, False),  # who knows what this loss is
         ([1.0, 4.0, 4.0], None, True),
         ([1.0, 2.0, 2.0], None, False),

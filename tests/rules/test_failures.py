@@ -80,6 +80,8 @@ def test_what_failed_long_after_its_start_may_have_been_killed() -> None:
     assert failed_at_once([GOOD, early, late]) == {3}
     assert failed_at_once([replace(GOOD, seconds=0.1), early, late]) == {3, 4}  # too short to be timed
     assert failed_at_once([GOOD, run(3), run(4, reports=(2.3,), seconds=1.0)]) == set()  # unknown, has trained
+    by_itself = [run(3, "pruned", seconds=1.0), run(4, "complete", loss=math.inf, seconds=1.0)]
+    assert failed_at_once([GOOD, *by_itself]) == set()
 
 
 def test_what_failed_before_any_had_trained_may_have_been_a_mistake_in_the_code() -> None:
@@ -128,6 +130,7 @@ def test_after_six_without_a_number_all_is_in_vain_however_they_ended(state: Run
     assert all_in_vain(runs)
     assert all_in_vain([*runs, run(9, "running")])
     assert not all_in_vain(runs[1:])
+    assert not all_in_vain([*runs[1:], run(9, "running")])
     assert not all_in_vain([*runs[1:], run(0, "pruned", reports=(2.3,))])  # that one trained
     assert not all_in_vain([])
 

@@ -72,6 +72,13 @@ def test_a_bad_word_says_nothing_of_another_one() -> None:
     assert known < open_
 
 
+def test_all_gets_worse_away_from_the_best_run_before_anything_is_known() -> None:
+    number = Coordinate(0.0, 1.0, length=0.5, bowl=0.3)
+    process = GaussianProcess((number,), np.array([[0.5]]), np.array([0.0]), np.array([0.5]))
+    means, _ = process.predict(np.array([[0.5], [0.0], [1.0], [1.5]]))
+    assert means == pytest.approx(0.3 * process.unit * np.array([0, 1, 1, 4]))
+
+
 def test_the_scales_of_another_process_are_taken() -> None:
     one = _process(1)
     points = np.array([[0.1, 0.0, 1.0]])

@@ -69,6 +69,10 @@ def test_a_difference_within_the_noise_keeps_the_default_and_takes_no_step() -> 
     assert open_points(axis, results, noise=0.02) == []
     assert best_point(axis, results, noise=0.02) == 0.95
     assert best_point(axis, results, noise=0.005) == 0.99
+    decays = Axis((1e-4, 1e-3, 1e-2), 1e-7, 1e-1, factor=10.0)  # the default is the smallest
+    assert open_points(decays, {1e-4: 0.50, 1e-3: 0.55, 1e-2: 0.6}) == []
+    assert open_points(decays, {1e-4: 0.50, 1e-3: 0.55, 1e-2: 0.49}, noise=0.02) == []
+    assert open_points(decays, dict.fromkeys((1e-4, 1e-3, 1e-2), math.inf)) == []
 
 
 def test_zero_is_a_candidate_that_is_neither_bisected_nor_passed() -> None:

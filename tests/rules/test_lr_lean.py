@@ -186,6 +186,9 @@ def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
     assert read_lr(replace(_run(FALLS), loss=-0.9)) is None
     assert read_lr(replace(_run(FALLS), loss=0.5)) == LrReading("up")  # of other data
     assert read_lr(replace(_run(OVERSHOOTS), loss=0.2)) == LrReading("down")  # of the best epoch
+    far_below_its_end = (2.0, 0.2, 1.0, 1.5, 1.6)
+    assert read_lr(replace(_run(far_below_its_end), loss=0.2)) == LrReading("down")
+    assert read_lr(replace(_run(far_below_its_end), loss=0.6)) is None
 
 
 @pytest.mark.parametrize(

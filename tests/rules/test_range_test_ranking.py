@@ -47,6 +47,12 @@ def test_the_smallest_loss_wins_and_a_tie_goes_to_the_one_that_bears_larger_rate
     assert rank_by_range_test({"steep": _test(1 + steep), "flat": _test(1.004 + valley)}) == ["flat", "steep"]
 
 
+def test_one_lucky_batch_does_not_win() -> None:
+    valley = 1 + np.abs(np.linspace(-1, 1, 40))
+    lucky = np.where(np.arange(40) == 5, 0.5, valley + 0.1)
+    assert rank_by_range_test({"lucky": _test(lucky), "lower": _test(valley)}) == ["lower", "lucky"]
+
+
 def test_a_curve_that_blew_up_counts_with_the_largest_loss() -> None:
     valley = 1 + np.abs(np.linspace(-1, 1, 40))
     broken = np.where(np.arange(40) > 25, math.nan, valley)

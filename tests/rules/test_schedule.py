@@ -166,6 +166,8 @@ def test_numpys_numbers_and_tensors_are_kept_as_pythons(kind: Any) -> None:
 def test_the_shortest_triangles_keep_their_bounds(step_size: float) -> None:
     triangle = Triangular(1.0, 1000, step_size=step_size)
     assert all(0.1 <= triangle.lr(step) <= 1 for step in range(1000))
+    cycle = OneCycle(1.0, 1000, step_size=step_size)
+    assert (cycle.lr(0), cycle.lr(1)) == (0.1, cycle.final_lr)
 
 
 def test_paper_tail_falls_to_base_then_linearly_far_below() -> None:

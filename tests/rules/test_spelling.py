@@ -72,6 +72,7 @@ def test_exponents_are_told_by_name_and_bounds(
         ("opt_momentum", 1e-3, 1.0, True, True),
         ("momentum", 1e-3, 0.2, True, True),
         ("momentum", 0.01, 0.99, True, False),
+        ("momentum", 0.1, 0.7, True, False),
         ("momentum", 0.5, 0.99, True, False),
         ("momentum", 0.0, 1.0, False, False),
     ],

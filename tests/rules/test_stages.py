@@ -266,6 +266,14 @@ def test_the_ladder_goes_on_with_what_its_first_run_was_given_or_the_first_that_
     assert (slot, values["batch_size"]) == ("lr0:2", 8)
 
 
+@pytest.mark.parametrize(
+    ("cyclical", "slot"), [(False, "lr0:100"), (True, "lr0:9")], ids=["SGD", "any optimizer with a cycle"]
+)
+def test_a_rate_far_too_low_is_left_for_the_optimizers_usual_one(cyclical: bool, slot: str) -> None:
+    low = Run(0, "complete", {**START, "lr": 1e-3, "epochs": 16}, 2.0, "lr0:1", reports=(2.3, 2.29, 2.2, 2.0))
+    assert _next([low], Recipe(cyclical_momentum=cyclical))[0] == slot
+
+
 @pytest.mark.parametrize("first", [None, "lr0:1"], ids=["enqueued", "proposed"])
 def test_rates_that_were_enqueued_or_added_are_rungs_that_have_run(first: str | None) -> None:
     losses = {1.0: 0.5, 0.3333: 0.6, 3.0: 0.6}

@@ -71,6 +71,12 @@ def test_runs_of_one_schedule_are_alike_at_any_largest_rate_and_others_are_not()
             assert like == (one == other), (one, other)
 
 
+def test_a_rate_that_begins_at_0_is_known() -> None:
+    of_zero, above_zero = (stand(_curve([1.0] * 3, [first, 0.5, 1.0])) for first in (0.0, 1e-6))
+    assert of_zero.is_like(above_zero, 2, 2)
+    assert of_zero.lr_shares[2] == (1.0, 0.0)
+
+
 def test_the_metric_is_turned_and_its_best_is_known_for_losses_and_shares() -> None:
     curve = _curve([1.0, 0.5])
     assert stand(curve).best_possible == 0
@@ -90,6 +96,7 @@ def test_one_sample_is_recognised_as_the_step_of_an_accuracy_and_a_loss_has_none
     assert stand(curve, values=shares, maximize=True).step == pytest.approx(1 / 82)
     assert stand(curve, values=[100 * share for share in shares], maximize=True).step == pytest.approx(100 / 82)
     assert stand(curve, values=[0.93, 0.71, 0.52, 0.43, 0.401, 0.38]).step == 0
+    assert stand(curve, values=[2.6, 2.4, 2.2, 2.0, 1.8, 1.4]).step == 0  # rounded
 
 
 def test_noise_is_that_of_the_last_values() -> None:

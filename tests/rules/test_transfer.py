@@ -18,6 +18,8 @@ def test_a_pair_carries_the_short_runs_over_in_their_order() -> None:
 def test_losses_that_are_not_positive_are_carried_by_difference() -> None:
     runs = [_run(0, 0.1, 4, -0.8), _run(1, 0.3, 4, -0.5), _run(2, 0.1, 16, -0.9)]
     assert full_length_losses(runs, 16) == {2: -0.9, 0: pytest.approx(-0.9), 1: pytest.approx(-0.6)}
+    below = [_run(0, 0.1, 4, 0.2), _run(1, 0.3, 4, 0.5), _run(2, 0.1, 16, -0.3)]  # a ratio would turn their order
+    assert full_length_losses(below, 16) == {2: -0.3, 0: pytest.approx(-0.3), 1: pytest.approx(0.0)}
 
 
 def test_without_epochs_every_run_is_full_and_a_failed_one_is_infinite() -> None:
