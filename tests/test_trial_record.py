@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
 from optuna_discipline import UnsupportedStudyError
@@ -75,6 +76,17 @@ def test_a_retried_trial_does_not_inherit_the_rows_of_its_former_self() -> None:
     again = study.ask()
     TrialReporter(again, n_epochs=4).report(EpochLog(1, 0.1, 0.5, 0.5))
     assert [row.log.epoch for row in trial_record.read_rows(study.trials[1])] == [1]
+
+
+def test_a_trial_that_has_ended_shows_what_its_curve_says_unless_that_is_too_short() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    for n_epochs in (8, 2):
+        trial = study.ask()
+        trial.suggest_float("lr", 1e-5, 1.0, log=True)
+        for epoch in range(n_epochs):
+            report_epoch(trial, epoch, val_loss=2 - 0.1 * epoch, train_loss=2 - 0.1 * epoch, n_epochs=n_epochs)
+        study.tell(trial, 1.3)
+    assert [trial.user_attrs.get("verdict") for trial in study.trials] == ["underfitting", None]
 
 
 def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
