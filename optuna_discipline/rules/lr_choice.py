@@ -3,17 +3,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from typing import Literal
 
 import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
-from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.curve import noise_sd
-from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_curve import LOST
+from optuna_discipline.rules.range_test_curve import MIN_EVALUATIONS
+from optuna_discipline.rules.range_test_curve import SmoothedLoss
+from optuna_discipline.rules.range_test_curve import read_losses
+from optuna_discipline.rules.range_test_curve import sustained
 
 LrStatus = Literal[
     "OK",
@@ -26,7 +27,6 @@ LrStatus = Literal[
     "NO_GAIN_THEN_DIVERGED",
     "TOO_FEW_POINTS",
 ]
-MIN_EVALUATIONS = 10
 # Where most networks train, by optimizer. On five small ones under a cosine the best rates had the geometric mean .013
 # for Adam, .016 for Adamax, .04 for Adagrad and for SGD with momentum, 3 for Adadelta.
 USUAL_LR: Mapping[str, float] = {
@@ -37,11 +37,6 @@ USUAL_LR: Mapping[str, float] = {
     "Lion": 7e-4,  # 3 to 10 times below AdamW's: Chen et al. 2023, arXiv 2302.06675
     "LAMB": 5e-3,
 }
-# The smallest loss stands anywhere on a noisy plateau that may be two decades wide; the edge where it begins to be lost
-# again is steep and stands still. Trained at it, 90 % of 42 pairs of network and seed stay within 1.4 times the best
-# loss of a grid (worst 1.8, one refusal apart); at the smallest loss within 3.4 (worst 20). A share of 0.1 to 0.25,
-# divisors of 2 to 4 and a trust of 0.6 to 0.85 differ from this by less than the seeds do.
-LOST = 0.15
 EDGE_DIVISOR: Mapping[str, float] = {"validation": 3.0, "training": 4.0}
 TRUST = 0.7  # in the curve, against the usual rate
 # Through fewer updates the rate rises faster than the loss answers, and a training loss alone is read too high. On 14
@@ -104,7 +99,7 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     check_type("range_test", range_test, RangeTest)
     if trust is not None and not (is_number(trust) and 0 <= trust <= 1):
         raise ValueError(f"`trust` must be in [0, 1] or None, but got {trust!r}.")
-    curves = _read(range_test)
+    curves = read_losses(range_test)
     main = curves[0]
     if main.broken < MIN_EVALUATIONS:
         return _short_curve(main, range_test)
@@ -144,77 +139,6 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     return LrChoice(max_lr, max_lr / 10, bounds, status, reason, confident=status == "OK")
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """One smoothed loss; `broken` is the first index that is no number, `error` the standard error of a median."""
-
-    name: str
-    lrs: FloatArray
-    smooth: FloatArray
-    broken: int
-    start: float
-    error: float
-
-    @property
-    def best(self) -> int:
-        return int(np.argmin(self.smooth))
-
-    @property
-    def best_lr(self) -> float:
-        return float(self.lrs[self.best])
-
-    @property
-    def gain(self) -> float:
-        return self.start - float(self.smooth[self.best])
-
-    @property
-    def learns(self) -> bool:
-        return self.gain > max(0.02 * abs(self.start), 4 * self.error)  # the smallest of 50 medians lies 3 errors low
-
-    @property
-    def falls_to_its_end(self) -> bool:
-        return bool(self.smooth[-1] < np.min(self.smooth[:-5]) - self.error)
-
-    @property
-    def edge(self) -> int | None:
-        return _edge(self.smooth, self.best, float(self.smooth[self.best]) + max(LOST * self.gain, 3 * self.error))
-
-    @property
-    def edge_lr(self) -> float:
-        edge = self.edge
-        return float(self.lrs[-1] if edge is None else self.lrs[max(edge - 1, self.best)])
-
-
-def _read(test: RangeTest) -> list[_Curve]:
-    """Return the curve that decides and, if that is the validation loss, the training loss too."""
-    if test.val_loss is None or not np.any(~np.isnan(test.val_loss)):
-        return [_curve("training", test, test.lrs, test.train_loss, test.initial_loss)]
-    seen = ~np.isnan(test.val_loss)
-    if test.stop_reason == "non-finite loss" and len(seen):
-        seen = seen | (np.arange(len(seen)) == len(seen) - 1)
-    first = float(test.train_loss[0])
-    return [
-        _curve("validation", test, test.lrs[seen], test.val_loss[seen], test.initial_loss),
-        _curve("training", test, test.lrs, test.train_loss, first),
-    ]
-
-
-def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, initial: float | None) -> _Curve:
-    broken = np.flatnonzero(~np.isfinite(losses))
-    end = int(broken[0]) if len(broken) else len(losses)
-    bad_train = np.flatnonzero(~np.isfinite(test.train_loss))
-    if len(bad_train):
-        end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
-    losses = np.where(np.arange(len(losses)) < end, losses, np.inf)
-    smooth = running_median(losses)
-    smooth[end:] = np.inf
-    noise = noise_sd(losses[:end])
-    start = initial if initial is not None and math.isfinite(initial) else float(smooth[0]) if len(smooth) else math.nan
-    if name == "training":  # of one batch; the first ones together say it better, unless they rise already
-        start = min(float(np.median(losses[:MIN_EVALUATIONS])) if end else math.nan, start + 3 * noise)
-    return _Curve(name, lrs, smooth, end, start, 1.2533 * noise / math.sqrt(5))
-
-
 def _drawn_to_usual(lr: float, test: RangeTest, trust: float, most: float, far: float = math.inf) -> tuple[float, str]:
     usual = USUAL_LR.get(str(test.settings.get("optimizer")))
     if usual is None:
@@ -225,7 +149,7 @@ def _drawn_to_usual(lr: float, test: RangeTest, trust: float, most: float, far: 
     return (drawn, words) if drawn <= most else (most, f"{words} no farther than to {most:.3g}, clear of the edge")
 
 
-def _overfits(val: _Curve, train: _Curve) -> bool:
+def _overfits(val: SmoothedLoss, train: SmoothedLoss) -> bool:
     """Whether the training loss goes on falling at clearly larger rates, to clearly below the best validation loss."""
     below = val.smooth[val.best] - train.smooth[train.best] > max(LOST * val.gain, 3 * (val.error + train.error))
     return val.edge is not None and train.best_lr > 3 * val.edge_lr and bool(below)
@@ -235,7 +159,7 @@ def _mean(values: list[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
-def _short_curve(curve: _Curve, test: RangeTest) -> LrChoice:
+def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     if curve.broken < len(curve.lrs):
         reason = (
             f"The loss stopped being a number at lr {curve.lrs[curve.broken]:.3g}, evaluation {curve.broken}: "
@@ -255,10 +179,10 @@ def _cure(test: RangeTest, otherwise: str) -> str:
     return "the data ended there: give more, or lower `num_steps`" if test.stop_reason == "no more data" else otherwise
 
 
-def _no_gain(curve: _Curve, test: RangeTest) -> LrChoice:
+def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     """Read a curve that never got better than the untrained network."""
     lrs, start = curve.lrs, curve.start
-    above = np.flatnonzero(_sustained(curve.smooth > start + max(0.5 * abs(start), 3 * curve.error)))
+    above = np.flatnonzero(sustained(curve.smooth > start + max(0.5 * abs(start), 3 * curve.error)))
     if not len(above):
         reason = (
             f"The {curve.name} loss lost below 2 % of its start of {start:.3g}, or only noise, between lr {lrs[0]:.3g} "
@@ -280,19 +204,7 @@ def _no_gain(curve: _Curve, test: RangeTest) -> LrChoice:
     return LrChoice(max_lr, max_lr / 10, bounds, "NO_GAIN_THEN_DIVERGED", reason, confident=False)
 
 
-def _edge(smooth: FloatArray, best: int, level: float) -> int | None:
-    """Return the first index after `best` from which the loss stays above `level`, None if it never does."""
-    rising = np.flatnonzero(_sustained(smooth > level)[best + 1 :])
-    return int(rising[0]) + best + 1 if len(rising) else None
-
-
-def _sustained(above: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Mark where the flag holds and holds in at least 2 of 3 evaluations from there (past the end it holds)."""
-    padded = np.concatenate([above, [True, True]]) if len(above) else above
-    return np.array([padded[i] and padded[i : i + 3].sum() >= 2 for i in range(len(above))], dtype=np.bool_)
-
-
-def _status(curve: _Curve, test: RangeTest) -> tuple[LrStatus, str]:
+def _status(curve: SmoothedLoss, test: RangeTest) -> tuple[LrStatus, str]:
     if curve.best < 5:
         return "BEST_AT_START", ", but the best loss stands at the start of the sweep: lower `start_lr`"
     if curve.edge is None and curve.broken == len(curve.lrs) and curve.falls_to_its_end:
