@@ -53,7 +53,8 @@ class SmoothedLoss:
     @property
     def falls_to_its_end(self) -> bool:
         """Whether the loss at the end is clearly the smallest so far."""
-        return bool(self.smooth[-1] < np.min(self.smooth[:-5]) - self.error)
+        least = float(np.min(self.smooth)) + self.error
+        return bool(self.smooth[-1] <= least < np.min(self.smooth[:-5]))
 
     @property
     def edge(self) -> int | None:
@@ -88,12 +89,18 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     if len(bad_train):
         end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
     losses = np.where(np.arange(len(losses)) < end, losses, np.inf)
-    smooth = running_median(losses)
-    smooth[end:] = np.inf
-    noise = noise_sd(losses[:end])
-    start = initial if initial is not None and math.isfinite(initial) else float(smooth[0]) if len(smooth) else math.nan
+    start = initial
+    if start is None or not math.isfinite(start):
+        start = float(running_median(losses[:3])[0]) if len(losses) else math.nan
     if name == "training":  # of one batch; the first ones together say it better, unless they rise already
-        start = min(float(np.median(losses[:MIN_EVALUATIONS])) if end else math.nan, start + 3 * noise)
+        first = float(np.median(losses[:MIN_EVALUATIONS])) if end else math.nan
+        start = min(first, start + 3 * noise_sd(losses[:end]))
+    smooth = running_median(np.concatenate([[start, start], losses]))[2:]  # the untrained loss stands before the sweep
+    smooth[end:] = np.inf
+    blown = start + max(0.5 * abs(start), start - float(np.min(smooth, initial=start)))
+    noise = noise_sd(losses[:end][~(losses[:end] > blown)])
+    if end and losses[end - 1] > smooth[end - 1] + 3 * noise:  # no later loss can show that it was a spike
+        smooth[end - 1] = losses[end - 1]
     return SmoothedLoss(name, lrs, smooth, end, start, 1.2533 * noise / math.sqrt(5))
 
 

@@ -36,3 +36,38 @@ def test_a_loss_is_read_up_to_where_it_is_no_number() -> None:
 )
 def test_one_spike_is_no_rise_and_past_the_end_a_rise_holds(above: list[int], held: list[int]) -> None:
     assert sustained(np.array(above, dtype=bool)).tolist() == [bool(x) for x in held]
+
+
+def test_a_loss_that_falls_from_its_first_evaluation_on_is_read_there() -> None:
+    (loss,) = read_losses(_test(np.linspace(2.0, 0.1, N), initial_loss=2.3))
+    val, _ = read_losses(_test(np.full(N, 2.3), val_loss=np.linspace(2.0, 0.1, N)))
+    assert val.smooth[:3] == pytest.approx(np.linspace(2.0, 0.1, N)[:3])
+    assert loss.smooth[-1] < loss.smooth[0]
+
+
+def test_a_last_loss_that_jumps_up_is_an_edge_and_one_within_the_noise_is_none() -> None:
+    falling = np.concatenate([np.linspace(2.3, 2.2, 20), np.linspace(2.1, 0.9, 10)])
+    falling[-1] = 5.0
+    (loss,) = read_losses(_test(falling))
+    assert (loss.edge, loss.falls_to_its_end) == (N - 1, False)
+    falling[-1] = 0.9
+    (loss,) = read_losses(_test(falling))
+    assert (loss.edge, loss.falls_to_its_end) == (None, True)
+    rng = np.random.default_rng(0)
+    plateau = np.concatenate([np.linspace(2.3, 0.8, 15), np.full(N - 15, 0.8)])
+    noisy = [read_losses(_test(plateau + 0.1 * rng.standard_normal(N)))[0] for _ in range(100)]
+    assert sum(loss.edge is not None for loss in noisy) <= 8
+
+
+def test_a_loss_that_has_turned_is_no_longer_falling() -> None:
+    losses = [2.3] * 20 + [1.5, 1.3, 1.14, 0.96, 0.81, 0.58, 0.55, 0.72, 0.84]
+    (loss,) = read_losses(_test(losses))
+    assert (loss.edge, loss.falls_to_its_end) == (None, False)
+
+
+def test_a_stretch_that_has_blown_up_does_not_count_as_noise() -> None:
+    val = [2.28, 2.07, 1.24, 1.68, 0.44, 0.73, 0.45, 1.87, 7.9, 59.9, 37.3]
+    loss, _ = read_losses(_test(val, val_loss=np.array(val), initial_loss=2.32))
+    assert loss.learns
+    whole = np.concatenate([np.linspace(2.3, 0.5, 20), np.tile([50.0, 5.0], 5)])
+    assert read_losses(_test(whole))[0].error == pytest.approx(read_losses(_test(whole[:20]))[0].error, abs=1e-3)
