@@ -82,7 +82,8 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     is the geometric mean of the first over 3 and the second over 4 (or the one there is). Where the optimizer is
     known, that is drawn to the rate at which most networks train by it: a little after 100 updates, more after fewer
     and without a validation loss, but never above the edge over 1.5, and with it not to one 30 times larger. A test as
-    long as the training is read as the paper does: the smallest smoothed loss, at most 0.8 of the edge. Thresholds are
+    long as the training (as planned, where it diverged) is read as the paper does: the smallest smoothed loss, at most
+    0.8 of the edge. Thresholds are
     relative to the improvement over the untrained loss, so scaling all losses changes nothing.
 
     Args:
@@ -112,7 +113,7 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     edge_lr = _mean([curve.edge_lr for curve in readable])
     if status == "CENSORED":  # the edge lies beyond: the end of the range is the best that was seen
         max_lr, how = float(main.lrs[-1]), "the largest that was tried"
-    elif range_test.planned_steps is not None and len(range_test.lrs) >= range_test.planned_steps:
+    elif range_test.planned_steps is not None and _steps(range_test) >= range_test.planned_steps:
         max_lr, how = min(main.best_lr, 0.8 * edge_lr), "that lr, as the test is as long as the training"
     else:
         below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
@@ -159,17 +160,26 @@ def _mean(values: list[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
+def _steps(test: RangeTest) -> int:
+    """Return the updates that were made, with those that a divergence saved."""
+    broke = test.stop_reason in ("diverged", "non-finite loss")
+    return test.n_steps if broke and test.n_steps is not None else len(test.lrs)
+
+
 def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
+    val_every = curve.name == "validation" and test.settings.get("val_every") != 1
     if curve.broken < len(curve.lrs):
         reason = (
             f"The loss stopped being a number at lr {curve.lrs[curve.broken]:.3g}, evaluation {curve.broken}: "
-            "lower `start_lr`, or look for NaN and inf in the data."
+            f"{_more_below(float(curve.lrs[curve.broken]), test, val_every)}, or look for NaN and inf in the data."
         )
         untrained = (test.initial_loss, *test.train_loss[:1])
         if not all(loss is None or math.isfinite(loss) for loss in untrained):
             reason = "The loss of the untrained model is no finite number: check the data, the loss and the model."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
-    cure = _cure(test, "raise `num_steps`")
+    cure = _cure(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
+    if test.stop_reason in ("diverged", "non-finite loss"):
+        cure = _more_below(float(test.lrs[-1]), test, val_every)
     reason = f"The test has {len(curve.lrs)} evaluations and needs {MIN_EVALUATIONS} to be read: {cure}."
     return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False)
 
@@ -179,26 +189,37 @@ def _cure(test: RangeTest, otherwise: str) -> str:
     return "the data ended there: give more, or lower `num_steps`" if test.stop_reason == "no more data" else otherwise
 
 
+def _more_below(lr: float, test: RangeTest, val_every: bool = False) -> str:
+    """Return how more evaluations come to lie below a rate: a linear sweep spends most of its steps above it."""
+    steps = np.diff(test.lrs)
+    linear = len(steps) > 0 and steps[-1] < steps[0] * math.sqrt(test.lrs[-1] / test.lrs[0])
+    knob = "end_lr" if linear and test.lrs[0] < lr / 2 else "start_lr"
+    return f"lower `{knob}`" + " or `val_every`" * val_every
+
+
 def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     """Read a curve that never got better than the untrained network."""
     lrs, start = curve.lrs, curve.start
     above = np.flatnonzero(sustained(curve.smooth > start + max(0.5 * abs(start), 3 * curve.error)))
     if not len(above):
+        ends_above = np.median(curve.smooth[len(lrs) // 2 :]) > start + 0.02 * abs(start)
+        cure = _cure(test, f"take more steps, {'lower' if ends_above else 'raise'} `end_lr`")
         reason = (
-            f"The {curve.name} loss lost below 2 % of its start of {start:.3g}, or only noise, between lr {lrs[0]:.3g} "
-            f"and {lrs[-1]:.3g}: {_cure(test, 'take more steps, raise `end_lr`')}, or check the model."
+            f"The smoothed {curve.name} loss lost below 2 % of its start of {start:.3g}, or only noise, between lr "
+            f"{lrs[0]:.3g} and {lrs[-1]:.3g}: {cure}, or check the model."
         )
         return LrChoice(None, None, None, "FLAT", reason, confident=False)
     edge = float(lrs[max(int(above[0]) - 1, 0)])
     if above[0] < len(lrs) / 4:
-        reason = f"The {curve.name} loss rose from its start of {start:.3g} at lr {edge:.3g} already: lower `start_lr`."
+        cure = _more_below(edge, test)
+        reason = f"The {curve.name} loss rose from its start of {start:.3g} at lr {edge:.3g} already: {cure}."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
     max_lr, drawn = _drawn_to_usual(edge / UNTRAINED_DIVISOR, test, UNTRAINED_TRUST, edge / NEAREST_UNTRAINED)
     max_lr = min(max(max_lr, float(lrs[0])), float(lrs[-1]))
     reason = (
-        f"The {curve.name} loss never fell below its start of {start:.3g} and rose for good after lr {edge:.3g}, as on "
-        f"a network that starts slowly or is trained already; max_lr {max_lr:.3g} is a guess: that over "
-        f"{UNTRAINED_DIVISOR:g}{drawn}."
+        f"The smoothed {curve.name} loss never fell clearly below its start of {start:.3g} and rose for good after lr "
+        f"{edge:.3g}, as on a network that starts slowly or is trained already; max_lr {max_lr:.3g} is a guess: that "
+        f"over {UNTRAINED_DIVISOR:g}{drawn}."
     )
     bounds = (max(min(edge / 300, max_lr), float(lrs[0])), max(edge, max_lr))
     return LrChoice(max_lr, max_lr / 10, bounds, "NO_GAIN_THEN_DIVERGED", reason, confident=False)
@@ -206,7 +227,10 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
 
 def _status(curve: SmoothedLoss, test: RangeTest) -> tuple[LrStatus, str]:
     if curve.best < 5:
-        return "BEST_AT_START", ", but the best loss stands at the start of the sweep: lower `start_lr`"
+        return (
+            "BEST_AT_START",
+            f", but the best loss stands at the start of the sweep: {_more_below(curve.edge_lr, test)}",
+        )
     if curve.edge is None and curve.broken == len(curve.lrs) and curve.falls_to_its_end:
         return "CENSORED", f", and the loss was still falling: {_cure(test, 'raise `end_lr`')}"
     return ("NO_RISE", "") if curve.edge is None else ("OK", "")

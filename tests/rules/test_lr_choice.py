@@ -56,6 +56,15 @@ def test_a_test_as_long_as_the_training_is_read_at_its_smallest_loss() -> None:
     assert choose_max_lr(long).max_lr > choose_max_lr(short).max_lr  # type: ignore[operator]
 
 
+def test_a_test_that_diverged_is_as_long_as_it_was_planned_and_one_whose_data_ended_is_not() -> None:
+    whole = _test(_valley(), planned_steps=N)
+    known = {"n_steps": N, "planned_steps": N}
+    diverged = _test(_valley()[:-3], stop_reason="diverged", **known)
+    assert choose_max_lr(diverged).max_lr == choose_max_lr(whole).max_lr
+    ended = _test(_valley()[:-3], stop_reason="no more data", **known)
+    assert choose_max_lr(ended).max_lr < choose_max_lr(whole).max_lr  # type: ignore[operator]
+
+
 @pytest.mark.parametrize(("optimizer", "usual"), [("SGD", 0.1), ("AdamW", 5e-3)])
 def test_a_known_optimizer_draws_the_choice_to_its_usual_rate(optimizer: str, usual: float) -> None:
     alone = choose_max_lr(_test(_valley())).max_lr
@@ -203,6 +212,55 @@ def test_where_the_data_ended_more_data_is_the_cure(losses: Any) -> None:
     reason = choose_max_lr(_test(losses, stop_reason="no more data")).reason
     assert "the data ended there: give more, or lower `num_steps`" in reason
     assert "raise" not in reason
+
+
+def test_a_loss_that_explodes_at_the_last_rate_gives_neither_that_rate_nor_a_wider_range() -> None:
+    losses = np.concatenate([np.full(40, 2.3), np.linspace(2.2, 0.9, N - 41), [5.0]])
+    choice = choose_max_lr(_test(losses, settings={"optimizer": "AdamW"}))
+    assert choice.status == "OK"
+    assert choice.max_lr < LRS[-1] / 100  # type: ignore[operator]
+    assert "raise" not in choice.reason
+
+
+LINEAR = np.linspace(1e-3, 10.0, N)
+
+
+def _linear(losses: Any) -> RangeTest:
+    losses = np.asarray(losses, dtype=float)
+    stop_reason = "diverged" if np.isfinite(losses[-1]) else "non-finite loss"
+    return RangeTest(LINEAR[: len(losses)], losses, losses, stop_reason, initial_loss=2.3, n_steps=N)
+
+
+@pytest.mark.parametrize(
+    ("losses", "status"),
+    [
+        ([2.3, 1.5, 0.4, 9.0, 30.0, 90.0], "TOO_FEW_POINTS"),
+        ([2.3, 1.5, 0.4, math.nan], "DIVERGED_AT_START"),
+        ([2.3, 1.5, 0.6, 0.4, 0.5, *np.linspace(1, 3, 30)], "BEST_AT_START"),
+        ([2.3, 2.3, *np.full(30, 9.0)], "DIVERGED_AT_START"),
+        ([2.3, 2.2, 2.0, 1.6, 3.9, *np.tile([2.4, 2.6, 3.1], 10)], "FLAT"),
+    ],
+)
+def test_a_linear_sweep_that_spends_its_steps_above_the_edge_asks_for_a_lower_end(losses: Any, status: str) -> None:
+    choice = choose_max_lr(_linear(losses))
+    assert choice.status == status
+    assert "lower `end_lr`" in choice.reason
+    assert "raise" not in choice.reason
+    assert "start_lr" not in choice.reason
+
+
+def test_too_few_evaluations_ask_for_what_gives_more() -> None:
+    few = np.linspace(2.3, 1.0, 8)
+    assert choose_max_lr(_test(few)).reason.endswith(": raise `num_steps`.")
+    assert choose_max_lr(_test(few, val_loss=few)).reason.endswith(": raise `num_steps` or lower `val_every`.")
+    assert choose_max_lr(_test(few, stop_reason="diverged")).reason.endswith(": lower `start_lr`.")
+
+
+def test_a_fall_that_is_only_noise_is_not_denied() -> None:
+    losses = 2.3 + np.concatenate([0.6 * np.random.default_rng(0).standard_normal(40), np.full(N - 40, 50.0)])
+    choice = choose_max_lr(_test(losses, val_loss=losses))
+    assert choice.status == "NO_GAIN_THEN_DIVERGED"
+    assert "smoothed validation loss never fell clearly below its start" in choice.reason
 
 
 @pytest.mark.parametrize(
