@@ -9,9 +9,9 @@ from optuna.study import Study
 
 from optuna_discipline._imports import require
 from optuna_discipline.range_test_record import read_range_test
-from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_curve import read_losses
 from optuna_discipline.visualization import style
 
 
@@ -22,7 +22,7 @@ class RangeTestPlot:
     Attributes:
         lrs: Learning rates, shape (n,).
         raw: Losses as measured, None where they are no numbers.
-        smooth: Their running median of 5.
+        smooth: Their running median of 5, as `choose_max_lr` reads it.
         kind: "validation" or "training".
         choice: What the curve says.
     """
@@ -66,7 +66,7 @@ def collect(source: RangeTest | Study) -> RangeTestPlot | None:
     if source.val_loss is not None and np.any(~np.isnan(source.val_loss)):
         seen = ~np.isnan(source.val_loss)
         lrs, losses, kind = lrs[seen], source.val_loss[seen], "validation"
-    smooth = running_median(losses)
+    smooth = read_losses(source)[0].smooth
     keep = style.thinned(lrs.tolist())
     return RangeTestPlot(
         tuple(float(f"{lrs[i]:.5g}") for i in keep),
@@ -92,7 +92,8 @@ def draw(plot: RangeTestPlot | None) -> Any:
     )
     shown = [value for value in plot.smooth if value is not None]
     if shown:
-        low, high = min(shown), min(max(shown), 2 * abs(shown[0]) + shown[0])
+        low = min([*shown, *(value for value in plot.raw if value is not None)])
+        high = min(max(shown), 2 * abs(shown[0]) + shown[0])  # what has exploded would flatten the rest
         room = 0.08 * (high - low) + 1e-9
         made.update_yaxes(range=[low - room, high + room])
     if plot.choice.bounds is not None:

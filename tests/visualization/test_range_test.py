@@ -31,6 +31,21 @@ def test_the_validation_loss_is_shown_where_there_is_one() -> None:
     assert (plot.kind, len(plot.lrs)) == ("validation", 10)
 
 
+def test_every_measured_loss_below_the_start_lies_on_the_picture() -> None:
+    losses = np.concatenate([np.linspace(2.3, 1.0, 30), [0.2], np.linspace(1.1, 40.0, 9)])
+    figure = plot_range_test(RangeTest(np.geomspace(1e-3, 1, 40), losses, None, "end of range", 2.3))
+    low, high = figure.layout.yaxis.range
+    assert low < 0.2
+    assert 2.3 < high < 10
+
+
+def test_the_smoothed_line_is_the_one_that_the_reason_speaks_of() -> None:
+    losses = np.linspace(2.0, 0.5, 20)
+    plot = range_test.collect(RangeTest(np.geomspace(1e-3, 1, 20), losses, losses, "end of range", 2.3))
+    assert plot is not None
+    assert plot.smooth[0] == 2.0
+
+
 def test_a_study_without_a_range_test_says_so(empty: optuna.Study) -> None:
     assert range_test.collect(empty) is None
     assert "no LR range test" in plot_range_test(empty).layout.annotations[0].text.replace("<br>", " ")
