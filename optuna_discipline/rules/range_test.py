@@ -149,7 +149,8 @@ def average_range_tests(range_tests: Sequence[RangeTest]) -> RangeTest:
 
     Raises:
         TypeError: If one is not a RangeTest.
-        ValueError: If there is none, or the learning rates differ, or those with a validation loss.
+        ValueError: If there is none, or the learning rates differ, or those with a validation loss, or the optimizer,
+            its momentum or its weight decay.
 
     >>> lrs = np.array([0.1, 1.0])
     >>> tests = [RangeTest(lrs, np.array([x, 2 * x]), None, "end of range", initial_loss=x) for x in (1.0, 2.0)]
@@ -170,6 +171,13 @@ def average_range_tests(range_tests: Sequence[RangeTest]) -> RangeTest:
             raise ValueError(
                 "`range_tests` must have their validation losses at the same learning rates, but one of them has "
                 "others: run all with one `val_every`."
+            )
+    for name in ("optimizer", "momentum", "base_momentum", "weight_decay"):
+        values = [test.settings[name] for test in tests if name in test.settings]
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"`range_tests` must be of one {name}, as their mean is read as one test, but got {values!r:.80}: "
+                "average those of each alone."
             )
     initial = [math.nan if test.initial_loss is None else test.initial_loss for test in tests]
     return replace(

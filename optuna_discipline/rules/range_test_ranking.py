@@ -36,7 +36,7 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
         range_tests: The test of each candidate.
 
     Raises:
-        ValueError: If there is no candidate.
+        ValueError: If there is no candidate, or some were evaluated on validation data and others were not.
         TypeError: If a value is not a RangeTest.
 
     Example:
@@ -50,6 +50,13 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
         raise ValueError("`range_tests` must hold at least one candidate, but is empty.")
     for candidate, test in range_tests.items():
         check_type(f"range_tests[{candidate!r}]", test, RangeTest)
+    validated = {candidate: _has_validation(test) for candidate, test in range_tests.items()}
+    if len(set(validated.values())) > 1:
+        without = [candidate for candidate, found in validated.items() if not found]
+        raise ValueError(
+            "`range_tests` must have validation losses, all or none, as a training loss lies lower, but there is none "
+            f"of {without!r:.80}: run these with `val`, or the others without."
+        )
     curves = {candidate: _smoothed(test) for candidate, test in range_tests.items()}
     minima = {candidate: float(loss.min(initial=math.inf)) for candidate, (_, loss) in curves.items()}
     order = sorted(curves, key=lambda candidate: minima[candidate])
@@ -65,9 +72,13 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
     return tied + order[len(tied) :]
 
 
+def _has_validation(test: RangeTest) -> bool:
+    return test.val_loss is not None and not np.isnan(test.val_loss).all()
+
+
 def _smoothed(test: RangeTest) -> tuple[FloatArray, FloatArray]:
     """Return learning rates and the running median of the losses that were measured."""
-    losses = test.train_loss if test.val_loss is None or np.isnan(test.val_loss).all() else test.val_loss
+    losses = test.val_loss if test.val_loss is not None and _has_validation(test) else test.train_loss
     seen = ~np.isnan(losses) if losses is test.val_loss else np.ones(len(losses), dtype=bool)
     window = max(1, int(WINDOW * seen.sum()) // 2 * 2 + 1)
     with np.errstate(invalid="ignore"):

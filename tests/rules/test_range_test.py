@@ -112,6 +112,19 @@ def test_tests_that_do_not_belong_together_are_refused() -> None:
         average_range_tests([_test(np.ones(60), val_loss=every), _test(np.ones(60), val_loss=second)])
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "other"), [("optimizer", "SGD", "Adam"), ("momentum", 0.9, 0.99), ("weight_decay", 0.0, 1e-3)]
+)
+def test_tests_of_other_settings_are_not_averaged_and_other_seeds_are(name: str, one: Any, other: Any) -> None:
+    tests = [
+        _test(np.ones(60), settings={name: value, "seed": seed}) for value, seed in ((one, 0), (one, 1), (other, 0))
+    ]
+    assert average_range_tests(tests[:2]).settings == {name: one, "seed": [0, 1]}
+    average_range_tests([tests[0], _test(np.ones(60))])  # by hand, without settings
+    with pytest.raises(ValueError, match=f"`range_tests` must be of one {name}, .* average those of each"):
+        average_range_tests([tests[0], tests[2]])
+
+
 def test_a_test_that_broke_before_its_last_evaluation_belongs_to_the_others() -> None:
     whole, broken = _test(np.ones(60), val_loss=np.ones(60)), np.where(np.arange(30) < 29, 1.0, math.nan)
     average = average_range_tests([whole, whole, _test(np.where(broken == 1, 1.0, math.inf), val_loss=broken)])

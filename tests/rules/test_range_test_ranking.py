@@ -73,6 +73,13 @@ def test_scaling_all_losses_changes_nothing(losses: list[list[float]], power: in
     assert one == other
 
 
+def test_a_validation_loss_is_not_ranked_against_a_training_loss() -> None:
+    losses = np.linspace(2.0, 1.0, 20)
+    val = RangeTest(np.geomspace(1e-3, 1, 20), losses, losses, "end of range")
+    with pytest.raises(ValueError, match=r"must have validation losses, all or none.* none of \['b'\]: run these with"):
+        rank_by_range_test({"a": val, "b": _test(losses)})
+
+
 def test_what_is_no_range_test_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one candidate"):
         rank_by_range_test({})
