@@ -108,7 +108,8 @@ def tune(
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
-            1,000 updates on. Or one of your own, or a function that runs one, as `DisciplinedSampler` takes them.
+            1,000 updates on. Or one of your own, or a function that runs one, as `DisciplinedSampler` takes them;
+            SGD takes no test of another optimizer, and no other one of SGD.
         pruner: None is `DisciplinedPruner()`.
         storage: Optuna storage or its URL; a study of this name that `tune` has made goes on, with the same metric,
             optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
@@ -142,7 +143,7 @@ def tune(
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-    check_search(recipe, range_test, pruner, storage, callbacks, n_jobs)
+    check_search(recipe, range_test, optimizer, pruner, storage, callbacks, n_jobs)
     if lr is None:
         lr = SGD_RANGE if optimizer == "sgd" else ADAM_RANGE
     trainer = Trainer(

@@ -89,6 +89,11 @@ def test_a_range_test_is_run_unasked_where_it_is_cheap(epochs: int, runs: bool) 
     assert (cost_in_full_trainings(study) > 1) == runs
 
 
+def _tested(optimizer: str) -> RangeTest:
+    lrs = np.geomspace(1e-4, 1, 40)
+    return RangeTest(lrs, 1 + lrs, None, "end of range", 1.0, settings={"optimizer": optimizer})
+
+
 @pytest.mark.parametrize("own_parameters", [False, True])
 @pytest.mark.parametrize("by_a_function", [False, True])
 def test_a_range_test_of_the_users_own_is_that_of_the_study(by_a_function: bool, own_parameters: bool) -> None:
@@ -292,6 +297,12 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"recipe": {}}, ValueError, "`recipe` must be one such as"),
         ({"storage": Path("a.db")}, ValueError, r"`storage` must be a URL such as 'sqlite:.* but got .*a.db"),
         ({"range_test": "no"}, ValueError, "`range_test` must be True, False, None, a RangeTest or .* but got 'no'"),
+        (
+            {"range_test": _tested("Adam")},
+            ValueError,
+            "`range_test` must be of the .* 'adam' for optimizer='sgd': run it",
+        ),
+        ({"range_test": _tested("SGD"), "optimizer": "adam"}, ValueError, "one of 'sgd' for optimizer='adam': run it"),
         ({"train_options": 5}, ValueError, "`train_options` must be a dict such as .* but got 5"),
         ({"train_options": {"nesterov": "no"}}, ValueError, "`nesterov` must be one of True, False"),
         ({"pruner": "median"}, ValueError, "`pruner` must be one of Optuna's"),
