@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from zlib import crc32
 
@@ -33,6 +34,7 @@ def main() -> int:
     """Run what is missing; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw and tabular/, adds three tasks")
+    here = [name for name in METHODS if name != "auto" or find_spec("optunahub") is not None]
     which = parser.add_mutually_exclusive_group()
     for flag, text in (("held-out", "the networks that no rule was chosen on"), ("fresh", "eleven written later")):
         folder = "duel_" + flag.replace("-", "_")
@@ -41,12 +43,14 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=20.0, help="cost in full trainings (default 20)")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="*", help="only these")
-    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=here)
     parser.add_argument("--jobs", type=int, default=1, help="processes, one thread each")
     parser.add_argument("--no-retrain", action="store_true", help="leave the fresh seeds and the test scores out")
     arguments = parser.parse_args()
     arguments.out = arguments.out or RESULTS.with_name(arguments.which)
     tasks, skipped = _load(arguments)
+    if "auto" not in here:
+        skipped.append("auto (OptunaHub's AutoSampler): needs pip install optunahub cmaes")
     for line in skipped:
         print("skipped", line)
     names = arguments.tasks or list(tasks)

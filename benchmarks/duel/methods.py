@@ -5,6 +5,7 @@ A method's `start` returns the sampler and pruner of one study; what it searches
 [0.01, 0.1], weight decay within our candidates.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,6 +84,18 @@ def _qmc(seed: int, *_: Any) -> BaseSampler:
         return QMCSampler(seed=seed, warn_independent_sampling=False)
 
 
+def _auto(seed: int, *_: Any) -> BaseSampler:
+    """Return OptunaHub's AutoSampler: from GitHub, or from the folder that OPTUNAHUB_PACKAGES names.
+
+    That is the `package` folder of a checkout of optuna/optunahub-registry.
+    """
+    import optunahub
+
+    name, folder = "samplers/auto_sampler", os.environ.get("OPTUNAHUB_PACKAGES")
+    module = optunahub.load_local_module(name, registry_root=folder) if folder else optunahub.load_module(name)
+    return module.AutoSampler(seed=seed)
+
+
 def _median(epochs: int) -> BasePruner:
     return MedianPruner(n_startup_trials=5, n_warmup_steps=epochs // 3)
 
@@ -99,6 +112,7 @@ METHODS: dict[str, Method] = {
     "tpe + hyperband": Method(_tpe, lambda epochs: HyperbandPruner(1, epochs, 3)),
     "gp": Method(_gp),
     "gp + median": Method(_gp, _median),
+    "auto": Method(_auto),
     "cma-es": Method(lambda seed, *_: CmaEsSampler(seed=seed)),
     "qmc": Method(_qmc),
     "random": Method(_random),
@@ -109,7 +123,10 @@ METHODS: dict[str, Method] = {
     "default": Method(_random, space="fixed"),
     "early ranking": Method(_random, halving=True),
 }
-PEERS = ("tpe", "tpe + median", "tpe + hyperband", "gp", "gp + median", "cma-es", "qmc", "random", "random + halving")
+PEERS = (
+    *("tpe", "tpe + median", "tpe + hyperband", "gp", "gp + median"),
+    *("auto", "cma-es", "qmc", "random", "random + halving"),
+)
 BOXES = ("box, random", "box, tpe", "box, gp")
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
