@@ -14,9 +14,11 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.climb import RISE
 from optuna_discipline.rules.climb import measure_climb
+from optuna_discipline.rules.climb import noise_of_end
 from optuna_discipline.rules.climb import read_climb
 from optuna_discipline.rules.climb import scale_of
 from optuna_discipline.rules.climb import smoothed
+from optuna_discipline.rules.climb import stays_above_best
 from optuna_discipline.rules.climb import stays_above_start
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
@@ -94,7 +96,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
 
     A loss that never left that of chance, where the classes are known, is underfitting; so is one that falls straight
     to the last. None is that ends above its first value: a sudden rise far above that, from which the loss has not come
-    back, means a high learning rate.
+    back, means a high learning rate; so does one that jumps about far above its best while the training loss stands.
 
     Args:
         curve: At least four epochs with a validation loss. Without a training loss only a rise of the validation loss
@@ -125,8 +127,10 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     val, train = curve.val_loss[usable], _training_loss(curve, usable)
     with np.errstate(over="ignore", invalid="ignore"):
         evidence = _measure(curve.fraction, val, train)
-    lr_rises = _rising(curve.lr[usable])
-    verdict = _judge(evidence, lr_rises)
+    trend = _trend(curve.lr[usable])
+    if trend < 0 and curve.fraction < 1:  # it still comes down by itself
+        evidence["stays_above_best"] = 0.0
+    verdict = _judge(evidence, lr_rises=trend > 0)
     if verdict == Verdict.HORIZONTAL and train is not None and _rises_alone(evidence, val):
         verdict = Verdict.OVERFITTING
     if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
@@ -134,14 +138,16 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
     if verdict == Verdict.UNDERFITTING and (shape := shape_of(tuple(val.tolist()))) is not None and got_worse(shape):
         return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
-    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises))
+    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises=trend > 0))
 
 
-def _advice_on(verdict: Verdict, evidence: Mapping[str, float], lr_rises: bool) -> str:
-    if verdict != Verdict.HIGH_LR or (lr_rises and evidence["val_change"] > 0):
+def _advice_on(verdict: Verdict, evidence: Mapping[str, float], *, lr_rises: bool) -> str:
+    if verdict != Verdict.HIGH_LR or (lr_rises and (evidence["val_change"] > 0 or evidence["stays_above_best"])):
         return ADVICE[verdict]
     if evidence["stays_above_start"]:
         return "The loss rose far above its first value and has not come back: the learning rate is too high, lower it."
+    if evidence["stays_above_best"]:
+        return "The loss jumps about far above its best: the learning rate or the momentum is too high, lower it."
     return "Both losses rise, and the learning rate does not: it is too high, lower it."
 
 
@@ -158,9 +164,11 @@ def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str
     evidence = {
         "val_change": _change(shares),
         "val_noise": noise_sd(shares[len(val) // 2 :]),
-        "rise_from_minimum": _rise(shares),
+        "val_jumps": noise_of_end(shares),
+        "rise_from_minimum": float((smooth := smoothed(shares))[-1] - smooth.min()),
         "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
         "stays_above_start": float(stays_above_start(val, train)),
+        "stays_above_best": float(train is not None and stays_above_best(val, train)),
         "falls_straight": float(_falls_straight(shares)),
         "share_done": done,
     }
@@ -172,9 +180,10 @@ def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str
     return evidence
 
 
-def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
+def _judge(evidence: Mapping[str, float], *, lr_rises: bool) -> Verdict:
     val, train = evidence["val_change"], evidence.get("train_change", math.nan)
-    certain = max(HORIZONTAL_SHARE, 2 * evidence["val_noise"])
+    jumps = evidence["val_jumps" if val <= HORIZONTAL_SHARE else "val_noise"]
+    certain = max(HORIZONTAL_SHARE, 2 * evidence["val_noise"] if jumps else 0.0)
     if val > certain and train > HORIZONTAL_SHARE and lr_rises:
         return Verdict.HIGH_LR
     alone = "climbed" in evidence
@@ -185,9 +194,11 @@ def _judge(evidence: Mapping[str, float], lr_rises: bool) -> Verdict:
         return Verdict.HIGH_LR
     if overfitting:
         return Verdict.OVERFITTING
+    if evidence["stays_above_best"]:
+        return Verdict.HIGH_LR
     if val < -certain or evidence["falls_straight"]:
         return Verdict.UNDERFITTING if evidence["change_from_first"] < 0 else Verdict.NOISY
-    if evidence["val_noise"] > 0.1:
+    if jumps > 0.1:
         return Verdict.NOISY
     both_rise = train > certain or lr_rises
     return Verdict.HIGH_LR if val > certain and both_rise else Verdict.HORIZONTAL
@@ -280,12 +291,10 @@ def _change(losses: FloatArray) -> float:
     return float(smooth[-1] - smooth[-third])
 
 
-def _rise(losses: FloatArray) -> float:
-    smooth = smoothed(losses)
-    return float(smooth[-1] - smooth.min())
-
-
-def _rising(lr: FloatArray) -> bool:
+def _trend(lr: FloatArray) -> int:
+    """Return 1 where the learning rate has risen over the last third, -1 where it has fallen, else 0."""
     known = lr[np.isfinite(lr)]
-    third = max(2, len(known) // 3)
-    return len(known) >= 2 and bool(known[-1] / 1.05 > known[-min(third, len(known))])
+    if len(known) < 2:
+        return 0
+    before, after = known[-min(max(2, len(known) // 3), len(known))], known[-1]
+    return int(after / 1.05 > before) - int(before / 1.05 > after)

@@ -361,3 +361,61 @@ def test_a_loss_that_falls_by_orders_to_the_last_is_underfitting(val: list[float
 def test_a_loss_that_has_fallen_by_orders_may_level_off(seed: int) -> None:
     fallen = np.array([100 * 10 ** (-i / 3) for i in range(12)] + [0.02] * 12)
     assert diagnose(_without_training_loss(_noisy(fallen, 0.01, seed))).verdict == Verdict.HORIZONTAL
+
+
+TOO_HIGH = {  # constant rates of a small net: momentum .99 at .2 and .1, .97 at .3
+    "both rise": (
+        [0.50, 0.91, 0.89, 0.71, 0.97, 0.74, 1.30, 1.25, 1.45, 1.35, 1.64, 1.73],
+        [1.62, 0.56, 0.59, 0.54, 0.37, 0.54, 0.43, 0.43, 0.66, 0.69, 0.67, 0.91],
+    ),
+    "training stands": (
+        [1.03, 0.44, 0.69, 0.74, 0.68, 0.49, 0.83, 0.81, 1.34, 1.08, 0.99, 0.90],
+        [1.99, 0.46, 0.33, 0.49, 0.49, 0.34, 0.33, 0.47, 0.34, 0.40, 0.37, 0.40],
+    ),
+    "training rises late": (
+        [0.42, 0.28, 0.33, 0.28, 0.40, 0.73, 0.38, 0.35, 0.36, 0.42, 0.45, 0.51],
+        [1.38, 0.37, 0.20, 0.18, 0.14, 0.16, 0.18, 0.13, 0.20, 0.18, 0.23, 0.41],
+    ),
+}
+
+
+@pytest.mark.parametrize(("val", "train"), TOO_HIGH.values(), ids=TOO_HIGH)
+def test_a_loss_that_jumps_about_far_above_its_best_says_that_the_learning_rate_is_too_high(
+    val: list[float], train: list[float]
+) -> None:
+    found = diagnose(_curve(train, val))
+    assert (found.verdict, found.advice) == (
+        Verdict.HIGH_LR,
+        "The loss jumps about far above its best: the learning rate or the momentum is too high, lower it.",
+    )
+    assert "normal inside a cycle" in diagnose(_curve(train, val, 0.1 + np.arange(12))).advice
+    falling = _curve(train, val, 1 / np.arange(1, 13))
+    assert diagnose(falling).verdict == Verdict.HIGH_LR
+    assert not diagnose(LossCurve(falling.logs, n_epochs=24)).evidence["stays_above_best"]  # it still comes down
+    assert diagnose(_curve(np.geomspace(2, 0.1, 12), val)).verdict != Verdict.HIGH_LR  # that is overfitting
+
+
+def test_noise_alone_hardly_ever_says_that_the_learning_rate_is_too_high() -> None:
+    noise = np.abs(1 + 0.3 * np.random.default_rng(0).standard_normal((100, 2, N)))
+    assert sum(diagnose(_curve(*losses)).evidence.get("stays_above_best", 0) for losses in noise) <= 4
+
+
+BENDING = {
+    "halves": [0.5**i for i in range(5)],
+    "to a level": [2 * 0.3**i + 0.1 for i in range(5)],
+    "squares": [1 / (i + 1) ** 2 for i in range(5)],
+    "exponential": [math.exp(-i) + 0.05 for i in range(5)],
+    "one cycle": [0.87, 0.27, 0.19, 0.17, 0.12, 0.11],
+}
+
+
+@pytest.mark.parametrize("val", BENDING.values(), ids=BENDING)
+def test_a_short_fall_that_bends_is_no_noise(val: list[float]) -> None:
+    for curve in (_curve(val, val), _without_training_loss(val)):
+        assert diagnose(curve).verdict == Verdict.UNDERFITTING
+
+
+def test_a_short_curve_that_has_levelled_off_is_not_noisy() -> None:
+    for val in ([0.76, 0.50, 0.22, 0.21, 0.127, 0.125], [0.67, 0.54, 0.20, 0.127, 0.14]):
+        assert diagnose(_curve(val, val)).verdict == Verdict.HORIZONTAL
+    assert diagnose(_curve([1.0, 0.6, 0.3, 0.6, 0.3], [1.0, 0.6, 0.3, 0.6, 0.3])).verdict == Verdict.NOISY
