@@ -237,9 +237,11 @@ def _warn_if_nothing_trained(study: Study) -> None:
     how = f"was stopped because {last.user_attrs.get(PRUNED_KEY, 'the pruner said so')}"
     if last.state == TrialState.COMPLETE:
         how = f"ended at {last.value}"
+    lowest = min((trial.params["lr"] for trial in trials if "lr" in trial.params), default=math.nan)
     _logger.warning(
         f"No trial has trained to its end; the last, {last.number}, {how}. Are there NaN or inf in the data, or "
-        "targets of thousands, and does `loss_fn` fit the model's output?"
+        "targets of thousands, and does `loss_fn` fit the model's output? Where these are fine, lower `lr`, both "
+        f"bounds of a range: the smallest that ran is {lowest:.3g}."
     )
 
 

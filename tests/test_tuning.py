@@ -356,6 +356,7 @@ def test_a_study_in_which_nothing_trains_says_so(caplog: pytest.LogCaptureFixtur
     try:
         _tune(train=(math.nan * TRAIN[0], TRAIN[1]), n_trials=2, range_test=False)
         assert "to its end; the last, 1, was stopped because the training loss is nan at epoch 0. Are" in caplog.text
+        assert "Where these are fine, lower `lr`, both bounds of a range: the smallest that ran is " in caplog.text
         caplog.clear()
         _tune(val=(VAL[0], math.inf * VAL[0][:, :2]), train=(TRAIN[0], TRAIN[0][:, :2]), n_trials=1, range_test=False)
         assert "No trial has trained to its end; the last, 0, ended at inf." in caplog.text

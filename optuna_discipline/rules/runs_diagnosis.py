@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.diagnosis import ADVICE
@@ -19,6 +20,7 @@ from optuna_discipline.rules.run import Run
 MANY = 0.5
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
+STILL_FALLS_AMONG_BROKEN = "The validation loss still falls: train longer, or regularise less."
 NO_LOSS = (
     "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
 )
@@ -80,19 +82,51 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     verdicts = Counter(one.verdict for one in found.values() if one is not None)
     best_diagnosis = None if best is None else found.get(best.number)
     highest, lowest = max(held, default=None), min(fell, default=None)
-    shares = len(broken) / len(read), len(stuck) / len(read)
-    advice = (*_of_shares(shares, highest, lowest), *_of_verdicts(best_diagnosis, verdicts))
-    return RunsDiagnosis(
+    together = RunsDiagnosis(
         n_runs=len(read),
-        diverged=shares[0],
-        never_learned=shares[1],
+        diverged=len(broken) / len(read),
+        never_learned=len(stuck) / len(read),
         verdicts=dict(verdicts),
         best=None if best is None else best.number,
         best_diagnosis=best_diagnosis,
         highest_lr_that_held=highest,
         lowest_lr_that_diverged=lowest,
-        advice=advice or (_why_none(read) if ended else "No run is complete yet: run more trials.",),
+        advice=(),
     )
+    advice = (*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together))
+    return replace(
+        together, advice=advice or (_why_none(read) if ended else "No run is complete yet: run more trials.",)
+    )
+
+
+def advice_on_shares(found: RunsDiagnosis) -> list[str]:
+    """Return what to turn where at least half of the runs diverged or never learned."""
+    highest, lowest = found.highest_lr_that_held, found.lowest_lr_that_diverged
+    advice = []
+    if found.diverged == 1:
+        smallest = "" if lowest is None else f", at the smallest learning rate ({lowest:.3g}) too"
+        advice.append(
+            f"Every run diverged{smallest}: look for NaN or inf in the data, and at the loss; where these are fine, "
+            "lower both bounds of the learning rate."
+        )
+    elif found.diverged >= MANY:
+        bound = "" if lowest is None else f" (the smallest that broke is {lowest:.3g}"
+        bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
+        advice.append(f"{found.diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
+    if found.never_learned >= MANY:
+        advice.append(
+            f"{found.never_learned:.0%} of the runs ended where they started: train longer, or raise the bounds of the "
+            "learning rate; such runs rank nothing."
+        )
+    return advice
+
+
+def advice_on_best(found: RunsDiagnosis) -> list[str]:
+    """Return what the best run shows; no larger learning rate is asked for where most runs diverged."""
+    if found.best_diagnosis is None:
+        return []
+    best = found.best_diagnosis
+    return [f"The best run looks {best.verdict}. {_among_broken(best.advice, found.diverged)}"]
 
 
 def _why_none(runs: Sequence[Run]) -> str:
@@ -119,32 +153,18 @@ def _never_learned(run: Run, found: Diagnosis | None) -> bool:
     return stood_still(run.curve)
 
 
-def _of_shares(shares: tuple[float, float], highest: float | None, lowest: float | None) -> list[str]:
-    diverged, never_learned = shares
-    advice = []
-    if diverged == 1:
-        smallest = "" if lowest is None else f", at the smallest learning rate ({lowest:.3g}) too"
-        advice.append(
-            f"Every run diverged{smallest}: look for NaN or inf in the data, and at the loss; where these are fine, "
-            "lower both bounds of the learning rate."
-        )
-    elif diverged >= MANY:
-        bound = "" if lowest is None else f" (the smallest that broke is {lowest:.3g}"
-        bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
-        advice.append(f"{diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
-    if never_learned >= MANY:
-        advice.append(
-            f"{never_learned:.0%} of the runs ended where they started: train longer, or raise the bounds of the "
-            "learning rate; such runs rank nothing."
-        )
-    return advice
-
-
-def _of_verdicts(best: Diagnosis | None, verdicts: Mapping[Verdict, int]) -> list[str]:
-    advice = [] if best is None else [f"The best run looks {best.verdict}. {best.advice}"]
+def _of_verdicts(found: RunsDiagnosis) -> list[str]:
+    advice, best, verdicts = [], found.best_diagnosis, found.verdicts
     total = sum(verdicts.values())
     for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
         count = verdicts.get(verdict, 0)
         if total and count / total >= MANY and (best is None or best.verdict != verdict):
-            advice.append(f"{count} of {total} runs that learned look {verdict}. {ADVICE[verdict]}")
+            advice.append(
+                f"{count} of {total} runs that learned look {verdict}. {_among_broken(ADVICE[verdict], found.diverged)}"
+            )
     return advice
+
+
+def _among_broken(advice: str, diverged: float) -> str:
+    """Return the advice on one run, without a larger learning rate where most runs diverged."""
+    return STILL_FALLS_AMONG_BROKEN if advice == ADVICE[Verdict.UNDERFITTING] and diverged >= MANY else advice

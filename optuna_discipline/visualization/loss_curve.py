@@ -20,6 +20,10 @@ from optuna_discipline.visualization import style
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 COLORS = ((style.TRAIN_COLOR, style.VAL_COLOR), ("#009E73", "#CC79A7"), ("#56B4E9", "#E69F00"))
 SYMBOLS = ("circle", "square", "diamond", "x", "triangle-up", "cross", "star")
+NO_RUN = (
+    "There is no run to show: none has ended at a number, or none has reported its epochs by TrialReporter or "
+    "report_epoch."
+)
 HEIGHTS = {"loss": 0.72, "gap": 0.28, "value": 0.28}  # of the panels, the first of them the largest
 
 
@@ -101,7 +105,7 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         remark = plots[0].advice
     made = style.figure(title, x="", y="loss")
     if not plots:
-        return style.note(made, "No epochs were reported: use TrialReporter or report_epoch.")
+        return style.note(made, NO_RUN)
     losses = [value for plot in plots for value in (*plot.train_loss, *plot.val_loss) if value is not None]
     shown = {name: any(x is not None for plot in plots for x in getattr(plot, name)) for name in ("gap", "value")}
     panels = [name for name, is_shown in (("loss", bool(losses)), *shown.items()) if is_shown] or ["loss"]

@@ -178,7 +178,9 @@ def _row(
             within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
             values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
             alone = by_model(own) and len(values) == 1
+            ended = any(base is trial for trial in _done(trials))
             why = "no other value was tried" if alone else _why_no_other(base, best, stage, roles, sign, within)
+            why = why if ended else "no run had ended well"
             decision += f": {why}" if chosen is not None and why else ""
             decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
     return StageRow(

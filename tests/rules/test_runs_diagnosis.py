@@ -50,6 +50,14 @@ def test_many_divergences_name_the_bound_to_lower() -> None:
     assert unknown.advice[0] == "50% of the runs diverged: lower the upper bound of the learning rate."
 
 
+def test_where_most_runs_diverged_no_larger_learning_rate_is_asked_for() -> None:
+    found = diagnose_runs([_run(0, FALLING), _fell(3), _fell(4)])
+    assert found.advice[1:] == (
+        "The best run looks underfitting. The validation loss still falls: train longer, or regularise less.",
+    )
+    assert "raise the learning rate" in diagnose_runs([_run(0, FALLING), _run(1, FALLING), _fell(4)]).advice[0]
+
+
 def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower() -> None:
     assert diagnose_runs([_fell(3), _fell(4)]).advice == (
         "Every run diverged, at the smallest learning rate (0.4) too: look for NaN or inf in the data, and at the "

@@ -66,7 +66,9 @@ def test_the_powers_of_a_loss_that_exploded_do_not_overlap() -> None:
 
 
 def test_nothing_to_show_is_said_and_something_else_refused() -> None:
-    assert "No epochs were reported" in plot_loss_curve([]).layout.annotations[0].text.replace("<br>", " ")
+    assert "There is no run to show: none has ended at a number, or" in plot_loss_curve([]).layout.annotations[
+        0
+    ].text.replace("<br>", " ")
     with pytest.raises(TypeError, match="`source` must hold LossCurves or trials, or be a study"):
         plot_loss_curve("curve")  # type: ignore[arg-type]
 

@@ -204,3 +204,12 @@ def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Stud
     begun = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     begun.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
     assert [stages.why_none(study) for study in (plain, empty, begun)] == ["", "", ""]
+
+
+def test_what_a_stage_went_on_with_though_it_broke_is_not_called_the_best() -> None:
+    broken = [run("lr", "lr0:1", 9.0), run("batch_size", "batch_size:model", 9.0, like=0, batch=32)]
+    for trial in broken:
+        trial.state, trial.values = optuna.trial.TrialState.PRUNED, None
+    rows = decided([*broken, run("refine", "model", 0.1, like=0)])
+    assert rows["lr"].decision == "0.1: no run had ended well"
+    assert rows["batch_size"].decision == "64 kept: no run had ended well"
