@@ -19,6 +19,11 @@ from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import style
 
+NO_RUN = (
+    "There is no schedule to show: no run has ended at a number, or none has reported its learning rates by "
+    "TrialReporter, or by report_epoch with lr=."
+)
+
 
 @dataclass(frozen=True)
 class SchedulePlot:
@@ -87,7 +92,7 @@ def draw(plot: SchedulePlot | None) -> Any:
     """Draw what `collect` returned."""
     made = style.figure("Schedule", x="epoch", y="learning rate")
     if plot is None:
-        return style.note(made, "No learning rates were reported: use TrialReporter, or report_epoch with lr=.")
+        return style.note(made, NO_RUN)
     go = require("plotly.graph_objects", extra="plots")
     made.update_xaxes(title=plot.unit, **style.counting_axis(plot.steps))
     made.update_yaxes(**_around_constant(plot.lr))
@@ -103,7 +108,7 @@ def draw(plot: SchedulePlot | None) -> Any:
         return style.titled(made, f"{plot.name} schedule")
     remark = "the learning rate at the end of each epoch, as the trial reported it"
     if plot.max_momentum is not None:
-        remark += f"; momentum {marks.show(plot.max_momentum)}"
+        remark += f"; momentum {marks.show(plot.max_momentum)}, its largest where it cycles"
     return style.titled(made, f"Schedule of {plot.name}", remark)
 
 

@@ -61,9 +61,11 @@ def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_
     assert plot.max_momentum == best.params["momentum"]
     assert plot_schedule(study).data[0].name == "learning rate"
     said = schedule.style.caption(plot_schedule(study)).replace("<br>", " ")
-    assert said.endswith(f"; momentum {schedule.marks.show(plot.max_momentum)}.")  # whether it cycled is not known
+    assert said.endswith(f"; momentum {schedule.marks.show(plot.max_momentum)}, its largest where it cycles.")
     assert schedule.collect(empty) is schedule.collect(optuna.create_trial(value=1.0)) is None
-    assert "No learning rates" in plot_schedule(empty).layout.annotations[0].text.replace("<br>", " ")
+    assert "no run has ended at a number, or none has reported its learning rates" in plot_schedule(
+        empty
+    ).layout.annotations[0].text.replace("<br>", " ")
 
 
 def test_a_studys_momentum_is_known_by_the_name_that_its_sampler_was_told() -> None:
