@@ -16,10 +16,15 @@ from optuna.trial import TrialState
 
 from optuna_discipline import costs
 from optuna_discipline import trial_record
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import share_of
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
+from optuna_discipline.rules.runs_diagnosis import advice_on_best
+from optuna_discipline.rules.runs_diagnosis import advice_on_shares
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
@@ -75,8 +80,8 @@ def collect(study: Study) -> Story:
         range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
-        warnings=tuple(_warnings(trials, best, stages.role_names(study), told)),
-        next_steps=tuple(_next_steps(trials, best)),
+        warnings=tuple(_warnings(trials, best, stages.role_names(study), told, trial_record.sign_of(study))),
+        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told))),
         how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
 
@@ -150,6 +155,9 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
     figures = marks.figures_of(trials, trial_record.sign_of(study))
+    lower = _ended_better(trials, best, trial_record.sign_of(study))
+    whole = " of whole trainings" if any(map(trial_record.epochs_of_source, lower)) else ""
+    allowed = " within the constraints" if any(map(trial_record.breaks_a_constraint, lower)) else ""
     planned, full = costs.epochs_of(best, told), costs.full_epochs(trials, told)
     reported = costs.epochs_reported(best, told)
     length = f"a training of {counted(planned, 'epoch')}"
@@ -158,14 +166,20 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
     if 0 < reported < planned:  # stopped early, or not reported each epoch
         length += f", reported for {reported:g}"
     return (
-        f"The {word} {metric_name(trials)} is {show(best.value, figures)}, in trial {best.number}, "
+        f"The {word} {metric_name(trials)}{whole}{allowed} is {show(best.value, figures)}, in trial {best.number}, "
         + (f"{length}, " if planned else "")
         + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings."
     )
 
 
+def _ended_better(trials: Sequence[FrozenTrial], best: FrozenTrial, sign: int) -> list[FrozenTrial]:
+    """Return the trials that ended better than the best one, which they may not be."""
+    ended = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
+    return [trial for trial in ended if sign * (trial.value or 0.0) < sign * (best.value or 0.0)]
+
+
 def _warnings(
-    trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role], told: costs.Told
+    trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role], told: costs.Told, sign: int
 ) -> list[str]:
     found: list[str] = []
     ended, failed = sum(trial.state.is_finished() for trial in trials), len(_failed(trials))
@@ -175,6 +189,14 @@ def _warnings(
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
+    restarts = [trial for trial in _ended_better(trials, best, sign) if trial_record.epochs_of_source(trial)]
+    if restarts:
+        restart = min(restarts, key=lambda trial: sign * (trial.value or 0.0))
+        value = show(restart.value, marks.figures_of(trials, sign))
+        found.append(
+            f"Trial {restart.number} ended better, at {value}, but went on from the middle of "
+            "another training: a whole one with its parameters may end elsewhere."
+        )
     longest = max(costs.epochs_of(trial, told) for trial in trials if trial_record.may_be_best(trial))
     if 0 < 2 * costs.epochs_of(best, told) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
@@ -211,16 +233,25 @@ def _without_number(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in complete if trial.value is None or not math.isfinite(trial.value)]
 
 
-def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None) -> list[str]:
-    steps = []
+def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
+    """Return what the curves of a study show together, None where no trial has reported one."""
+    try:
+        return diagnose_study(study, roles=told)
+    except DisciplineError:
+        return None
+
+
+def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None) -> list[str]:
+    steps = [] if together is None else advice_on_shares(together)
     if best is None:
         if _failed(trials):
             steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
         if _without_number(trials):
             steps.append("Look at why trials end without a number: the loss of their first epochs, the learning rate.")
         return steps or ["Run more trials: the same call goes on where the study stopped."]
-    diagnosis = trial_record.read_diagnosis(best)
-    if diagnosis is not None:
+    if together is not None and together.best == best.number:
+        steps += advice_on_best(together)
+    elif (diagnosis := trial_record.read_diagnosis(best)) is not None:
         steps.append(f"The best run looks {diagnosis.verdict}. {diagnosis.advice}")
     seen = {str(trial.user_attrs.get(trial_record.STAGE_KEY)) for trial in trials}
     if "lr" in seen and "refine" not in seen:

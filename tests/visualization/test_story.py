@@ -2,10 +2,14 @@ import optuna
 import pytest
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import EpochLog
 from optuna_discipline import Recipe
+from optuna_discipline import TrialReporter
+from optuna_discipline import diagnose_study
 from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import CLAIM_KEY
+from optuna_discipline.trial_record import RESTART_KEY
 from optuna_discipline.visualization import story
 
 
@@ -203,3 +207,57 @@ def test_a_ladder_that_began_anew_says_from_where() -> None:
         "The stage learning rate moves learning rates only, and goes on from its best run; as nothing had learned, it "
         "began anew from trial 1, which was drawn from all there is."
     ) in story.collect(study).how_to_read
+
+
+def _broken(study: optuna.Study, lr: float) -> None:
+    study.enqueue_trial({"lr": lr})
+    trial = study.ask()
+    trial.suggest_float("lr", 0.01, 500, log=True)
+    for epoch in range(4):
+        report_epoch(trial, epoch, val_loss=23.0, train_loss=1.0 if epoch == 0 else float("nan"), lr=lr, n_epochs=8)
+    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+
+def test_where_runs_broke_the_next_step_is_what_diagnose_study_says() -> None:
+    study = optuna.create_study()
+    for lr in (50.0, 80.0):
+        _broken(study, lr)
+    assert story.collect(study).next_steps == diagnose_study(study).advice
+    assert story.collect(study).next_steps[0].endswith("lower both bounds of the learning rate.")
+    trial = study.ask()
+    for epoch in range(8):
+        report_epoch(trial, epoch, val_loss=2 - epoch / 10, train_loss=2 - epoch / 10, lr=0.1, n_epochs=8)
+    study.tell(trial, 1.3)
+    steps = story.collect(study).next_steps
+    assert steps[:2] == diagnose_study(study).advice
+    assert steps[0].startswith("67% of the runs diverged: lower the upper bound")
+    assert "raise the learning rate" not in " ".join(steps)
+
+
+def test_a_best_run_that_never_learned_is_not_asked_for_a_longer_training() -> None:
+    study = optuna.create_study()
+    for end in (2.33, 2.34):
+        trial = study.ask()
+        reporter = TrialReporter(trial, n_epochs=4, n_classes=10)
+        for epoch, loss in enumerate((2.47, 2.46, 2.43, end)):
+            reporter.report(EpochLog(epoch, 5.0, 2.4, loss))
+        study.tell(trial, end)
+    steps = story.collect(study).next_steps
+    assert steps[0].startswith("100% of the runs ended where they started")
+    assert "The best run looks" not in " ".join(steps)
+
+
+def test_a_lower_restart_or_one_against_a_constraint_is_not_denied() -> None:
+    study = optuna.create_study()
+    restart = {RESTART_KEY: {"number": 1, "from": 0, "epochs": 4}}
+    study.add_trials([optuna.create_trial(value=0.4261), optuna.create_trial(value=0.4252, system_attrs=restart)])
+    told = story.collect(study)
+    assert told.headline.startswith("The lowest objective of whole trainings is 0.4261, in trial 0")
+    assert told.warnings == (
+        "Trial 1 ended better, at 0.4252, but went on from the middle of another training: a whole one with its "
+        "parameters may end elsewhere.",
+    )
+    study.add_trial(optuna.create_trial(value=0.4))
+    assert story.collect(study).headline.startswith("The lowest objective is 0.4, in trial 2")
+    study.add_trial(optuna.create_trial(value=0.3, system_attrs={"constraints": (1.0,)}))
+    assert story.collect(study).headline.startswith("The lowest objective within the constraints is 0.4, in trial 2")
