@@ -72,6 +72,9 @@ class Keeper:
         """Return where to start from."""
         return self._given
 
+    def went_on(self, state: SavedState) -> None:
+        """Note nothing: the command knows what it gave."""
+
     def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int) -> bool:
         """Return whether any name is wanted now that has not been saved yet."""
         self._names = [n for n in self._wanted(LossCurve(tuple(logs), n_epochs)) if n not in self.states]

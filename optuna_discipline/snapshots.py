@@ -131,11 +131,11 @@ class TrialSnapshots:
         self._saved = False
 
     def load(self) -> "SavedState | None":
-        """Return the state that the trial goes on from; None if it trains from the start."""
+        """Return the state that the trial may go on from; None if it trains from the start."""
         if self._trial is None or self._source is None:
             return None
         try:
-            state = self._read(self._trial, self._source)
+            return self._read(self._trial, self._source)
         except Exception as error:  # whatever is wrong with a file or a store, the trial can be trained from the start
             warnings.warn(
                 f"Trial {self._trial.number} trains from the start, because the snapshot of trial {self._source} "
@@ -143,10 +143,14 @@ class TrialSnapshots:
                 stacklevel=2,
             )
             return None
+
+    def went_on(self, state: "SavedState") -> None:
+        """Say on the trial from where it goes on: only now, since a training that begins anew may be the best."""
+        if self._trial is None or self._source is None:
+            return
         epochs = state.logs[-1].epoch + 1
         trial_record.write_restart(self._trial.study._storage, self._trial, self._source, epochs)
         _logger.info(f"Trial {self._trial.number} goes on from trial {self._source} at epoch {epochs}.")
-        return state
 
     def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int) -> bool:
         """Return whether the training is to be saved now."""

@@ -26,6 +26,7 @@ from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.snapshots import needed_snapshots
+from optuna_discipline.trial_record import may_be_best
 from optuna_discipline.trial_record import read_curve
 from optuna_discipline.trial_record import read_snapshot
 
@@ -122,6 +123,19 @@ def test_a_missing_or_damaged_snapshot_means_a_whole_training_and_a_warning(tmp_
         study = run(n_trials=2, **place)
     assert sources(study) == [None, None]
     assert study.trials[1].state == TrialState.COMPLETE
+    assert cost_in_full_trainings(study) == 2
+
+
+def test_a_training_that_a_snapshot_does_not_fit_is_a_whole_one_and_may_be_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shared(tmp_path)
+    run(n_trials=1, **place)
+    monkeypatch.setattr(sys.modules[__name__], "build_model", lambda: nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)))
+    with pytest.warns(UserWarning, match="The saved training does not fit this one, which begins anew"):
+        study = run(n_trials=2, **place)
+    assert sources(study) == [None, None]
+    assert may_be_best(study.trials[1])
     assert cost_in_full_trainings(study) == 2
 
 

@@ -72,6 +72,10 @@ class Snapshots(Protocol):
         """Return the state to go on from, None to begin anew."""
         ...
 
+    def went_on(self, state: SavedState, /) -> None:
+        """Note that the loaded state fits and the training goes on from it; not called where it begins anew."""
+        ...
+
     def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int, /) -> bool:
         """Return whether to save now, after the epochs so far; asked after every epoch but the last."""
         ...
@@ -172,7 +176,7 @@ def train_epochs(
     trainable_parameters(model)  # refuses what cannot be trained before anything is asked of it
     _check_schedule(schedule)
     assert schedule is not None
-    if snapshots is not None and not all(hasattr(snapshots, name) for name in ("load", "is_wanted", "save")):
+    if snapshots is not None and not all(hasattr(snapshots, name) for name in ("load", "went_on", "is_wanted", "save")):
         raise ValueError(
             "`snapshots` must be those of a trial, such as SnapshotRestarts(folder).of(trial), but got "
             f"{snapshots!r:.80}."
@@ -259,10 +263,11 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
 def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
     """Return the epochs and updates that lie behind, and the random stream: nothing, or those of a saved training."""
     state = None if plan.snapshots is None else plan.snapshots.load()
-    if state is not None:
+    if plan.snapshots is not None and state is not None:
         total, per_epoch = plan.schedule.total_steps, _updates_per_epoch(plan.train, plan.accumulate)
         start = apply_state(state, plan.model, plan.updater, plan.n_epochs, total, per_epoch, plan.train, plan.val)
         if start is not None:
+            plan.snapshots.went_on(state)
             return list(state.logs), state.steps, PrivateRandom(plan.seed, plan.updater.device, start)
     return [], 0, PrivateRandom(plan.seed, plan.updater.device)
 

@@ -93,7 +93,10 @@ def test_a_training_is_saved_in_train_mode_also_if_the_caller_tested_it() -> Non
     model = Folding()
     folded: list[bool] = []
     snapshots = SimpleNamespace(
-        load=lambda: None, is_wanted=lambda logs, n: True, save=lambda state: folded.append(model.folded)
+        load=lambda: None,
+        went_on=lambda state: None,
+        is_wanted=lambda logs, n: True,
+        save=lambda state: folded.append(model.folded),
     )
     for _ in train_epochs(model, LOSS, DATA, None, OneCycle(1e-3, 9), batch_size=8, seed=0, snapshots=snapshots):
         model.eval()

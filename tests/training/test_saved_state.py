@@ -53,9 +53,13 @@ class Keeper:
 
     def __init__(self, after: int = 3, given: SavedState | None = None) -> None:
         self.after, self.given, self.saved = after, given, None
+        self.noted: SavedState | None = None
 
     def load(self) -> SavedState | None:
         return self.given
+
+    def went_on(self, state: SavedState) -> None:
+        self.noted = state
 
     def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int) -> bool:
         return len(logs) == self.after
@@ -105,7 +109,9 @@ def test_a_restart_from_a_file_goes_on_exactly_as_the_run_that_was_saved(
     state = saved(tmp_path, train=data(), **options)
     torch.manual_seed(99)
     model = net(seed=7)
-    assert run(Keeper(given=state), model, train=data(), **options) == whole
+    keeper = Keeper(given=state)
+    assert run(keeper, model, train=data(), **options) == whole
+    assert keeper.noted is state
     assert model.calls == 24
 
 
@@ -206,7 +212,9 @@ def test_a_state_that_does_not_fit_is_left_with_a_warning(tmp_path: Path, option
     state = saved(tmp_path)
     fresh = run(None, **{**options, **({"model": net(width=9)} if "model" in options else {})})
     with pytest.warns(UserWarning, match=rf"(?s)does not fit this one, which begins anew: .*{why}"):
-        assert run(Keeper(given=state), **options) == fresh
+        keeper = Keeper(given=state)
+        assert run(keeper, **options) == fresh
+    assert keeper.noted is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "absent", "other", "code"])
