@@ -153,8 +153,8 @@ def train_epochs(
         accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
         snapshots: Saves the training at the end of an epoch, or lets it go on from one saved before. Then the epochs
             that lie behind are yielded first, as they were; weight decay, optimizer settings and schedule are this
-            call's. A state that does not fit (another model, optimizer, schedule or number of updates in an epoch) is
-            left with a warning, and the training begins anew.
+            call's. A state that does not fit (another model, schedule or number of updates in an epoch, an optimizer
+            that trains something else or needs what was not kept) is left with a warning, and the training begins anew.
 
     Returns:
         A generator of `EpochLog`; `lr` is that of the epoch's last update, `train_loss` the mean over its samples.

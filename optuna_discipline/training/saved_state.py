@@ -20,7 +20,9 @@ from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.snapshot import Snapshot
 from optuna_discipline.training.update import Updater
 
-FORMAT = 2
+FORMAT = 3
+_KEEPING = ("amsgrad", "centered", "momentum")  # by these values of a group an optimizer keeps more or less
+_OUTSIDE = "place "  # what is trained and belongs to neither model nor loss
 _FIT_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
 _READ_ERRORS = (*_FIT_ERRORS, OSError, EOFError, pickle.UnpicklingError)
 
@@ -42,6 +44,7 @@ class SavedState:
         loss_fn: `state_dict` of a loss that is a module, else None.
         optimizer_name: The optimizer's class, since another one keeps something else.
         optimizer: Momentum buffers and the like, by the name of their parameter.
+        kept: For each parameter that the optimizer trains, the settings that make it keep more: amsgrad, for instance.
         scaler: State of the gradient scaler, None without one.
         random: Global random generators, see `RandomStates.to_dict`.
         generators: Generators of the loaders, in their order: with the end of an epoch they are the loaders' position.
@@ -56,6 +59,7 @@ class SavedState:
     loss_fn: dict[str, Any] | None
     optimizer_name: str
     optimizer: dict[str, Any]
+    kept: dict[str, list[str]]
     scaler: dict[str, Any] | None
     random: dict[str, Any]
     generators: tuple[torch.Tensor, ...]
@@ -89,6 +93,7 @@ def capture_state(
         loss_fn=_to_cpu(updater.loss_fn.state_dict()) if isinstance(updater.loss_fn, nn.Module) else None,
         optimizer_name=type(updater.optimizer).__name__,
         optimizer=_to_cpu(_optimizer_state(model, updater)),
+        kept=_kept(model, updater),
         scaler=None if updater.scaler is None else _to_cpu(updater.scaler.state_dict()),
         random=random.to_dict(),
         generators=tuple(state for _, state in random.generators),
@@ -118,6 +123,7 @@ def apply_state(
         _load_buffers(model, state.buffers)
         if state.loss_fn is not None and isinstance(updater.loss_fn, nn.Module):
             updater.loss_fn.load_state_dict(state.loss_fn)
+        _check_kept(state.kept, _kept(model, updater))
         _load_optimizer(model, updater, state.optimizer)
         if updater.scaler is not None and state.scaler is not None:
             updater.scaler.load_state_dict(copy.deepcopy(state.scaler))
@@ -198,6 +204,24 @@ def _optimizer_state(model: nn.Module, updater: Updater) -> dict[str, Any]:
     return {names.get(place, place): part for place, part in updater.optimizer.state_dict()["state"].items()}
 
 
+def _kept(model: nn.Module, updater: Updater) -> dict[str, list[str]]:
+    """Return by parameter that is trained which of `_KEEPING` are on."""
+    groups = updater.optimizer.param_groups
+    settings = [(p, [name for name in _KEEPING if group.get(name)]) for group in groups for p in group["params"]]
+    named = zip(_names_of_parameters(model, updater), settings, strict=True)
+    return {name: kept for name, (parameter, kept) in named if parameter.requires_grad}
+
+
+def _check_kept(saved: dict[str, list[str]], own: dict[str, list[str]]) -> None:
+    """Check that for what trains here all is there that the optimizer's next step asks for."""
+    if any(name.startswith(_OUTSIDE) for name in (*saved, *own)):
+        raise ValueError("an optimizer trains parameters of neither model nor loss, whose values are not saved")
+    if new := sorted(own.keys() - saved.keys()):
+        raise ValueError(f"its optimizer does not train {', '.join(new)}, this one does")
+    if missing := sorted({setting for name, kept in own.items() for setting in kept if setting not in saved[name]}):
+        raise ValueError(f"its optimizer was without {', '.join(missing)}, this one is not")
+
+
 def _load_optimizer(model: nn.Module, updater: Updater, state: dict[str, Any]) -> None:
     """Load the state alone: the groups keep what they are given, above all their weight decay."""
     places = {name: place for place, name in enumerate(_names_of_parameters(model, updater))}
@@ -215,7 +239,7 @@ def _names_of_parameters(model: nn.Module, updater: Updater) -> list[str]:
     if isinstance(updater.loss_fn, nn.Module):
         names = {id(parameter): f"loss_fn:{name}" for name, parameter in updater.loss_fn.named_parameters()} | names
     parameters = [parameter for group in updater.optimizer.param_groups for parameter in group["params"]]
-    return [names.get(id(parameter), f"place {place}") for place, parameter in enumerate(parameters)]
+    return [names.get(id(parameter), f"{_OUTSIDE}{place}") for place, parameter in enumerate(parameters)]
 
 
 def _to_cpu(value: Any) -> Any:

@@ -211,10 +211,94 @@ def test_the_callers_random_state_is_left_alone_by_a_restart(tmp_path: Path, opt
 def test_a_state_that_does_not_fit_is_left_with_a_warning(tmp_path: Path, options: Any, why: str) -> None:
     state = saved(tmp_path)
     fresh = run(None, **{**options, **({"model": net(width=9)} if "model" in options else {})})
+    keeper = Keeper(given=state)
     with pytest.warns(UserWarning, match=rf"(?s)does not fit this one, which begins anew: .*{why}"):
-        keeper = Keeper(given=state)
         assert run(keeper, **options) == fresh
     assert keeper.noted is None
+
+
+def adam(amsgrad: bool) -> Any:
+    return {"optimizer": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=amsgrad)}
+
+
+def rmsprop(momentum: float, centered: bool = False) -> Any:
+    schedule = SimpleNamespace(total_steps=6 * 4, lr=lambda step: 0.01, momentum=lambda step: momentum)
+    return {"schedule": schedule, "optimizer": lambda p: torch.optim.RMSprop(p, lr=0.01, centered=centered)}
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "why"),
+    [
+        (adam(False), adam(True), "its optimizer was without amsgrad, this one is not"),
+        (rmsprop(0.0), rmsprop(0.9, centered=True), "its optimizer was without centered, momentum, this one is not"),
+        (
+            {"optimizer": lambda p: torch.optim.SGD(list(p[0]["params"])[2:], lr=0.1)},
+            {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1)},
+            "its optimizer does not train layers.0.bias, layers.0.weight, this one does",
+        ),
+    ],
+)
+def test_an_optimizer_that_asks_for_what_was_not_kept_begins_anew(
+    tmp_path: Path, there: Any, here: Any, why: str
+) -> None:
+    state = saved(tmp_path, **there)
+    with pytest.warns(UserWarning, match=f"which begins anew: .*{why}"):
+        assert run(Keeper(given=state), **here) == run(None, **here)
+    assert run(Keeper(given=state), **there) == run(None, **there)
+
+
+def test_a_momentum_that_rises_from_0_goes_on() -> None:
+    rising = SimpleNamespace(total_steps=24, lr=lambda step: 0.1, momentum=lambda step: step / 30)
+    keeper = Keeper()
+    whole = run(keeper, schedule=rising)
+    assert run(Keeper(given=keeper.saved), schedule=rising) == whole
+
+
+def test_parameters_without_a_gradient_or_thawed_on_the_way_are_no_reason_to_begin_anew() -> None:
+    def trained(keeper: Keeper) -> list[EpochLog]:
+        model = net()
+        model.unused = nn.Linear(1, 1)
+        model.layers[0].requires_grad_(False)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        logs = []
+        for log in train_epochs(
+            model,
+            nn.CrossEntropyLoss(),
+            (X, Y),
+            None,
+            CYCLE,
+            optimizer=optimizer,
+            seed=0,
+            batch_size=10,
+            snapshots=keeper,
+        ):
+            logs.append(log)
+            model.layers[0].requires_grad_(log.epoch > 0)
+        return logs
+
+    keeper = Keeper()
+    whole = trained(keeper)
+    assert keeper.saved is not None
+    assert trained(Keeper(given=keeper.saved)) == whole
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_what_is_trained_outside_of_model_and_loss_cannot_go_on(momentum: float) -> None:
+    def trained(keeper: Keeper) -> list[EpochLog]:
+        model, scale = net(), nn.Parameter(torch.ones(()))
+        optimizer = torch.optim.SGD([*model.parameters(), scale], lr=0.1)
+        schedule = SimpleNamespace(total_steps=24, lr=lambda step: 0.1, momentum=lambda step: momentum)
+
+        def loss_fn(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(output * scale, target)
+
+        settings: Any = {"optimizer": optimizer, "batch_size": 10, "seed": 0, "snapshots": keeper}
+        return list(train_epochs(model, loss_fn, (X, Y), None, schedule, **settings))
+
+    keeper = Keeper()
+    whole = trained(keeper)
+    with pytest.warns(UserWarning, match="begins anew: an optimizer trains parameters of neither model nor loss"):
+        assert trained(Keeper(given=keeper.saved)) == whole
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "absent", "other", "code"])
