@@ -251,11 +251,15 @@ def test_two_processes_that_publish_at_once_leave_whole_figures_and_notes(study:
     own = copy(study, "shared", url)
     other = multiprocessing.get_context("fork").Process(target=_publish_often, args=(url, 2))
     other.start()
-    seen = []
-    while other.is_alive():
-        publish(own)
-        seen.append([json.loads(figure)["data"] is not None for figure in graphs(own).values()])
-    other.join()
+    seen, deadline = [], time.monotonic() + 120
+    try:
+        while other.is_alive():
+            assert time.monotonic() < deadline  # a lock that a thread held at the fork is never released there
+            publish(own)
+            seen.append([json.loads(figure)["data"] is not None for figure in graphs(own).values()])
+    finally:
+        other.kill()
+        other.join()
     assert other.exitcode == 0
     assert seen
     assert all(all(whole) for whole in seen)
