@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +16,27 @@ from benchmarks.servers import free_port
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
+SECONDS = 240
 
 
 def run(url: str, folder: Path) -> list[dict[str, Any]]:
     """Return what each of two ranks saw."""
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
+    program = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("two_ranks.py"), url, folder],
         env={**environment, "PYTHONPATH": path},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=240,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        _, told = program.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)  # its ranks too
+        _, told = program.communicate()
+    assert program.returncode == 0, told[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
 
 

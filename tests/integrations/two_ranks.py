@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -260,14 +261,21 @@ def example(url: str) -> int:
 
 
 def fork_ranks() -> int:
-    """Return its rank in each of two processes; the one that began them ends as they do."""
+    """Return its rank in each of two processes; the one that began them ends as they do. One that breaks ends both."""
     children = []
     for rank in range(2):
         children.append(os.fork())
         if children[-1] == 0:
             os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
             return rank
-    sys.exit(max(os.waitpid(child, 0)[1] for child in children) != 0)
+    while children:
+        ended, status = os.wait()
+        children.remove(ended)
+        if status != 0:  # the other would wait for it until the group's time is up
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            sys.exit(1)
+    sys.exit(0)
 
 
 if __name__ == "__main__":
