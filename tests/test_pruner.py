@@ -256,7 +256,7 @@ def test_maximised_metrics_are_pruned_by_their_losses() -> None:
 
 @pytest.fixture(scope="module")
 def thousand() -> optuna.Study:
-    """Return a study of a thousand finished trials; a test may begin more."""
+    """Return a study of a thousand finished trials."""
     study, source = _study(), _study()
     _finish(source, _falling(0.1))
     study.add_trials([source.trials[0]] * 1000)
@@ -277,6 +277,7 @@ def test_a_call_beside_a_thousand_finished_trials_is_cheap(lrs: list[float], tho
         start = time.thread_time()
         pruner.prune(study, frozen)
         times.append(time.thread_time() - start)
+    study.tell(trial, state=TrialState.FAIL)  # with no trial that runs, the next case has the same study
     assert min(times) < 5e-3  # seconds; measured: 1 ms, and 3 where none of them is alike
 
 
