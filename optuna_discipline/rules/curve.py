@@ -192,9 +192,13 @@ def noise_sd(values: ArrayLike) -> float:
     """
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array)]
-    if len(array) < 3:
+    return sd_of_differences(np.diff(array))
+
+
+def sd_of_differences(differences: FloatArray) -> float:
+    """Return the robust standard deviation of the noise that makes these first differences (0 of fewer than two)."""
+    if len(differences) < 2:
         return 0.0
-    differences = np.diff(array)
     mad = np.median(np.abs(differences - np.median(differences)))
     return float(1.4826 * mad / math.sqrt(2.0))
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
-from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.curve import running_median
+from optuna_discipline.rules.curve import sd_of_differences
 from optuna_discipline.rules.range_test import RangeTest
 
 MIN_EVALUATIONS = 10
@@ -89,19 +89,27 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     if len(bad_train):
         end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
     losses = np.where(np.arange(len(losses)) < end, losses, np.inf)
-    start = initial
-    if start is None or not math.isfinite(start):
-        start = float(running_median(losses[:3])[0]) if len(losses) else math.nan
-    if name == "training":  # of one batch; the first ones together say it better, unless they rise already
-        first = float(np.median(losses[:MIN_EVALUATIONS])) if end else math.nan
-        start = min(first, start + 3 * noise_sd(losses[:end]))
-    smooth = running_median(np.concatenate([[start, start], losses]))[2:]  # the untrained loss stands before the sweep
+    measured = initial
+    if measured is None or not math.isfinite(measured):
+        measured = float(running_median(losses[:3])[0]) if len(losses) else math.nan
+    noise = _noise(losses[:end], measured)
+    start = measured
+    if name == "training" and end:  # of one batch; the first ones together say it better, unless they rise already
+        first = float(np.median(losses[:MIN_EVALUATIONS]))
+        start = first if first <= measured + 3 * noise else measured
+    front = max(measured, start)  # the untrained loss stands before the sweep; one lucky batch is no gain
+    smooth = running_median(np.concatenate([[front, front], losses]))[2:]
     smooth[end:] = np.inf
-    blown = start + max(0.5 * abs(start), start - float(np.min(smooth, initial=start)))
-    noise = noise_sd(losses[:end][~(losses[:end] > blown)])
     if end and losses[end - 1] > smooth[end - 1] + 3 * noise:  # no later loss can show that it was a spike
         smooth[end - 1] = losses[end - 1]
     return SmoothedLoss(name, lrs, smooth, end, start, 1.2533 * noise / math.sqrt(5))
+
+
+def _noise(losses: FloatArray, start: float) -> float:
+    """Return the standard deviation of the noise between neighbours that have not blown up."""
+    least = float(np.min(running_median(losses), initial=start))
+    blown = losses > start + max(0.5 * abs(start), start - least)
+    return sd_of_differences(np.diff(losses)[~(blown[1:] | blown[:-1])])
 
 
 def sustained(above: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -42,7 +42,8 @@ def test_a_loss_that_falls_from_its_first_evaluation_on_is_read_there() -> None:
     (loss,) = read_losses(_test(np.linspace(2.0, 0.1, N), initial_loss=2.3))
     val, _ = read_losses(_test(np.full(N, 2.3), val_loss=np.linspace(2.0, 0.1, N)))
     assert val.smooth[:3] == pytest.approx(np.linspace(2.0, 0.1, N)[:3])
-    assert loss.smooth[-1] < loss.smooth[0]
+    assert loss.smooth[:3] == pytest.approx(np.linspace(2.0, 0.1, N)[:3])
+    assert loss.start == pytest.approx(np.median(np.linspace(2.0, 0.1, N)[:10]))
 
 
 def test_a_last_loss_that_jumps_up_is_an_edge_and_one_within_the_noise_is_none() -> None:
@@ -71,3 +72,29 @@ def test_a_stretch_that_has_blown_up_does_not_count_as_noise() -> None:
     assert loss.learns
     whole = np.concatenate([np.linspace(2.3, 0.5, 20), np.tile([50.0, 5.0], 5)])
     assert read_losses(_test(whole))[0].error == pytest.approx(read_losses(_test(whole[:20]))[0].error, abs=1e-3)
+
+
+def test_noise_is_that_of_neighbours_and_ends_before_what_has_blown_up() -> None:
+    first = np.array([2.3, 2.9, 2.95, 2.9, 3.0, 2.9, 2.95, 3.0, 2.9, 2.9])
+    alone, blown = (read_losses(_test(np.append(first, tail)))[0] for tail in ([], np.tile([400.0, 5.0], 10)))
+    assert (alone.start, blown.start) == (2.3, 2.3)
+    assert blown.error == alone.error > 0
+    gaps = np.tile([2.3, 50.0, 1.3], 10)  # of those that have not blown up only 1.3 and 2.3 are neighbours
+    assert read_losses(_test(gaps))[0].error == 0
+
+
+@pytest.mark.parametrize("n", [12, 20, 30])
+@pytest.mark.parametrize("initial", [2.3, None])
+def test_a_training_loss_that_only_rises_has_not_fallen(n: int, initial: float | None) -> None:
+    for losses in (2.3 * 1.1 ** np.arange(n), [2.3, 2.35, 2.5, *np.geomspace(3, 1e4, n - 3)]):
+        (loss,) = read_losses(_test(losses, initial_loss=initial, stop_reason="diverged"))
+        assert 2.3 <= loss.start <= losses[1]
+        assert loss.gain <= 0
+        assert not loss.learns
+
+
+def test_one_lucky_first_batch_is_neither_the_start_nor_a_gain() -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(N)
+    (loss,) = read_losses(_test([2.15, *(2.3 + noise[1:])], initial_loss=2.15))
+    assert loss.start == pytest.approx(2.3, abs=0.1)
+    assert not loss.learns
