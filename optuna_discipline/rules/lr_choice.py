@@ -48,6 +48,7 @@ UNTRAINED_DIVISOR, UNTRAINED_TRUST = 5.0, 1 / 3  # an untrained network bears mo
 # trainings broke at the edge itself, 2 at the edge over 1.2, none over 1.5; after a test that gained nothing 4 of 9 at
 # the edge, none at the edge over 1.2. The benchmark's networks are drawn to the edge over 1.57 at most.
 NEAREST, NEAREST_UNTRAINED = 1.5, 1.2
+NEAR_ITS_END = 0.8  # of its updates: a test that diverged there is read as one of its whole length
 FAR = 30.0  # times below it a validation loss has other units (a sum): on 28 networks it helps up to 14 times
 
 
@@ -78,13 +79,13 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     """Choose the largest learning rate of a cycle from one range test (Smith 2018, section 3; the rule is ours).
 
     What a short test tells reliably is its edge: the learning rate from which 15 % of what had been gained is lost for
-    good. It is read from the validation loss and the training loss, each through a running median of 5; the suggestion
-    is the geometric mean of the first over 3 and the second over 4 (or the one there is). Where the optimizer is
-    known, that is drawn to the rate at which most networks train by it: a little after 100 updates, more after fewer
-    and without a validation loss, but never above the edge over 1.5, and with it not to one 30 times larger. A test as
-    long as the training (as planned, where it diverged) is read as the paper does: the smallest smoothed loss, at most
-    0.8 of the edge. Thresholds are
-    relative to the improvement over the untrained loss, so scaling all losses changes nothing.
+    good. It is read from the validation loss and the training loss, each through a running median of 5 (before the
+    first stands the untrained loss; a last one that jumps up counts as it is); the suggestion is the geometric mean of
+    the first over 3 and the second over 4 (or the one there is). Where the optimizer is known, that is drawn to the
+    rate at which most networks train by it: a little after 100 updates, more after fewer and without a validation loss,
+    but never above the edge over 1.5, and with it not to one 30 times larger. A test as long as the training (as
+    planned, where it diverged in its last fifth) is read as the paper does: the smallest smoothed loss, at most 0.8 of
+    the edge. Thresholds are relative to the improvement over the untrained loss, so scaling all losses changes nothing.
 
     Args:
         range_test: The curves.
@@ -114,7 +115,11 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     if status == "CENSORED":  # the edge lies beyond: the end of the range is the best that was seen
         max_lr, how = float(main.lrs[-1]), "the largest that was tried"
     elif range_test.planned_steps is not None and _steps(range_test) >= range_test.planned_steps:
-        max_lr, how = min(main.best_lr, 0.8 * edge_lr), "that lr, as the test is as long as the training"
+        max_lr, how = main.best_lr, "that of the smallest loss"
+        if max_lr > 0.8 * edge_lr:
+            max_lr, how = 0.8 * edge_lr, f"0.8 of the edge, {edge_lr:.3g}"
+        cut = len(range_test.lrs) < range_test.planned_steps
+        how += f", as the test {'was to be' if cut else 'is'} as long as the training"
     else:
         below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
         planned = len(range_test.lrs) if range_test.n_steps is None else range_test.n_steps
@@ -160,10 +165,14 @@ def _mean(values: list[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
+def _broke(test: RangeTest) -> bool:
+    return test.stop_reason in ("diverged", "non-finite loss")
+
+
 def _steps(test: RangeTest) -> int:
-    """Return the updates that were made, with those that a divergence saved."""
-    broke = test.stop_reason in ("diverged", "non-finite loss")
-    return test.n_steps if broke and test.n_steps is not None else len(test.lrs)
+    """Return the updates that were made, with those that a divergence near the end saved."""
+    made, planned = len(test.lrs), test.n_steps
+    return planned if planned is not None and _broke(test) and made >= NEAR_ITS_END * planned else made
 
 
 def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
@@ -178,8 +187,11 @@ def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
             reason = "The loss of the untrained model is no finite number: check the data, the loss and the model."
         return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
     cure = _cure(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
-    if test.stop_reason in ("diverged", "non-finite loss"):
+    if _broke(test) and len(test.lrs):
         cure = _more_below(float(test.lrs[-1]), test, val_every)
+    elif _broke(test):
+        cure = "it broke before its first update, so check the data, the loss and the model"
+        cure += ", or take another `amp`" * bool(test.settings.get("amp"))
     reason = f"The test has {len(curve.lrs)} evaluations and needs {MIN_EVALUATIONS} to be read: {cure}."
     return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False)
 
@@ -191,9 +203,10 @@ def _cure(test: RangeTest, otherwise: str) -> str:
 
 def _more_below(lr: float, test: RangeTest, val_every: bool = False) -> str:
     """Return how more evaluations come to lie below a rate: a linear sweep spends most of its steps above it."""
-    steps = np.diff(test.lrs)
-    linear = len(steps) > 0 and steps[-1] < steps[0] * math.sqrt(test.lrs[-1] / test.lrs[0])
-    knob = "end_lr" if linear and test.lrs[0] < lr / 2 else "start_lr"
+    steps, sweep = np.diff(test.lrs), test.settings.get("sweep")
+    if sweep is None and len(steps) >= 3 and max(steps) < 1.25 * min(steps):  # above a rise by 2, exponential: 1.6
+        sweep = "linear"
+    knob = "end_lr" if sweep == "linear" and test.lrs[0] < lr / 2 else "start_lr"
     return f"lower `{knob}`" + " or `val_every`" * val_every
 
 
@@ -206,7 +219,8 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
         cure = _cure(test, f"take more steps, {'lower' if ends_above else 'raise'} `end_lr`")
         reason = (
             f"The smoothed {curve.name} loss lost below 2 % of its start of {start:.3g}, or only noise, between lr "
-            f"{lrs[0]:.3g} and {lrs[-1]:.3g}: {cure}, or check the model."
+            f"{lrs[0]:.3g} and {lrs[-1]:.3g}{', and rose in its second half' * bool(ends_above)}: {cure}, or check the "
+            "model."
         )
         return LrChoice(None, None, None, "FLAT", reason, confident=False)
     edge = float(lrs[max(int(above[0]) - 1, 0)])

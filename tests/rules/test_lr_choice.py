@@ -65,6 +65,24 @@ def test_a_test_that_diverged_is_as_long_as_it_was_planned_and_one_whose_data_en
     assert choose_max_lr(ended).max_lr < choose_max_lr(whole).max_lr  # type: ignore[operator]
 
 
+def test_a_test_that_diverged_early_is_a_short_one() -> None:
+    losses = [2.3, 2.2, 2.0, 1.8, 1.7, 1.5, 1.3, 1.2, 3, 8, 9, 9]
+    short, long = (choose_max_lr(_test(losses, stop_reason="diverged", n_steps=40, planned_steps=p)) for p in (400, 40))
+    assert long == short
+    assert "as long as the training" not in long.reason
+
+
+def test_the_reason_of_a_long_test_says_what_was_taken_and_how_long_it_is() -> None:
+    whole = choose_max_lr(_test(_valley(), planned_steps=N)).reason
+    assert "is that of the smallest loss, as the test is as long as the training." in whole
+    steep = np.concatenate([np.full(100, 2.3), np.linspace(2.3, 0.8, 20), np.linspace(0.9, 9, 4)])
+    lrs = np.geomspace(1e-5, 1e-3, 150)[: len(steep)]
+    cut = choose_max_lr(RangeTest(lrs, steep, None, "diverged", 2.3, n_steps=150, planned_steps=150))
+    edge = cut.max_lr / 0.8  # type: ignore[operator]
+    assert np.abs(lrs / edge - 1).min() < 1e-6
+    assert f"is 0.8 of the edge, {edge:.3g}, as the test was to be as long as the training." in cut.reason
+
+
 @pytest.mark.parametrize(("optimizer", "usual"), [("SGD", 0.1), ("AdamW", 5e-3)])
 def test_a_known_optimizer_draws_the_choice_to_its_usual_rate(optimizer: str, usual: float) -> None:
     alone = choose_max_lr(_test(_valley())).max_lr
@@ -247,6 +265,46 @@ def test_a_linear_sweep_that_spends_its_steps_above_the_edge_asks_for_a_lower_en
     assert "lower `end_lr`" in choice.reason
     assert "raise" not in choice.reason
     assert "start_lr" not in choice.reason
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("ratio", [1.5, 3.0, 10.0])
+def test_few_points_of_an_exponential_sweep_are_not_told_as_linear(n: int, ratio: float) -> None:
+    for settings in ({}, {"sweep": "exp"}):
+        lrs, losses = 1e-5 * ratio ** np.arange(n), [2.3, 5.0, 9.0, 20.0, 30.0][:n]
+        choice = choose_max_lr(RangeTest(lrs, losses, None, "diverged", 2.3, settings=settings))
+        assert choice.reason.endswith(": lower `start_lr`.")
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_points_of_a_sweep_that_is_known_to_be_linear_are_told_so(n: int) -> None:
+    test = RangeTest(LINEAR[:n], [2.3, 5.0, 9.0][:n], None, "diverged", 2.3, settings={"sweep": "linear"})
+    assert choose_max_lr(test).reason.endswith(": lower `end_lr`.")
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "cure"),
+    [
+        ("diverged", "it broke before its first update, so check the data, the loss and the model."),
+        ("non-finite loss", "it broke before its first update, so check the data, the loss and the model."),
+        ("no more data", "the data ended there: give more"),
+        ("end of range", "raise `num_steps`."),
+        ("failed", "raise `num_steps`."),
+    ],
+)
+@pytest.mark.parametrize("val_loss", [None, []])
+def test_an_empty_test_is_refused_with_a_cure(stop_reason: str, cure: str, val_loss: Any) -> None:
+    choice = choose_max_lr(RangeTest([], [], val_loss, stop_reason))
+    assert (choice.status, choice.max_lr) == ("TOO_FEW_POINTS", None)
+    assert f"has 0 evaluations and needs 10 to be read: {cure}" in choice.reason
+    scaled = choose_max_lr(RangeTest([], [], val_loss, "diverged", settings={"amp": "fp16"}))
+    assert scaled.reason.endswith("the model, or take another `amp`.")
+
+
+def test_a_flat_loss_that_rose_in_its_second_half_is_said_to() -> None:
+    rises = choose_max_lr(_test(np.repeat([2.3, 2.5], N // 2)))
+    assert (rises.status, "rose in its second half: take more steps, lower `end_lr`" in rises.reason) == ("FLAT", True)
+    assert "rose" not in choose_max_lr(_test(np.full(N, 2.3))).reason
 
 
 def test_too_few_evaluations_ask_for_what_gives_more() -> None:
