@@ -25,6 +25,7 @@ class SmoothedLoss:
 
     name: str
     lrs: FloatArray
+    raw: FloatArray
     smooth: FloatArray
     broken: int
     start: float
@@ -68,9 +69,14 @@ class SmoothedLoss:
         return float(self.lrs[-1] if edge is None else self.lrs[max(edge - 1, self.best)])
 
 
+def has_validation(test: RangeTest) -> bool:
+    """Whether a validation loss was measured that is a number or infinite; only then it decides."""
+    return test.val_loss is not None and not bool(np.isnan(test.val_loss).all())
+
+
 def read_losses(test: RangeTest) -> list[SmoothedLoss]:
     """Return the curve that decides and, if that is the validation loss, the training loss too."""
-    if test.val_loss is None or not np.any(~np.isnan(test.val_loss)):
+    if test.val_loss is None or not has_validation(test):
         return [_curve("training", test, test.lrs, test.train_loss, test.initial_loss)]
     seen = ~np.isnan(test.val_loss)
     if test.stop_reason == "non-finite loss" and len(seen):
@@ -88,7 +94,7 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     bad_train = np.flatnonzero(~np.isfinite(test.train_loss))
     if len(bad_train):
         end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
-    losses = np.where(np.arange(len(losses)) < end, losses, np.inf)
+    raw, losses = losses, np.where(np.arange(len(losses)) < end, losses, np.inf)
     measured = initial
     if measured is None or not math.isfinite(measured):
         measured = float(running_median(losses[:3])[0]) if len(losses) else math.nan
@@ -102,7 +108,7 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     smooth[end:] = np.inf
     if end and losses[end - 1] > smooth[end - 1] + 3 * noise:  # no later loss can show that it was a spike
         smooth[end - 1] = losses[end - 1]
-    return SmoothedLoss(name, lrs, smooth, end, start, 1.2533 * noise / math.sqrt(5))
+    return SmoothedLoss(name, lrs, raw, smooth, end, start, 1.2533 * noise / math.sqrt(5))
 
 
 def _noise(losses: FloatArray, start: float) -> float:

@@ -12,6 +12,7 @@ from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_curve import has_validation
 
 Candidate = TypeVar("Candidate", bound=Hashable)
 
@@ -24,7 +25,8 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
 
     Candidates are ordered by the smallest value of their smoothed loss (validation where there is one). Those within
     1 % of the smallest are tied; among them the one with the lower mean loss (in the log) at larger learning rates
-    wins: it bears them better. A curve that has ended or is not a number there counts with the largest loss of all.
+    wins: it bears them better. A curve that has ended or is not a number there counts with the largest loss of all, and
+    one that broke before its first evaluation comes last.
     On the 13 panels in which the paper names a best value this rule names it; the smallest raw loss does in 12. His
     tests had 5,000 updates and more: with 100 updates of small networks the rule is no better than momentum 0.95, and
     for the weight decay it does harm (benchmarks/README.md).
@@ -36,7 +38,7 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
         range_tests: The test of each candidate.
 
     Raises:
-        ValueError: If there is no candidate, or some were evaluated on validation data and others were not.
+        ValueError: If there is no candidate, or some were run with validation data and others without.
         TypeError: If a value is not a RangeTest.
 
     Example:
@@ -50,14 +52,14 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
         raise ValueError("`range_tests` must hold at least one candidate, but is empty.")
     for candidate, test in range_tests.items():
         check_type(f"range_tests[{candidate!r}]", test, RangeTest)
-    validated = {candidate: _has_validation(test) for candidate, test in range_tests.items()}
-    if len(set(validated.values())) > 1:
-        without = [candidate for candidate, found in validated.items() if not found]
+    by_validation = any(has_validation(test) for test in range_tests.values())
+    without = [candidate for candidate, test in range_tests.items() if test.val_loss is None]
+    if by_validation and without:
         raise ValueError(
             "`range_tests` must have validation losses, all or none, as a training loss lies lower, but there is none "
             f"of {without!r:.80}: run these with `val`, or the others without."
         )
-    curves = {candidate: _smoothed(test) for candidate, test in range_tests.items()}
+    curves = {candidate: _smoothed(test, by_validation) for candidate, test in range_tests.items()}
     minima = {candidate: float(loss.min(initial=math.inf)) for candidate, (_, loss) in curves.items()}
     order = sorted(curves, key=lambda candidate: minima[candidate])
     smallest = minima[order[0]]
@@ -72,14 +74,11 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
     return tied + order[len(tied) :]
 
 
-def _has_validation(test: RangeTest) -> bool:
-    return test.val_loss is not None and not np.isnan(test.val_loss).all()
-
-
-def _smoothed(test: RangeTest) -> tuple[FloatArray, FloatArray]:
+def _smoothed(test: RangeTest, by_validation: bool) -> tuple[FloatArray, FloatArray]:
     """Return learning rates and the running median of the losses that were measured."""
-    losses = test.val_loss if test.val_loss is not None and _has_validation(test) else test.train_loss
-    seen = ~np.isnan(losses) if losses is test.val_loss else np.ones(len(losses), dtype=bool)
+    losses, seen = test.train_loss, np.ones(len(test.lrs), dtype=bool)
+    if by_validation and test.val_loss is not None:
+        losses, seen = test.val_loss, ~np.isnan(test.val_loss)
     window = max(1, int(WINDOW * seen.sum()) // 2 * 2 + 1)
     with np.errstate(invalid="ignore"):
         sane = np.where(np.abs(losses) < OVERFLOW, losses, np.inf)

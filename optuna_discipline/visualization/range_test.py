@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from optuna.study import Study
 
 from optuna_discipline._imports import require
@@ -22,7 +21,7 @@ class RangeTestPlot:
     Attributes:
         lrs: Learning rates, shape (n,).
         raw: Losses as measured, None where they are no numbers.
-        smooth: Their running median of 5, as `choose_max_lr` reads it.
+        smooth: The smoothed loss that `choose_max_lr` reads.
         kind: "validation" or "training".
         choice: What the curve says.
     """
@@ -62,17 +61,13 @@ def collect(source: RangeTest | Study) -> RangeTestPlot | None:
         source = stored
     if not isinstance(source, RangeTest):
         raise TypeError(f"`source` must be a RangeTest or a study, but got {type(source).__name__}.")
-    lrs, losses, kind = source.lrs, source.train_loss, "training"
-    if source.val_loss is not None and np.any(~np.isnan(source.val_loss)):
-        seen = ~np.isnan(source.val_loss)
-        lrs, losses, kind = lrs[seen], source.val_loss[seen], "validation"
-    smooth = read_losses(source)[0].smooth
-    keep = style.thinned(lrs.tolist())
+    loss = read_losses(source)[0]
+    keep = style.thinned(loss.lrs.tolist())
     return RangeTestPlot(
-        tuple(float(f"{lrs[i]:.5g}") for i in keep),
-        tuple(style.finite(losses[i]) for i in keep),
-        tuple(style.finite(smooth[i]) for i in keep),
-        kind,
+        tuple(float(f"{loss.lrs[i]:.5g}") for i in keep),
+        tuple(style.finite(loss.raw[i]) for i in keep),
+        tuple(style.finite(loss.smooth[i]) for i in keep),
+        loss.name,
         source.choice,
     )
 

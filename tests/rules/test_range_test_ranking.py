@@ -80,6 +80,17 @@ def test_a_validation_loss_is_not_ranked_against_a_training_loss() -> None:
         rank_by_range_test({"a": val, "b": _test(losses)})
 
 
+def test_one_that_broke_before_its_first_evaluation_comes_last() -> None:
+    lrs, losses = np.geomspace(1e-3, 1, 20), np.linspace(2.0, 1.0, 20)
+    whole = RangeTest(lrs, losses, np.where(np.arange(20) % 4 == 3, losses, math.nan), "end of range")
+    broke = RangeTest(lrs[:3], [0.1, 0.1, math.nan], [math.nan] * 3, "non-finite loss")
+    empty = RangeTest([], [], [], "diverged")
+    for tests in ({"broke": broke, "whole": whole, "empty": empty}, {"whole": whole, "broke": broke, "empty": empty}):
+        assert rank_by_range_test(tests) == ["whole", "broke", "empty"]
+    never = RangeTest(lrs, losses + 1, np.full(20, math.nan), "end of range")  # no one was evaluated
+    assert rank_by_range_test({"never": never, "without": _test(losses)}) == ["without", "never"]
+
+
 def test_what_is_no_range_test_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one candidate"):
         rank_by_range_test({})

@@ -46,6 +46,21 @@ def test_the_smoothed_line_is_the_one_that_the_reason_speaks_of() -> None:
     assert plot.smooth[0] == 2.0
 
 
+def test_a_validation_loss_that_a_batch_without_a_number_ended_is_drawn_to_there() -> None:
+    losses, val = np.linspace(2.0, 0.5, 20), np.where(np.arange(20) % 4 == 3, 1.0, np.nan)
+    losses[18:], val[18:] = np.nan, np.nan
+    plot = range_test.collect(RangeTest(np.geomspace(1e-3, 1, 20)[:19], losses[:19], val[:19], "non-finite loss", 2.3))
+    assert plot is not None
+    assert len(plot.lrs) == len(plot.raw) == len(plot.smooth) == 5
+    assert (plot.lrs[-1], plot.raw[-1], plot.smooth[-1]) == (pytest.approx(10 ** (-3 / 19), rel=1e-3), None, None)
+
+
+@pytest.mark.parametrize("stop_reason", ["diverged", "non-finite loss", "no more data", "end of range"])
+def test_an_empty_test_is_drawn_with_its_cure(stop_reason: str) -> None:
+    figure = plot_range_test(RangeTest([], [], [], stop_reason))
+    assert figure.layout.title.text.startswith("LR range test: TOO_FEW_POINTS")
+
+
 def test_a_study_without_a_range_test_says_so(empty: optuna.Study) -> None:
     assert range_test.collect(empty) is None
     assert "no LR range test" in plot_range_test(empty).layout.annotations[0].text.replace("<br>", " ")
