@@ -45,9 +45,7 @@ def as_device(device: Any) -> Any:
     return found
 
 
-def check_search(
-    recipe: Any, range_test: Any, optimizer: Any, pruner: Any, storage: Any, callbacks: Any, n_jobs: Any
-) -> None:
+def check_search(recipe: Any, range_test: Any, pruner: Any, storage: Any, callbacks: Any, n_jobs: Any) -> None:
     """Check what the study would find out only once it is stored, or after its first training.
 
     Raises:
@@ -58,13 +56,6 @@ def check_search(
     if range_test is not None and not isinstance(range_test, bool | RangeTest) and not callable(range_test):
         rule = "must be True, False, None, a RangeTest or a function that returns one"
         raise ValueError(f"`range_test` {rule}, but got {range_test!r:.80}.")
-    settings = range_test.settings if isinstance(range_test, RangeTest) else {}
-    tested = str(settings.get("optimizer", optimizer)).lower()
-    if "sgd" in (tested, optimizer) and tested != optimizer:
-        rule = "must be of the optimizer that trains, as others have other rates"
-        raise ValueError(
-            f"`range_test` {rule}, but got one of {tested!r} for {optimizer=}: run it with that optimizer."
-        )
     if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
         raise ValueError(f"`pruner` must be one of Optuna's, such as DisciplinedPruner(), or None, but got {pruner!r}.")
     if storage is not None and not isinstance(storage, str | optuna.storages.BaseStorage):

@@ -32,6 +32,7 @@ from optuna_discipline.objective import batch_sizes
 from optuna_discipline.pruner import DisciplinedPruner
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.lr_choice import check_optimizer_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.space import ADAM_RANGE
@@ -109,7 +110,7 @@ def tune(
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
             1,000 updates on. Or one of your own, or a function that runs one, as `DisciplinedSampler` takes them;
-            SGD takes no test of another optimizer, and no other one of SGD.
+            a test of an optimizer with another usual learning rate is refused.
         pruner: None is `DisciplinedPruner()`.
         storage: Optuna storage or its URL; a study of this name that `tune` has made goes on, with the same metric,
             optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
@@ -143,7 +144,7 @@ def tune(
         raise ValueError(f"`budget` must be a positive number of full trainings, but got {budget!r}.")
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-    check_search(recipe, range_test, optimizer, pruner, storage, callbacks, n_jobs)
+    check_search(recipe, range_test, pruner, storage, callbacks, n_jobs)
     if lr is None:
         lr = SGD_RANGE if optimizer == "sgd" else ADAM_RANGE
     trainer = Trainer(
@@ -159,6 +160,8 @@ def tune(
         {} if train_options is None else train_options,
         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size, "epochs": (1, epochs)},
     ).checked()
+    if isinstance(range_test, RangeTest):
+        check_optimizer_of(range_test, optimizer)
     full_recipe = trainer.recipe(recipe)
     test = range_test
     if test is None or isinstance(test, bool):

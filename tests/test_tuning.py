@@ -303,6 +303,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
             "`range_test` must be of the .* 'adam' for optimizer='sgd': run it",
         ),
         ({"range_test": _tested("SGD"), "optimizer": "adam"}, ValueError, "one of 'sgd' for optimizer='adam': run it"),
+        ({"range_test": _tested("SGD"), "optimizer": "SGD"}, ValueError, "`optimizer` must be 'sgd',.* but got 'SGD'"),
         ({"train_options": 5}, ValueError, "`train_options` must be a dict such as .* but got 5"),
         ({"train_options": {"nesterov": "no"}}, ValueError, "`nesterov` must be one of True, False"),
         ({"pruner": "median"}, ValueError, "`pruner` must be one of Optuna's"),

@@ -145,6 +145,23 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     return LrChoice(max_lr, max_lr / 10, bounds, status, reason, confident=status == "OK")
 
 
+def check_optimizer_of(range_test: RangeTest, optimizer: str) -> None:
+    """Check that a range test is of an optimizer with the usual learning rate of the one that trains.
+
+    One that names no optimizer of `USUAL_LR` may be of any.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    usual = {name.lower(): lr for name, lr in USUAL_LR.items()}
+    tested = str(range_test.settings.get("optimizer")).lower()
+    if usual.get(tested, usual[optimizer]) != usual[optimizer]:
+        rule = "must be of the optimizer that trains, as others have other rates"
+        raise ValueError(
+            f"`range_test` {rule}, but got one of {tested!r} for {optimizer=}: run it with that optimizer."
+        )
+
+
 def _drawn_to_usual(lr: float, test: RangeTest, trust: float, most: float, far: float = math.inf) -> tuple[float, str]:
     usual = USUAL_LR.get(str(test.settings.get("optimizer")))
     if usual is None:

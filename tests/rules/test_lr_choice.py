@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from optuna_discipline import RangeTest
 from optuna_discipline import choose_max_lr
+from optuna_discipline.rules.lr_choice import check_optimizer_of
 
 N = 60
 LRS = np.geomspace(1e-4, 10, N)
@@ -367,3 +368,22 @@ def test_scaling_the_losses_does_not_change_the_choice(scale: float, seed: int) 
     losses = _valley() + 0.02 * np.random.default_rng(seed).standard_normal(N)
     one, other = choose_max_lr(_test(losses)), choose_max_lr(_test(losses * scale, initial=2.3 * scale))
     assert (one.max_lr, one.status) == (other.max_lr, other.status)
+
+
+@pytest.mark.parametrize(
+    ("tested", "optimizer"),
+    [("SGD", "sgd"), ("Adam", "adamw"), ("RMSprop", "adam"), (None, "sgd"), (None, "adam"), ("Own", "sgd")],
+)
+def test_a_range_test_of_an_optimizer_with_the_same_usual_rate_or_an_unknown_one_is_taken(
+    tested: str | None, optimizer: str
+) -> None:
+    check_optimizer_of(_test(_valley(), settings={"optimizer": tested}), optimizer)
+    check_optimizer_of(_test(_valley()), optimizer)
+
+
+@pytest.mark.parametrize(
+    ("tested", "optimizer"), [("SGD", "adam"), ("Adam", "sgd"), ("Adadelta", "adam"), ("Lion", "adamw")]
+)
+def test_a_range_test_of_an_optimizer_with_another_usual_rate_is_refused(tested: str, optimizer: str) -> None:
+    with pytest.raises(ValueError, match=rf"got one of '{tested.lower()}' for optimizer='{optimizer}': run it with"):
+        check_optimizer_of(_test(_valley(), settings={"optimizer": tested}), optimizer)
