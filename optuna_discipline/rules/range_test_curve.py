@@ -21,7 +21,7 @@ LOST = 0.15
 
 @dataclass(frozen=True)
 class SmoothedLoss:
-    """One smoothed loss; `broken` is the first index that is no number, `error` the standard error of a median."""
+    """One loss; `broken` is the first index that is no number, `error` the standard error of a median of `smooth`."""
 
     name: str
     lrs: FloatArray
@@ -95,12 +95,13 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     if len(bad_train):
         end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
     raw, losses = losses, np.where(np.arange(len(losses)) < end, losses, np.inf)
-    measured = initial
-    if measured is None or not math.isfinite(measured):
-        measured = float(running_median(losses[:3])[0]) if len(losses) else math.nan
+    early = float(running_median(losses[:3])[0]) if len(losses) else math.nan
+    measured = early if initial is None or not math.isfinite(initial) else initial
+    if name == "training" and early > measured:  # of one batch, which may be a lucky one
+        measured = early
     noise = _noise(losses[:end], measured)
     start = measured
-    if name == "training" and end:  # of one batch; the first ones together say it better, unless they rise already
+    if name == "training" and end:  # the first ones together say it better still, unless they rise already
         first = float(np.median(losses[:MIN_EVALUATIONS]))
         start = first if first <= measured + 3 * noise else measured
     front = max(measured, start)  # the untrained loss stands before the sweep; one lucky batch is no gain

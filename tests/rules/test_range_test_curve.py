@@ -77,7 +77,7 @@ def test_a_stretch_that_has_blown_up_does_not_count_as_noise() -> None:
 def test_noise_is_that_of_neighbours_and_ends_before_what_has_blown_up() -> None:
     first = np.array([2.3, 2.9, 2.95, 2.9, 3.0, 2.9, 2.95, 3.0, 2.9, 2.9])
     alone, blown = (read_losses(_test(np.append(first, tail)))[0] for tail in ([], np.tile([400.0, 5.0], 10)))
-    assert (alone.start, blown.start) == (2.3, 2.3)
+    assert blown.start == alone.start == pytest.approx(2.9)
     assert blown.error == alone.error > 0
     gaps = np.tile([2.3, 50.0, 1.3], 10)  # of those that have not blown up only 1.3 and 2.3 are neighbours
     assert read_losses(_test(gaps))[0].error == 0
@@ -91,6 +91,14 @@ def test_a_training_loss_that_only_rises_has_not_fallen(n: int, initial: float |
         assert 2.3 <= loss.start <= losses[1]
         assert loss.gain <= 0
         assert not loss.learns
+
+
+def test_a_loss_that_falls_after_one_lucky_first_batch_has_fallen() -> None:
+    losses = np.linspace(2.3, 0.8, N)
+    losses[0] = 0.5
+    (loss,) = read_losses(_test(losses, initial_loss=0.5))
+    assert loss.start > 2
+    assert loss.falls_to_its_end
 
 
 def test_one_lucky_first_batch_is_neither_the_start_nor_a_gain() -> None:
