@@ -155,9 +155,8 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
     word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
     figures = marks.figures_of(trials, trial_record.sign_of(study))
-    lower = _ended_better(trials, best, trial_record.sign_of(study))
-    whole = " of whole trainings" if any(map(trial_record.epochs_of_source, lower)) else ""
-    allowed = " within the constraints" if any(map(trial_record.breaks_a_constraint, lower)) else ""
+    restarts, barred = _ended_better(trials, best, trial_record.sign_of(study))
+    whole, allowed = " of whole trainings" if restarts else "", " within the constraints" if barred else ""
     planned, full = costs.epochs_of(best, told), costs.full_epochs(trials, told)
     reported = costs.epochs_reported(best, told)
     length = f"a training of {counted(planned, 'epoch')}"
@@ -172,10 +171,15 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
     )
 
 
-def _ended_better(trials: Sequence[FrozenTrial], best: FrozenTrial, sign: int) -> list[FrozenTrial]:
-    """Return the trials that ended better than the best one, which they may not be."""
-    ended = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
-    return [trial for trial in ended if sign * (trial.value or 0.0) < sign * (best.value or 0.0)]
+def _ended_better(
+    trials: Sequence[FrozenTrial], best: FrozenTrial, sign: int
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Return what ended at a better number than the best trial, which it may not be: restarts, what is not allowed."""
+    ended = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    numbers = (trial for trial in ended if trial.value is not None and math.isfinite(trial.value))
+    better = [trial for trial in numbers if sign * (trial.value or 0.0) < sign * (best.value or 0.0)]
+    breaks = trial_record.breaks_a_constraint
+    return [trial for trial in better if not breaks(trial)], [trial for trial in better if breaks(trial)]
 
 
 def _warnings(
@@ -189,8 +193,7 @@ def _warnings(
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
-    restarts = [trial for trial in _ended_better(trials, best, sign) if trial_record.epochs_of_source(trial)]
-    if restarts:
+    if restarts := _ended_better(trials, best, sign)[0]:
         restart = min(restarts, key=lambda trial: sign * (trial.value or 0.0))
         value = show(restart.value, marks.figures_of(trials, sign))
         found.append(

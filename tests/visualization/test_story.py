@@ -261,3 +261,18 @@ def test_a_lower_restart_or_one_against_a_constraint_is_not_denied() -> None:
     assert story.collect(study).headline.startswith("The lowest objective is 0.4, in trial 2")
     study.add_trial(optuna.create_trial(value=0.3, system_attrs={"constraints": (1.0,)}))
     assert story.collect(study).headline.startswith("The lowest objective within the constraints is 0.4, in trial 2")
+
+
+def test_a_restart_that_may_not_be_chosen_anyway_is_not_said_to_have_ended_better() -> None:
+    restart = {RESTART_KEY: {"number": 1, "from": 0, "epochs": 4}}
+    study = optuna.create_study()
+    barred = optuna.create_trial(value=0.4, system_attrs={**restart, "constraints": (1.0,)})
+    study.add_trials([optuna.create_trial(value=0.5), barred])
+    told = story.collect(study)
+    assert told.headline.startswith("The lowest objective within the constraints is 0.5, in trial 0")
+    assert told.warnings == ()
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([optuna.create_trial(value=0.5), optuna.create_trial(value=float("inf"), system_attrs=restart)])
+    told = story.collect(study)
+    assert told.headline.startswith("The highest objective is 0.5, in trial 0")
+    assert told.warnings == ("1 trial ended without a number.",)
