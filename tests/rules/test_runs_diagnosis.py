@@ -8,6 +8,8 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import Run
 from optuna_discipline import Verdict
+from optuna_discipline import diagnose
+from optuna_discipline.rules import runs_diagnosis
 from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 
 N = 12
@@ -118,6 +120,14 @@ def test_no_run_is_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Run, "__eq__", lambda self, other: bool(compared.append(other)))
     diagnose_runs([*(_run(i, FALLING) for i in range(9)), *(_fell(i) for i in range(9, 18))])
     assert not compared  # every curve of thousands with every broken one takes minutes
+
+
+def test_a_curve_is_diagnosed_once_however_often_its_study_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[LossCurve] = []
+    monkeypatch.setattr(runs_diagnosis, "diagnose", lambda curve: read.append(curve) or diagnose(curve))
+    for _ in range(3):  # as each report and each pass of the dashboard builds its curves anew
+        diagnose_runs([_run(i, [x + (i + 1) / 7 for x in FALLING]) for i in range(4)])
+    assert len(read) == 4
 
 
 def test_runs_without_reports_are_refused() -> None:
