@@ -36,6 +36,8 @@ MIN_EPOCHS = 4
 RISE_IN_ERRORS = 2.0
 # ... and overfitting if the training loss fell to this share meanwhile (mini-batches are noisy: a little says nothing).
 TRAIN_FELL_TO = 0.7
+# A change is certain beyond this many times the noise; a fall also beyond so many times what goes up and down in it.
+CERTAIN_IN_NOISE, CERTAIN_IN_JUMPS = 2.0, 8.0
 DEAD_EPOCHS = 5
 # One epoch this many times above every earlier one is a break, and no noise: also the last, after which none follows.
 BURST = 100.0
@@ -81,8 +83,9 @@ class Diagnosis:
 
     Attributes:
         verdict: See `Verdict`.
-        evidence: Numbers by name: changes over the last third of the curve, noise, gap, share of the run done, the
-            loss of chance where it was never left.
+        evidence: Numbers by name: changes over the last third of the curve, gap, share of the run done, the loss of
+            chance where it was never left; noise of the second half twice: `val_noise` by the differences from epoch to
+            epoch, in which a bend counts, `val_jumps` by what goes up and down, in which it does not.
         advice: One sentence after Smith.
     """
 
@@ -128,9 +131,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     with np.errstate(over="ignore", invalid="ignore"):
         evidence = _measure(curve.fraction, val, train)
     trend = _trend(curve.lr[usable])
-    if trend < 0 and curve.fraction < 1:  # it still comes down by itself
-        evidence["stays_above_best"] = 0.0
-    verdict = _judge(evidence, lr_rises=trend > 0)
+    verdict = _judge(evidence, trend)
     if verdict == Verdict.HORIZONTAL and train is not None and _rises_alone(evidence, val):
         verdict = Verdict.OVERFITTING
     if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
@@ -180,21 +181,21 @@ def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str
     return evidence
 
 
-def _judge(evidence: Mapping[str, float], *, lr_rises: bool) -> Verdict:
+def _judge(evidence: Mapping[str, float], trend: int) -> Verdict:
     val, train = evidence["val_change"], evidence.get("train_change", math.nan)
+    lr_rises, lr_still_falls = trend > 0, trend < 0 and evidence["share_done"] < 1
     jumps = evidence["val_jumps" if val <= HORIZONTAL_SHARE else "val_noise"]
-    certain = max(HORIZONTAL_SHARE, 2 * evidence["val_noise"] if jumps else 0.0)
+    certain = max(HORIZONTAL_SHARE, min(CERTAIN_IN_NOISE * evidence["val_noise"], CERTAIN_IN_JUMPS * jumps))
     if val > certain and train > HORIZONTAL_SHARE and lr_rises:
         return Verdict.HIGH_LR
-    alone = "climbed" in evidence
-    broken, overfitting = read_climb(evidence) if alone else (False, _overfits(evidence))
+    broken, overfitting = read_climb(evidence) if "climbed" in evidence else (False, _overfits(evidence))
     if broken:
         return Verdict.DIVERGED
     if evidence["stays_above_start"]:
         return Verdict.HIGH_LR
     if overfitting:
         return Verdict.OVERFITTING
-    if evidence["stays_above_best"]:
+    if evidence["stays_above_best"] and not lr_still_falls:
         return Verdict.HIGH_LR
     if val < -certain or evidence["falls_straight"]:
         return Verdict.UNDERFITTING if evidence["change_from_first"] < 0 else Verdict.NOISY
@@ -270,11 +271,10 @@ def _compare_fifths(val: FloatArray, train: FloatArray) -> dict[str, float]:
     medians = np.array([np.median(part) for part in np.array_split(val, count)])
     best = int(np.argmin(medians))
     rise = float(medians[-1] - medians[best])
-    error = _error(val, count)
     before, after = (float(np.median(np.array_split(train, count)[i])) for i in (best, -1))
     return {
         "rise_from_best_fifth": rise / scale_of(val),
-        "rise_in_errors": rise / max(error, 1e-12),
+        "rise_in_errors": rise / max(_error(val, count), 1e-12),
         "train_since_best_fifth": 1 - (before - after) / max(abs(before), 1e-12),
     }
 
