@@ -104,7 +104,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
 
 
 def advice_on_shares(found: RunsDiagnosis) -> list[str]:
-    """Return what to turn where at least half of the runs diverged or never learned."""
+    """Return what to turn where at least half of the runs diverged or never learned; where both, the former counts."""
     highest, lowest = found.highest_lr_that_held, found.lowest_lr_that_diverged
     advice = []
     if found.diverged == 1:
@@ -117,7 +117,7 @@ def advice_on_shares(found: RunsDiagnosis) -> list[str]:
         bound = "" if lowest is None else f" (the smallest that broke is {lowest:.3g}"
         bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
         advice.append(f"{found.diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
-    if found.never_learned >= MANY:
+    elif found.never_learned >= MANY:
         advice.append(
             f"{found.never_learned:.0%} of the runs ended where they started: train longer, or raise the bounds of the "
             "learning rate; such runs rank nothing."
@@ -130,7 +130,9 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
     if found.best_diagnosis is None:
         return []
     best = found.best_diagnosis
-    return [f"The best run looks {best.verdict}. {_among_broken(best.advice, found.diverged)}"]
+    among_broken = best.verdict == Verdict.UNDERFITTING and found.diverged >= MANY
+    advice = STILL_FALLS_AMONG_BROKEN if among_broken else best.advice
+    return [f"The best run looks {best.verdict}. {advice}"]
 
 
 def _why_none(runs: Sequence[Run]) -> str:
@@ -152,6 +154,8 @@ def _looks_diverged(found: Diagnosis | None) -> bool:
 def _never_learned(run: Run, found: Diagnosis | None) -> bool:
     assert run.curve is not None
     learned = has_learned(run.curve)
+    if learned is None and found is not None and "chance" in found.evidence:
+        return True
     if learned is not None or found is None or found.verdict not in (Verdict.HORIZONTAL, Verdict.NOISY):
         return learned is False
     return stood_still(run.curve)
@@ -163,12 +167,10 @@ def _of_verdicts(found: RunsDiagnosis) -> list[str]:
     for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
         count = verdicts.get(verdict, 0)
         if total and count / total >= MANY and (best is None or best.verdict != verdict):
-            advice.append(
-                f"{count} of {total} runs that learned look {verdict}. {_among_broken(ADVICE[verdict], found.diverged)}"
-            )
+            advice.append(f"{count} of {total} runs that learned look {verdict}. {_advice_on(verdict, found.diverged)}")
     return advice
 
 
-def _among_broken(advice: str, diverged: float) -> str:
-    """Return the advice on one run, without a larger learning rate where most runs diverged."""
-    return STILL_FALLS_AMONG_BROKEN if advice == ADVICE[Verdict.UNDERFITTING] and diverged >= MANY else advice
+def _advice_on(verdict: Verdict, diverged: float) -> str:
+    """Return the advice on a verdict, without a larger learning rate where most runs diverged."""
+    return STILL_FALLS_AMONG_BROKEN if verdict == Verdict.UNDERFITTING and diverged >= MANY else ADVICE[verdict]

@@ -14,6 +14,7 @@ from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 
 N = 12
 FALLING = [2 - i / 10 for i in range(N)]
+SHRINKING = [math.exp(-i) for i in range(N)]
 OVERFIT = [1 - i / 20 for i in range(5)] + [0.8 + i / 10 for i in range(N - 5)]
 
 
@@ -58,6 +59,20 @@ def test_where_most_runs_diverged_no_larger_learning_rate_is_asked_for() -> None
         "The best run looks underfitting. The validation loss still falls: train longer, or regularise less.",
     )
     assert "raise the learning rate" in diagnose_runs([_run(0, FALLING), _run(1, FALLING), _fell(4)]).advice[0]
+    many = diagnose_runs(
+        [_run(0, OVERFIT, SHRINKING, loss=0), *(_run(i, FALLING) for i in (1, 2)), *map(_fell, (3, 4, 5))]
+    )
+    assert many.advice[1].startswith("The best run looks overfitting.")
+    assert many.advice[2] == (
+        "2 of 3 runs that learned look underfitting. The validation loss still falls: train longer, or regularise less."
+    )
+
+
+def test_a_validation_loss_alone_that_never_left_chance_is_one_that_never_learned() -> None:
+    curve = LossCurve(tuple(EpochLog(i, 0.1, None, 2.303) for i in range(N)), n_epochs=N, n_classes=10)
+    run = Run(0, "complete", {"lr": 0.1}, 2.303, curve=curve)
+    assert diagnose_runs([run]).never_learned == 1
+    assert len(diagnose_runs([run, _fell(3), _fell(4)]).advice) == 1  # that most broke, not to look above and below
 
 
 def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower() -> None:
@@ -100,9 +115,17 @@ def test_without_known_classes_a_run_whose_losses_both_stood_still_never_learned
     )
 
 
+def test_where_half_broke_and_half_never_learned_the_bounds_are_not_to_be_raised_and_lowered() -> None:
+    found = diagnose_runs([_stuck(0), _stuck(1), _fell(3), _fell(4)])
+    assert (found.diverged, found.never_learned) == (0.5, 0.5)
+    assert found.advice == (
+        "50% of the runs diverged: lower the upper bound of the learning rate (the smallest that broke is 0.4, the "
+        "largest that held 0.2).",
+    )
+
+
 def test_what_most_runs_show_is_said_beside_the_best() -> None:
-    shrinking = [math.exp(-i) for i in range(N)]
-    overfit = [_run(i, [3 + x for x in OVERFIT], shrinking) for i in (1, 2, 3)]
+    overfit = [_run(i, [3 + x for x in OVERFIT], SHRINKING) for i in (1, 2, 3)]
     found = diagnose_runs([_run(0, FALLING), *overfit])
     assert found.verdicts == {Verdict.UNDERFITTING: 1, Verdict.OVERFITTING: 3}
     assert found.advice[1].startswith("3 of 4 runs that learned look overfitting. ")
