@@ -62,12 +62,9 @@ def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None
 
 
 def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
-    """Return the numbers of a distribution, None where it holds something else (words, booleans, None).
-
-    The name of the parameter may say where to begin.
-    """
+    """Return the numbers of a distribution, whose name may say where to begin; None of words, booleans or None."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
-        return _between(float(distribution.low), float(distribution.high), name)
+        return _between(float(distribution.low), float(distribution.high), start=_start_by_name(name))
     if isinstance(distribution, CategoricalDistribution):
         numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
         if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):
@@ -135,9 +132,7 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
     return fit(distribution, spelling(role, name, distribution).write(number))
 
 
-@lru_cache(maxsize=1024)  # every decision asks for the bounds of every parameter of every trial
-def _between(low: float, high: float, name: str) -> Bounds:
-    return Bounds(low, high, start=_start_by_name(name))
+_between = lru_cache(maxsize=1024)(Bounds)  # every decision asks for the bounds of every parameter of every trial
 
 
 @lru_cache

@@ -77,11 +77,11 @@ def test_a_study_that_the_command_has_not_made_does_not_go_on_and_stays_as_it_wa
 
 def test_a_search_that_was_killed_has_said_what_it_is_tuned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
-        raise SystemExit
+        raise SystemExit("killed")
 
     url = f"sqlite:///{tmp_path / 'study.db'}"
     monkeypatch.setattr(tune_command._Progress, "__call__", killed)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="killed"):
         cli.main(["tune", "--trials", "2", "--epochs", "1", "--storage", url])
     stored = optuna.load_study(study_name="discipline", storage=url)
     assert stored.user_attrs[tune_command.TASK_KEY] == "scikit-learn's digits"

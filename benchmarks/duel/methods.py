@@ -124,8 +124,16 @@ METHODS: dict[str, Method] = {
     "early ranking": Method(_random, halving=True),
 }
 PEERS = (
-    *("tpe", "tpe + median", "tpe + hyperband", "gp", "gp + median"),
-    *("auto", "cma-es", "qmc", "random", "random + halving"),
+    "tpe",
+    "tpe + median",
+    "tpe + hyperband",
+    "gp",
+    "gp + median",
+    "auto",
+    "cma-es",
+    "qmc",
+    "random",
+    "random + halving",
 )
 BOXES = ("box, random", "box, tpe", "box, gp")
 

@@ -130,9 +130,7 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
     if found.best_diagnosis is None:
         return []
     best = found.best_diagnosis
-    among_broken = best.verdict == Verdict.UNDERFITTING and found.diverged >= MANY
-    advice = STILL_FALLS_AMONG_BROKEN if among_broken else best.advice
-    return [f"The best run looks {best.verdict}. {advice}"]
+    return [f"The best run looks {best.verdict}. {_among_broken(best.verdict, best.advice, found.diverged)}"]
 
 
 def _why_none(runs: Sequence[Run]) -> str:
@@ -167,10 +165,11 @@ def _of_verdicts(found: RunsDiagnosis) -> list[str]:
     for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
         count = verdicts.get(verdict, 0)
         if total and count / total >= MANY and (best is None or best.verdict != verdict):
-            advice.append(f"{count} of {total} runs that learned look {verdict}. {_advice_on(verdict, found.diverged)}")
+            what = _among_broken(verdict, ADVICE[verdict], found.diverged)
+            advice.append(f"{count} of {total} runs that learned look {verdict}. {what}")
     return advice
 
 
-def _advice_on(verdict: Verdict, diverged: float) -> str:
+def _among_broken(verdict: Verdict, advice: str, diverged: float) -> str:
     """Return the advice on a verdict, without a larger learning rate where most runs diverged."""
-    return STILL_FALLS_AMONG_BROKEN if verdict == Verdict.UNDERFITTING and diverged >= MANY else ADVICE[verdict]
+    return STILL_FALLS_AMONG_BROKEN if verdict == Verdict.UNDERFITTING and diverged >= MANY else advice

@@ -162,12 +162,12 @@ def test_others_do_not_wait_for_the_range_test_and_the_ladder_begins_where_it_sa
 
 def test_a_range_test_whose_worker_died_is_run_by_the_next_one() -> None:
     def die() -> RangeTest:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("killed")
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="killed"):
         Workers(range_test=die).new().ask()
     workers = Workers(range_test=die)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="killed"):
         workers.new().ask()
     workers.settings["range_test"] = lambda: TEST
     second = workers.new().ask()
