@@ -103,6 +103,8 @@ def suggest_by_model(
         drawn = coordinates.params(anywhere(coordinates.of_the_model(), rng))
         found = {name: value for name, value in drawn.items() if free is None or name in free}
     else:
+        if under_way and not any(math.isfinite(loss) for _, loss in known):
+            known = [*known, (under_way[0], 0.0)]  # the search goes on around what may train
         best = min(known, key=lambda one: one[1])[0]
         chosen = next_point(
             coordinates.of_the_model(),

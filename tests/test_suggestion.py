@@ -186,6 +186,15 @@ class _NeverAlone(RandomSampler):
         raise AssertionError("a parameter was left out of the model")
 
 
+def test_where_all_that_ended_broke_the_search_goes_on_around_what_still_runs() -> None:
+    broke = {**BEST, "lr": 0.6}
+    points = [suggestion.Point(broke, math.inf), suggestion.Point(BEST, None)]
+    drawn = [suggestion.suggest_by_model(seed, points, SPACE, ROLES, {}, coupled=0.95) for seed in range(12)]
+    steps = [math.log(params["lr"] / (1 - params["momentum"])) for params in drawn]
+    middle = math.log(math.sqrt(0.1 * 0.6) / 0.05)
+    assert sum(step < middle for step in steps) >= 10
+
+
 def test_a_users_sampler_keeps_its_model_while_the_box_moves() -> None:
     pytest.importorskip("torch")
     sampler = optuna.samplers.GPSampler(seed=0, n_startup_trials=1, independent_sampler=_NeverAlone())
