@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial
 from optuna_discipline import trial_record
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
-from optuna_discipline.rules.run import describe
 
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 AGAIN: Final = "; again, since trial "
@@ -30,7 +29,7 @@ def write(
     *,
     write_stage: bool = True,
 ) -> Mapping[str, Any]:
-    """Write what a trial runs, and return it.
+    """Write what a trial runs, and return it as it is stored.
 
     Args:
         study: The study.
@@ -39,12 +38,12 @@ def write(
         suggested: Values that the model chose, by name.
         write_stage: Whether to tell people and the objective, too; not while a rival may still have it.
     """
-    claim = {**describe(proposal), "number": trial.number, "suggested": dict(suggested or {})}
-    trial_record.write_claim(study._storage, trial, claim)
+    claim = {**dataclasses.asdict(proposal), "number": trial.number, "suggested": dict(suggested or {})}
+    stored = trial_record.write_claim(study._storage, trial, claim)
     if write_stage:
         trial_record.write_stage(study._storage, trial, proposal.stage, proposal.reason)
         _logger.info(f"Trial {trial.number}, stage {proposal.stage}: {proposal.reason}.")
-    return claim
+    return stored
 
 
 def proposal_of(claim: Mapping[str, Any]) -> Proposal:

@@ -118,13 +118,13 @@ def read_curve(trial: FrozenTrial) -> LossCurve | None:
     return None if reported is None else reported.curve
 
 
-def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
-    """Write which candidate of which stage a trial runs, and show it to whoever holds this `FrozenTrial`."""
-    stored = json.loads(json.dumps(dict(claim), default=repr))  # see `parameters.as_choice`
-    if trial.system_attrs.get(CLAIM_KEY) == stored:
-        return
-    storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, stored)
-    trial.system_attrs[CLAIM_KEY] = stored
+def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Write which candidate of which stage a trial runs, show it to whoever holds this trial, return it as stored."""
+    stored: Mapping[str, Any] = json.loads(json.dumps(dict(claim), default=repr))  # see `parameters.as_choice`
+    if trial.system_attrs.get(CLAIM_KEY) != stored:
+        storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, stored)
+        trial.system_attrs[CLAIM_KEY] = stored
+    return stored
 
 
 def read_claim(trial: FrozenTrial) -> Mapping[str, Any] | None:

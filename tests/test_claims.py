@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import optuna
 import pytest
@@ -27,6 +29,7 @@ def test_a_claim_is_read_as_the_proposal_that_it_was() -> None:
     study, trial = _trial()
     written = claims.write(study, trial, RUNG, {"width": 64})
     assert read_claim(_stored(study)) == written
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
     assert written["suggested"] == {"width": 64}
     assert claims.proposal_of(written) == Proposal(**{**RUNG.__dict__, "box": {"lr": [0.1, 0.4]}, "free": []})
     assert _stored(study).user_attrs == {"stage": "lr", "reason": "a rung"}

@@ -164,25 +164,3 @@ def start_lr(bounds: Bounds, choice: LrChoice | None) -> float:
     if choice is None or choice.max_lr is None:
         return usual
     return bounds.clip(choice.max_lr if choice.confident else min(usual, choice.max_lr))
-
-
-def describe(proposal: Proposal) -> dict[str, Any]:
-    """Return the small claim of a proposal: JSON values that a trial keeps."""
-    return {
-        "stage": proposal.stage,
-        "slot": proposal.slot,
-        "reason": proposal.reason,
-        "values": dict(proposal.values),
-        "lr_multiple": proposal.lr_multiple,
-        "fidelity": proposal.fidelity,
-        "like": proposal.like,
-        "box": {role: list(bounds) for role, bounds in proposal.box.items()},
-        "keep_snapshot": proposal.keep_snapshot,
-        "restart_from": proposal.restart_from,
-        "free": list(proposal.free),
-        "waits_for": proposal.waits_for,
-        "failures": proposal.failures,
-        "drawn": proposal.drawn,
-        "learns": proposal.learns,
-        "any_length": proposal.any_length,
-    }

@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -8,7 +7,6 @@ from optuna_discipline import LossCurve
 from optuna_discipline import Proposal
 from optuna_discipline import Run
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.run import describe
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.run import start_lr
 from optuna_discipline.rules.space import Bounds
@@ -81,10 +79,3 @@ def test_the_ladder_starts_at_the_range_tests_choice() -> None:
 def test_a_guess_of_the_range_test_only_lowers_the_start_of_the_ladder(guess: float, start: float) -> None:
     choice = LrChoice(guess, guess / 10, (guess / 10, guess), "NO_GAIN_THEN_DIVERGED", "", confident=False)
     assert start_lr(Bounds(1e-5, 10), choice) == pytest.approx(start)
-
-
-def test_a_claim_is_strict_json() -> None:
-    proposal = Proposal("refine", "model", "why", {"lr": 0.1}, box={"lr": (0.01, 1.0)})
-    claim = json.loads(json.dumps(describe(proposal), allow_nan=False))
-    assert claim["slot"] == "model"
-    assert claim["box"] == {"lr": [0.01, 1.0]}
