@@ -8,10 +8,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline.parameters import bounds_of
-from optuna_discipline.parameters import role_of
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.range_test_record import read_range_test
-from optuna_discipline.rules.role_names import role_said
-from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
@@ -95,7 +93,4 @@ def _most_epochs_of(trial: FrozenTrial, told: Told) -> float:
 
 def _length_of(trial: FrozenTrial, told: Told) -> str | None:
     """Return the parameter that says how long a trial trains, None without one."""
-    known = trial.distributions
-    lengths = {name: role_of(name, known[name], told) for name in known if role_said(name, told) == "epochs"}
-    found = without_passes({name: "epochs" for name, role in lengths.items() if role == "epochs"}, known, told)
-    return next(iter(found), None)
+    return next((name for name, role in roles_of(trial.distributions, told).items() if role == "epochs"), None)
