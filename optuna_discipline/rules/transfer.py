@@ -1,12 +1,12 @@
 """What a short cycle says about a full one."""
 
 import math
-from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Role
 
 
@@ -43,5 +43,4 @@ def full_length_losses(runs: Sequence[Run], full_epochs: float | None) -> dict[i
 
 
 def _configuration(run: Run) -> frozenset[tuple[Role, float]]:
-    params: Mapping[Role, float] = run.params
-    return frozenset((role, value) for role, value in params.items() if role != "epochs")
+    return frozenset(without_epochs(run).items())
