@@ -33,7 +33,6 @@ from optuna_discipline.rules.plateau import is_restart_point
 from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.rules.recipe import restart_sources
 from optuna_discipline.rules.role_names import role_said
-from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import asked_distributions
@@ -181,7 +180,7 @@ class TrialSnapshots:
         snapshot = None if other is None else trial_record.read_snapshot(other)
         if other is None or snapshot is None:
             raise DisciplineError("it has none")
-        _check_same(trial.params, other.params, _roles_of(study_record.read_settings(trial.study)))
+        _check_same(trial.params, other.params, study_record.told_roles(trial.study))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / FILE_NAME
             download_artifact(artifact_store=self._store, file_path=str(path), artifact_id=snapshot["artifact_id"])
@@ -192,22 +191,16 @@ class TrialSnapshots:
 
 def needed_snapshots(study: Study) -> set[int]:
     """Return the numbers of the trials whose snapshots may still be restarted from; those that run are among them."""
-    trials, settings = read_trials(study), study_record.read_settings(study)
+    trials = read_trials(study)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     claims = [claim for trial in running if (claim := trial_record.read_claim(trial)) is not None]
     sources = {claim["restart_from"] for claim in claims if isinstance(claim.get("restart_from"), int)}
-    reader = StudyReader(_roles_of(settings))
+    reader = StudyReader(study_record.told_roles(study))
     space = reader.space(asked_distributions(trials))
     choice = study_record.read_choice(study)
-    recipe = _recipe_of(settings)
+    recipe = _recipe_of(study_record.read_settings(study))
     found = restart_sources(recipe, reader.runs(study, trials), space=space, choice=choice)
     return found | sources | {trial.number for trial in running}
-
-
-def _roles_of(settings: Mapping[str, Any]) -> dict[str, Role | None]:
-    """Return the roles of the study's own names, as far as they are roles."""
-    stored = settings.get("roles")
-    return {name: x for name, x in stored.items() if x in (*ROLES, None)} if isinstance(stored, dict) else {}
 
 
 def _recipe_of(settings: Mapping[str, Any]) -> Recipe:
