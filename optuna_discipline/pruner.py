@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -103,32 +104,29 @@ class DisciplinedPruner(BasePruner):
         return known
 
 
+@dataclass(frozen=True)
+class _Peer:
+    """What one complete trial offers: its standing, its value and last report, and the length of plain reports."""
+
+    standing: Standing | None
+    end: tuple[float, float] | None
+    plain_length: int
+
+
 class _Peers:
     """What the complete trials of a study offer to comparisons, best end first."""
 
     def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None", told: costs.Told) -> None:
         self.last, self.told = _last(trials), told
         known = former._read if former else {}
-        self._read: dict[trial_record.Identity, Standing | None] = {
-            k: known[k] for trial in trials if (k := trial_record.identity_of(trial)) in known
+        by_key = {trial_record.identity_of(trial): trial for trial in trials}
+        self._read: dict[trial_record.Identity, _Peer] = {
+            key: known.get(key) or _read(trial, maximize, told) for key, trial in by_key.items()
         }
-        longest = former.longest_plain if former and len(self._read) == len(known) else 0
-        new = [trial for trial in trials if trial_record.identity_of(trial) not in self._read]
-        plain = [trial for trial in new if trial.intermediate_values and trial_record.read_reported(trial) is None]
-        self.longest_plain: int = max([longest, *(_reached(_steps(trial)) for trial in plain)])
-        for trial in new:
-            reported = trial_record.read_reported(trial) or _plain(trial, 0, told)
-            self._read[trial_record.identity_of(trial)] = (
-                None if reported is None else _as_peer(reported, maximize, _label(trial))
-            )
-        found = [(peer, key) for key, peer in self._read.items() if peer is not None]
-        ends = former._ends if former else {}
-        self._ends: dict[trial_record.Identity, tuple[float, float]] = {
-            key: ends[key] for key in known if key in self._read and key in ends
-        }
-        self._ends |= {trial_record.identity_of(trial): end for trial in new if (end := _end_of(trial)) is not None}
-        if not rank_alike(list(self._ends.values())):
-            found = []
+        read = self._read.values()
+        self.longest_plain = max((peer.plain_length for peer in read), default=0)
+        agree = rank_alike([peer.end for peer in read if peer.end is not None])
+        found = [(peer.standing, key) for key, peer in self._read.items() if peer.standing is not None and agree]
         self._sorted = sorted(found, key=lambda one: one[0].final)
         self._all = [peer for peer, _ in self._sorted]
 
@@ -142,9 +140,18 @@ def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]
     return len(trials), trial_record.identity_of(trials[-1]) if trials else None
 
 
-def _end_of(trial: FrozenTrial) -> tuple[float, float] | None:
-    """Return value and last report; None for a trial whose reports say that they are losses, or end at no number."""
+def _read(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Peer:
     reported = trial_record.read_reported(trial)
+    curve = reported or _plain(trial, 0, told)
+    standing = None
+    if curve is not None:
+        standing = as_peer(curve.curve, values=curve.values, maximize=maximize, label=_label(trial))
+    plain_length = _reached(_steps(trial)) if reported is None else 0
+    return _Peer(standing, _end_of(trial, reported), plain_length)
+
+
+def _end_of(trial: FrozenTrial, reported: Reported | None) -> tuple[float, float] | None:
+    """Return value and last report; None for a trial whose reports say that they are losses, or end at no number."""
     if trial.value is None or (reported is not None and reported.values is None) or not trial.intermediate_values:
         return None
     last = trial.intermediate_values[max(trial.intermediate_values)]
@@ -153,10 +160,6 @@ def _end_of(trial: FrozenTrial) -> tuple[float, float] | None:
 
 def _stored_reason(study: Study, trial: FrozenTrial) -> object:
     return study._storage.get_trial(trial._trial_id).user_attrs.get(trial_record.PRUNED_KEY)
-
-
-def _as_peer(reported: Reported, maximize: bool, label: object) -> Standing | None:
-    return as_peer(reported.curve, values=reported.values, maximize=maximize, label=label)
 
 
 def _label(trial: FrozenTrial) -> str | None:
