@@ -122,10 +122,10 @@ class Ladder:
         """Whether runs of this length carry a signal."""
         return any_learned(self.finished, self.results)
 
-    @property
-    def best(self) -> Run | None:
-        """The run of the best rung; None before the first has ended."""
-        return example_of(self.slots[best_point(self.axis, self.results)]) if self.results else None
+    @cached_property
+    def best(self) -> float | None:
+        """The rung that all else is decided and said from; None before the first has ended."""
+        return best_point(self.axis, self.results) if self.results else None
 
     def wanted(self) -> list[float]:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
@@ -148,8 +148,8 @@ class Ladder:
     @cached_property
     def _far_below(self) -> list[float]:
         """The rungs under way where the best one says that a better one is, far below: nothing nearer is tried yet."""
-        best = best_point(self.axis, self.results) if self.results else 0.0
-        if self.readings.get(best) != FAR_TOO_HIGH:
+        best = self.best
+        if best is None or self.readings.get(best) != FAR_TOO_HIGH:
             return []
         far = self.axis.nearest(max(best / self.axis.factor**2, self.axis.low), below=best) or 0.0
         lower = (x for x in self.slots if x <= point_key(far) and x not in self.results)
@@ -161,10 +161,10 @@ class Ladder:
         Not where a loss that only rose says that nothing was learned there.
         """
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
-        if len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
+        best = self.best
+        if best is None or len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
             return False
         alike = len(losses) > 1 and hardly_differ(losses)
-        best = best_point(self.axis, self.results)
         said = self.readings.get(best)
         return not alike and (said is None or (said.lean is None and not said.far)) and not self._goes_on(best)
 
@@ -212,10 +212,10 @@ class Ladder:
 
     def reason(self, x: float) -> str:
         """Return why a rung is run, in words."""
-        if not self.results:
+        best = self.best
+        if best is None:
             start = "learning-rate ladder: where to start"
             return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
-        best = min(self.results, key=lambda key: self.results[key])
         if not math.isfinite(self.results[best]):
             return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"
         value = self.sign * self.results[best]

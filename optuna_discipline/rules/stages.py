@@ -80,8 +80,8 @@ class Search(SearchState):
         if wanted or ladder.running:
             return [self._meanwhile("lr")]
         if ladder.best is not None:
-            loss = ladder.results[best_point(axis, ladder.results)]
-            self._settle(ladder.best, loss if math.isfinite(loss) else None)
+            loss = ladder.results[ladder.best]
+            self._settle(example_of(slots[ladder.best]), loss if math.isfinite(loss) else None)
         return []
 
     def _usual_lr(self) -> float:

@@ -192,9 +192,14 @@ def test_a_plateau_is_left_on_both_sides_but_not_for_ever(longest: bool, most: i
 
 def test_the_best_rung_is_the_one_to_build_on() -> None:
     ladder = _ladder({1.0: 0.5, 2.0: 0.4, 6.0: math.inf})
-    assert ladder.best is not None
-    assert ladder.best.number == 1
+    assert ladder.best == 2.0
     assert ladder.learned
+
+
+def test_of_two_rungs_as_good_the_one_to_build_on_is_named() -> None:
+    ladder = _ladder({1.0: 0.5, 3.0: 0.4, 0.3333: 0.4})
+    assert ladder.best == 0.3333
+    assert "best so far 0.333 x with 0.4" in ladder.reason(0.1111)
 
 
 def test_the_rungs_keep_to_the_bounds_to_a_list_and_to_a_range_test_that_is_sure() -> None:
