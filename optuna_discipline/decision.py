@@ -114,7 +114,7 @@ class Decision:
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> tuple[dict[str, Any], str]:
         """Return what a trial of a study without roles runs of a space by our own model, and why."""
-        proposal = SearchState(self._recipe, self.known_to(study, trial)[1], {}, None).model()
+        proposal = self._search(study, *self.known_to(study, trial)).model()
         suggested, moves = self.model(study, trial, proposal, search_space)
         reason = APART if proposal.drawn and suggested else proposal.reason
         return suggested, f"{reason}: {moves}" if moves else reason
@@ -152,11 +152,13 @@ class Decision:
 
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
         known, runs = self.known_to(study, trial)
-        search = SearchState(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
-        found = search.model()
+        found = self._search(study, known, runs).model()
         return dataclasses.replace(
             found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs)
         )
+
+    def _search(self, study: Study, known: Mapping[str, BaseDistribution], runs: Sequence[Run]) -> SearchState:
+        return SearchState(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))
 
     def known_to(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run]]:
         """Return the parameters and the runs of all trials but the one that asks; what others hold has one value.
@@ -186,8 +188,7 @@ class Decision:
         trials = read_trials(study)
         known = asked_distributions(trials)
         runs = self._reader.runs(study, trials)
-        search = SearchState(self._recipe, runs, self._reader.space(known), study_record.read_choice(study))
-        wish = dataclasses.replace(search.model(), failures=failures_so_far(runs))
+        wish = dataclasses.replace(self._search(study, known, runs).model(), failures=failures_so_far(runs))
         proposal = dataclasses.replace(wish, stage=ENQUEUED, slot=ENQUEUED, reason=BY_THE_USER)
         given = {n: parameters.as_choice(known[n], x) for n, x in enqueued.values_of(trial).items() if n in known}
         like = next((t.params for t in trials if t.number == wish.like), {})
@@ -230,9 +231,11 @@ class Decision:
         return suggested, self._moves(suggested, trials, proposal.like, proposal.stage)
 
     def _moves(self, params: Mapping[str, Any], trials: Sequence[FrozenTrial], like: int | None, stage: str) -> str:
-        known = next((trial.distributions for trial in trials if trial.number == like), {})
+        base = next((trial for trial in trials if trial.number == like), None)
+        if base is None:
+            return ""
         params = {name: value for name, value in params.items() if not self._reader.is_seed(name)}
-        return refinement.describe_moves(params, trials, like, self._reader.roles(known), stage)
+        return refinement.describe_moves(params, base, self._reader.roles(base.distributions), stage)
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run."""

@@ -190,22 +190,15 @@ def _value_of_best(
     return next((value for value in values if allows(distribution, value)), first)
 
 
-def describe_moves(
-    suggested: Mapping[str, Any],
-    trials: Sequence[FrozenTrial],
-    like: int | None,
-    roles: Mapping[str, Role],
-    stage: str,
-) -> str:
-    """Return in words what a suggestion changes of the trial that it starts from; "" without either.
+def describe_moves(suggested: Mapping[str, Any], base: FrozenTrial, roles: Mapping[str, Role], stage: str) -> str:
+    """Return in words what a suggestion changes of the trial that it starts from; "" where it suggests nothing.
 
     What has a role is said first, and that of the stage also where it stays; what that trial had not, last.
     """
-    before = next((trial.params for trial in trials if trial.number == like), None)
-    if before is None or not suggested:
+    if not suggested:
         return ""
-    moves = moves_of(suggested, before, roles, stage)
-    return f"trial {like}, but {', '.join(moves)}" if moves else f"trial {like} again"
+    moves = moves_of(suggested, base.params, roles, stage)
+    return f"trial {base.number}, but {', '.join(moves)}" if moves else f"trial {base.number} again"
 
 
 def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mapping[str, Role], stage: str) -> list[str]:

@@ -137,9 +137,8 @@ def test_what_the_model_changes_is_said_in_words(suggested: dict[str, Any], word
         trial.suggest_int(name, 1, 64)
     study.tell(trial, 1.0)
     roles: dict[str, Role] = {"lr": "lr"}
-    assert refinement.describe_moves(suggested, study.trials, 0, roles, "lr") == words
-    assert refinement.describe_moves(suggested, study.trials, 7, roles, "lr") == ""
-    assert refinement.describe_moves({}, study.trials, 0, roles, "lr") == ""
+    assert refinement.describe_moves(suggested, study.trials[0], roles, "lr") == words
+    assert refinement.describe_moves({}, study.trials[0], roles, "lr") == ""
 
 
 def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
