@@ -4,8 +4,6 @@ Learning rates are searched as log(lr / (1 - momentum)) or log(lr), momenta as l
 batch sizes as logs; a parameter without a role is searched as it is, by its share of its range, and so is a weight
 decay whose range begins at 0. A list of numbers is searched in its order. Where a parameter names the optimizer, a
 learning rate counts against the usual one of it: 0.1 of SGD stands where 0.005 of Adam does.
-
-A little longer than most files, to keep the way there beside the way back.
 """
 
 import math
@@ -21,7 +19,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
-from optuna_discipline.parameters import allows
 from optuna_discipline.parameters import at_share
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import fit
@@ -33,13 +30,10 @@ from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.gaussian_process import Coordinate
+from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 
 SMALLEST = 1e-9  # where a range begins at zero, which has no logarithm
-# A number of more steps than this is shown to a user's sampler as a share of its range: Optuna's GPSampler lists the
-# values of a stepped one, and for a whole number up to 1e12 that is 7 TiB.
-MOST_STEPS = 10_000
-OUTSIDE = 0.25  # of a box, so far beyond its edge a run is shown at the edge
 # How far the loss is alike along each role (natural logs; of 1 - momentum for momentum), and how much it rises there
 # beforehand. Of the processes that fitted 14 small networks best, the learning rate had lengths of 2 to 6, momentum 5
 # to 30, weight decay 8 to 15, batch size 2; others, in shares of their range, .6 to 2.
@@ -87,30 +81,30 @@ class Coordinates:
             for name, distribution in space.items()
             if isinstance(distribution, CategoricalDistribution) and bounds_by_name[name] is not None
         }
-        self._momentum = next((n for n, role in self._roles.items() if role == "momentum"), None)
-        if coupled is None:
-            self._momentum = None
+        momenta = (n for n, role in self._roles.items() if role == "momentum")
+        self._momentum = None if coupled is None else next(momenta, None)
         self._centre = min(coupled or 0.0, 0.999)
         in_box = [name for name in box if name in self._lists and name in self._roles]
         self._boxed = {name: found for name in in_box if (found := self._within(name, *box[name])) is not None}
-        self.space: dict[str, BaseDistribution] = {}
-        for name, distribution in space.items():
-            role = self._roles.get(name)
-            bounds = bounds_by_name[name]
-            if name in self._lists:
-                self.space[name] = IntDistribution(0, len(self._lists[name]) - 1)
-            elif role is None or bounds is None:
-                self.space[name] = distribution
-            elif role == "momentum":
-                low, high = box.get(name, (bounds.low, bounds.high))
-                most = min(high, bounds.high if bounds.high < 1 else 0.999)
-                least = min(max(low, bounds.low), most)
-                self.space[name] = FloatDistribution(math.log(1 - most), math.log(1 - least))
-            else:
-                low, high = box.get(name, (bounds.low, bounds.high))
-                least = self._least[name]
-                low, high = max(low, least), max(min(high, bounds.high), least)
-                self.space[name] = self._log_range(role, min(low, high), high)
+        self.space = {name: self._searched(name, d, bounds_by_name[name], box) for name, d in space.items()}
+
+    def _searched(
+        self, name: str, distribution: BaseDistribution, bounds: Bounds | None, box: Mapping[str, tuple[float, float]]
+    ) -> BaseDistribution:
+        """Return what is searched of a parameter: places in its list, logs of its role in the box, or itself."""
+        role = self._roles.get(name)
+        if name in self._lists:
+            return IntDistribution(0, len(self._lists[name]) - 1)
+        if role is None or bounds is None:
+            return distribution
+        low, high = box.get(name, (bounds.low, bounds.high))
+        if role == "momentum":
+            most = min(high, bounds.high if bounds.high < 1 else 0.999)
+            return FloatDistribution(math.log(1 - most), math.log(1 - min(max(low, bounds.low), most)))
+        least = self._least[name]
+        low, high = max(low, least), max(min(high, bounds.high), least)
+        unit = 1 - self._centre if role == "lr" and self._momentum is not None else 1.0
+        return FloatDistribution(math.log(min(low, high) / unit), math.log(high / unit))
 
     def _within(self, name: str, low: float, high: float) -> tuple[float, float] | None:
         """Return the first and last place in a list within a box, a step further where the box does not end at it."""
@@ -122,56 +116,18 @@ class Coordinates:
         down, up = numbers[first] > low * (1 + 1e-9), numbers[last] < high * (1 - 1e-9)
         return float(max(first - down, 0)), float(min(last + up, len(numbers) - 1))
 
-    def shares(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return a run as a point of `share_space`, None for one that lies far outside or lacks a parameter.
-
-        One a little outside counts at the edge: the box moves with the best run, and a corner of it that is known to be
-        bad would be asked for again.
-        """
-        found: dict[str, Any] = {}
-        for name, distribution in self.space.items():
-            if name not in params:
-                return None
-            value = self._forward(name, params)
-            if _is_dense(distribution):
-                value = min(max(share_of(distribution, float(value)), 0.0), 1.0)
-            elif self._is_share(name):
-                assert isinstance(distribution, FloatDistribution)
-                low, high = distribution.low, distribution.high
-                value = (value - low) / (high - low) if high > low else value - low
-                if not -OUTSIDE <= value <= 1 + OUTSIDE:
-                    return None
-                value = min(max(value, 0.0), 1.0)
-            elif not allows(distribution, value):
-                return None
-            found[name] = value
-        return found
-
-    @property
-    def share_space(self) -> dict[str, BaseDistribution]:
-        """What `shares` returns: shares from 0 to 1 of what the box leaves of a role, and of many steps; else as it is.
-
-        It stays the same when the box moves. Optuna's samplers drop a parameter whose distribution changes in a study.
-        """
-        shares = FloatDistribution(0.0, 1.0)
-        return {n: shares if self._is_share(n) or _is_dense(d) else d for n, d in self.space.items()}
-
-    def params_of_shares(self, shares: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of a point of `share_space`, fitted into their distributions."""
-        encoded = dict(shares)
-        for name in shares:
-            distribution = self.space[name]
-            if _is_dense(distribution):
-                encoded[name] = fit(distribution, at_share(distribution, shares[name]))
-            elif self._is_share(name):
-                assert isinstance(distribution, FloatDistribution)
-                encoded[name] = distribution.low + shares[name] * (distribution.high - distribution.low)
-        return self._decode(encoded)
-
-    def _is_share(self, name: str) -> bool:
+    def is_log(self, name: str) -> bool:
+        """Whether `space` holds the logarithms of a role, within its box, instead of what a trial is given."""
         return name in self._roles and isinstance(self.space[name], FloatDistribution)
 
-    def _decode(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+    def encoded(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return a run as a point of `space`, in its bounds or beyond them; None if it lacks a parameter."""
+        if not params.keys() >= self.space.keys():
+            return None
+        return {name: self._forward(name, params) for name in self.space}
+
+    def decoded(self, encoded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a point of `space`, fitted into their distributions."""
         params: dict[str, Any] = {}
         for name in sorted(encoded, key=lambda n: self._roles.get(n) == "lr"):  # lr last: it may need the momentum
             value, role, original = encoded[name], self._roles.get(name), self._original[name]
@@ -192,11 +148,11 @@ class Coordinates:
         A run outside of the box counts: it says what lies beyond. How far beyond a range that was narrowed since, it
         does not matter after a while, and the numbers must stay of one size.
         """
-        numbers = []
-        for name, distribution in self.space.items():
-            if name not in params:
-                return None
-            value = self._forward(name, params)
+        encoded, numbers = self.encoded(params), []
+        if encoded is None:
+            return None
+        for name, value in encoded.items():
+            distribution = self.space[name]
             if isinstance(distribution, CategoricalDistribution):
                 if value not in distribution.choices:
                     return None
@@ -245,7 +201,7 @@ class Coordinates:
                 encoded[name] = fit(distribution, at_share(distribution, value))
             else:
                 encoded[name] = round(value) if isinstance(distribution, IntDistribution) else value
-        return self._decode(encoded)
+        return self.decoded(encoded)
 
     def within_bounds(self, points: FloatArray) -> FloatArray:
         """Return points of the model, shape (n, d), with the numbers that their trials could be given.
@@ -341,15 +297,3 @@ class Coordinates:
         """Return the usual rate of the optimizer that some parameter names, in that of the box; 1 where none does."""
         usual = None if self._optimizer_lr is None else usual_lr(params)
         return 1.0 if usual is None or self._optimizer_lr is None else usual / self._optimizer_lr
-
-    def _log_range(self, role: Role, low: float, high: float) -> FloatDistribution:
-        if role == "lr" and self._momentum is not None:
-            low, high = low / (1 - self._centre), high / (1 - self._centre)
-        return FloatDistribution(math.log(low), math.log(high))
-
-
-def _is_dense(distribution: BaseDistribution) -> bool:
-    """Whether a distribution holds more steps than a sampler could list."""
-    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.step is None:
-        return False
-    return (distribution.high - distribution.low) / distribution.step > MOST_STEPS

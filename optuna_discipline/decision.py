@@ -21,8 +21,8 @@ from optuna_discipline import claims
 from optuna_discipline import enqueued
 from optuna_discipline import parameters
 from optuna_discipline import refinement
+from optuna_discipline import shadow
 from optuna_discipline import study_record
-from optuna_discipline import suggestion
 from optuna_discipline import trial_record
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
@@ -218,7 +218,7 @@ class Decision:
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
         roles = self._reader.roles(space)
         suggested = refinement.refine(
-            self._refine_sampler or (suggestion.default_refine_sampler(seed) if proposal.learns else seed),
+            self._refine_sampler or (shadow.default_refine_sampler(seed) if proposal.learns else seed),
             trials,
             at_equal_time(runs),
             space,

@@ -28,8 +28,8 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.transfer import full_length_losses
+from optuna_discipline.shadow import suggest
 from optuna_discipline.suggestion import Point
-from optuna_discipline.suggestion import suggest
 from optuna_discipline.suggestion import suggest_by_model
 from optuna_discipline.trial_record import read_claim
 

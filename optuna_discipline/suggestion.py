@@ -1,28 +1,17 @@
-"""What a model finds most promising given full runs, in the coordinates that matter.
+"""What our own model finds most promising given full runs, in the coordinates that matter.
 
 Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - momentum), weight decays as logs (but in a
-range from 0), by the model of `rules.model`. A user's own sampler is given a shadow of the study in these coordinates,
-in memory: it models what it is given.
+range from 0), by the model of `rules.model`.
 """
 
-import logging
-import math
-import warnings
 from collections.abc import Collection
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.samplers import PartialFixedSampler
-from optuna.samplers import TPESampler
-from optuna.trial import TrialState
 
 from optuna_discipline.coordinates import Coordinates
 from optuna_discipline.parameters import usual_lr
@@ -43,18 +32,6 @@ class Point:
 
     params: Mapping[str, Any]
     loss: float | None
-
-
-def default_refine_sampler(seed: int | None) -> BaseSampler:
-    """Return Optuna's GPSampler, or TPESampler where torch or scipy (which GPSampler needs) is absent."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
-            import scipy  # noqa: F401
-            import torch  # noqa: F401
-        except Exception:
-            return TPESampler(seed=seed, constant_liar=True)
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=1)
 
 
 def suggest_by_model(
@@ -78,14 +55,14 @@ def suggest_by_model(
         space: Distributions to search, by name.
         roles: Roles of those names that have one.
         box: Narrower bounds by name, in their own units.
-        coupled: As in `suggest`.
+        coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
         free: Names that may move; None moves everything.
         moving: Those of which one moves from its value in the best run, clearly where it can.
         conditions: When those exist that only some configurations have.
         absent: What those count as where they do not exist.
     """
-    finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
+    finished, pending = split(points)
+    coordinates = Coordinates(space, roles, box, coupled, optimizer_lr(finished, roles))
     otherwise = None if absent is None else coordinates.vector(absent)
 
     def possible(candidates: FloatArray) -> FloatArray:
@@ -150,89 +127,16 @@ def _those_that_move(
     return chosen
 
 
-def suggest(
-    sampler: BaseSampler,
-    points: Sequence[Point],
-    space: Mapping[str, BaseDistribution],
-    roles: Mapping[str, Role],
-    box: Mapping[str, tuple[float, float]],
-    *,
-    coupled: float | None,
-    free: Collection[str] | None = None,
-) -> dict[str, Any]:
-    """Return the next parameters of a user's own sampler, by name, within `space`; {} if none is free.
-
-    Args:
-        sampler: What models the shadow study.
-        points: Full-length runs, finished or under way.
-        space: Distributions to search, by name.
-        roles: Roles of those names that have one.
-        box: Narrower bounds by name, in their own units.
-        coupled: Momentum that the box of the learning rate belongs to, to search lr / (1 - momentum); None searches lr.
-        free: Names that may move, the others are held at the best run's; None moves everything.
-    """
-    if free is not None and not free:
-        return {}
-    finished, pending = _split(points)
-    coordinates = Coordinates(space, roles, box, coupled, _optimizer_lr(finished, roles))
-    losses = _tame([loss for _, loss in finished])
-    known = [
-        (shares, loss)
-        for (params, _), loss in zip(finished, losses, strict=True)
-        if (shares := coordinates.shares(params)) is not None
-    ]
-    under_way = [shares for params in pending if (shares := coordinates.shares(params)) is not None]
-    within = coordinates.share_space
-    if free is not None and known:
-        best = min(known, key=lambda one: one[1])[0]
-        sampler = _held_at({name: value for name, value in best.items() if name not in free}, sampler)
-    with _quiet("optuna.storages._in_memory"):
-        shadow = optuna.create_study(sampler=sampler)
-    for shares, loss in known:
-        shadow.add_trial(optuna.create_trial(params=shares, distributions=within, value=loss))
-    for shares in under_way:
-        shadow.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=shares, distributions=within))
-    with _quiet("optuna._gp.gp"):
-        return coordinates.params_of_shares(shadow.ask(within).params)
-
-
-def _optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Mapping[str, Role]) -> float | None:
+def optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Mapping[str, Role]) -> float | None:
     """Return the usual rate of the best run's optimizer, None where every optimizer has a learning rate of its own."""
     several = sum(role == "lr" for role in roles.values()) > 1
     return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished and not several else None
 
 
-def _split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
+def split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
     """Return the finished runs with their losses, at most `MOST_POINTS` of them, and those under way."""
     finished = [(point.params, point.loss) for point in points if point.loss is not None]
     if len(finished) > MOST_POINTS:
         latest, earlier = finished[-MOST_POINTS // 2 :], finished[: -MOST_POINTS // 2]
         finished = [*sorted(earlier, key=lambda one: one[1])[: MOST_POINTS // 2], *latest]
     return finished, [point.params for point in points if point.loss is None]
-
-
-def _held_at(values: dict[str, Any], sampler: BaseSampler) -> BaseSampler:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return PartialFixedSampler(values, sampler) if values else sampler
-
-
-def _tame(losses: Sequence[float]) -> list[float]:
-    """Return the losses with a bounded upper tail: a diverged run says "bad here", not how bad."""
-    finite = np.array([loss for loss in losses if math.isfinite(loss)])
-    if not len(finite):
-        return [0.0] * len(losses)
-    best, median = float(finite.min()), float(np.median(finite))
-    ceiling = median + 3 * (median - best) if median > best else float(finite.max())
-    return [min(loss, ceiling) if math.isfinite(loss) else ceiling for loss in losses]
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep what Optuna says of the shadow out of the user's log: a new study created in memory, a fit that failed."""
-    logger = logging.getLogger(name)
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled

@@ -10,9 +10,9 @@ from optuna.distributions import IntDistribution
 from optuna_discipline.coordinates import FARTHEST
 from optuna_discipline.coordinates import SMALLEST
 from optuna_discipline.coordinates import Coordinates
-from optuna_discipline.parameters import allows
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.space import Role
+from optuna_discipline.shadow import Shares
 
 SPACE: dict[str, Any] = {
     "momentum": FloatDistribution(0.8, 0.99),
@@ -32,15 +32,6 @@ BEST = {"momentum": 0.95, "lr": 0.1, "weight_decay": 1e-4, "batch_size": 64, "wi
 BOX: dict[Role, tuple[float, float]] = {"lr": (0.025, 0.3), "weight_decay": (1e-5, 1e-3)}
 
 
-@pytest.mark.parametrize("coupled", [0.95, None])
-def test_coordinates_go_there_and_back(coupled: float | None) -> None:
-    coordinates = Coordinates(SPACE, ROLES, BOX, coupled)
-    shares = coordinates.shares(BEST)
-    assert shares is not None
-    assert all(allows(distribution, shares[name]) for name, distribution in coordinates.share_space.items())
-    assert coordinates.params_of_shares(shares) == pytest.approx(BEST)
-
-
 def test_a_weight_decay_in_a_range_from_0_is_searched_as_it_is_without_a_box() -> None:
     space, roles = {**SPACE, "weight_decay": FloatDistribution(0.0, 0.3)}, {**ROLES}
     coordinates = Coordinates(space, roles, BOX, None)
@@ -55,26 +46,6 @@ def test_a_weight_decay_in_a_range_from_0_is_searched_as_it_is_without_a_box() -
     ]
 
 
-def test_the_space_of_shares_stays_when_the_box_moves() -> None:
-    there, elsewhere = Coordinates(SPACE, ROLES, BOX, 0.95), Coordinates(SPACE, ROLES, {"lr": (1e-3, 0.02)}, 0.9)
-    assert there.share_space == elsewhere.share_space
-    assert there.space != elsewhere.space
-
-
-def test_runs_outside_the_box_or_without_a_parameter_are_left_out() -> None:
-    coordinates = Coordinates(SPACE, ROLES, BOX, None)
-    assert coordinates.shares({**BEST, "lr": 5.0}) is None
-    assert coordinates.shares({name: value for name, value in BEST.items() if name != "width"}) is None
-    assert coordinates.shares({**BEST, "kind": "unknown"}) is None
-
-
-def test_a_run_a_little_outside_the_box_counts_at_its_edge() -> None:
-    coordinates = Coordinates(SPACE, ROLES, BOX, None)
-    top = coordinates.shares({**BEST, "lr": 0.4})
-    assert top is not None
-    assert top["lr"] == 1
-
-
 def test_a_momentum_given_as_1_less_itself_is_the_same_point() -> None:
     left = {**SPACE, "momentum": FloatDistribution(0.01, 0.2, log=True)}
     plain, turned = (Coordinates(space, ROLES, BOX, 0.95) for space in (SPACE, left))
@@ -83,14 +54,6 @@ def test_a_momentum_given_as_1_less_itself_is_the_same_point() -> None:
     assert turned.vector({**BEST, "momentum": 0.05}) == pytest.approx(there)
     assert turned.params(there) == pytest.approx({**BEST, "momentum": 0.05})
     assert turned.of_the_model() == plain.of_the_model()
-
-
-def test_large_momenta_are_modelled() -> None:
-    distribution = FloatDistribution(0.9, 0.9999)
-    coordinates = Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
-    shares = coordinates.shares({"m": 0.9995})
-    assert shares is not None
-    assert coordinates.params_of_shares(shares) == pytest.approx({"m": 0.9995})
 
 
 @pytest.mark.parametrize("coupled", [0.95, None])
@@ -162,9 +125,9 @@ def test_a_learning_rate_counts_against_the_usual_one_of_the_optimizer() -> None
     assert [coordinates.params(vector) for vector in vectors if vector is not None] == [
         pytest.approx(params) for params in (adam, sgd, other)
     ]
-    there = coordinates.shares(sgd)
+    there = Shares(coordinates).of(sgd)
     assert there is not None
-    assert coordinates.params_of_shares(there) == pytest.approx(sgd)
+    assert Shares(coordinates).params(there) == pytest.approx(sgd)
 
 
 @pytest.mark.parametrize("momenta", [FloatDistribution(0.0, 0.99), CategoricalDistribution([0.9, 0.0, 0.99])])
@@ -214,28 +177,6 @@ def test_what_does_not_exist_at_a_point_is_as_told() -> None:
     assert points[0].tolist() == [0.0, 0.0, 0.9, 0.9]
 
 
-@pytest.mark.parametrize(
-    ("distribution", "value"),
-    [
-        (IntDistribution(1, 10**12, log=True), 120_654_753),
-        (IntDistribution(-(10**6), 10**6, step=5), 35),
-        (FloatDistribution(0.0, 1.0, step=1e-6), 0.123456),
-    ],
-)
-def test_a_number_of_more_steps_than_can_be_listed_is_shown_as_a_share(distribution: Any, value: float) -> None:
-    coordinates = Coordinates({**SPACE, "n_params": distribution}, ROLES, BOX, None)
-    assert coordinates.share_space["n_params"] == FloatDistribution(0.0, 1.0)
-    assert coordinates.share_space["width"] == SPACE["width"]
-    shares = coordinates.shares({**BEST, "n_params": value})
-    assert shares is not None
-    assert 0 < shares["n_params"] < 1
-    found = coordinates.params_of_shares(shares)["n_params"]
-    assert found == pytest.approx(value)
-    assert allows(distribution, found)
-    for share, end in ((0.0, distribution.low), (1.0, distribution.high)):
-        assert coordinates.params_of_shares({**shares, "n_params": share})["n_params"] == end
-
-
 def test_rates_of_any_size_are_told_apart() -> None:
     space = {"lr": FloatDistribution(1e-30, 1e-20, log=True)}
     coordinates = Coordinates(space, {"lr": "lr"}, {"lr": (1e-25, 1e-23)}, None)
@@ -244,7 +185,7 @@ def test_rates_of_any_size_are_told_apart() -> None:
     low, high = (float(vector[0]) for vector in vectors if vector is not None)
     assert high - low == pytest.approx(math.log(10))
     assert coordinates.params(np.array([low]))["lr"] == pytest.approx(1e-25)
-    assert coordinates.shares({"lr": 1e-24}) == pytest.approx({"lr": 0.5})
+    assert Shares(coordinates).of({"lr": 1e-24}) == pytest.approx({"lr": 0.5})
 
 
 def test_a_box_below_the_smallest_number_that_has_a_place_is_that_number() -> None:

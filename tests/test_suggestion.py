@@ -1,17 +1,12 @@
 import math
-import sys
 from typing import Any
 
-import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
-from optuna.samplers import RandomSampler
-from optuna.samplers import TPESampler
 
 from optuna_discipline import suggestion
-from optuna_discipline.parameters import allows
 from optuna_discipline.rules.space import Role
 
 SPACE: dict[str, Any] = {
@@ -35,93 +30,6 @@ POINTS = [
     suggestion.Point({**BEST, "lr": 0.05}, 0.4),
     suggestion.Point({**BEST, "lr": 0.2}, math.inf),
 ]
-
-
-@pytest.mark.parametrize("coupled", [0.95, None])
-def test_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
-    for seed in range(20):
-        params = suggestion.suggest(RandomSampler(seed=seed), POINTS, SPACE, ROLES, BOX, coupled=coupled)
-        assert set(params) == set(SPACE)
-        for name, distribution in SPACE.items():
-            assert distribution._contains(distribution.to_internal_repr(params[name])), name
-        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
-        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
-        scale = 1 - 0.95 if coupled else 1.0
-        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
-
-
-def test_a_diverged_run_is_bad_but_not_how_bad() -> None:
-    assert suggestion._tame([0.3, 0.4, 55.0, math.inf]) == pytest.approx([0.3, 0.4, 0.7, 0.7])
-    assert max(suggestion._tame([0.3, 0.35, 0.4, 55.0, math.inf])) < 1.0
-    assert suggestion._tame([math.inf]) == [0.0]
-
-
-def test_the_default_model_is_a_gaussian_process_or_tpe_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch")
-    assert isinstance(suggestion.default_refine_sampler(0), optuna.samplers.GPSampler)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert isinstance(suggestion.default_refine_sampler(0), TPESampler)
-
-
-def test_the_shadow_study_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    optuna.logging.set_verbosity(optuna.logging.INFO)
-    suggestion.suggest(RandomSampler(seed=0), POINTS, SPACE, ROLES, BOX, coupled=None)
-    assert "A new study" not in capfd.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("role", "distribution"),
-    [
-        ("momentum", FloatDistribution(0.9991, 0.9999)),
-        ("momentum", FloatDistribution(0.0, 1.0)),
-        ("momentum", CategoricalDistribution([0.9, 0.99])),
-        ("lr", FloatDistribution(-1, 1)),
-        ("lr", FloatDistribution(-2, -1)),
-        ("lr", IntDistribution(1, 9)),
-        ("lr", CategoricalDistribution([0.001, 0.1])),
-        ("weight_decay", FloatDistribution(0.0, 0.0)),
-        ("weight_decay", FloatDistribution(0.0, 1e-12)),
-        ("batch_size", IntDistribution(16, 256, step=16)),
-    ],
-)
-@pytest.mark.parametrize("box", [{}, {"lr": (50.0, 90.0)}, {"lr": (1e-12, 1e-11)}, {"weight_decay": (1.0, 2.0)}])
-def test_odd_ranges_are_searched_too_and_a_box_beside_them_moves_nothing_out(
-    role: Role, distribution: Any, box: Any
-) -> None:
-    for seed in range(3):
-        params = suggestion.suggest(RandomSampler(seed=seed), [], {"x": distribution}, {"x": role}, box, coupled=0.95)
-        assert allows(distribution, params["x"])
-
-
-@pytest.mark.parametrize("missing", ["torch", "scipy"])
-def test_tpe_takes_over_and_stays_in_the_box(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    sampler = suggestion.default_refine_sampler(1)
-    assert isinstance(sampler, TPESampler)
-    points = [suggestion.Point({**BEST, "lr": 0.03 + 0.02 * i, "batch_size": 16}, 0.3 + 0.01 * i) for i in range(12)]
-    params = suggestion.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None)
-    assert all(allows(SPACE[name], value) for name, value in params.items())
-    assert 0.025 * 0.999 <= params["lr"] <= 0.3 * 1.001
-    assert params["batch_size"] in (16, 64, 256)
-
-
-def test_points_under_way_are_kept_clear_of() -> None:
-    pytest.importorskip("torch")
-    points = [suggestion.Point({"lr": 10.0 ** -(0.5 * i)}, abs(0.5 * i - 1.7)) for i in range(1, 8)]
-    space: dict[str, Any] = {"lr": SPACE["lr"]}
-
-    def ask(seed: int, pending: list[float]) -> float:
-        sampler = suggestion.default_refine_sampler(seed)
-        known = [*points, *(suggestion.Point({"lr": lr}, None) for lr in pending)]
-        return float(suggestion.suggest(sampler, known, space, {"lr": "lr"}, {}, coupled=None)["lr"])
-
-    alone = [ask(seed, []) for seed in range(3)]
-    assert max(alone) < 1.3 * min(alone)  # asked at the same moment, workers would meet
-    together: list[float] = []
-    for seed in range(3):
-        together.append(ask(seed, together))
-    together.sort()
-    assert together[1] > 1.3 * together[0] or together[2] > 1.3 * together[1]
 
 
 @pytest.mark.parametrize("coupled", [0.95, None])
@@ -179,13 +87,6 @@ def test_before_the_first_run_has_ended_other_workers_are_spread_over_the_box() 
     assert {params["batch_size"] for params in drawn} == {16, 64, 256}
 
 
-class _NeverAlone(RandomSampler):
-    """Fails where a sampler falls back to one parameter at a time."""
-
-    def sample_independent(self, *args: Any) -> Any:
-        raise AssertionError("a parameter was left out of the model")
-
-
 def test_where_all_that_ended_broke_the_search_goes_on_around_what_still_runs() -> None:
     broke = {**BEST, "lr": 0.6}
     points = [suggestion.Point(broke, math.inf), suggestion.Point(BEST, None)]
@@ -193,17 +94,3 @@ def test_where_all_that_ended_broke_the_search_goes_on_around_what_still_runs() 
     steps = [math.log(params["lr"] / (1 - params["momentum"])) for params in drawn]
     middle = math.log(math.sqrt(0.1 * 0.6) / 0.05)
     assert sum(step < middle for step in steps) >= 10
-
-
-def test_a_users_sampler_keeps_its_model_while_the_box_moves() -> None:
-    pytest.importorskip("torch")
-    sampler = optuna.samplers.GPSampler(seed=0, n_startup_trials=1, independent_sampler=_NeverAlone())
-    boxes: list[dict[Role, tuple[float, float]]] = [BOX, {"lr": (0.01, 0.5)}, {"lr": (0.05, 0.2)}]
-    points = list(POINTS)
-    for box, free in zip(boxes, ({"momentum", "lr"}, {"weight_decay", "lr"}, None), strict=True):
-        params = suggestion.suggest(sampler, points, SPACE, ROLES, box, coupled=None, free=free)
-        assert all(allows(SPACE[name], value) for name, value in params.items())
-        held = set(SPACE) - (set(SPACE) if free is None else free)
-        assert {n: params[n] for n in held} == pytest.approx({n: BEST[n] for n in held})
-        points.append(suggestion.Point(params, 0.5))
-    assert suggestion.suggest(sampler, points, SPACE, ROLES, BOX, coupled=None, free=set()) == {}
