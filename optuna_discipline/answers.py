@@ -30,6 +30,16 @@ from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
 
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What the objective of a trial asks for."""
+
+    study: Study
+    trial: FrozenTrial
+    name: str
+    distribution: BaseDistribution
+
+
 class Answers:
     """Answers trials one parameter at a time.
 
@@ -42,61 +52,42 @@ class Answers:
     def __init__(self, reader: StudyReader, independent_sampler: BaseSampler | None, seed: int) -> None:
         self._reader, self._independent_sampler, self._seed = reader, independent_sampler, seed
 
-    def answer(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        name: str,
-        distribution: BaseDistribution,
-        claim: Mapping[str, Any],
-        role: Role | None,
-    ) -> Any:
+    def answer(self, asked: Question, claim: Mapping[str, Any], role: Role | None) -> Any:
         """Return the value of one parameter, from the one decision that was made for its trial."""
         told = role == "epochs" or role in claim["values"]
         if claim.get("drawn") and not told and (role is not None or self._independent_sampler is None):
-            return self._draw(trial, name, distribution)
-        if name in claim.get("suggested", {}):
-            return _fit_any(name, distribution, claim["suggested"][name])
-        if role is not None:
-            return self._in_role(study, trial, name, distribution, claim, role)
-        return self._held(study, trial, name, distribution, claim)
+            return self._draw(asked)
+        if asked.name in claim.get("suggested", {}):
+            return _fit_any(asked.name, asked.distribution, claim["suggested"][asked.name])
+        return self._held(asked, claim) if role is None else self._in_role(asked, claim, role)
 
-    def before_a_claim(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, runs: Sequence[Run]
-    ) -> Any:
+    def before_a_claim(self, asked: Question, runs: Sequence[Run]) -> Any:
         """Return where a parameter without a role begins, while no trial has shown one with a role."""
         if self._independent_sampler is None and all_in_vain(runs):
-            return self._draw(trial, name, distribution)
-        value = self._begin(study, trial, name, distribution, failures_so_far(runs))
-        before = (other for other in read_trials(study) if other.number < trial.number)
+            return self._draw(asked)
+        value = self._begin(asked, failures_so_far(runs))
+        before = (other for other in read_trials(asked.study) if other.number < asked.trial.number)
         if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
-            return parameters.beside(distribution, value, self._stream(trial, name))  # many begin at once
+            return parameters.beside(asked.distribution, value, self._stream(asked))  # many begin at once
         return value
 
-    def of_seed(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+    def of_seed(self, asked: Question) -> Any:
         """Return a seed: that of the study's first trial, so that no trial differs in it; drawn if there is no more."""
-        others = [other for other in read_trials(study) if other.number != trial.number]
+        others = [other for other in read_trials(asked.study) if other.number != asked.trial.number]
         shown = {known for other in others if other.state.is_finished() for known in other.params}
         if shown and all(map(self._reader.is_seed, shown)):
-            return self._draw(trial, name, distribution)
-        before = (other.params[name] for other in others if name in other.params)
-        allowed = (value for value in before if parameters.allows(distribution, value))
-        return next(allowed, parameters.start_of(name, distribution))
+            return self._draw(asked)
+        before = (other.params[asked.name] for other in others if asked.name in other.params)
+        allowed = (value for value in before if parameters.allows(asked.distribution, value))
+        return next(allowed, parameters.start_of(asked.name, asked.distribution))
 
-    def _in_role(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        name: str,
-        distribution: BaseDistribution,
-        claim: Mapping[str, Any],
-        role: Role,
-    ) -> Any:
+    def _in_role(self, asked: Question, claim: Mapping[str, Any], role: Role) -> Any:
+        trial, name, distribution = asked.trial, asked.name, asked.distribution
         bounds = parameters.bounds_in_role(role, name, distribution)
         assert bounds is not None
         proposal, like = claims.proposal_of(claim), None
         if role == "lr":
-            like = next((t for t in read_trials(study) if t.number == proposal.like), None)
+            like = next((t for t in read_trials(asked.study) if t.number == proposal.like), None)
             leader = self._reader.leader_of(name, distribution, trial)
             if leader is not None:
                 return parameters.follow(trial, name, distribution, leader, like)
@@ -104,11 +95,11 @@ class Answers:
                 bounds = dataclasses.replace(bounds, start=usual)
         if role == "momentum" and parameters.adds_up(trial.params):
             bounds = dataclasses.replace(bounds, start=bounds.low)
-        wish = proposal.value_of(role, bounds, study_record.read_choice(study))
+        wish = proposal.value_of(role, bounds, study_record.read_choice(asked.study))
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)
-        return self._away_from_failures(trial, name, distribution, value, claim.get("failures", 0))
+        return self._away_from_failures(asked, value, proposal.failures)
 
     def _momentum_of(self, trial: FrozenTrial) -> float:
         """Return the momentum that a trial has been given so far; 0 without one."""
@@ -124,45 +115,44 @@ class Answers:
         words = (n for n, d in trial.distributions.items() if isinstance(d, kinds) and not self._reader.role_of(n, d))
         return any(name in like.params and like.params[name] != trial.params[name] for name in words)
 
-    def _held(
-        self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, claim: Mapping[str, Any]
-    ) -> Any:
+    def _held(self, asked: Question, claim: Mapping[str, Any]) -> Any:
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
-        if claim["slot"] == MODEL_SLOT:
-            return self._begin(study, trial, name, distribution, claim.get("failures", 0))
-        trials = read_trials(study)
-        earlier = [t for t in trials if name in t.params and t.state == TrialState.COMPLETE]
-        like = next((t for t in earlier if t.number == claim.get("like")), None)
-        if like is None and earlier:
-            runs = self._reader.runs(study, trials, except_for=trial.number)
-            trained = {run.number for run in runs if run.trained}
-            like = next((t for t in earlier if t.number in trained), None)
-        held = None if like is None else parameters.as_choice(distribution, like.params[name])
-        if like is not None and parameters.allows(distribution, held):
+        like = None if claim["slot"] == MODEL_SLOT else self._example(asked, claim.get("like"))
+        held = None if like is None else parameters.as_choice(asked.distribution, like.params[asked.name])
+        if like is not None and parameters.allows(asked.distribution, held):
             return held
-        return self._begin(study, trial, name, distribution, claim.get("failures", 0))
+        return self._begin(asked, claim.get("failures", 0))
 
-    def _begin(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution, failures: int) -> Any:
-        if self._independent_sampler is None or trial.number == 0:
-            start = parameters.start_of(name, distribution)
-            return self._away_from_failures(trial, name, distribution, start, failures)
-        return self._independent_sampler.sample_independent(study, trial, name, distribution)
+    def _example(self, asked: Question, number: int | None) -> FrozenTrial | None:
+        """Return the complete trial of this number, else the first that has trained, if it has the parameter."""
+        trials = read_trials(asked.study)
+        earlier = [t for t in trials if asked.name in t.params and t.state == TrialState.COMPLETE]
+        like = next((t for t in earlier if t.number == number), None)
+        if like is not None or not earlier:
+            return like
+        runs = self._reader.runs(asked.study, trials, except_for=asked.trial.number)
+        trained = {run.number for run in runs if run.trained}
+        return next((t for t in earlier if t.number in trained), None)
 
-    def _away_from_failures(
-        self, trial: FrozenTrial, name: str, distribution: BaseDistribution, value: Any, failures: int
-    ) -> Any:
+    def _begin(self, asked: Question, failures: int) -> Any:
+        if self._independent_sampler is None or asked.trial.number == 0:
+            start = parameters.start_of(asked.name, asked.distribution)
+            return self._away_from_failures(asked, start, failures)
+        return self._independent_sampler.sample_independent(asked.study, asked.trial, asked.name, asked.distribution)
+
+    def _away_from_failures(self, asked: Question, value: Any, failures: int) -> Any:
         """Return the value, or another one where nothing has trained and the first has had its second try."""
         if failures < MAX_FAILURES:
             return value
-        rng, role = self._stream(trial, name), self._reader.role_of(name, distribution)
-        return retreat.retreat(distribution, value, failures - MAX_FAILURES + 1, rng, role)
+        role = self._reader.role_of(asked.name, asked.distribution)
+        return retreat.retreat(asked.distribution, value, failures - MAX_FAILURES + 1, self._stream(asked), role)
 
-    def _draw(self, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        role = self._reader.role_of(name, distribution)
-        return retreat.draw(name, distribution, self._stream(trial, name), role)
+    def _draw(self, asked: Question) -> Any:
+        role = self._reader.role_of(asked.name, asked.distribution)
+        return retreat.draw(asked.name, asked.distribution, self._stream(asked), role)
 
-    def _stream(self, trial: FrozenTrial, name: str) -> np.random.Generator:
-        return np.random.default_rng([self._seed, trial.number, crc32(name.encode())])
+    def _stream(self, asked: Question) -> np.random.Generator:
+        return np.random.default_rng([self._seed, asked.trial.number, crc32(asked.name.encode())])
 
 
 def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:

@@ -23,6 +23,7 @@ from optuna_discipline import refinement
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.answers import Answers
+from optuna_discipline.answers import Question
 from optuna_discipline.decision import BY_THE_USER
 from optuna_discipline.decision import ENQUEUED
 from optuna_discipline.decision import Decision
@@ -192,15 +193,16 @@ class DisciplinedSampler(BaseSampler):
         """Return the trial's value of one parameter, from the one decision that was made for it."""
         self._refuse_objectives(study)
         self._asked.get(_key(study, trial), set()).add(param_name)
+        question = Question(study, trial, param_name, param_distribution)
         if self._reader.is_seed(param_name):
-            return self._answers.of_seed(study, trial, param_name, param_distribution)
+            return self._answers.of_seed(question)
         role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:
             claim = self._decision.decide(study, trial, {param_name: param_distribution})
         if claim is None:
-            return self._without_claim(study, trial, param_name, param_distribution)
-        return self._answers.answer(study, trial, param_name, param_distribution, claim, role)
+            return self._without_claim(question)
+        return self._answers.answer(question, claim, role)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Write what the curve shows; pass the end on to the refine sampler of a study without roles.
@@ -238,7 +240,8 @@ class DisciplinedSampler(BaseSampler):
     def _wished_else(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
         distribution = trial.distributions[name]
         role = self._reader.role_of(name, distribution)
-        return bool(self._answers.answer(study, trial, name, distribution, claim, role) != trial.params[name])
+        wished = self._answers.answer(Question(study, trial, name, distribution), claim, role)
+        return bool(wished != trial.params[name])
 
     def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether another trial has shown parameters, and none has a role."""
@@ -251,14 +254,15 @@ class DisciplinedSampler(BaseSampler):
         if not enqueued.values_of(trial):
             trial_record.write_stage(study._storage, trial, "refine", reason)
 
-    def _without_claim(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+    def _without_claim(self, question: Question) -> Any:
+        study, trial = question.study, question.trial
         asked = self._refine_sampler if self._is_plain(study, trial) else None
         if trial.user_attrs.get(trial_record.REASON_KEY, NOTHING) == NOTHING:
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
         if asked is not None:
-            return asked.sample_independent(study, trial, name, distribution)
+            return asked.sample_independent(study, trial, question.name, question.distribution)
         runs = self._decision.known_to(study, trial)[1] if trial.number else []
-        return self._answers.before_a_claim(study, trial, name, distribution, runs)
+        return self._answers.before_a_claim(question, runs)
 
     def _refuse_objectives(self, study: Study) -> None:
         if len(study.directions) > 1:
