@@ -1,16 +1,10 @@
-"""The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step.
-
-A little longer than most files: a third of it says what `train_epochs` takes.
-"""
+"""The training loop: a generator of `EpochLog`, one per epoch, with the schedule as a function of the step."""
 
 import math
-import warnings
 from collections.abc import Callable
 from collections.abc import Generator
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -37,52 +31,20 @@ from optuna_discipline.training.optimizers import trainable_parameters
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.ranks import check_equal_batches
 from optuna_discipline.training.ranks import over_ranks
-from optuna_discipline.training.saved_state import SavedState
+from optuna_discipline.training.saved_state import Snapshots
 from optuna_discipline.training.saved_state import apply_state
 from optuna_discipline.training.saved_state import capture_state
+from optuna_discipline.training.saved_state import check_snapshots
+from optuna_discipline.training.schedules import Schedule
+from optuna_discipline.training.schedules import as_schedule
+from optuna_discipline.training.schedules import plan_epochs
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
+from optuna_discipline.training.update import n_updates
 from optuna_discipline.training.update import resolve_device
 from optuna_discipline.training.update import windows
-
-
-class Schedule(Protocol):
-    """Learning rate and momentum of each update, such as `OneCycle`."""
-
-    @property
-    def total_steps(self) -> int:
-        """Updates of the whole run."""
-        ...
-
-    def lr(self, step: int, /) -> float:
-        """Return the learning rate of update `step`, counted from 0."""
-        ...
-
-    def momentum(self, step: int, /) -> float:
-        """Return the momentum of update `step`, counted from 0."""
-        ...
-
-
-class Snapshots(Protocol):
-    """Where a training is saved and from where it goes on, such as `SnapshotRestarts.of(trial)`."""
-
-    def load(self) -> SavedState | None:
-        """Return the state to go on from, None to begin anew."""
-        ...
-
-    def went_on(self, state: SavedState, /) -> None:
-        """Note that the loaded state fits and the training goes on from it; not called where it begins anew."""
-        ...
-
-    def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int, /) -> bool:
-        """Return whether to save now, after the epochs so far; asked after every epoch but the last."""
-        ...
-
-    def save(self, state: SavedState, /) -> None:
-        """Keep a state."""
-        ...
 
 
 def train_epochs(
@@ -174,13 +136,8 @@ def train_epochs(
     if not callable(loss_fn):
         raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
     trainable_parameters(model)  # refuses what cannot be trained before anything is asked of it
-    _check_schedule(schedule)
-    assert schedule is not None
-    if snapshots is not None and not all(hasattr(snapshots, name) for name in ("load", "went_on", "is_wanted", "save")):
-        raise ValueError(
-            "`snapshots` must be those of a trial, such as SnapshotRestarts(folder).of(trial), but got "
-            f"{snapshots!r:.80}."
-        )
+    schedule = as_schedule(schedule)
+    check_snapshots(snapshots)
     as_choice("accuracy", accuracy, (None, True, False))
     flags = {"decay_bias_and_norm": decay_bias_and_norm, "nesterov": nesterov, "channels_last": channels_last}
     for name, flag in {**flags, "compile": compile}.items():
@@ -193,7 +150,8 @@ def train_epochs(
     )
     val_batches = None if val is None else as_batches(val, batch_size=batch_size, seed=seed, device=target, name="val")
     check_equal_batches(model, n_batches(batches), target)
-    epochs = _plan_epochs(_updates_per_epoch(batches, accumulate), schedule, n_epochs)
+    per_epoch = n_updates(batches, accumulate)
+    epochs = plan_epochs(per_epoch, schedule, n_epochs)
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:
         check_repeatable(val_batches, "val", epochs)
@@ -216,8 +174,22 @@ def train_epochs(
     if channels_last:
         model.to(memory_format=torch.channels_last)
     decay = weight_decay if callable(weight_decay) else None
-    plan = _Plan(model, updater, batches, val_batches, schedule, epochs, accumulate, seed, accuracy, decay, snapshots)
-    return _run(plan)
+    return _run(
+        _Plan(
+            model,
+            updater,
+            batches,
+            val_batches,
+            schedule,
+            epochs,
+            per_epoch,
+            accumulate,
+            seed,
+            accuracy,
+            decay,
+            snapshots,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -228,11 +200,12 @@ class _Plan:
     val: Batches | None
     schedule: Schedule
     n_epochs: int
+    updates_per_epoch: int | None
     accumulate: int
     seed: int | None
     accuracy: bool | None
     weight_decay: Callable[[int], float] | None
-    snapshots: Snapshots | None = None
+    snapshots: Snapshots | None
 
 
 def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
@@ -264,7 +237,7 @@ def _begin(plan: _Plan) -> tuple[list[EpochLog], int, PrivateRandom]:
     """Return the epochs and updates that lie behind, and the random stream: nothing, or those of a saved training."""
     state = None if plan.snapshots is None else plan.snapshots.load()
     if plan.snapshots is not None and state is not None:
-        total, per_epoch = plan.schedule.total_steps, _updates_per_epoch(plan.train, plan.accumulate)
+        total, per_epoch = plan.schedule.total_steps, plan.updates_per_epoch
         start = apply_state(state, plan.model, plan.updater, plan.n_epochs, total, per_epoch, plan.train, plan.val)
         if start is not None:
             plan.snapshots.went_on(state)
@@ -276,7 +249,7 @@ def _save(plan: _Plan, logs: list[EpochLog], done: int, random: PrivateRandom) -
     if plan.snapshots is None or not plan.snapshots.is_wanted(logs, plan.n_epochs):
         return
     with random:
-        total, per_epoch = plan.schedule.total_steps, _updates_per_epoch(plan.train, plan.accumulate)
+        total, per_epoch = plan.schedule.total_steps, plan.updates_per_epoch
         state = capture_state(plan.model, plan.updater, tuple(logs), done, total, per_epoch, plan.train, plan.val)
     plan.snapshots.save(state)
 
@@ -320,41 +293,3 @@ def _log(plan: _Plan, epoch: int, train_loss: float, lr: float) -> EpochLog:
         accuracy=plan.accuracy,
     )
     return EpochLog(epoch, lr, train_loss, val.loss, val.accuracy)
-
-
-def _check_schedule(schedule: Schedule | None) -> None:
-    if not all(hasattr(schedule, name) for name in ("lr", "momentum", "total_steps")):
-        raise ValueError(
-            "`schedule` must have lr(step), momentum(step) and total_steps, such as "
-            f"OneCycle(max_lr, total_steps=epochs * updates_per_epoch), but got {schedule!r}."
-        )
-
-
-def _updates_per_epoch(batches: Batches, accumulate: int) -> int | None:
-    length = n_batches(batches)
-    return None if length is None else math.ceil(length / accumulate)
-
-
-def _plan_epochs(per_epoch: int | None, schedule: Schedule, n_epochs: int | None) -> int:
-    total_steps = schedule.total_steps
-    if n_epochs is not None:
-        n_epochs = as_count("n_epochs", n_epochs)
-    if per_epoch is None:
-        if n_epochs is None:
-            raise ValueError("`n_epochs` must be given where `train` has no length, but got None.")
-        return n_epochs
-    if n_epochs is None:
-        return math.ceil(total_steps / per_epoch)
-    planned = n_epochs * per_epoch
-    told = f"{n_epochs} epochs of {per_epoch} updates are {planned} and got {total_steps=}"
-    cure = f"make it OneCycle(max_lr, total_steps={planned})."
-    if planned > total_steps:
-        raise ValueError(f"`schedule.total_steps` must cover the run, but {told}: {cure}")
-    last, end = schedule.lr(max(0, planned - 1)), schedule.lr(total_steps - 1)
-    if planned and last > end and not math.isclose(last, end):
-        warnings.warn(
-            f"`schedule.total_steps` should be that of the run, but {told}: it ends at a learning rate of {last:.3g}, "
-            f"not at the schedule's {end:.3g}. Leave `n_epochs` out, or {cure}",
-            stacklevel=3,
-        )
-    return n_epochs

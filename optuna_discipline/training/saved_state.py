@@ -6,9 +6,11 @@ import math
 import os
 import pickle
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -70,6 +72,39 @@ class SavedState:
                 f"a saved training has epochs behind it and steps before it, but got {len(self.logs)} epochs, "
                 f"{self.steps=}, {self.total_steps=}."
             )
+
+
+class Snapshots(Protocol):
+    """Where a training is saved and from where it goes on, such as `SnapshotRestarts.of(trial)`."""
+
+    def load(self) -> SavedState | None:
+        """Return the state to go on from, None to begin anew."""
+        ...
+
+    def went_on(self, state: SavedState, /) -> None:
+        """Note that the loaded state fits and the training goes on from it; not called where it begins anew."""
+        ...
+
+    def is_wanted(self, logs: Sequence[EpochLog], n_epochs: int, /) -> bool:
+        """Return whether to save now, after the epochs so far; asked after every epoch but the last."""
+        ...
+
+    def save(self, state: SavedState, /) -> None:
+        """Keep a state."""
+        ...
+
+
+def check_snapshots(snapshots: object) -> None:
+    """Check that these are `Snapshots`, or None.
+
+    Raises:
+        ValueError: If they are neither.
+    """
+    if snapshots is not None and not all(hasattr(snapshots, name) for name in ("load", "went_on", "is_wanted", "save")):
+        raise ValueError(
+            "`snapshots` must be those of a trial, such as SnapshotRestarts(folder).of(trial), but got "
+            f"{snapshots!r:.80}."
+        )
 
 
 def capture_state(

@@ -1,6 +1,7 @@
 """One optimizer update from one or more batches: mixed precision, accumulation, clipping."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from torch import nn
 from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
+from optuna_discipline.training.batches import Batches
+from optuna_discipline.training.batches import n_batches
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import check_step
@@ -153,6 +156,16 @@ def windows(batches: Iterable[Any], accumulate: int) -> Iterator[list[Any]]:
     iterator = iter(batches)
     while window := list(itertools.islice(iterator, accumulate)):
         yield window
+
+
+def n_updates(batches: Batches, accumulate: int) -> int | None:
+    """Return the updates of one pass, None where the number of batches cannot be known beforehand.
+
+    >>> n_updates("abcde", 2)
+    3
+    """
+    length = n_batches(batches)
+    return None if length is None else math.ceil(length / accumulate)
 
 
 def widen(loss: torch.Tensor) -> torch.Tensor:
