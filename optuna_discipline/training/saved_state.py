@@ -20,6 +20,7 @@ from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.snapshot import Snapshot
+from optuna_discipline.training.step import map_leaves
 from optuna_discipline.training.update import Updater
 
 FORMAT = 3
@@ -279,10 +280,6 @@ def _names_of_parameters(model: nn.Module, updater: Updater) -> list[str]:
 
 def _to_cpu(value: Any) -> Any:
     """Return plain containers with detached copies of all tensors on the CPU."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _to_cpu(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_to_cpu(part) for part in value)
-    return value
+    return map_leaves(
+        value, lambda part: part.detach().to("cpu", copy=True) if isinstance(part, torch.Tensor) else part
+    )

@@ -20,6 +20,7 @@ from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import are_lists_of_samples
+from optuna_discipline.training.step import map_leaves
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
@@ -147,15 +148,7 @@ def repeat_samples(batch: Any, size: int) -> Any:
 
 
 def _take(batch: Any, index: torch.Tensor) -> Any:
-    if isinstance(batch, torch.Tensor):
-        return batch[index.to(batch.device)]
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_take(part, index) for part in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_take(part, index) for part in batch)
-    if isinstance(batch, Mapping):
-        return {key: _take(part, index) for key, part in batch.items()}
-    return batch
+    return map_leaves(batch, lambda part: part[index.to(part.device)] if isinstance(part, torch.Tensor) else part)
 
 
 def _tensors_of(batch: Any) -> list[torch.Tensor]:

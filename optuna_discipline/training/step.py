@@ -113,16 +113,29 @@ def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:
 
 def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
     """Return the batch with every tensor in it on `device`; images (n, c, h, w) in channels_last if asked."""
-    if isinstance(batch, torch.Tensor):
-        moved = batch.to(device, non_blocking=device.type == "cuda")
-        return moved.contiguous(memory_format=torch.channels_last) if channels_last and moved.ndim == 4 else moved
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(part, device, channels_last=channels_last) for part in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(part, device, channels_last=channels_last) for part in batch)
-    if isinstance(batch, Mapping):
-        return {key: to_device(part, device, channels_last=channels_last) for key, part in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch
+
+    def moved(part: Any) -> Any:
+        if not isinstance(part, torch.Tensor):
+            return part.to(device) if hasattr(part, "to") else part
+        tensor = part.to(device, non_blocking=device.type == "cuda")
+        return tensor.contiguous(memory_format=torch.channels_last) if channels_last and tensor.ndim == 4 else tensor
+
+    return map_leaves(batch, moved)
+
+
+def map_leaves(nested: Any, change: Callable[[Any], Any]) -> Any:
+    """Return tuples, lists and dicts nested as they are, with `change` made to everything else in them.
+
+    >>> map_leaves({"x": (1, [2])}, lambda leaf: 10 * leaf)
+    {'x': (10, [20])}
+    """
+    if isinstance(nested, tuple) and hasattr(nested, "_fields"):
+        return type(nested)(*(map_leaves(part, change) for part in nested))
+    if isinstance(nested, (tuple, list)):
+        return type(nested)(map_leaves(part, change) for part in nested)
+    if isinstance(nested, Mapping):
+        return {key: map_leaves(part, change) for key, part in nested.items()}
+    return change(nested)
 
 
 def count_samples(batch: Any) -> int:
