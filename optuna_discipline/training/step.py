@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 LossFn = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, LossFn], Any]
@@ -126,9 +127,13 @@ def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) 
 def map_leaves(nested: Any, change: Callable[[Any], Any]) -> Any:
     """Return tuples, lists and dicts nested as they are, with `change` made to everything else in them.
 
+    A PackedSequence is changed as a whole, since a part of it has to stay on the CPU.
+
     >>> map_leaves({"x": (1, [2])}, lambda leaf: 10 * leaf)
     {'x': (10, [20])}
     """
+    if isinstance(nested, PackedSequence):
+        return change(nested)
     if isinstance(nested, tuple) and hasattr(nested, "_fields"):
         return type(nested)(*(map_leaves(part, change) for part in nested))
     if isinstance(nested, (tuple, list)):

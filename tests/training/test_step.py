@@ -96,6 +96,12 @@ def test_samples_are_those_of_the_target_where_inputs_are_a_list_of_their_own() 
     assert samples_of(graph, StepResult(torch.ones(()))) == 2
 
 
+def test_packed_sequences_move_with_their_batch_sizes_left_on_the_cpu() -> None:
+    packed = nn.utils.rnn.pack_sequence([torch.ones(7, 2), torch.ones(3, 2)])
+    moved, target = to_device((packed, Y), torch.device("meta"))
+    assert (moved.data.device.type, moved.batch_sizes.device.type, target.device.type) == ("meta", "cpu", "meta")
+
+
 def test_lists_of_samples_count_as_many_as_they_are_long() -> None:
     images = [torch.ones(3, 8, 8), torch.ones(3, 8, 9)]
     assert count_samples((images, [{"boxes": torch.ones(3, 4)}, {"boxes": torch.ones(3, 4)}])) == 2
