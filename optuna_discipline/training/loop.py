@@ -40,6 +40,7 @@ from optuna_discipline.training.schedules import as_schedule
 from optuna_discipline.training.schedules import plan_epochs
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import check_loss_fn
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
 from optuna_discipline.training.update import n_updates
@@ -133,8 +134,7 @@ def train_epochs(
     >>> len(logs), logs[-1].val_loss < 0.01
     (20, True)
     """
-    if not callable(loss_fn):
-        raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
+    check_loss_fn(loss_fn)
     trainable_parameters(model)  # refuses what cannot be trained before anything is asked of it
     schedule = as_schedule(schedule)
     check_snapshots(snapshots)

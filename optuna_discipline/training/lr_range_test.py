@@ -33,6 +33,7 @@ from optuna_discipline.training.ranks import check_equal_batches
 from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
+from optuna_discipline.training.step import check_loss_fn
 from optuna_discipline.training.step import count_samples
 from optuna_discipline.training.sweep import Sweep
 from optuna_discipline.training.sweep import endless
@@ -129,8 +130,7 @@ def lr_range_test(
     accumulate, seed = as_count("accumulate", accumulate), as_seed(seed)
     if planned_steps is not None:
         planned_steps = as_count("planned_steps", planned_steps)
-    if not callable(loss_fn):
-        raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
+    check_loss_fn(loss_fn)
     check_batch_size_free(train, batch_size)
     try:
         trainable_parameters(model)

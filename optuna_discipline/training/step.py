@@ -69,6 +69,16 @@ def inputs_and_target(batch: Any) -> tuple[tuple[Any, ...], Any]:
     raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
 
 
+def check_loss_fn(loss_fn: Any) -> None:
+    """Check that a loss can be called.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not callable(loss_fn):
+        raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {type(loss_fn).__name__}.")
+
+
 def check_step(step: Any) -> None:
     """Check that a hook can be called, or is None.
 
