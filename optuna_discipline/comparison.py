@@ -119,11 +119,12 @@ def score(
 
 
 def _accuracy(model: Any, data: tuple[Any, Any], device: Any) -> float:
-    torch = require("torch", extra="torch")
-    model.eval()
-    right = 0
-    with torch.no_grad():
-        for start in range(0, len(data[1]), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            right += int((model(data[0][part].to(device)).argmax(1).cpu() == data[1][part]).sum())
-    return right / len(data[1])
+    from optuna_discipline.training.batches import as_batches
+    from optuna_discipline.training.evaluation import evaluate
+    from optuna_discipline.training.update import resolve_device
+
+    loss_fn = require("torch", extra="torch").nn.functional.cross_entropy
+    batches = as_batches(data, batch_size=EVALUATION_BATCH)
+    found = evaluate(model, batches, loss_fn, device=resolve_device(model, device), accuracy=True).accuracy
+    assert found is not None  # it was demanded
+    return found
