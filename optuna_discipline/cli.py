@@ -8,9 +8,11 @@ import io
 import json
 import math
 import sys
+from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import get_args
 
 import optuna
 
@@ -27,6 +29,7 @@ from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
 from optuna_discipline.study_diagnosis import diagnose_study
+from optuna_discipline.trainer import OptimizerName
 from optuna_discipline.visualization import story
 
 USER_ERROR = 2
@@ -52,6 +55,8 @@ EXAMPLES = {
     ),
 }
 STORAGE_HELP = "Optuna storage: a URL such as sqlite:///study.db, or a journal file such as study.log"
+ONE_STUDY = "needed where the storage holds several studies"
+OPTIMIZERS = get_args(OptimizerName)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,8 +91,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_tune(commands)
+    _add_range_test(commands)
+    _add_report(commands)
+    _add_diagnose(commands)
+    _add_dashboard(commands)
+    return parser
 
-    tune = _add_command(commands, "tune", "tune a network and compare it with an untuned default")
+
+def _add_tune(commands: Any) -> None:
+    tune = _add_command(commands, "tune", "tune a network and compare it with an untuned default", tune_command.run)
     _add_task(tune)
     limit = tune.add_mutually_exclusive_group()
     limit.add_argument(
@@ -97,50 +110,52 @@ def _parser() -> argparse.ArgumentParser:
     )
     limit.add_argument("--budget", type=_budget, help="cost of the whole study in full trainings")
     tune.add_argument("--epochs", type=_whole, default=16, help="epochs of a full training from now on (default 16)")
-    tune.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
+    tune.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
     tune.add_argument("--study-name", help="an existing study goes on (default discipline, or discipline-DATA)")
     tune.add_argument("--out", type=Path, help="folder for report.html")
     tune.add_argument("--no-compare", action="store_true", help="leave the comparison with the default out")
     tune.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    tune.set_defaults(run=tune_command.run)
 
-    range_test = _add_command(commands, "range-test", "run one LR range test")
+
+def _add_range_test(commands: Any) -> None:
+    range_test = _add_command(commands, "range-test", "run one LR range test", _range_test)
     _add_task(range_test)
     range_test.add_argument("--steps", type=int, default=100, help="optimizer updates of the sweep (default 100)")
     range_test.add_argument("--batch-size", type=int, default=64)
-    range_test.add_argument("--optimizer", choices=("sgd", "adamw", "adam"), default="sgd")
+    range_test.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     range_test.add_argument("--json", action="store_true", help="print the curves and the choice as JSON")
-    range_test.set_defaults(run=_range_test)
-
-    for name, run, text in (
-        ("report", _report, "write a study's report as one HTML file"),
-        ("diagnose", _diagnose, "say what the curves of a study show"),
-        ("dashboard", dashboard_command.run, "publish a study's pictures and open optuna-dashboard"),
-    ):
-        command = _add_command(commands, name, text)
-        command.add_argument("--storage", required=True, help=STORAGE_HELP)
-        several = "publish only this one" if name == "dashboard" else "needed where the storage holds several studies"
-        command.add_argument("--study-name", help=several)
-        command.set_defaults(run=run)
-        if name == "report":
-            command.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
-            command.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
-        if name == "diagnose":
-            command.add_argument("--json", action="store_true", help="print the verdicts as JSON")
-        if name == "dashboard":
-            command.add_argument(
-                "--port", type=functools.partial(_whole, most=65_535), default=8080, help="(default 8080)"
-            )
-            command.add_argument(
-                "--artifact-dir",
-                type=Path,
-                help="folder of the studies' artifacts, the report among them (default: beside the storage's file)",
-            )
-    return parser
 
 
-def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+def _add_report(commands: Any) -> None:
+    report = _add_command(commands, "report", "write a study's report as one HTML file", _report)
+    _add_study(report, ONE_STUDY)
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
+    report.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
+
+
+def _add_diagnose(commands: Any) -> None:
+    diagnose = _add_command(commands, "diagnose", "say what the curves of a study show", _diagnose)
+    _add_study(diagnose, ONE_STUDY)
+    diagnose.add_argument("--json", action="store_true", help="print the verdicts as JSON")
+
+
+def _add_dashboard(commands: Any) -> None:
+    text = "publish a study's pictures and open optuna-dashboard"
+    dashboard = _add_command(commands, "dashboard", text, dashboard_command.run)
+    _add_study(dashboard, "publish only this one")
+    port = functools.partial(_whole, most=65_535)
+    dashboard.add_argument("--port", type=port, default=8080, help="(default 8080)")
+    dashboard.add_argument(
+        "--artifact-dir",
+        type=Path,
+        help="folder of the studies' artifacts, the report among them (default: beside the storage's file)",
+    )
+
+
+def _add_command(
+    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -148,6 +163,7 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
         epilog=_examples(name),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.set_defaults(run=run)
     return command
 
 
@@ -163,15 +179,24 @@ def _add_task(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-root", help="folder that holds FashionMNIST/raw, or to download it into")
     samples = f"images of Fashion-MNIST, or all (default {examples.FASHION_MNIST_SAMPLES})"
     command.add_argument("--samples", help=samples)
-    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto: the GPU if there is one)")
+    command.add_argument(
+        "--device",
+        type=lambda text: None if text == "auto" else text,
+        help="auto, cpu or cuda (default auto: the GPU if there is one)",
+    )
     seed = "fixes weights, orders and configurations; the data stay the same (default 0)"
     command.add_argument("--seed", type=functools.partial(_whole, least=0), default=0, help=seed)
+
+
+def _add_study(command: argparse.ArgumentParser, study_name_help: str) -> None:
+    command.add_argument("--storage", required=True, help=STORAGE_HELP)
+    command.add_argument("--study-name", help=study_name_help)
 
 
 def _range_test(arguments: argparse.Namespace) -> int:
     from optuna_discipline.training.lr_range_test import lr_range_test
 
-    task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
+    task, device = examples.load_task(arguments), as_device(arguments.device)
     torch = require("torch", extra="torch")
     batch = first_batch("train", task.train)
     loss_fn = default_loss(first_target(batch))

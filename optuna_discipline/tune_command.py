@@ -43,7 +43,7 @@ COMPARISON_SEEDS = 3
 
 def run(arguments: argparse.Namespace) -> int:
     """Tune as the command line's arguments say; return the exit code."""
-    task, device = examples.load_task(arguments), as_device(None if arguments.device == "auto" else arguments.device)
+    task, device = examples.load_task(arguments), as_device(arguments.device)
     n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
     if arguments.out is not None:
         require("plotly.graph_objects", extra="plots")
