@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
+from typing import get_args
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -103,7 +104,7 @@ class Trainer:
         check_builder(self.build_model)
         if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
-        if self.optimizer not in ("sgd", "adamw", "adam"):
+        if self.optimizer not in get_args(OptimizerName):
             raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")
         as_seed(self.seed)
         check_options(self.options)
@@ -133,7 +134,7 @@ class Trainer:
             model,
             self.loss_fn,  # type: ignore[arg-type]
             batches,
-            self._batches("val", VALIDATION_BATCH),
+            self._val_batches(),
             OneCycle(1e-3, total_steps=len(batches)),
             optimizer=self.optimizer,
             device=self.device,
@@ -172,9 +173,9 @@ class Trainer:
         from optuna_discipline.training.loop import train_epochs
 
         params = suggest_hyperparams(trial, **self.space)
-        seed = None if self.seed is None else self._seed_of(trial.number)
+        seed = self._seed_of(trial.number)
         model = self._model(trial, seed)
-        batches = self._batches("train", params.batch_size, shuffle=True, seed=seed)
+        batches = self._train_batches(params.batch_size, seed)
         schedule = OneCycle(
             params.max_lr,
             total_steps=params.epochs * self._updates(batches),
@@ -186,7 +187,7 @@ class Trainer:
             model,
             self.loss_fn,  # type: ignore[arg-type]
             batches,
-            self._batches("val", VALIDATION_BATCH),
+            self._val_batches(),
             schedule,
             optimizer=self.optimizer,
             weight_decay=params.weight_decay,
@@ -215,7 +216,7 @@ class Trainer:
             self._model(None, self.seed),
             self.loss_fn,  # type: ignore[arg-type]
             batches,
-            self._batches("val", VALIDATION_BATCH),
+            self._val_batches(),
             optimizer=self.optimizer,
             num_steps=_range_test_steps(planned),
             momentum=RANGE_TEST_MOMENTUM,
@@ -241,23 +242,25 @@ class Trainer:
     def _first_batches(self) -> Any:
         """Return the training data in batches of the size that a study begins with."""
         size = int(Bounds.of_choices(batch_sizes(self.space["batch_size"])).clip(DEFAULT_BATCH_SIZE))
-        return self._batches("train", size, shuffle=True, seed=self.seed)
+        return self._train_batches(size, self.seed)
 
-    def _batches(
-        self, name: Literal["train", "val"], batch_size: int, *, shuffle: bool = False, seed: int | None = None
-    ) -> Any:
-        from optuna_discipline.training.batches import as_batches
+    def _train_batches(self, batch_size: int, seed: int | None) -> Any:
         from optuna_discipline.training.loaders import cut_anew
 
-        return (cut_anew if name == "train" else as_batches)(
-            getattr(self, name),
+        return cut_anew(
+            self.train,
             batch_size=batch_size,
-            shuffle=shuffle,
+            shuffle=True,
             seed=seed,
             device=self.device,
-            drop_lone=shuffle,
-            name=name,
+            drop_lone=True,
+            name="train",
         )
+
+    def _val_batches(self) -> Any:
+        from optuna_discipline.training.batches import as_batches
+
+        return as_batches(self.val, batch_size=VALIDATION_BATCH, device=self.device, name="val")
 
     def _updates(self, batches: Any) -> int:
         """Return the optimizer updates of one epoch."""
@@ -273,11 +276,11 @@ class Trainer:
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             return None
         with kept_random(self.val):
-            highest = max(int(first_target(batch).max()) for batch in self._batches("val", VALIDATION_BATCH))
+            highest = max(int(first_target(batch).max()) for batch in self._val_batches())
         return highest + 1 if highest >= 1 else None
 
-    def _seed_of(self, number: int) -> int:
-        return int(np.random.default_rng([self.seed or 0, number]).integers(2**31))
+    def _seed_of(self, number: int) -> int | None:
+        return None if self.seed is None else int(np.random.default_rng([self.seed, number]).integers(2**31))
 
     @property
     def _most_weight_decay(self) -> float:
