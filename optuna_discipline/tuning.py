@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -186,7 +185,7 @@ def tune(
                 while not (study._stop_flag or limit.reached(study)):  # Optuna counts failed trials, too
                     study.optimize(
                         trainer.objective,
-                        n_trials=None if n_trials is None else limit.trials_left(study),
+                        n_trials=limit.trials_left(study),
                         callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
                         n_jobs=n_jobs,
                         catch=catch,
@@ -284,11 +283,15 @@ class _Limit:
     def reached(self, study: Study) -> bool:
         if self.budget is not None:
             return cost_in_full_trainings(study) >= self.budget
-        return self.trials_left(study) <= 0
+        left = self.trials_left(study)
+        return left is not None and left <= 0
 
-    def trials_left(self, study: Study) -> int:
+    def trials_left(self, study: Study) -> int | None:
+        """Return the trials that are still to end, None where the budget counts."""
+        if self.n_trials is None:
+            return None
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return (self.n_trials or sys.maxsize) - len(ended)
+        return self.n_trials - len(ended)
 
 
 def _is_hopeless(study: Study) -> bool:
