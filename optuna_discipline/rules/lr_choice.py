@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +76,11 @@ class LrChoice:
     cost: float = 0.0
 
 
+def refusal(status: LrStatus, reason: str) -> LrChoice:
+    """Return the choice of what shows no learning rate."""
+    return LrChoice(None, None, None, status, reason, confident=False)
+
+
 def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrChoice:
     """Choose the largest learning rate of a cycle from one range test (Smith 2018, section 3; the rule is ours).
 
@@ -115,24 +121,9 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     if status == "CENSORED":  # the edge lies beyond: the end of the range is the best that was seen
         max_lr, how = float(main.lrs[-1]), "the largest that was tried"
     elif range_test.planned_steps is not None and _steps(range_test) >= range_test.planned_steps:
-        max_lr, how = main.best_lr, "that of the smallest loss"
-        if max_lr > 0.8 * edge_lr:
-            max_lr, how = 0.8 * edge_lr, f"0.8 of the edge, {edge_lr:.3g}"
-        cut = len(range_test.lrs) < range_test.planned_steps
-        how += f", as the test {'was to be' if cut else 'is'} as long as the training"
+        max_lr, how = _as_in_the_training(main, edge_lr, len(range_test.lrs) < range_test.planned_steps)
     else:
-        below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
-        planned = len(range_test.lrs) if range_test.n_steps is None else range_test.n_steps
-        far = FAR if trust is None and main.name == "validation" else math.inf
-        if trust is None:
-            trust = TRUST * min(1.0, planned / ENOUGH_UPDATES)
-            trust *= TRUST_WITHOUT_VALIDATION if main.name == "training" else 1.0
-        seen = sum(c.edge is not None for c in readable)
-        max_lr, drawn = _drawn_to_usual(below, range_test, trust, edge_lr / NEAREST if seen else math.inf, far)
-        edges = "the mean edge of both losses" if len(readable) > 1 else "the edge"
-        if seen < len(readable):
-            edges = "the mean of one edge and the range's end" if seen else "the end of the range, as no edge was seen"
-        how = f"{edges}, {edge_lr:.3g}, over {edge_lr / below:.2g}{drawn}"
+        max_lr, how = _below_the_edge(readable, edge_lr, range_test, trust)
     low, high = float(main.lrs[0]), float(main.lrs[-1])
     max_lr = min(max(max_lr, low), high)
     bounds = (max(max_lr / 10, low), min(max(2 * edge_lr, 3 * max_lr), high))
@@ -160,6 +151,33 @@ def check_optimizer_of(range_test: RangeTest, optimizer: str) -> None:
         raise ValueError(
             f"`range_test` {rule}, but got one of {tested!r} for {optimizer=}: run it with that optimizer."
         )
+
+
+def _as_in_the_training(curve: SmoothedLoss, edge_lr: float, cut: bool) -> tuple[float, str]:
+    """Read a test as long as the training, or `cut` on the way: the rate, and how it was found."""
+    max_lr, how = curve.best_lr, "that of the smallest loss"
+    if max_lr > 0.8 * edge_lr:
+        max_lr, how = 0.8 * edge_lr, f"0.8 of the edge, {edge_lr:.3g}"
+    return max_lr, f"{how}, as the test {'was to be' if cut else 'is'} as long as the training"
+
+
+def _below_the_edge(
+    readable: Sequence[SmoothedLoss], edge_lr: float, test: RangeTest, trust: float | None
+) -> tuple[float, str]:
+    """Read a test shorter than the training: the rate, and how it was found."""
+    main = readable[0].name
+    below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
+    far = FAR if trust is None and main == "validation" else math.inf
+    if trust is None:
+        planned = len(test.lrs) if test.n_steps is None else test.n_steps
+        trust = TRUST * min(1.0, planned / ENOUGH_UPDATES)
+        trust *= TRUST_WITHOUT_VALIDATION if main == "training" else 1.0
+    seen = sum(c.edge is not None for c in readable)
+    max_lr, drawn = _drawn_to_usual(below, test, trust, edge_lr / NEAREST if seen else math.inf, far)
+    edges = "the mean edge of both losses" if len(readable) > 1 else "the edge"
+    if seen < len(readable):
+        edges = "the mean of one edge and the range's end" if seen else "the end of the range, as no edge was seen"
+    return max_lr, f"{edges}, {edge_lr:.3g}, over {edge_lr / below:.2g}{drawn}"
 
 
 def _drawn_to_usual(lr: float, test: RangeTest, trust: float, most: float, far: float = math.inf) -> tuple[float, str]:
@@ -202,7 +220,7 @@ def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
         untrained = (test.initial_loss, *test.train_loss[:1])
         if not all(loss is None or math.isfinite(loss) for loss in untrained):
             reason = "The loss of the untrained model is no finite number: check the data, the loss and the model."
-        return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
+        return refusal("DIVERGED_AT_START", reason)
     cure = _cure(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
     if _broke(test) and len(test.lrs):
         cure = _more_below(float(test.lrs[-1]), test, val_every)
@@ -210,7 +228,7 @@ def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
         cure = "it broke before its first update, so check the data, the loss and the model"
         cure += ", or take another `amp`" * bool(test.settings.get("amp"))
     reason = f"The test has {len(curve.lrs)} evaluations and needs {MIN_EVALUATIONS} to be read: {cure}."
-    return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False)
+    return refusal("TOO_FEW_POINTS", reason)
 
 
 def _cure(test: RangeTest, otherwise: str) -> str:
@@ -239,12 +257,12 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
             f"{lrs[0]:.3g} and {lrs[-1]:.3g}{', and rose in its second half' * bool(ends_above)}: {cure}, or check the "
             "model."
         )
-        return LrChoice(None, None, None, "FLAT", reason, confident=False)
+        return refusal("FLAT", reason)
     edge = float(lrs[max(int(above[0]) - 1, 0)])
     if above[0] < len(lrs) / 4:
         cure = _more_below(edge, test)
         reason = f"The {curve.name} loss rose from its start of {start:.3g} at lr {edge:.3g} already: {cure}."
-        return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
+        return refusal("DIVERGED_AT_START", reason)
     max_lr, drawn = _drawn_to_usual(edge / UNTRAINED_DIVISOR, test, UNTRAINED_TRUST, edge / NEAREST_UNTRAINED)
     max_lr = min(max(max_lr, float(lrs[0])), float(lrs[-1]))
     reason = (

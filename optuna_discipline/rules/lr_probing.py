@@ -12,6 +12,7 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import LrStatus
+from optuna_discipline.rules.lr_choice import refusal
 from optuna_discipline.rules.range_test import RangeTest
 
 FACTOR = 2.5  # between two rungs of the ladder
@@ -156,7 +157,7 @@ def choose_from_probes(
                 f"Of {count} {span} the loss of every one rose clearly above the untrained {untrained:.3g}, by half of "
                 f"it or more, or was no number: a rate that trains lies below {ordered[0].lr:.3g}, the smallest tried."
             )
-        return LrChoice(None, None, None, "DIVERGED_AT_START", reason, confident=False)
+        return refusal("DIVERGED_AT_START", reason)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
         room = math.isfinite(ordered[-1].loss) and ordered[-1].lr * FACTOR <= ceiling

@@ -12,6 +12,7 @@ from torch import nn
 
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
+from optuna_discipline.rules.lr_choice import refusal
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
 from optuna_discipline.rules.lr_probing import last_stable_lr
@@ -173,7 +174,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         ceiling, open_end = min([ceiling, *broken]), open_end and not broken
     if choice is None:
         reason = f"`max_cost` of {max_cost:g} full runs does not pay for one probe: raise it."
-        return LrChoice(None, None, None, "TOO_FEW_POINTS", reason, confident=False, cost=prober.cost)
+        choice = refusal("TOO_FEW_POINTS", reason)
     return replace(choice, cost=prober.cost)
 
 
