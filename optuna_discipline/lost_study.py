@@ -9,8 +9,11 @@ from optuna_discipline.exceptions import DisciplineError
 
 
 @contextlib.contextmanager
-def naming_a_lost_study(study: Study) -> Iterator[None]:
+def naming_a_lost_study(source: object) -> Iterator[None]:
     """Name the study and the cure where it was deleted, or renamed on optuna-dashboard; leave any other error alone.
+
+    Args:
+        source: The study that is read, or something else that a plot shows.
 
     Raises:
         DisciplineError: In place of a KeyError of a study that its storage no longer holds.
@@ -25,10 +28,10 @@ def naming_a_lost_study(study: Study) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        if _is_there(study):
+        if not isinstance(source, Study) or _is_there(source):
             raise
         raise DisciplineError(
-            f"the study {study.study_name!r} is no longer in its storage: it was deleted, or renamed on "
+            f"the study {source.study_name!r} is no longer in its storage: it was deleted, or renamed on "
             "optuna-dashboard, which copies a study and deletes the old one. Load it by its new name "
             "(`optuna.load_study`)."
         ) from error

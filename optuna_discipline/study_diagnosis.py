@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from optuna.study import Study
 
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.runs_diagnosis import diagnose_runs
@@ -21,7 +22,7 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
     Raises:
         TypeError: If `study` is no study.
         UnsupportedStudyError: If it has several objectives.
-        DisciplineError: If no trial has reported its epochs.
+        DisciplineError: If no trial has reported its epochs, or the study was deleted or renamed.
         ValueError: If a role does not exist.
 
     Example:
@@ -43,4 +44,5 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
         (0.67, 'underfitting')
     """
     check_type("study", study, Study)
-    return diagnose_runs(StudyReader(roles).runs(study, read_trials(study)))
+    with naming_a_lost_study(study):
+        return diagnose_runs(StudyReader(roles).runs(study, read_trials(study)))

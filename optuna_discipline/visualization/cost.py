@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
@@ -74,8 +75,10 @@ def plot_cost(study: Study) -> Any:
         TypeError: If `study` is no study.
         UnsupportedStudyError: If it has several objectives.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
-    return draw(collect(study))
+    with naming_a_lost_study(study):
+        return draw(collect(study))
 
 
 def collect(study: Study) -> CostPlot:

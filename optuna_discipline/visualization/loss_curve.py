@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import diagnose
 from optuna_discipline.visualization import style
@@ -67,8 +68,10 @@ def plot_loss_curve(source: Source) -> Any:
         TypeError: If `source` holds something else than curves and trials, and is no study.
         UnsupportedStudyError: If it is a study of several objectives.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
-    return draw(collect(source))
+    with naming_a_lost_study(source):
+        return draw(collect(source))
 
 
 def collect(source: Source) -> tuple[CurvePlot, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from optuna.study import Study
 
 from optuna_discipline._imports import require
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.range_test import RangeTest
@@ -39,6 +40,7 @@ def plot_range_test(source: RangeTest | Study) -> Any:
     Raises:
         TypeError: If `source` is neither.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
     return draw(collect(source))
 
@@ -46,7 +48,8 @@ def plot_range_test(source: RangeTest | Study) -> Any:
 def read(study: Study) -> RangeTest | None:
     """Return the range test of a study; None if there was none, or if what is stored is damaged."""
     try:
-        stored = read_range_test(study)
+        with naming_a_lost_study(study):
+            stored = read_range_test(study)
         return None if stored is None else RangeTest.from_dict(stored)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

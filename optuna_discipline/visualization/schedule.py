@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
+from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.parameters import roles_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.schedule import OneCycle
@@ -59,8 +60,10 @@ def plot_schedule(schedule: Source) -> Any:
         TypeError: If `schedule` is none of these.
         UnsupportedStudyError: If it is a study of several objectives.
         MissingExtraError: If plotly is absent.
+        DisciplineError: If the study was deleted or renamed.
     """
-    return draw(collect(schedule))
+    with naming_a_lost_study(schedule):
+        return draw(collect(schedule))
 
 
 def collect(schedule: Source) -> SchedulePlot | None:
