@@ -23,9 +23,8 @@ from optuna_discipline.rules.climb import stays_above_start
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
-from optuna_discipline.rules.divergence import BACK_AT_START
-from optuna_discipline.rules.divergence import LEFT_START
-from optuna_discipline.rules.divergence import why_diverged
+from optuna_discipline.rules.divergence import chance_never_left
+from optuna_discipline.rules.divergence import why_broken
 from optuna_discipline.rules.lr_lean import got_worse
 from optuna_discipline.rules.lr_lean import shape_of
 
@@ -38,9 +37,6 @@ RISE_IN_ERRORS = 2.0
 TRAIN_FELL_TO = 0.7
 # A change is certain beyond this many times the noise; a fall also beyond so many times what goes up and down in it.
 CERTAIN_IN_NOISE, CERTAIN_IN_JUMPS = 2.0, 8.0
-DEAD_EPOCHS = 5
-# One epoch this many times above every earlier one is a break, and no noise: also the last, after which none follows.
-BURST = 100.0
 # A straight fall: in each part of the curve, clear of the noise in the last, which falls this share of the usual part.
 STRAIGHT = 0.5
 # A loss above 0 whose usual size is this many times that of its last third still falls while its logarithm does.
@@ -116,7 +112,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     'UNDERFITTING'
     """
     check_type("curve", curve, LossCurve)
-    broken = why_diverged(curve) or _why_dead(curve) or _why_burst(curve)
+    broken = why_broken(curve)
     if broken is not None:
         measured = [x for log in curve.logs for x in (log.val_loss, log.train_loss) if x is not None]
         evidence = {"last_loss": measured[-1], "share_done": curve.fraction}
@@ -134,8 +130,8 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     verdict = _judge(evidence, trend)
     if verdict == Verdict.HORIZONTAL and train is not None and _rises_alone(evidence, val):
         verdict = Verdict.OVERFITTING
-    if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and _never_left(curve.n_classes, val if train is None else train):
-        chance = math.log(curve.n_classes or 1)
+    chance = chance_never_left(curve.n_classes, val if train is None else train)
+    if verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and chance is not None:
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
     if verdict == Verdict.UNDERFITTING and (shape := shape_of(tuple(val.tolist()))) is not None and got_worse(shape):
         return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
@@ -203,37 +199,6 @@ def _judge(evidence: Mapping[str, float], trend: int) -> Verdict:
         return Verdict.NOISY
     both_rise = train > certain or lr_rises
     return Verdict.HIGH_LR if val > certain and both_rise else Verdict.HORIZONTAL
-
-
-def _why_dead(curve: LossCurve) -> str | None:
-    """Return why a net counts as dead before `why_diverged` is certain: both of its losses lie at chance again.
-
-    A mini-batch's training loss still jumps then, so its median counts; the validation loss of a dead net does not.
-    """
-    if curve.n_classes is None or len(curve) <= 2 * DEAD_EPOCHS:
-        return None
-    chance = math.log(curve.n_classes)
-    train, val = curve.train_loss[-DEAD_EPOCHS:], curve.val_loss[1 - DEAD_EPOCHS :]
-    at_chance = np.median(train) >= BACK_AT_START * chance and np.all(np.abs(val - chance) <= 0.1 * chance)
-    if at_chance and np.any(curve.train_loss[:-DEAD_EPOCHS] <= LEFT_START * chance):
-        return f"both losses are back at {chance:.3g}, that of chance"
-    return None
-
-
-def _why_burst(curve: LossCurve) -> str | None:
-    """Return why a run counts as broken whose last loss is out of all proportion, before `why_diverged` is certain."""
-    for name, losses in (("training", curve.train_loss), ("validation", curve.val_loss)):
-        known = losses[np.isfinite(losses)]
-        if len(known) >= 2 and known[-1] > BURST * np.abs(known[:-1]).max() > 0:
-            return f"the last {name} loss, {known[-1]:.3g}, is over {BURST:g} times every earlier one"
-        if np.isfinite(losses[-1:]).any():  # the validation loss of a training that holds may be anything
-            return None
-    return None
-
-
-def _never_left(n_classes: int | None, losses: FloatArray) -> bool:
-    """Whether the loss has stood at that of chance or above it from the first epoch to the last."""
-    return n_classes is not None and bool(losses.min() > LEFT_START * math.log(n_classes))
 
 
 def _in_shares(losses: FloatArray) -> FloatArray:

@@ -1,7 +1,6 @@
 """When a training broke for good, and when it never began: judged on the training loss (Smith 2018, section 3)."""
 
 import math
-from itertools import compress
 
 import numpy as np
 
@@ -15,6 +14,9 @@ BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
 # A first epoch has learned something already, so a loss may stand higher above it and still come down.
 BLOWN_UP_FROM_FIRST_EPOCH = 3.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
+# A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
+# break, and no noise: also the last, after which none follows.
+DEAD_EPOCHS, BURST = 5, 100.0
 # A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
 FLAT = 0.03
 # Losses of unknown scale that end within this share of their first, or this many times their noise, stood still.
@@ -35,17 +37,14 @@ def why_diverged(curve: LossCurve) -> str | None:
     flat at chance, two epochs and a twentieth are enough. A validation loss is asked only where there is no training
     loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
-    if not len(curve):
-        return None
-    name, losses = ("training", curve.train_loss) if curve.has_train_loss else ("validation", curve.val_loss)
-    measured = [getattr(log, "train_loss" if curve.has_train_loss else "val_loss") is not None for log in curve.logs]
-    losses = losses[np.array(measured)]
+    name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
+    measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
+    epochs, losses = curve.epochs[measured], getattr(curve, column)[measured]
     if not len(losses):
         return None
     if not math.isfinite(losses[-1]):
         first = 1 + int(max(np.flatnonzero(np.isfinite(losses)), default=-1))
-        epoch = list(compress(curve.logs, measured))[first].epoch
-        return f"the {name} loss is {losses[first]} at epoch {epoch}"
+        return f"the {name} loss is {losses[first]} at epoch {epochs[first]:.0f}"
     if not curve.has_train_loss:
         return None
     losses = np.where(np.isfinite(losses), losses, np.inf)
@@ -77,6 +76,37 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
     return None
 
 
+def why_broken(curve: LossCurve) -> str | None:
+    """Return why a run looks broken to who reads its curve, which is less certain than what stops it; None if not."""
+    return why_diverged(curve) or _why_dead(curve) or _why_burst(curve)
+
+
+def _why_dead(curve: LossCurve) -> str | None:
+    """Return why a net counts as dead before `why_diverged` is certain: both of its losses lie at chance again.
+
+    A mini-batch's training loss still jumps then, so its median counts; the validation loss of a dead net does not.
+    """
+    if curve.n_classes is None or len(curve) <= 2 * DEAD_EPOCHS:
+        return None
+    chance = math.log(curve.n_classes)
+    train, val = curve.train_loss[-DEAD_EPOCHS:], curve.val_loss[1 - DEAD_EPOCHS :]
+    at_chance = np.median(train) >= BACK_AT_START * chance and np.all(np.abs(val - chance) <= 0.1 * chance)
+    if at_chance and np.any(curve.train_loss[:-DEAD_EPOCHS] <= LEFT_START * chance):
+        return f"both losses are back at {chance:.3g}, that of chance"
+    return None
+
+
+def _why_burst(curve: LossCurve) -> str | None:
+    """Return why a run counts as broken whose last loss is out of all proportion, before `why_diverged` is certain."""
+    for name, losses in (("training", curve.train_loss), ("validation", curve.val_loss)):
+        known = losses[np.isfinite(losses)]
+        if len(known) >= 2 and known[-1] > BURST * np.abs(known[:-1]).max() > 0:
+            return f"the last {name} loss, {known[-1]:.3g}, is over {BURST:g} times every earlier one"
+        if np.isfinite(losses[-1:]).any():  # the validation loss of a training that holds may be anything
+            return None
+    return None
+
+
 def has_learned(curve: LossCurve) -> bool | None:
     """Return whether a complete run left the loss that it started from; None where the curve cannot tell.
 
@@ -86,7 +116,7 @@ def has_learned(curve: LossCurve) -> bool | None:
     """
     if is_diverged(curve):
         return False
-    if not curve.has_train_loss or not len(curve):
+    if not curve.has_train_loss:
         return None
     losses = curve.train_loss[np.isfinite(curve.train_loss)]
     start, _ = start_of(curve, losses)
@@ -106,6 +136,14 @@ def stood_still(curve: LossCurve) -> bool:
         if abs(known[-1] - known[0]) > max(STILL * abs(known[0]), STILL_IN_NOISE * noise_sd(known)):
             return False
     return True
+
+
+def chance_never_left(n_classes: int | None, losses: FloatArray) -> float | None:
+    """Return the loss of chance if a loss has stood there or above it from the first epoch to the last, else None."""
+    if n_classes is None:
+        return None
+    chance = math.log(n_classes)
+    return chance if losses.min() > LEFT_START * chance else None
 
 
 def start_of(curve: LossCurve, losses: FloatArray) -> tuple[float, str]:
