@@ -19,12 +19,11 @@ from optuna.trial import FrozenTrial
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
-from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
-from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.diagnosis import diagnose_if_readable
 
 CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
@@ -173,10 +172,7 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
 def read_diagnosis(trial: FrozenTrial) -> Diagnosis | None:
     """Return what a trial's curve shows, None where it has none or too short a one."""
     curve = read_curve(trial)
-    try:
-        return None if curve is None else diagnose(curve)
-    except DisciplineError:
-        return None
+    return None if curve is None else diagnose_if_readable(curve)
 
 
 def write_verdict(storage: BaseStorage, trial: FrozenTrial) -> None:

@@ -1,6 +1,7 @@
 """Read one curve as Smith reads it: underfitting, the horizontal part, overfitting, divergence (section 3)."""
 
 import enum
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from optuna_discipline.rules.divergence import why_broken
 from optuna_discipline.rules.lr_lean import got_worse
 from optuna_discipline.rules.lr_lean import shape_of
 
+# Curves whose diagnosis is kept: a study's notes are written anew after every few of its trials.
+KEPT_CURVES = 10_000
 # A change over the last third of the curve below this share of the loss is no change.
 HORIZONTAL_SHARE = 0.02
 MIN_EPOCHS = 4
@@ -136,6 +139,15 @@ def diagnose(curve: LossCurve) -> Diagnosis:
     if verdict == Verdict.UNDERFITTING and (shape := shape_of(tuple(val.tolist()))) is not None and got_worse(shape):
         return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
     return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises=trend > 0))
+
+
+@functools.lru_cache(maxsize=KEPT_CURVES)
+def diagnose_if_readable(curve: LossCurve) -> Diagnosis | None:
+    """Return what one curve shows, None where it holds too little to say anything."""
+    try:
+        return diagnose(curve)
+    except DisciplineError:
+        return None
 
 
 def _advice_on(verdict: Verdict, evidence: Mapping[str, float], *, lr_rises: bool) -> str:

@@ -1,6 +1,5 @@
 """What a set of runs says together: how many broke, how many never began, what the best one shows, what to turn."""
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -9,19 +8,16 @@ from dataclasses import dataclass
 from dataclasses import replace
 
 from optuna_discipline.exceptions import DisciplineError
-from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import ADVICE
 from optuna_discipline.rules.diagnosis import MIN_EPOCHS
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import Verdict
-from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.diagnosis import diagnose_if_readable
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import stood_still
 from optuna_discipline.rules.run import Run
 
 MANY = 0.5
-# Curves whose diagnosis is kept: a study's notes are written anew after every few of its trials.
-KEPT_CURVES = 10_000
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
 STILL_FALLS_AMONG_BROKEN = "The validation loss still falls: train longer, or regularise less."
@@ -73,7 +69,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
             f"A run must have reported its epochs, but none of {len(runs)} did: "
             "report through TrialReporter or report_epoch."
         )
-    found = {run.number: _diagnose(run.curve) for run in read if run.curve is not None}
+    found = {run.number: diagnose_if_readable(run.curve) for run in read if run.curve is not None}
     broken = [run for run in read if run.diverged or _looks_diverged(found[run.number])]
     numbers = {run.number for run in broken}
     ended = [run for run in read if run.number not in numbers and run.state == "complete"]
@@ -135,14 +131,6 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
 
 def _why_none(runs: Sequence[Run]) -> str:
     return TOO_SHORT if any(run.curve is not None and run.curve.has_val_loss for run in runs) else NO_LOSS
-
-
-@functools.lru_cache(maxsize=KEPT_CURVES)
-def _diagnose(curve: LossCurve) -> Diagnosis | None:
-    try:
-        return diagnose(curve)
-    except DisciplineError:
-        return None
 
 
 def _looks_diverged(found: Diagnosis | None) -> bool:

@@ -11,10 +11,9 @@ from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
-from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.curve import LossCurve
-from optuna_discipline.rules.diagnosis import diagnose
+from optuna_discipline.rules.diagnosis import diagnose_if_readable
 from optuna_discipline.visualization import style
 
 # Several runs differ in dash and colours, and in their marks, the only ones that the gap has beside the dash.
@@ -182,12 +181,13 @@ def _of_reports(name: str, values: Mapping[int, float]) -> CurvePlot:
 
 def _of(name: str, curve: LossCurve, values: Sequence[float | None] | None = None) -> CurvePlot:
     keep = style.thinned(curve.epochs.tolist())
-    try:
-        found = diagnose(curve)
+    found = diagnose_if_readable(curve)
+    if found is not None:
         verdict, advice = str(found.verdict), found.advice
-    except DisciplineError:
-        verdict = "too short to read" if curve.has_val_loss else "no validation loss to read"
-        advice = "" if curve.has_val_loss else "Report `val_loss`, and `train_loss` beside it."
+    elif curve.has_val_loss:
+        verdict, advice = "too short to read", ""
+    else:
+        verdict, advice = "no validation loss to read", "Report `val_loss`, and `train_loss` beside it."
     shown = () if values is None or curve.has_val_loss else values
     return CurvePlot(
         name,

@@ -9,7 +9,7 @@ from optuna_discipline import LossCurve
 from optuna_discipline import Run
 from optuna_discipline import Verdict
 from optuna_discipline import diagnose
-from optuna_discipline.rules import runs_diagnosis
+from optuna_discipline.rules import diagnosis
 from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 
 N = 12
@@ -147,7 +147,7 @@ def test_no_run_is_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_curve_is_diagnosed_once_however_often_its_study_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[LossCurve] = []
-    monkeypatch.setattr(runs_diagnosis, "diagnose", lambda curve: read.append(curve) or diagnose(curve))
+    monkeypatch.setattr(diagnosis, "diagnose", lambda curve: read.append(curve) or diagnose(curve))
     for _ in range(3):  # as each report and each pass of the dashboard builds its curves anew
         diagnose_runs([_run(i, [x + (i + 1) / 7 for x in FALLING]) for i in range(4)])
     assert len(read) == 4
