@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dataclasses import replace
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import ADVICE
 from optuna_discipline.rules.diagnosis import MIN_EPOCHS
 from optuna_discipline.rules.diagnosis import Diagnosis
@@ -63,40 +64,36 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     Raises:
         DisciplineError: If no run has reported an epoch.
     """
-    read = [run for run in runs if run.curve is not None and len(run.curve)]
+    read = [(run, run.curve) for run in runs if run.curve is not None and len(run.curve)]
     if not read:
         raise DisciplineError(
             f"A run must have reported its epochs, but none of {len(runs)} did: "
             "report through TrialReporter or report_epoch."
         )
-    found = {run.number: diagnose_if_readable(run.curve) for run in read if run.curve is not None}
-    broken = [run for run in read if run.diverged or _looks_diverged(found[run.number])]
-    numbers = {run.number for run in broken}
-    ended = [run for run in read if run.number not in numbers and run.state == "complete"]
-    stuck = [run for run in ended if _never_learned(run, found[run.number])]
-    for run in (*broken, *stuck):
-        del found[run.number]
-    best = min((run for run in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
-    held = [run.params["lr"] for run in read if run.number not in numbers and "lr" in run.params]
-    fell = [run.params["lr"] for run in broken if "lr" in run.params]
-    verdicts = Counter(one.verdict for one in found.values() if one is not None)
-    best_diagnosis = None if best is None else found.get(best.number)
-    highest, lowest = max(held, default=None), min(fell, default=None)
+    found = {run.number: diagnose_if_readable(curve) for run, curve in read}
+    broken = {number for number, one in found.items() if one is not None and one.verdict == Verdict.DIVERGED}
+    ended = [(run, curve) for run, curve in read if run.number not in broken and run.state == "complete"]
+    stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number])}
+    learned = {number: one for number, one in found.items() if number not in broken | stuck}
+    best = min((run for run, _ in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
+    held = [run.params["lr"] for run, _ in read if run.number not in broken and "lr" in run.params]
+    fell = [run.params["lr"] for run, _ in read if run.number in broken and "lr" in run.params]
     together = RunsDiagnosis(
         n_runs=len(read),
         diverged=len(broken) / len(read),
         never_learned=len(stuck) / len(read),
-        verdicts=dict(verdicts),
+        verdicts=dict(Counter(one.verdict for one in learned.values() if one is not None)),
         best=None if best is None else best.number,
-        best_diagnosis=best_diagnosis,
-        highest_lr_that_held=highest,
-        lowest_lr_that_diverged=lowest,
+        best_diagnosis=None if best is None else learned.get(best.number),
+        highest_lr_that_held=max(held, default=None),
+        lowest_lr_that_diverged=min(fell, default=None),
         advice=(),
     )
-    advice = (*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together))
-    return replace(
-        together, advice=advice or (_why_none(read) if ended else "No run is complete yet: run more trials.",)
-    )
+    advice = [*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together)]
+    if not advice:
+        too_short = TOO_SHORT if any(curve.has_val_loss for _, curve in read) else NO_LOSS
+        advice = [too_short if ended else "No run is complete yet: run more trials."]
+    return replace(together, advice=tuple(advice))
 
 
 def advice_on_shares(found: RunsDiagnosis) -> list[str]:
@@ -129,22 +126,12 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
     return [f"The best run looks {best.verdict}. {_among_broken(best.verdict, best.advice, found.diverged)}"]
 
 
-def _why_none(runs: Sequence[Run]) -> str:
-    return TOO_SHORT if any(run.curve is not None and run.curve.has_val_loss for run in runs) else NO_LOSS
-
-
-def _looks_diverged(found: Diagnosis | None) -> bool:
-    return found is not None and found.verdict == Verdict.DIVERGED
-
-
-def _never_learned(run: Run, found: Diagnosis | None) -> bool:
-    assert run.curve is not None
-    learned = has_learned(run.curve)
-    if learned is None and found is not None and "chance" in found.evidence:
-        return True
-    if learned is not None or found is None or found.verdict not in (Verdict.HORIZONTAL, Verdict.NOISY):
+def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
+    learned = has_learned(curve)
+    if learned is not None or found is None:
         return learned is False
-    return stood_still(run.curve)
+    still = found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and stood_still(curve)
+    return still or "chance" in found.evidence
 
 
 def _of_verdicts(found: RunsDiagnosis) -> list[str]:
