@@ -107,7 +107,7 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
     """
     alike = _like(own, peers)
     good = alike[: max(FEWEST_GOOD, min(MOST_GOOD, math.ceil(GOOD_SHARE * len(alike))))]
-    done = (own.epochs[-1] + 1) / own.n_epochs
+    done = own.fraction
     start = float(np.median([own.start, *(peer.start for peer, _ in alike)]))
     at_start = bool(own.lowest_train[-1] > AT_START * max(own.start, start) > 0)
     if at_start and done < IN_A_CYCLE:
@@ -173,12 +173,12 @@ def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]
 
 
 def _describe(own: Standing, good: Sequence[tuple[Standing, int]], count: int) -> str:
-    sign, done = -1 if own.maximize else 1, (own.epochs[-1] + 1) / own.n_epochs
+    sign = -1 if own.maximize else 1
     worst, train = max(peer.scores[place] for peer, place in good), max(peer.train[place] for peer, place in good)
     mine, others = "", ""
     if math.isfinite(own.train[-1]) and math.isfinite(train):
         mine, others = f" (training loss {own.train[-1]:.4g})", f" ({train:.4g})"
-    text = f"it stands at {sign * own.scores[-1]:.4g} after {done:.0%} of the run{mine}"
+    text = f"it stands at {sign * own.scores[-1]:.4g} after {own.fraction:.0%} of the run{mine}"
     return f"{text}; the best {len(good)} of {count} like it were at {sign * worst:.4g} or better{others}"
 
 

@@ -60,6 +60,11 @@ class Standing:
     step: float
     maximize: bool
 
+    @property
+    def fraction(self) -> float:
+        """Share of the planned run that is done."""
+        return (self.epochs[-1] + 1) / self.n_epochs
+
     def index_at(self, epoch: int) -> int | None:
         """Return the place of the last report up to an epoch, None before the first and after the last."""
         if not self.epochs[0] <= epoch <= self.epochs[-1]:
@@ -103,6 +108,7 @@ def stand(
     levels = running_tail_median(train, window)
     known = scores[np.isfinite(scores)]
     best_possible = _best_possible(known, maximize)
+    unit = 100.0 if best_possible == PERCENT else 1.0
     return Standing(
         n_epochs=curve.n_epochs,
         label=label,
@@ -117,7 +123,7 @@ def stand(
         final=float(scores[-1]) if np.isfinite(scores[-1]) else math.inf,
         first=float(known[0]) if len(known) else math.nan,
         best_possible=best_possible,
-        step=100 * _step_of_a_share(known / 100) if best_possible == PERCENT else _step_of_a_share(known),
+        step=unit * _step_of_a_share(known / unit),
         maximize=maximize,
     )
 
