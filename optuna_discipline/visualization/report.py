@@ -165,8 +165,7 @@ def _stages(told: Story) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "best"))
     rows = []
     for row in told.stages:
-        best = "" if row.best_value is None else f"{marks.show(row.best_value, row.figures)} in trial {row.best_trial}"
-        cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, best)
+        cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, row.best)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 

@@ -66,6 +66,11 @@ class StageRow:
     best_trial: int | None
     figures: int = marks.FIGURES
 
+    @property
+    def best(self) -> str:
+        """The best objective and its trial in words, "" without one."""
+        return "" if self.best_value is None else f"{show(self.best_value, self.figures)} in trial {self.best_trial}"
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -163,38 +168,44 @@ def _row(
 ) -> StageRow:
     best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
     figures = marks.figures_of(trials, sign)
-    decision, chosen, base = "", None, None
-    if stage == "replicate":
-        noise = _spread(trials)
-        decision = "" if noise is None else f"equal runs differ by {show(noise)}"
+    base = _went_on_with(own, trials) if stage in DECIDING else None
+    if stage in DECIDING:
+        decision = _decision(stage, own, base, best, trials, roles, sign)
     elif stage == "refine":
         decision = _gained(own, trials, best, roles, sign, figures)
-    elif stage in DECIDING:
-        base = _went_on_with(own, trials)
-        decision = OPEN
-        if base is not None:
-            decision = show(value_of(base, stage, roles))
-            chosen = base.number if base.number in {trial.number for trial in own} else None
-            within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
-            values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
-            alone = by_model(own) and len(values) == 1
-            ended = any(base is trial for trial in _done(trials))
-            why = "no other value was tried" if alone else _why_no_other(base, best, stage, roles, sign, within)
-            why = why if ended else "no run had ended well"
-            decision += f": {why}" if chosen is not None and why else ""
-            decision += f" kept: {why or 'nothing else was better'}" if chosen is None else ""
+    else:
+        noise = _spread(trials) if stage == "replicate" else None
+        decision = "" if noise is None else f"equal runs differ by {show(noise)}"
     return StageRow(
         stage,
         purpose_of(stage, own),
         len(own),
         _tried(stage, own, trials, roles) if stage in DECIDING else "",
         decision,
-        chosen,
+        base.number if base is not None and base in own else None,
         None if base is None else base.number,
         None if best is None else best.value,
         None if best is None else best.number,
         figures,
     )
+
+
+def _decision(
+    stage: str,
+    own: Sequence[FrozenTrial],
+    base: FrozenTrial | None,
+    best: FrozenTrial | None,
+    trials: Sequence[FrozenTrial],
+    roles: Mapping[str, Role],
+    sign: int,
+) -> str:
+    """Return with which value the study went on, and why with no other."""
+    if base is None:
+        return OPEN
+    value, why = show(value_of(base, stage, roles)), _why_no_other(stage, own, base, best, trials, roles, sign)
+    if base not in own:
+        return f"{value} kept: {why or 'nothing else was better'}"
+    return f"{value}: {why}" if why else value
 
 
 def _tried(stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
@@ -251,14 +262,21 @@ def _part(trial: FrozenTrial) -> str:
 
 
 def _why_no_other(
+    stage: str,
+    own: Sequence[FrozenTrial],
     base: FrozenTrial,
     best: FrozenTrial | None,
-    stage: str,
+    trials: Sequence[FrozenTrial],
     roles: Mapping[str, Role],
     sign: int,
-    within: Noise | None,
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
+    if base not in _done(trials):
+        return "no run had ended well"
+    values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
+    if by_model(own) and len(values) == 1:
+        return "no other value was tried"
+    within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
     former = base.value if within is None or base is best else within.mean
     if best is None or former is None or best.value is None or not sign * (former - best.value) > 0:
         return ""

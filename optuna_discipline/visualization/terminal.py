@@ -37,15 +37,8 @@ def decision_lines(study: Study) -> Iterator[str]:
         yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
-        best = (
-            ""
-            if row.best_value is None
-            else f"best {marks.show(row.best_value, row.figures)} in trial {row.best_trial}"
-        )
-        line = f"{row.stage:<13} {counted(row.n_trials, 'trial'):<10} " + "; ".join(
-            part for part in (decided, best) if part
-        )
-        yield printable(line)
+        said = "; ".join(part for part in (decided, row.best and f"best {row.best}") if part)
+        yield printable(f"{row.stage:<13} {counted(row.n_trials, 'trial'):<10} {said}")
 
 
 def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
