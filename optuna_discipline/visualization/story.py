@@ -10,7 +10,6 @@ from typing import Any
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.study import Study
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
@@ -71,16 +70,18 @@ def collect(study: Study) -> Story:
     rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
-    cost, told = costs.cost_in_full_trainings(study), told_roles(study)
+    sign, cost, told = trial_record.sign_of(study), costs.cost_in_full_trainings(study), told_roles(study)
+    restarts, barred = _ended_better(trials, best, sign)
+    among = (" of whole trainings" if restarts else "") + (" within the constraints" if barred else "")
     tested = range_test.read(study)
     return Story(
-        headline=_headline(study, trials, best, cost, told),
+        headline=_headline(trials, best, among, cost, told, sign),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
         range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
-        warnings=tuple(_warnings(trials, best, stages.role_names(study), told, trial_record.sign_of(study))),
+        warnings=tuple(_warnings(trials, best, restarts, stages.role_names(study), told, sign)),
         next_steps=tuple(_next_steps(trials, best, _read_runs(study, told))),
         how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
@@ -145,7 +146,9 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
         )
 
 
-def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None, cost: float, told: costs.Told) -> str:
+def _headline(
+    trials: list[FrozenTrial], best: FrozenTrial | None, among: str, cost: float, told: costs.Told, sign: int
+) -> str:
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     begun = len(trials) - waiting
     if best is None:
@@ -153,10 +156,7 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
         nothing = "No training has ended at a number that may be chosen" if finished else "No training has finished yet"
         waits = f", {waiting} wait{'s' if waiting == 1 else ''} to begin" if waiting else ""
         return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
-    word = "highest" if study.direction == StudyDirection.MAXIMIZE else "lowest"
-    figures = marks.figures_of(trials, trial_record.sign_of(study))
-    restarts, barred = _ended_better(trials, best, trial_record.sign_of(study))
-    whole, allowed = " of whole trainings" if restarts else "", " within the constraints" if barred else ""
+    value = show(best.value, marks.figures_of(trials, sign))
     planned, full = costs.epochs_of(best, told), costs.full_epochs(trials, told)
     reported = costs.epochs_reported(best, told)
     length = f"a training of {counted(planned, 'epoch')}"
@@ -165,16 +165,18 @@ def _headline(study: Study, trials: list[FrozenTrial], best: FrozenTrial | None,
     if 0 < reported < planned:  # stopped early, or not reported each epoch
         length += f", reported for {reported:g}"
     return (
-        f"The {word} {metric_name(trials)}{whole}{allowed} is {show(best.value, figures)}, in trial {best.number}, "
+        f"The {'lowest' if sign > 0 else 'highest'} {metric_name(trials)}{among} is {value}, in trial {best.number}, "
         + (f"{length}, " if planned else "")
         + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings."
     )
 
 
 def _ended_better(
-    trials: Sequence[FrozenTrial], best: FrozenTrial, sign: int
+    trials: Sequence[FrozenTrial], best: FrozenTrial | None, sign: int
 ) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
     """Return what ended at a better number than the best trial, which it may not be: restarts, what is not allowed."""
+    if best is None:
+        return [], []
     ended = (trial for trial in trials if trial.state == TrialState.COMPLETE)
     numbers = (trial for trial in ended if trial.value is not None and math.isfinite(trial.value))
     better = [trial for trial in numbers if sign * (trial.value or 0.0) < sign * (best.value or 0.0)]
@@ -183,7 +185,12 @@ def _ended_better(
 
 
 def _warnings(
-    trials: list[FrozenTrial], best: FrozenTrial | None, roles: Mapping[str, Role], told: costs.Told, sign: int
+    trials: list[FrozenTrial],
+    best: FrozenTrial | None,
+    restarts: Sequence[FrozenTrial],
+    roles: Mapping[str, Role],
+    told: costs.Told,
+    sign: int,
 ) -> list[str]:
     found: list[str] = []
     ended, failed = sum(trial.state.is_finished() for trial in trials), len(_failed(trials))
@@ -193,7 +200,7 @@ def _warnings(
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None:
         return found
-    if restarts := _ended_better(trials, best, sign)[0]:
+    if restarts:
         restart = min(restarts, key=lambda trial: sign * (trial.value or 0.0))
         value = show(restart.value, marks.figures_of(trials, sign))
         found.append(
