@@ -8,13 +8,11 @@ import threading
 import time
 from collections.abc import Collection
 from collections.abc import Mapping
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.artifacts import upload_artifact
-from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -44,6 +42,7 @@ SECONDS_FOR_NOTES = 0.3
 # bytes a value, and encoding at most doubles a text.
 MAX_PART = 30_000
 FIGURE_PREFIX = "dashboard:plot_data:"
+NOTE, VERSION = "note_str:", "note_ver"
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 
@@ -74,12 +73,11 @@ def _publish(study: Study, artifact_store: Any, seconds_for_notes: float) -> Non
     _check_store(artifact_store)
     with naming_a_lost_study(study):
         told, drawn = story.collect(study), figures(study)
-        storage, study_id = study._storage, study._study_id
-        kept = storage.get_study_system_attrs(study_id)
+        kept = _read_attributes(study)
         for graph_id, figure in drawn.items():
-            _write(storage, study_id, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
-        now = storage.get_study_system_attrs(study_id)  # what a user saved meanwhile stays
-        _write_note(storage, study_id, now, None, note.beside(_read_note(now, None), note.study_note(told)))
+            _write(study, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
+        now = _read_attributes(study)  # what a user saved meanwhile stays
+        _write_note(study, now, None, note.beside(_read_note(now, None), note.study_note(told)))
         _write_trial_notes(study, now, seconds_for_notes)
         if artifact_store is not None:
             _upload_report(study, kept, artifact_store)
@@ -174,11 +172,11 @@ def _write_trial_notes(study: Study, kept: Mapping[str, Any], seconds: float) ->
         # A user may have written one meanwhile. A look reads all notes, and so is no fresher than it is long: looking
         # for at most half of the time costs no more than that and keeps the work linear.
         if (now := time.monotonic()) - looked >= look:
-            kept = study._storage.get_study_system_attrs(study._study_id)
+            kept = _read_attributes(study)
             looked = time.monotonic()
             look = looked - now
         if _is_due(kept, trial_id, notes[trial_id], ours):
-            _write_note(study._storage, study._study_id, kept, trial_id, notes[trial_id])
+            _write_note(study, kept, trial_id, notes[trial_id])
         if time.monotonic() - began > seconds:
             break
 
@@ -192,27 +190,23 @@ def _is_due(kept: Mapping[str, Any], trial_id: int, body: str, ours: Collection[
     former = _read_note(kept, trial_id)
     if former:
         return former != body and former in ours
-    return bool(body) and not kept.get(_version_key(trial_id))
+    return bool(body) and not kept.get(_note_key(trial_id, VERSION))
 
 
-def _write_note(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], trial_id: int | None, body: str) -> None:
+def _write_note(study: Study, kept: Mapping[str, Any], trial_id: int | None, body: str) -> None:
     if _read_note(kept, trial_id) != body:
-        _write(storage, study_id, kept, _note_prefix(trial_id), body)
-        version = kept.get(_version_key(trial_id), 0) + 1  # by which the page sees that the note has changed
-        storage.set_study_system_attr(study_id, _version_key(trial_id), version)
+        _write(study, kept, _note_key(trial_id, NOTE), body)
+        version = _note_key(trial_id, VERSION)  # by which the page sees that the note has changed
+        study._storage.set_study_system_attr(study._study_id, version, kept.get(version, 0) + 1)
 
 
 def _read_note(kept: Mapping[str, Any], trial_id: int | None) -> str:
     """Return a note as the page shows it: none without a version, as of a process that died between its two writes."""
-    return _read(kept, _note_prefix(trial_id)) if _version_key(trial_id) in kept else ""
+    return _read(kept, _note_key(trial_id, NOTE)) if _note_key(trial_id, VERSION) in kept else ""
 
 
-def _version_key(trial_id: int | None) -> str:
-    return "dashboard:note_ver" if trial_id is None else f"dashboard:{trial_id}:note_ver"
-
-
-def _note_prefix(trial_id: int | None) -> str:
-    return "dashboard:note_str:" if trial_id is None else f"dashboard:{trial_id}:note_str:"
+def _note_key(trial_id: int | None, part: str) -> str:
+    return f"dashboard:{part}" if trial_id is None else f"dashboard:{trial_id}:{part}"
 
 
 def _read(kept: Mapping[str, Any], prefix: str) -> str:
@@ -222,7 +216,7 @@ def _read(kept: Mapping[str, Any], prefix: str) -> str:
     return "".join(parts)
 
 
-def _write(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], prefix: str, text: str) -> None:
+def _write(study: Study, kept: Mapping[str, Any], prefix: str, text: str) -> None:
     """Write a text as the dashboard reads it, where it is another one than before."""
     if _read(kept, prefix) == text:
         return
@@ -231,25 +225,30 @@ def _write(storage: BaseStorage, study_id: int, kept: Mapping[str, Any], prefix:
         parts.append("")
     for index, part in enumerate(parts):
         if kept.get(f"{prefix}{index}") != part:
-            storage.set_study_system_attr(study_id, f"{prefix}{index}", part)
+            study._storage.set_study_system_attr(study._study_id, f"{prefix}{index}", part)
+
+
+def _read_attributes(study: Study) -> dict[str, Any]:
+    return study._storage.get_study_system_attrs(study._study_id)
 
 
 def _upload_report(study: Study, kept: Mapping[str, Any], artifact_store: Any) -> None:
     """Write the report into the study's artifact of its name; a second upload would stand beside the first."""
     with tempfile.TemporaryDirectory() as folder:
         path = report.write_report(study, Path(folder) / REPORT)
-        for artifact_id in _artifacts_named(REPORT, kept):
+        former = _artifact_named(REPORT, kept)
+        if former is not None:
             with path.open("rb") as file:
-                artifact_store.write(artifact_id, file)
-            return
-        upload_artifact(artifact_store=artifact_store, file_path=str(path), study_or_trial=study, mimetype="text/html")
+                artifact_store.write(former, file)
+        else:
+            upload_artifact(
+                artifact_store=artifact_store, file_path=str(path), study_or_trial=study, mimetype="text/html"
+            )
 
 
-def _artifacts_named(filename: str, kept: Mapping[str, Any]) -> Sequence[str]:
-    found = []
-    for key, stored in kept.items():
-        if key.startswith("artifacts:"):
-            meta = json.loads(stored)  # "null" where the artifact was deleted on the page
-            if isinstance(meta, dict) and meta.get("filename") == filename:
-                found.append(str(meta["artifact_id"]))
-    return found
+def _artifact_named(filename: str, kept: Mapping[str, Any]) -> str | None:
+    metas = (json.loads(stored) for key, stored in kept.items() if key.startswith("artifacts:"))
+    for meta in metas:  # "null" where the artifact was deleted on the page
+        if isinstance(meta, dict) and meta.get("filename") == filename:
+            return str(meta["artifact_id"])
+    return None
