@@ -120,21 +120,16 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         figure=made,
     )
     rows = {name: row for row, name in enumerate(panels, start=1)}
-    alone, plain = len(plots) == 1, not any(plot.verdict for plot in plots)
+    plain = not any(plot.verdict for plot in plots)
     of_value = "objective" if plain else "value"
-    for index, plot in enumerate(plots):
-        of_train, of_val = COLORS[index // len(DASHES) % len(COLORS)]
-        _add(made, plot, "training", plot.train_loss, of_train, row=rows.get("loss"), index=index, alone=alone)
-        _add(made, plot, "validation", plot.val_loss, of_val, row=rows.get("loss"), index=index, alone=alone)
-        _add(made, plot, "gap", plot.gap, style.INK, row=rows.get("gap"), index=index, alone=alone)
-        _add(made, plot, of_value, plot.value, of_val, row=rows.get("value"), index=index, alone=alone)
+    _add_runs(made, plots, rows, of_value)
     style.axes(made)
     if "loss" in rows:
         log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
         decades = math.log10(max(losses) / min(losses)) if log else 0.0
         made.update_yaxes(title="loss", row=rows["loss"], **style.log_axis(log, decades=decades))
     if "gap" in rows:
-        if alone:
+        if len(plots) == 1:
             made.update_traces(showlegend=False, row=rows["gap"])
             remark += " Gap: validation loss minus training loss."
         zero = {"zeroline": True, "zerolinecolor": style.INK, "rangemode": "tozero"}
@@ -147,30 +142,28 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     return style.titled(made, title, remark)
 
 
-def _add(
-    made: Any,
-    plot: CurvePlot,
-    name: str,
-    values: Sequence[float | None],
-    color: str,
-    *,
-    row: int | None,
-    index: int,
-    alone: bool,
-) -> None:
-    if any(value is not None for value in values):
-        made.add_trace(
-            require("plotly.graph_objects", extra="plots").Scatter(
-                x=plot.epochs,
-                y=values,
-                mode="lines+markers",
-                name=name if alone else f"{plot.name} {name}",
-                line={"color": color, "dash": DASHES[index % len(DASHES)]},
-                marker={"size": 4 if alone else 6, "symbol": SYMBOLS[index % len(SYMBOLS)]},
-            ),
-            row=row,
-            col=1,
+def _add_runs(made: Any, plots: Sequence[CurvePlot], rows: Mapping[str, int], of_value: str) -> None:
+    """Add the lines of each run to the panels that show them."""
+    alone = len(plots) == 1
+    for index, plot in enumerate(plots):
+        of_train, of_val = COLORS[index // len(DASHES) % len(COLORS)]
+        lines = (
+            ("loss", "training", plot.train_loss, of_train),
+            ("loss", "validation", plot.val_loss, of_val),
+            ("gap", "gap", plot.gap, style.INK),
+            ("value", of_value, plot.value, of_val),
         )
+        for panel, name, values, color in lines:
+            if any(value is not None for value in values):
+                trace = require("plotly.graph_objects", extra="plots").Scatter(
+                    x=plot.epochs,
+                    y=values,
+                    mode="lines+markers",
+                    name=name if alone else f"{plot.name} {name}",
+                    line={"color": color, "dash": DASHES[index % len(DASHES)]},
+                    marker={"size": 4 if alone else 6, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                )
+                made.add_trace(trace, row=rows[panel], col=1)
 
 
 def _of_reports(name: str, values: Mapping[int, float]) -> CurvePlot:

@@ -68,13 +68,11 @@ def plot_schedule(schedule: Source) -> Any:
 
 def collect(schedule: Source) -> SchedulePlot | None:
     """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
-    told: Mapping[str, Role | None] = {}
     if isinstance(schedule, Study):
-        told, schedule = told_roles(schedule), trial_record.best_run(schedule) or schedule
-    if isinstance(schedule, Study):
-        return None
+        best = trial_record.best_run(schedule)
+        return None if best is None else _of_trial(best, told_roles(schedule))
     if isinstance(schedule, FrozenTrial):
-        return _of_trial(schedule, told)
+        return _of_trial(schedule, {})
     if not isinstance(schedule, OneCycle | Triangular):
         raise TypeError(
             f"`schedule` must be a OneCycle, a Triangular, a trial or a study, "
