@@ -23,10 +23,10 @@ import torch
 
 from benchmarks.batch_scaling import BASE
 from benchmarks.batch_scaling import UPDATES
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
-from benchmarks.weight_decay import write
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import Result
 from benchmarks.weight_decay_tasks import build
 from benchmarks.weight_decay_tasks import worst

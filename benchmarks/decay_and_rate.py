@@ -18,8 +18,9 @@ import torch
 from benchmarks.duel.__main__ import LOADERS
 from benchmarks.duel.run import ARCHITECTURE
 from benchmarks.duel.run import DEFAULT_LR
-from benchmarks.duel.run import settings
 from benchmarks.duel.run import train
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 
 RESULTS = Path(__file__).parent / "results" / "decay_and_rate.json"
 USUAL, SEEDS = 1e-4, (11, 12)
@@ -65,7 +66,7 @@ def main() -> int:
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for job in [pool.submit(record, *key, arguments.data_root) for key in wanted]:
             rows.append(json.loads(json.dumps(job.result())))  # keys as a file has them
-            arguments.out.write_text(json.dumps(rows))
+            write(arguments.out, rows)
     print("| optimizer | networks | weight decay | at the best rate for 1e-4 | at it or 3 times it | best on |")
     print("|---|---|---|---|---|---|")
     for optimizers in (("sgd",), ("adam", "adamw")):

@@ -34,6 +34,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from benchmarks import servers
+from benchmarks.result_files import write
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
@@ -182,8 +183,7 @@ def main() -> int:
             found = run(url, n_workers=given.workers, n_trials=given.trials, seed=seed,
                         seconds_between_kills=given.seconds_between_kills)  # fmt: skip
         results[key] = {**settings, **machine, **found}
-        given.out.parent.mkdir(exist_ok=True)
-        given.out.write_text(json.dumps(results, indent=1) + "\n")
+        write(given.out, results, indent=1)
     print(json.dumps(results, indent=1))
     wrong = ("numbers_missing", "left_running", "finished_without_a_claim", "complete_with_a_row_missing",
              "rows_differ_from_reports", "candidates_ended_twice", "begun_too_early")  # fmt: skip

@@ -31,8 +31,9 @@ from benchmarks.range_test_nets import Net
 from benchmarks.range_test_nets import load_nets
 from benchmarks.range_test_nets import loss_fn
 from benchmarks.range_test_runs import build
-from benchmarks.range_test_runs import settings
 from benchmarks.range_test_runs import total_steps
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from optuna_discipline import OneCycle
 from optuna_discipline import Run
 from optuna_discipline import train_epochs
@@ -93,10 +94,7 @@ def main() -> int:
 
 def _known(path: Path, make: Any) -> Curves:
     if not path.exists():
-        found = {"settings": settings(), "curves": make()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".part").write_text(json.dumps(found), encoding="utf-8")
-        path.with_suffix(".part").replace(path)
+        write(path, {"settings": settings(), "curves": make()})
     curves: Curves = json.loads(path.read_text(encoding="utf-8"))["curves"]
     return curves
 

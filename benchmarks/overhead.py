@@ -20,7 +20,7 @@ from optuna.samplers import GPSampler
 from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
 
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
 

@@ -2,8 +2,6 @@
 
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ from torch import nn
 from benchmarks.range_test_nets import Net
 from benchmarks.range_test_nets import Part
 from benchmarks.range_test_nets import loss_fn
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from optuna_discipline import OneCycle
 from optuna_discipline import train_epochs
 
@@ -76,9 +76,7 @@ class Results:
         if key not in table:
             table[key] = make()
             self.known["settings"] = settings()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.with_suffix(".part").write_text(json.dumps(self.known), encoding="utf-8")
-            self.path.with_suffix(".part").replace(self.path)
+            write(self.path, self.known)
         return table[key]
 
     def loss(self, net: Net, data: tuple[Part, Part], lr: float, length: float = 1.0) -> float:
@@ -86,17 +84,6 @@ class Results:
         lr = float(f"{lr:.3g}")
         seed = self.known["seed"]
         return float(self.get(f"loss {length:g}", f"{lr:g}", lambda: _json(train(net, data, lr, length, seed))))
-
-
-def settings() -> dict[str, str]:
-    """Return where and with what this runs."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "machine": f"{platform.machine()} {platform.system()}, cpu, 1 thread",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
 
 
 def _json(value: float) -> float | str:

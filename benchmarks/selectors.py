@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks import weight_decay
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.weight_decay_snapshot import PAIRS
 from benchmarks.weight_decay_tasks import BATCH_SIZE
 from benchmarks.weight_decay_tasks import MAX_MOMENTUM
@@ -85,7 +86,7 @@ def record(task: Task, lr: float, path: Path) -> None:
             steps = sum(len(test.lrs) for test in tests.values())
             measured["cost"]["range tests"] = steps / cycle_of(task, lr).total_steps
         found["roles"][role] = measured
-        weight_decay.write(path, found)
+        write(path, found)
     print(task.name, flush=True)
 
 

@@ -18,7 +18,8 @@ import numpy as np
 import optuna
 from optuna import Trial
 
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.tabular import print_means
 from benchmarks.tabular import sampler_of
 
@@ -69,8 +70,7 @@ def recorded(method: str, others: int, seeds: int, out: Path) -> list[list[float
     known = json.loads(path.read_text())["regret"] if path.exists() else []
     if len(known) < seeds:
         known += [regrets(method, seed, others, COSTS[-1]) for seed in range(len(known), seeds)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"settings": settings(), "regret": known}))
+        write(path, {"settings": settings(), "regret": known})
     return known[:seeds]
 
 

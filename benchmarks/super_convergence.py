@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.duel.run import settings
-from benchmarks.weight_decay import write
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from optuna_discipline import OneCycle
 from optuna_discipline import train_epochs
 

@@ -21,7 +21,7 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import ExtraTreesRegressor
 from torch.nn import functional
 
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
 from optuna_discipline.rules.curve import FloatArray
 
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

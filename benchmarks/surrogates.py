@@ -20,7 +20,8 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.surrogate_tasks import FEW
 from benchmarks.surrogate_tasks import TASKS
 from benchmarks.surrogate_tasks import Surrogate
@@ -116,7 +117,7 @@ def main() -> int:
         kept = {m: runs for m, runs in known["regret"].items() if np.shape(list(runs.values())) == shape}
         regret = {m: runs for m in METHODS if (runs := found.get(m, kept.get(m))) is not None}
         made = {m: settings() if m in found else known["settings"][m] for m in regret}
-        path.write_text(json.dumps({"settings": made, "regret": regret}))
+        write(path, {"settings": made, "regret": regret})
         title = f"{words} parameters, noise {arguments.noise:g}, {len(tasks)} tables, {arguments.seeds} seeds"
         means = {m: [np.mean(runs, axis=0) for runs in by_table.values()] for m, by_table in regret.items()}
         costs = [cost for cost in COSTS if cost <= arguments.budget]

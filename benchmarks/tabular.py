@@ -21,7 +21,8 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from benchmarks.duel.methods import METHODS as DUEL
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from optuna_discipline import DisciplinedSampler
 
 RESULTS = Path(__file__).parent / "results" / "tabular"
@@ -121,8 +122,7 @@ def main() -> int:
             for seed in missing:
                 runs[str(seed)] = run(table, sampler_of(method, seed, ROLES), seed, arguments.budget)
             if missing:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps({"settings": settings(), "regret": runs}))
+                write(path, {"settings": settings(), "regret": runs})
             kept = [runs[str(seed)][: arguments.budget] for seed in range(arguments.seeds)]
             found[method].append(np.mean(kept, axis=0))
             print(f"{time.perf_counter() - start:.0f} s {name} {method}", file=sys.stderr, flush=True)

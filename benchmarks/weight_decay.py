@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from benchmarks import weight_decay_table
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import PARTS
 from benchmarks.weight_decay_tasks import build
 from benchmarks.weight_decay_tasks import load_pairs
@@ -82,14 +83,6 @@ def record(task: Task, path: Path) -> None:
             found["grid"][str(weight_decay)] = [[round(run.loss, 5), round(run.error, 5)] for run in runs]
             write(path, found)
     print(f"{task.name}: lr {found['lr']}", flush=True)
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write a result beside its place, then rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(result) + "\n", encoding="utf-8")
-    os.replace(beside, path)
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:

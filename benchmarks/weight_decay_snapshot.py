@@ -22,8 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks import weight_decay
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import load_pairs
 from benchmarks.weight_decay_tasks import train
 from optuna_discipline import EpochLog
@@ -129,7 +130,7 @@ def record(task: Task, lr: float, path: Path) -> None:
             "runs": {str(wd): round(loss, 5) for wd, loss in runs.items()},
             "restarts": restarts,
         }
-        weight_decay.write(path, found)
+        write(path, found)
     print(task.name, flush=True)
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import optuna
 import torch
 
-from benchmarks import weight_decay
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.weight_decay_snapshot import PAIRS
 from benchmarks.weight_decay_tasks import BATCH_SIZE
 from benchmarks.weight_decay_tasks import load_pairs
@@ -71,7 +71,7 @@ def record(task: Task, path: Path) -> None:
         for search in SEARCHES:
             if f"{search}-{seed}" not in found["studies"]:
                 found["studies"][f"{search}-{seed}"] = _study(task, search, seed)
-                weight_decay.write(path, found)
+                write(path, found)
     print(task.name, flush=True)
 
 

@@ -32,7 +32,8 @@ from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.tuning_losses import EPOCHS
 from benchmarks.tuning_losses import KINDS
 from benchmarks.tuning_losses import TOP
@@ -254,10 +255,7 @@ def main() -> int:
                 continue
             for kind, seed in missing:
                 found[f"{kind}|{seed}"] = result_of(kind, method, n_workers, seed, arguments.budget)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            record = {"settings": settings(), "budget": arguments.budget, "studies": found}
-            text = json.dumps(record, separators=(",", ":"))
-            path.write_text(text, encoding="utf-8")
+            write(path, {"settings": settings(), "budget": arguments.budget, "studies": found})
             print(f"{time.perf_counter() - start:.0f} s {method}, {n_workers}", file=sys.stderr, flush=True)
     print(table(results))
     return 0

@@ -6,7 +6,6 @@ trainings; one result file per task, method and seed, so an interrupted duel goe
 
 import argparse
 import itertools
-import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -22,9 +21,10 @@ from benchmarks.duel.methods import METHODS
 from benchmarks.duel.run import path_of
 from benchmarks.duel.run import retrain
 from benchmarks.duel.run import run_study
-from benchmarks.duel.run import settings
 from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 
 RESULTS = Path(__file__).parents[1] / "results" / "duel"
 LOADERS = {"duel": load_tasks, "duel_held_out": load_held_out_tasks, "duel_fresh": load_fresh_tasks}
@@ -90,10 +90,7 @@ def _one(arguments: argparse.Namespace, task_name: str, method: str, seed: int) 
         "trials": [{k: v for k, v in r.items() if k != "curve"} for r in records],
         "retrained": [] if arguments.no_retrain else retrain(task, records),
     }
-    path = path_of(arguments.out, task_name, method, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".part").write_text(json.dumps(result), encoding="utf-8")
-    path.with_suffix(".part").replace(path)
+    write(path_of(arguments.out, task_name, method, seed), result)
 
 
 if __name__ == "__main__":

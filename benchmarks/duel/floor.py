@@ -21,7 +21,6 @@ from benchmarks.duel.__main__ import RESULTS
 from benchmarks.duel.methods import PEERS
 from benchmarks.duel.run import CHECKPOINTS
 from benchmarks.duel.run import incumbent
-from benchmarks.duel.run import settings
 from benchmarks.duel.run import train
 from benchmarks.duel.table import Results
 from benchmarks.duel.table import load
@@ -29,6 +28,8 @@ from benchmarks.duel.table import retrained
 from benchmarks.duel.table import seen
 from benchmarks.duel.table import span
 from benchmarks.duel.tasks import load_tasks
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 
 ENTRANTS, HEATS, DRAWS = 10, 8, 24
 COSTS = [cost for cost in CHECKPOINTS if cost <= 20]  # what the duel's studies spend
@@ -49,7 +50,7 @@ def main() -> int:
         jobs = {name: pool.submit(_floor, arguments.data_root, name, params) for name, params in entrants.items()}
         for name, job in jobs.items():
             found[name] = job.result()
-            arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+            write(arguments.out, found, indent=1)
             print(name, file=sys.stderr, flush=True)
     _print(results, {name: one["draws"] for name, one in found.items()})
     return 0

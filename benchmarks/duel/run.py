@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import platform
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -139,18 +137,6 @@ def incumbent(records: list[dict[str, Any]], cost: float) -> dict[str, Any] | No
     """Return the best trial that was finished when `cost` was spent; None if there is none."""
     done = [r for r in records if r["spent"] <= cost + 1e-6 and not r["pruned"]]
     return min(done, key=lambda r: float(r["value"]), default=None)
-
-
-def settings() -> dict[str, Any]:
-    """Return where and with what this runs."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "machine": f"{platform.machine()} {platform.system()}, cpu, 1 thread",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "optuna": optuna.__version__,
-        "commit": commit.stdout.strip(),
-    }
 
 
 def path_of(out: Path, task: str, method: str, seed: int) -> Path:

@@ -20,7 +20,8 @@ import torch
 from optuna.trial import TrialState
 
 from benchmarks.duel.methods import METHODS as DUEL
-from benchmarks.duel.run import settings
+from benchmarks.result_files import settings
+from benchmarks.result_files import write
 from benchmarks.spaces.architectures import ARCHITECTURES
 from benchmarks.spaces.embeddings import EMBEDDINGS
 from benchmarks.spaces.failing import FAILING
@@ -121,7 +122,7 @@ def _make(job: tuple[str, str, int, Path]) -> str:
     for seed in map(str, range(seeds)):
         if seed not in known["trials"]:
             known["trials"][seed] = run(TASKS[name], method, int(seed), COSTS[-1])
-            path.write_text(json.dumps(known))
+            write(path, known)
     return path.stem
 
 
@@ -134,7 +135,6 @@ def main() -> int:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS, help="what to run; all are shown")
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
     paths = {(name, m): arguments.out / f"{name}-{m}.json" for name in arguments.tasks for m in METHODS}
     jobs = [(name, m, arguments.seeds, path) for (name, m), path in paths.items() if m in arguments.methods]
     with ProcessPoolExecutor(arguments.jobs) as pool:
