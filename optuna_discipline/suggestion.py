@@ -4,6 +4,7 @@ Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - mome
 range from 0), by the model of `rules.model`.
 """
 
+import math
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
