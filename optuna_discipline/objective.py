@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
+from typing import get_args
 
 import optuna
 from optuna.trial import BaseTrial
@@ -23,7 +24,7 @@ from optuna_discipline.rules.space import SGD_RANGE
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
 # A loss this many times that of chance, or of the first epoch, is reported as that much; the row keeps the number.
 CLIP = 10.0
-METRICS = ("val_loss", "val_accuracy", "train_loss")
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True)
