@@ -23,7 +23,7 @@ from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import is_running
-from optuna_discipline.rules.slots import loss_of
+from optuna_discipline.rules.slots import losses_of
 from optuna_discipline.rules.space import Bounds
 
 # The first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a good rate
@@ -73,7 +73,7 @@ class Ladder:
     @cached_property
     def results(self) -> Mapping[float, float]:
         """The loss of each finished rung; inf for one that diverged."""
-        return {x: loss for x, runs in self.slots.items() if (loss := loss_of(runs)) is not None}
+        return losses_of(self.slots)
 
     @cached_property
     def said(self) -> Mapping[float, LrReading]:

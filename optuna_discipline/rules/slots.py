@@ -73,6 +73,11 @@ def loss_of(runs: Sequence[Run]) -> float | None:
     return math.inf if sum(run.state == "failed" for run in runs) >= MAX_FAILURES else None
 
 
+def losses_of(slots: Mapping[float, Sequence[Run]]) -> dict[float, float]:
+    """Return what the slots of one number are worth, those that are not open."""
+    return {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
+
+
 def any_learned(finished: Sequence[Run], results: Mapping[float, float]) -> bool:
     """Whether a fidelity carries a signal: some run has left the loss that it started from."""
     answers = [has_learned(run.curve) for run in finished if run.curve is not None and math.isfinite(run.score)]

@@ -25,6 +25,7 @@ from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import loss_of
+from optuna_discipline.rules.slots import losses_of
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
@@ -176,7 +177,7 @@ class Search(SearchState):
             return []
         default = axis.candidates[0]
         slots = self.slots.points(role)
-        results = {x: loss for x, runs in slots.items() if (loss := loss_of(runs)) is not None}
+        results = losses_of(slots)
         if self.incumbent.loss is not None:
             results[default] = min(self.incumbent.loss, results.get(default, math.inf))
         finished = [run for runs in slots.values() for run in runs if run.finished]
