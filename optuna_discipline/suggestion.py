@@ -63,53 +63,57 @@ def suggest_by_model(
         absent: What those count as where they do not exist.
     """
     finished, pending = split(points)
-    coordinates = Coordinates(space, roles, box, coupled, optimizer_lr(finished, roles))
-    otherwise = None if absent is None else coordinates.vector(absent)
 
-    def possible(candidates: FloatArray) -> FloatArray:
-        if otherwise is not None and conditions:
-            candidates = coordinates.where_they_exist(candidates, conditions, otherwise)
-        candidates = coordinates.within_bounds(candidates)
-        return _those_that_move(coordinates, candidates, best, moving) if moving else candidates
+    def found_in(box: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+        coordinates = Coordinates(space, roles, box, coupled, optimizer_lr(finished, roles))
+        rng = np.random.default_rng(seed)
+        return _most_promising(coordinates, finished, pending, rng, free, moving, conditions or {}, absent)
 
+    found = found_in(box)
+    ran = [*pending, *(params for params, _ in finished)]
+    if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
+        return found_in({})  # of few values all within the box have run
+    return found
+
+
+def _most_promising(
+    coordinates: Coordinates,
+    finished: Sequence[tuple[Mapping[str, Any], float]],
+    pending: Sequence[Mapping[str, Any]],
+    rng: np.random.Generator,
+    free: Collection[str] | None,
+    moving: Collection[str],
+    conditions: Mapping[str, Condition],
+    absent: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     known = [(at, loss) for params, loss in finished if (at := coordinates.vector(params)) is not None]
     under_way = [at for params in pending if (at := coordinates.vector(params)) is not None]
     if free == set() or not (known or under_way):
         return {}
-    rng = np.random.default_rng(seed)
     if not known:
         drawn = coordinates.params(anywhere(coordinates.of_the_model(), rng))
-        found = {name: value for name, value in drawn.items() if free is None or name in free}
-    else:
-        if under_way and not any(math.isfinite(loss) for _, loss in known):
-            known = [*known, (under_way[0], 0.0)]  # the search goes on around what may train
-        best = min(known, key=lambda one: one[1])[0]
-        chosen = next_point(
-            coordinates.of_the_model(),
-            np.array([at for at, _ in known]),
-            [loss for _, loss in known],
-            rng,
-            running=np.array(under_way) if under_way else None,
-            within=possible,
-            free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
-        )
-        found = coordinates.params(chosen)
-    ran = [*pending, *(params for params, _ in finished)]
-    if found and box and any(all(params.get(name) == value for name, value in found.items()) for params in ran):
-        # of few values all within the box have run
-        return suggest_by_model(
-            seed,
-            points,
-            space,
-            roles,
-            {},
-            coupled=coupled,
-            free=free,
-            moving=moving,
-            conditions=conditions,
-            absent=absent,
-        )
-    return found
+        return {name: value for name, value in drawn.items() if free is None or name in free}
+    if under_way and not any(math.isfinite(loss) for _, loss in known):
+        known = [*known, (under_way[0], 0.0)]  # the search goes on around what may train
+    best = min(known, key=lambda one: one[1])[0]
+    otherwise = None if absent is None else coordinates.vector(absent)
+
+    def possible(candidates: FloatArray) -> FloatArray:
+        if otherwise is not None:
+            candidates = coordinates.where_they_exist(candidates, conditions, otherwise)
+        candidates = coordinates.within_bounds(candidates)
+        return _those_that_move(coordinates, candidates, best, moving) if moving else candidates
+
+    chosen = next_point(
+        coordinates.of_the_model(),
+        np.array([at for at, _ in known]),
+        [loss for _, loss in known],
+        rng,
+        running=np.array(under_way) if under_way else None,
+        within=possible,
+        free=None if free is None else [i for i, name in enumerate(coordinates.space) if name in free],
+    )
+    return coordinates.params(chosen)
 
 
 def _those_that_move(
