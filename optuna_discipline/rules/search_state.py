@@ -30,21 +30,16 @@ from optuna_discipline.rules.standstill import widest_gap
 if TYPE_CHECKING:
     from optuna_discipline.rules.recipe import Recipe
 
+# What the three rules gained is in benchmarks/README.md.
 # From so many runs on there is enough to learn from which parameters matter: every second trial of the refinement is
-# then by a model that does (Optuna's GPSampler), the others still by ours, since each finds what the other does not. On
-# smooth functions (`benchmarks.smooth`) the regret after 60 trials fell from .096 to .020. With every trial its own it
-# fell to .010, but on surrogates of 12 tables the regret after 50 trainings rose from .0027 to .0042 (four parameters)
-# and from .0031 to .0057 (seven); so .0016 and .0035. It takes a lucky run at the edge of divergence for a better
-# rate, so its learning rates stay near the best run's.
+# then by a model that does (Optuna's GPSampler), the others by ours, since each finds what the other does not. It takes
+# a lucky run at the edge of divergence for a better rate, so its learning rates stay near the best run's.
 ENOUGH_TO_LEARN = 20
 # From then on every eighth trial is the best run at the learning rate farthest from all tried, until no gap is wider
-# than this factor: a second valley there would never be seen around the best run. Of two in a formula (the better one
-# at a hundredth of the rate) the regret stayed at .151 after 40 trials; it was .002 so (TPE .007).
+# than this factor: a second valley there would never be seen around the best run.
 FAR_TURN, WIDEST_LEFT = 8, 30.0
 # From so many runs on the model moves the epochs of trainings that report nothing, too. Most are best at full length,
-# and its first step loses a trial: at once, Hugging Face's names (`benchmarks.spaces`) had an incumbent of .157, .079
-# after 8 and 10 trials, from 8 runs on .075 and .069, never .075 and .066. An objective that overfits beyond 25 of 200
-# epochs had .41 and .32 after 10 and 20 at once, .53 and .31 so, .63 and .58 never.
+# and its first step loses a trial: so not at once, but where shorter ones are better, never would cost more.
 ENOUGH_FOR_LENGTHS = 8
 
 
