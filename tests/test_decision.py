@@ -67,7 +67,7 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
     asked: list[int] = []
     monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 6)
     monkeypatch.setattr(
-        decision.suggestion,
+        decision.shadow,
         "default_refine_sampler",
         lambda seed: asked.append(len(study.trials) - 1) or optuna.samplers.RandomSampler(seed=seed),
     )
@@ -264,7 +264,7 @@ def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that
         decision.SearchState(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
     )
     monkeypatch.setattr(decision, "next_params", lambda *_, **__: learning)
-    monkeypatch.setattr(decision.suggestion, "default_refine_sampler", lambda _: Fixed())
+    monkeypatch.setattr(decision.shadow, "default_refine_sampler", lambda _: Fixed())
     rates = []
     for _ in range(3):
         rates.append(study.ask().suggest_float("lr", 1e-5, 10, log=True))
