@@ -187,8 +187,7 @@ def load_task(arguments: argparse.Namespace) -> Task:
     Raises:
         ValueError: If `--samples` is no number, or is given for data that it does not cut.
     """
-    samples: Any = FASHION_MNIST_SAMPLES if arguments.samples is None else arguments.samples
-    samples = samples if samples == "all" else _integer("--samples", samples)
+    samples = _samples_of(arguments.samples)
     if arguments.samples is not None and (arguments.task is not None or arguments.data == "digits"):
         raise ValueError(f"--samples must go with --data fashion-mnist, but got {arguments.samples!r} without it")
     if arguments.task is not None:
@@ -201,8 +200,10 @@ def load_task(arguments: argparse.Namespace) -> Task:
     return load_fashion_mnist_task(arguments.data_root, samples=samples)
 
 
-def _integer(option: str, text: str | int) -> int:
+def _samples_of(text: str | None) -> int | Literal["all"]:
+    if text is None:
+        return FASHION_MNIST_SAMPLES
     try:
-        return int(text)
+        return "all" if text == "all" else int(text)
     except ValueError:
-        raise ValueError(f"{option} must be a number or 'all', but got {text!r}") from None
+        raise ValueError(f"--samples must be a number or 'all', but got {text!r}") from None
