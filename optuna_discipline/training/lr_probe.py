@@ -188,7 +188,8 @@ class Prober:
 
     def probe(self, lr: float, length: float) -> Probe:
         """Train one complete cycle of `length` full runs up to `lr`."""
-        level = divergence_level(self.measure_untrained(), self.gained)
+        untrained = self.measure_untrained()
+        level = divergence_level(untrained, self.gained)
         model, total = self._build(), self.probe_steps(length)
         cycle = OneCycle(lr, total, max_momentum=self.momentum)
         done = 0
@@ -224,7 +225,8 @@ class Prober:
         if math.isfinite(train_loss) and self.val is not None:
             loss = self._val_loss(model)
         finite = math.isfinite(loss) and math.isfinite(train_loss)
-        return Probe(lr, loss if finite else math.inf, train_loss, finite and self._has_learned(train_loss))
+        learned = finite and math.isfinite(untrained) and train_loss <= untrained - _GONE * abs(untrained)
+        return Probe(lr, loss if finite else math.inf, train_loss, learned)
 
     def _val_loss(self, model: nn.Module) -> float:
         device = resolve_device(model, self.device)
@@ -246,10 +248,6 @@ class Prober:
 
     def _val_batches(self, device: torch.device | None = None) -> Batches:
         return as_batches(self.val, batch_size=self.batch_size, seed=self.seed, device=device, name="val")
-
-    def _has_learned(self, train_loss: float) -> bool:
-        start = self.untrained_loss
-        return start is not None and math.isfinite(start) and train_loss <= start - _GONE * abs(start)
 
     def _build(self) -> nn.Module:
         for generator, state in self.generators.generators:
