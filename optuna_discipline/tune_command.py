@@ -48,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         require("plotly.graph_objects", extra="plots")
         check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
-    name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
     if not arguments.json:
         limit = (
             marks.counted(n_trials, "trial")
@@ -63,28 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         _noting_interruption() as interrupted,
         _Progress(n_trials, quiet=arguments.json) as progress,
     ):
-        storage = None if arguments.storage is None else storages.opened(arguments.storage)
-        if storage is not None:
-            _check_same_task(storage, name, task.name)
-        study = tune(
-            task.build_model,
-            task.train,
-            task.val,
-            n_trials=n_trials,
-            budget=arguments.budget,
-            optimizer=arguments.optimizer,
-            epochs=arguments.epochs,
-            range_test=True,  # for the report, whatever it costs
-            storage=storage,
-            study_name=None if storage is None else name,
-            device=device,
-            seed=arguments.seed,
-            callbacks=[
-                lambda study, _: study.set_user_attr(TASK_KEY, task.name),  # at once: the search may be killed
-                progress,
-                *_live(arguments),
-            ],
-        )
+        study = _search(task, device, n_trials, progress, arguments)
     if not progress.seen and not interrupted and not arguments.json:
         with reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
@@ -110,6 +88,35 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _print_result(study, best, scores, report, arguments)
     return _interrupted(study, arguments) if interrupted else 0
+
+
+def _search(
+    task: examples.Task, device: Any, n_trials: int | None, progress: "_Progress", arguments: argparse.Namespace
+) -> Study:
+    storage = name = None
+    if arguments.storage is not None:
+        storage = storages.opened(arguments.storage)
+        name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
+        _check_same_task(storage, name, task.name)
+    return tune(
+        task.build_model,
+        task.train,
+        task.val,
+        n_trials=n_trials,
+        budget=arguments.budget,
+        optimizer=arguments.optimizer,
+        epochs=arguments.epochs,
+        range_test=True,  # for the report, whatever it costs
+        storage=storage,
+        study_name=name,
+        device=device,
+        seed=arguments.seed,
+        callbacks=[
+            lambda study, _: study.set_user_attr(TASK_KEY, task.name),  # at once: the search may be killed
+            progress,
+            *_live(arguments),
+        ],
+    )
 
 
 def _compare(task: Any, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:
