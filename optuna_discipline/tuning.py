@@ -177,8 +177,7 @@ def tune(
             sampler=DisciplinedSampler(full_recipe, range_test=test, seed=seed),
             pruner=pruner or DisciplinedPruner(),
         )
-        terms = {"metric": metric, "optimizer": optimizer, "batch_size": batch_sizes(batch_size)}
-        _keep_terms(study, direction, terms)
+        _keep_terms(study, direction, {"metric": metric, "optimizer": optimizer, "batch_size": batch_sizes(batch_size)})
         limit = _Limit(n_trials, budget)
         try:
             with naming_a_lost_study(study):
