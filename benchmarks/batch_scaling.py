@@ -10,20 +10,18 @@ then carried over to another one unchanged, by the square root of the ratio, in 
 and judged by the loss between the grid's points there, over that of the best rate.
 """
 
-import argparse
 import json
 import math
-import os
 import sys
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.duel.tasks import Task
 from benchmarks.duel.tasks import load_tasks
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import Result
@@ -48,21 +46,14 @@ PLATEAU = 1.05  # rates within 5 % of the best loss are one plateau; its middle 
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("tasks", nargs="*", metavar="TASK")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.command == "record":
-        torch.set_num_threads(1)
-        tasks, skipped = load_tasks(None if arguments.data_root is None else Path(arguments.data_root))
-        print("\n".join(f"skipped {line}" for line in skipped), end="")
-        for name in arguments.tasks or [name for name in TASKS if name in tasks]:
-            record(tasks[name], arguments.out / f"{name}.json")
-    else:
-        show(read(arguments.out))
-    return 0
+    return record_or_table(__doc__, RESULTS, TASKS, tasks_there_are, record, lambda folder: show(read(folder)))
+
+
+def tasks_there_are(data_root: Path | None) -> dict[str, Task]:
+    """Return the duel's tasks, and say which are skipped."""
+    tasks, skipped = load_tasks(data_root)
+    print("".join(f"skipped {line}\n" for line in skipped), end="")
+    return tasks
 
 
 def record(task: Task, path: Path) -> None:

@@ -9,22 +9,20 @@ decays are held constant, or cycle between a tenth of themselves and themselves,
 ends.
 """
 
-import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.batch_scaling import BASE
 from benchmarks.batch_scaling import UPDATES
+from benchmarks.batch_scaling import tasks_there_are
 from benchmarks.duel.tasks import Task
-from benchmarks.duel.tasks import load_tasks
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import Result
@@ -66,21 +64,7 @@ class Constant:
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("tasks", nargs="*", metavar="TASK")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.command == "record":
-        torch.set_num_threads(1)
-        tasks, skipped = load_tasks(None if arguments.data_root is None else Path(arguments.data_root))
-        print("".join(f"skipped {line}\n" for line in skipped), end="")
-        for name in arguments.tasks or [name for name in TASKS if name in tasks]:
-            record(tasks[name], arguments.out / f"{name}.json")
-    else:
-        show(read(arguments.out))
-    return 0
+    return record_or_table(__doc__, RESULTS, TASKS, tasks_there_are, record, lambda folder: show(read(folder)))
 
 
 def record(task: Task, path: Path) -> None:

@@ -10,19 +10,17 @@ other seeds over that of the best candidate, minus one. The cost is in whole tra
 evaluates its validation samples at every other update, which is not counted.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import weight_decay
 from benchmarks.duel.tasks import Task
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_snapshot import PAIRS
@@ -46,22 +44,10 @@ STEPS = 100
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("pairs", nargs="*", metavar="PAIR")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.command == "table":
-        show(arguments.out)
-        return 0
-    if arguments.data_root is None:
-        parser.error("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
-    torch.set_num_threads(1)
-    pairs, grids = load_pairs(Path(arguments.data_root)), weight_decay.read(weight_decay.RESULTS)
-    for name in arguments.pairs or PAIRS:
-        record(pairs[name], grids[name]["lr"], arguments.out / f"{name}.json")
-    return 0
+    grids = weight_decay.read(weight_decay.RESULTS)
+    return record_or_table(
+        __doc__, RESULTS, PAIRS, load_pairs, lambda task, path: record(task, grids[task.name]["lr"], path), show
+    )
 
 
 def record(task: Task, lr: float, path: Path) -> None:

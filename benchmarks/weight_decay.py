@@ -7,17 +7,14 @@ Pairs of a data set and a network, each trained by a full 1cycle at weight decay
 decades, five seeds (three for images), at the best of five learning rates for weight decay 1e-4.
 """
 
-import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks import weight_decay_table
 from benchmarks.duel.tasks import Task
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import PARTS
@@ -34,22 +31,9 @@ MANY_SEEDS, FEW_SEEDS = 5, 3
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("pairs", nargs="*", metavar="PAIR")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.command == "table":
-        weight_decay_table.show(read(arguments.out))
-        return 0
-    if arguments.data_root is None:
-        parser.error("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
-    torch.set_num_threads(1)
-    pairs = load_pairs(Path(arguments.data_root))
-    for name in arguments.pairs or PARTS:
-        record(pairs[name], arguments.out / f"{name}.json")
-    return 0
+    return record_or_table(
+        __doc__, RESULTS, PARTS, load_pairs, record, lambda folder: weight_decay_table.show(read(folder))
+    )
 
 
 def record(task: Task, path: Path) -> None:

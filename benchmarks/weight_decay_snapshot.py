@@ -9,9 +9,7 @@ A pick is judged by what `benchmarks.weight_decay` measured for it, on other see
 of the five, minus one. The cost of a search is in whole trainings, the one at 1e-4 included.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -19,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import weight_decay
 from benchmarks.duel.tasks import Task
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_tasks import load_pairs
@@ -88,23 +86,15 @@ class Keeper:
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("pairs", nargs="*", metavar="PAIR")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
     grids = weight_decay.read(weight_decay.RESULTS)
-    if arguments.command == "table":
-        show(arguments.out, grids)
-        return 0
-    if arguments.data_root is None:
-        parser.error("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
-    torch.set_num_threads(1)
-    pairs = load_pairs(Path(arguments.data_root))
-    for name in arguments.pairs or PAIRS:
-        record(pairs[name], grids[name]["lr"], arguments.out / f"{name}.json")
-    return 0
+    return record_or_table(
+        __doc__,
+        RESULTS,
+        PAIRS,
+        load_pairs,
+        lambda task, path: record(task, grids[task.name]["lr"], path),
+        lambda folder: show(folder, grids),
+    )
 
 
 def record(task: Task, lr: float, path: Path) -> None:

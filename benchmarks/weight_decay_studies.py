@@ -9,9 +9,7 @@ and 12 trainings had been spent, give or take a half: its configuration is train
 the mean loss compared with the smallest such mean on the pair, minus one.
 """
 
-import argparse
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -19,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 
 from benchmarks.duel.tasks import Task
+from benchmarks.record_or_table import record_or_table
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from benchmarks.weight_decay_snapshot import PAIRS
@@ -43,23 +41,8 @@ CHECKPOINTS = (6, 8, 12)
 
 def main() -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("record", "table"))
-    parser.add_argument("pairs", nargs="*", metavar="PAIR")
-    parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if arguments.command == "table":
-        show(arguments.out)
-        return 0
-    if arguments.data_root is None:
-        parser.error("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
-    torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pairs = load_pairs(Path(arguments.data_root))
-    for name in arguments.pairs or PAIRS:
-        record(pairs[name], arguments.out / f"{name}.json")
-    return 0
+    return record_or_table(__doc__, RESULTS, PAIRS, load_pairs, record, show)
 
 
 def record(task: Task, path: Path) -> None:

@@ -80,8 +80,14 @@ def three_layers() -> nn.Module:
 
 
 @functools.cache
-def load_pairs(data_root: Path) -> dict[str, Task]:
-    """Return the pairs by name, in the order of `PARTS`; validation and test part are one, to measure better."""
+def load_pairs(data_root: Path | None) -> dict[str, Task]:
+    """Return the pairs by name, in the order of `PARTS`; validation and test part are one, to measure better.
+
+    Raises:
+        FileNotFoundError: Without a folder of the data.
+    """
+    if data_root is None:
+        raise FileNotFoundError("--data-root (or OPTUNA_DISCIPLINE_DATA) must name the folder of the data")
     from torchvision.datasets import FashionMNIST
 
     duel, _ = load_tasks(data_root)
