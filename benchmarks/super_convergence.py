@@ -22,8 +22,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,10 @@ from torch import nn
 
 from benchmarks.result_files import settings
 from benchmarks.result_files import write
+from benchmarks.super_convergence_tasks import Augmented
+from benchmarks.super_convergence_tasks import Steps
+from benchmarks.super_convergence_tasks import build
+from benchmarks.super_convergence_tasks import load
 from optuna_discipline import OneCycle
 from optuna_discipline import train_epochs
 
@@ -41,7 +43,6 @@ TUNING_SEED = 1000
 SHARES = {"1/8": 0.125, "1/4": 0.25, "full": 1.0}
 LEVELS = (0.8, 0.9, 0.95, 0.98, 1.0)
 PAPER = {
-    "data": "cifar10",
     "depth": 56,
     "width": 16,
     "pool": 1,
@@ -54,54 +55,6 @@ PAPER = {
 }
 
 
-@dataclass(frozen=True)
-class Steps:
-    """A constant learning rate that falls to a tenth at 5/8 and again at 7/8 of the run, as in the author's logs."""
-
-    max_lr: float
-    total_steps: int
-    fixed_momentum: float = 0.9
-
-    def lr(self, step: int) -> float:
-        """Return the learning rate of update `step`."""
-        return self.max_lr * 0.1 ** sum(step >= share * self.total_steps for share in (5 / 8, 7 / 8))
-
-    def momentum(self, _step: int) -> float:
-        """Return the momentum, which is constant."""
-        return self.fixed_momentum
-
-
-class Augmented:
-    """Batches of images in a new order every epoch, each shifted by up to an eighth of its side and flipped or not.
-
-    Args:
-        x: Images (n, c, h, w) on the device.
-        y: Targets (n,).
-        batch_size: Samples of a batch; the rest of an epoch is left out.
-        seed: Fixes order and augmentation.
-    """
-
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, batch_size: int, seed: int) -> None:
-        self.x, self.y, self.batch_size = x, y, batch_size
-        self.margin = max(1, x.shape[-1] // 8)
-        self.padded = nn.functional.pad(x, (self.margin,) * 4)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return len(self.y) // self.batch_size
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.randperm(len(self.y), generator=self.generator)
-        for batch in order[: len(self) * self.batch_size].split(self.batch_size):
-            shift = torch.randint(0, 2 * self.margin + 1, (2, len(batch), 1), generator=self.generator)
-            side = torch.arange(self.x.shape[-1])
-            flip = torch.rand(len(batch), 1, generator=self.generator) < 0.5
-            rows, columns = side + shift[0], torch.where(flip, side.flip(0), side) + shift[1]
-            index = (batch[:, None, None], rows[:, :, None], columns[:, None, :])
-            picked = self.padded.permute(0, 2, 3, 1)[tuple(part.to(self.x.device) for part in index)]
-            yield picked.permute(0, 3, 1, 2).contiguous(), self.y[batch.to(self.y.device)]
-
-
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,11 +62,10 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, default=os.environ.get("OPTUNA_DISCIPLINE_DATA"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--paper", action="store_true", help="the author's net, data and length, see above")
-    parser.add_argument("--data", choices=("cifar10", "fashion-mnist"), default="cifar10")
     parser.add_argument("--samples", type=int, default=2_000, help="training images")
     parser.add_argument("--val-samples", type=int, default=1_000, help="images cut off for validation")
     parser.add_argument("--pool", type=int, default=2, help="images are averaged over squares of this side")
-    parser.add_argument("--depth", type=int, default=8, help="6 n + 2 (8, 20, 56, 110), or 9 for the fast resnet-9")
+    parser.add_argument("--depth", type=int, default=8, help="6 n + 2 (8, 20, 56, 110)")
     parser.add_argument("--width", type=int, default=6, help="channels of the first stage")
     parser.add_argument("--epochs", type=int, default=32, help="of the full length")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -140,7 +92,7 @@ def main() -> int:
 def record(arguments: argparse.Namespace) -> None:
     """Tune each policy at each length, then train the seeds; the file is written anew after each run."""
     kept = {k: v for k, v in vars(arguments).items() if k not in ("command", "data_root", "out", "paper")}
-    name = f"{arguments.data}-resnet{arguments.depth}x{arguments.width}-{arguments.epochs}"
+    name = f"cifar10-resnet{arguments.depth}x{arguments.width}-{arguments.epochs}"
     path = arguments.out / f"{name}.json"
     device = torch.device(arguments.device)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else settings()["machine"]
@@ -203,35 +155,6 @@ def run(
     print(key, found["runs"][key]["steps"], accuracy[-1], found["runs"][key]["test"], flush=True)
 
 
-def build(depth: int, width: int, n_in: int) -> nn.Module:
-    """Return a resnet of 6 n + 2 layers, or the resnet-9 of the fast-training contests, whose stages double twice more.
-
-    Raises:
-        ValueError: If there is no such depth.
-    """
-    if depth == 9:
-        return _resnet9(n_in, width)
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"`depth` must be 9 or 6 n + 2 (8, 20, 56, 110), but got {depth=}.")
-    return resnet(n_in, depth, width)
-
-
-def load(arguments: argparse.Namespace, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the train, validation and test parts, scaled, on the device.
-
-    CIFAR-10 is torchvision's folder, or where that is absent the file `cifar10_small.npz`. Of the training
-    images `val_samples` are cut off for validation and `samples` of the others used.
-    """
-    arrays = _fashion(arguments.data_root) if arguments.data == "fashion-mnist" else _cifar(arguments.data_root)
-    x, y, x_test, y_test = (torch.as_tensor(np.asarray(array)) for array in arrays)
-    x, x_test = (_pooled(part, arguments.pool) for part in (x, x_test))
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    val, train = order[: arguments.val_samples], order[arguments.val_samples :][: arguments.samples]
-    mean, sd = x[train].mean(dim=(0, 2, 3), keepdim=True), x[train].std(dim=(0, 2, 3), keepdim=True)
-    scaled = {"train": (x[train], y[train]), "val": (x[val], y[val]), "test": (x_test, y_test)}
-    return {name: (((a - mean) / sd).to(device), b.long().to(device)) for name, (a, b) in scaled.items()}
-
-
 def count(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Return the accuracy in eval mode."""
     model.eval()
@@ -285,75 +208,6 @@ def reached(result: dict[str, Any], accuracy: float) -> float:
     """Return the steps after which a run first had the validation accuracy, inf if never."""
     per_epoch = result["steps"] / len(result["val"])
     return next((per_epoch * (i + 1) for i, now in enumerate(result["val"]) if (now or 0) >= accuracy), math.inf)
-
-
-class ConvBlock(nn.Module):
-    """The basic block of a resnet for small images."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-        )
-        same = n_in == n_out and stride == 1
-        self.past = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the block's output, (n, n_out, h / stride, w / stride)."""
-        return torch.relu(self.past(x) + self.inner(x))
-
-
-def resnet(n_in: int, depth: int, width: int) -> nn.Module:
-    """Return a resnet of 6 n + 2 layers in three stages, as for CIFAR-10."""
-    layers: list[nn.Module] = [nn.Conv2d(n_in, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    now = width
-    for stage in range(3):
-        for block in range((depth - 2) // 6):
-            wide = width * 2**stage
-            layers.append(ConvBlock(now, wide, 2 if stage and not block else 1))
-            now = wide
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(now, 10))
-
-
-def _resnet9(n_in: int, width: int) -> nn.Module:
-    def conv(a: int, b: int) -> list[nn.Module]:
-        return [nn.Conv2d(a, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
-
-    w = [width * 2**stage for stage in range(4)]
-    return nn.Sequential(
-        *conv(n_in, w[0]),
-        *(*conv(w[0], w[1]), nn.MaxPool2d(2), ConvBlock(w[1], w[1], 1)),
-        *(*conv(w[1], w[2]), nn.MaxPool2d(2)),
-        *(*conv(w[2], w[3]), nn.MaxPool2d(2), ConvBlock(w[3], w[3], 1)),
-        *(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(w[3], 10)),
-    )
-
-
-def _pooled(x: torch.Tensor, side: int) -> torch.Tensor:
-    return nn.functional.avg_pool2d(x.float() / 255, side) if side > 1 else x.float() / 255
-
-
-def _fashion(root: Path) -> tuple[Any, ...]:
-    from torchvision.datasets import FashionMNIST
-
-    train, test = (FashionMNIST(str(root), train=part, download=False) for part in (True, False))
-    return train.data[:, None], train.targets, test.data[:, None], test.targets
-
-
-def _cifar(root: Path) -> tuple[Any, ...]:
-    if (Path(root) / "cifar-10-batches-py").exists() or not (Path(root) / "cifar10_small.npz").exists():
-        from torchvision.datasets import CIFAR10
-
-        train, test = (CIFAR10(str(root), train=part, download=False) for part in (True, False))
-        parts = [train.data, train.targets, test.data, test.targets]
-    else:
-        with np.load(Path(root) / "cifar10_small.npz") as data:
-            parts = [data[name] for name in ("x_train", "y_train", "x_test", "y_test")]
-    return parts[0].transpose(0, 3, 1, 2), parts[1], parts[2].transpose(0, 3, 1, 2), parts[3]
 
 
 if __name__ == "__main__":
