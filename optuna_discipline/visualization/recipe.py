@@ -20,7 +20,6 @@ from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
 
-LOG_ROLES = ("lr", "weight_decay")
 # So many labels stand side by side where the dashboard is 800 pixels wide.
 MAX_TICKS = 3.5
 MAX_CANDIDATES = 60
@@ -80,6 +79,7 @@ class RecipePlot:
         limit: Values beyond it stand at it; None if all are shown.
         figures: Significant figures that tell the best objectives apart.
         nothing: What to say where there is no panel.
+        refined: The best that the refinement has found, in words; "" for nothing better.
     """
 
     metric: str
@@ -87,6 +87,7 @@ class RecipePlot:
     limit: marks.Limit | None
     figures: int
     nothing: str
+    refined: str = ""
 
 
 def plot_recipe(study: Study) -> Any:
@@ -107,10 +108,10 @@ def collect(study: Study) -> RecipePlot:
     check_type("study", study, Study)
     sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
+    rows = stages.collect(study)
+    best = min((row for row in rows if row.best), key=lambda row: sign * (row.best_value or 0.0), default=None)
     panels = tuple(
-        panel
-        for row in stages.collect(study)
-        if row.stage in stages.DECIDING and (panel := _panel(row, trials, study)).candidates
+        panel for row in rows if row.stage in stages.DECIDING and (panel := _panel(row, trials, study)).candidates
     )
     return RecipePlot(
         marks.metric_name(trials),
@@ -118,6 +119,7 @@ def collect(study: Study) -> RecipePlot:
         marks.limit_of([c for panel in panels for c in panel.candidates], sign),
         marks.figures_of(trials, sign),
         stages.why_none(study) or "No stage has compared anything yet.",
+        best.best if best is not None and best.stage == "refine" else "",
     )
 
 
@@ -144,8 +146,7 @@ def draw(plot: RecipePlot) -> Any:
         _draw_panel(made, panel, plot, row=index // columns + 1, column=index % columns + 1, named=named)
     style.axes(made)
     made.update_yaxes(title=plot.metric, col=1)
-    made.layout.height = style.HEIGHT
-    made.layout.margin.b = 80
+    made.update_layout(height=style.HEIGHT, margin_b=80)
     candidates = [candidate for panel in plot.panels for candidate in panel.candidates]
     words = marks.legend_words(candidates, plot.limit, 0)
     bands = [panel for panel in plot.panels if panel.band is not None]
@@ -153,13 +154,14 @@ def draw(plot: RecipePlot) -> Any:
         words.append("grey band: as far as equal runs differ, around their mean")
     elif bands:
         words.append("grey band: the least that counts as a difference")
+    words += [f"the refinement has gone on since, to {plot.refined}"] if plot.refined else []
     style.titled(made, title, "; ".join(words))
     made.layout.margin.t += 2 * style.SMALL_LINE  # the panels' own titles
     return made
 
 
 def _draw_panel(made: Any, panel: StagePanel, plot: RecipePlot, *, row: int, column: int, named: set[str]) -> None:
-    log = panel.stage in LOG_ROLES and all(not isinstance(c.x, str) and c.x > 0 for c in panel.candidates)
+    log = panel.stage in ("lr", "weight_decay") and all(not isinstance(c.x, str) and c.x > 0 for c in panel.candidates)
     places = _places(panel, log=log)
     for kind in marks.KINDS:
         own = [c for c in panel.candidates if c.kind == kind and c.stage == panel.stage]
@@ -179,7 +181,7 @@ def _draw_panel(made: Any, panel: StagePanel, plot: RecipePlot, *, row: int, col
         tickvals=[places[x] for x in ticks],
         ticktext=[style.plain(_tick(x)) for x in ticks],
         tickangle=0,
-        range=_with_room(list(places.values())),
+        range=style.with_room(list(places.values())),
         row=row,
         col=column,
     )
@@ -284,11 +286,6 @@ def _ticks(values: list[float | str], places: dict[float | str, float]) -> list[
         if not kept or places[x] - places[kept[-1]] >= span / MAX_TICKS:
             kept.append(x)
     return kept
-
-
-def _with_room(places: Sequence[float]) -> list[float]:
-    room = 0.15 * (max(places) - min(places)) or 0.5
-    return [min(places) - room, max(places) + room]
 
 
 def _tick(x: float | str) -> str:

@@ -105,6 +105,16 @@ def caption(made: Any) -> str:
     return ". ".join(part[0].upper() + part[1:] for part in words) + "."
 
 
+def with_room(places: Sequence[float]) -> list[float]:
+    """Return the ends of an axis that shows places with some room beside the outermost.
+
+    >>> with_room([0.0, 2.0]), with_room([1.0])
+    ([-0.3, 2.3], [0.5, 1.5])
+    """
+    room = 0.15 * (max(places) - min(places)) or 0.5
+    return [min(places) - room, max(places) + room]
+
+
 def plain(text: str) -> str:
     """Return text that a figure shows as it is."""
     return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -73,6 +73,12 @@ def test_a_title_is_no_wider_than_a_narrow_panel() -> None:
     assert titles == ["learning rate:<br>0.3", "batch size:<br>64 kept"]
 
 
+def test_a_better_run_of_the_refinement_is_said_as_the_choices_are_not_the_result_then() -> None:
+    better, worse = compared(run("refine", "model", 0.1, like=1)), compared(run("refine", "model", 0.4, like=1))
+    assert "the refinement has gone on since, to 0.1 in trial 4" in plot_recipe(better).layout.meta["remarks"]
+    assert "refinement" not in plot_recipe(worse).layout.meta["remarks"]
+
+
 def test_an_open_stage_has_no_choice() -> None:
     batch = recipe.collect(compared()).panels[1]
     assert (batch.chosen, batch.decision) == (None, "still open")
