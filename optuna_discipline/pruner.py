@@ -83,7 +83,7 @@ class DisciplinedPruner(BasePruner):
             slack=self._slack,
             values=reported.values,
             maximize=maximize,
-            label=_label(trial),
+            label=trial_record.stage_of(trial),
         )
         if not decision.stop:
             return False
@@ -145,7 +145,7 @@ def _read(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Peer:
     curve = reported or _plain(trial, 0, told)
     standing = None
     if curve is not None:
-        standing = as_peer(curve.curve, values=curve.values, maximize=maximize, label=_label(trial))
+        standing = as_peer(curve.curve, values=curve.values, maximize=maximize, label=trial_record.stage_of(trial))
     plain_length = _reached(_steps(trial)) if reported is None else 0
     return _Peer(standing, _end_of(trial, reported), plain_length)
 
@@ -160,11 +160,6 @@ def _end_of(trial: FrozenTrial, reported: Reported | None) -> tuple[float, float
 
 def _stored_reason(study: Study, trial: FrozenTrial) -> object:
     return study._storage.get_trial(trial._trial_id).user_attrs.get(trial_record.PRUNED_KEY)
-
-
-def _label(trial: FrozenTrial) -> str | None:
-    stage = trial.user_attrs.get(trial_record.STAGE_KEY)
-    return None if stage is None else str(stage)
 
 
 def _plain(trial: FrozenTrial, longest: int, told: costs.Told) -> Reported | None:

@@ -156,7 +156,7 @@ class DisciplinedSampler(BaseSampler):
                 self._decision.decide(study, trial)
             elif enqueued.values_of(trial):  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
-            else:
+            elif not trial_record.has_own_stage(trial):
                 # for the objective; in the storage at the end, if it asks for nothing: two writes fewer for all others
                 trial.user_attrs.update(zip(trial_record.STAGE_KEYS, ("refine", NOTHING), strict=True))
         except BaseException:

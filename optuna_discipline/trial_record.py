@@ -2,7 +2,7 @@
 
 Rows and the claim are system attributes of the trial (no page of optuna-dashboard shows them, and they survive its
 renaming of a study); `stage`, `reason`, `pruned_because` and `verdict` are user attributes, for people and for
-the objective.
+the objective. Others may write under these names as well, so `stage_of` and `reason_of` go by the claim first.
 """
 
 import datetime
@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from typing import get_args
 
 from optuna.storages import BaseStorage
 from optuna.study import Study
@@ -24,6 +25,7 @@ from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose_if_readable
+from optuna_discipline.rules.run import Stage
 
 CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
@@ -160,13 +162,39 @@ def epochs_of_source(trial: FrozenTrial) -> int:
 
 
 def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:
-    """Write the stage and its reason where people and the objective see them.
+    """Write the stage and its reason where people and the objective see them, unless the user has written there.
 
     Twice each: the storage serves everybody else, the dict serves the objective, which reads a cached trial.
     """
+    if has_own_stage(trial):
+        return
     for key, text in zip(STAGE_KEYS, (stage, reason), strict=True):
         storage.set_trial_user_attr(trial._trial_id, key, text)
         trial.user_attrs[key] = text
+
+
+def has_own_stage(trial: FrozenTrial) -> bool:
+    """Whether the user has written a `stage` or `reason` of his own: ours stand together, under a name of ours."""
+    written = any(key in trial.user_attrs for key in STAGE_KEYS)
+    return written and trial.user_attrs.get(STAGE_KEY) not in get_args(Stage)
+
+
+def stage_of(trial: FrozenTrial) -> str | None:
+    """Return the stage that a trial belongs to, None for one that belongs to none."""
+    claim = read_claim(trial)
+    kept = {} if has_own_stage(trial) else trial.user_attrs  # of a study without roles, whose trials claim nothing
+    stage: str | None = kept.get(STAGE_KEY) if claim is None else claim["stage"]
+    return stage
+
+
+def reason_of(trial: FrozenTrial) -> str:
+    """Return why a trial has its values, "" where nothing says.
+
+    What the trial's end corrected is not in its claim, but begins as claimed; what begins otherwise is the user's.
+    """
+    claimed, said = (read_claim(trial) or {}).get("reason"), trial.user_attrs.get(REASON_KEY)
+    said = said if isinstance(said, str) else ""
+    return claimed if isinstance(claimed, str) and not said.startswith(claimed.split(":")[0]) else said
 
 
 def read_diagnosis(trial: FrozenTrial) -> Diagnosis | None:

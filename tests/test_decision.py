@@ -288,3 +288,17 @@ def test_a_study_in_which_nothing_learns_at_first_finds_where_networks_do(best: 
     drawn = [reason for reason in reasons if "nothing has learned" in reason]
     assert all(reason.endswith("at the learning rate farthest from all tried") for reason in drawn)
     assert bool(drawn) == (max(trial.value for trial in study.trials[:6]) < 0.2)
+
+
+@pytest.mark.parametrize("own", [{"why": 1}, None, ["a"], "table 3"])
+def test_a_reason_of_the_users_own_ends_no_study_and_stays(own: Any) -> None:
+    study = new_study()
+
+    def objective(trial: Trial, low: float, high: float) -> float:
+        rate = trial.suggest_float("lr", low, high, log=True)
+        trial.set_user_attr("reason", own)
+        return formula(rate)
+
+    study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=3)
+    study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)  # the reason names another step than was run
+    assert [trial.user_attrs["reason"] for trial in study.trials] == [own] * 4

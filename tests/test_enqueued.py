@@ -101,3 +101,16 @@ def test_an_enqueued_trial_takes_the_best_known_rate_also_where_it_is_the_turn_o
     study.enqueue_trial({"dropout": 0.3})
     study.optimize(with_dropout, n_trials=1)
     assert study.trials[-1].params == {"lr": best, "dropout": 0.3}
+
+
+@pytest.mark.parametrize("own", [{"stage": "baseline", "reason": "table 3"}, {"reason": "table 3"}])
+@pytest.mark.parametrize("name", ["lr", "x"])
+def test_what_the_user_writes_under_our_names_stays(own: dict[str, str], name: str) -> None:
+    study = new_study()
+    study.optimize(lambda t: t.suggest_float(name, 0.1, 5), n_trials=1)
+    study.enqueue_trial({name: 4.5}, user_attrs=own)
+    study.enqueue_trial({}, user_attrs=own)
+    study.enqueue_trial({"typo": 1}, user_attrs=own)
+    study.optimize(lambda t: t.suggest_float(name, 0.1, 5), n_trials=3)
+    assert all(trial.user_attrs.items() >= own.items() for trial in study.trials[1:])
+    assert not any("stage" in trial.user_attrs for trial in study.trials[1:]) or "stage" in own

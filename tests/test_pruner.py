@@ -113,6 +113,13 @@ def test_trials_of_another_stage_are_no_peers() -> None:
     assert _finish(study, _falling(5.0), stage="weight_decay") == N / 4
 
 
+def test_a_stage_of_the_users_own_parts_no_peers() -> None:
+    study = _study()
+    for fold, end in enumerate((0.1, 0.12, 0.11, 0.13, 0.1)):
+        _finish(study, _falling(end), stage=f"fold {fold}")
+    assert _finish(study, _falling(5.0), stage="fold 5") == N / 4
+
+
 def test_short_runs_are_not_compared_because_their_cycle_cannot_be_seen() -> None:
     study = _study()
     for _ in range(6):

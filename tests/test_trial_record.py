@@ -1,6 +1,7 @@
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -176,3 +177,30 @@ def test_the_best_run_keeps_its_constraints() -> None:
     best = best_run(study)
     assert best is not None
     assert best.number == study.best_trial.number == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "attrs", "stage", "reason"),
+    [
+        (
+            {"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"},
+            {"stage": "fold 3", "reason": {"why": 1}},
+            "lr",
+            None,
+        ),
+        ({"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}, {"stage": "lr", "reason": "mine"}, "lr", None),
+        ({"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
+        ({"stage": "lr", "slot": "lr:1"}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
+        (None, {"stage": "refine", "reason": "ladder: 2 x"}, "refine", 2),
+        (None, {"stage": "fold 3", "reason": ["a"]}, None, 0),
+        (None, {"stage": ["lr"]}, None, 0),
+        (None, {}, None, 0),
+    ],
+)
+def test_stage_and_reason_are_those_of_the_claim_whatever_else_stands_under_their_names(
+    claim: Any, attrs: Any, stage: Any, reason: Any
+) -> None:
+    system = {} if claim is None else {trial_record.CLAIM_KEY: claim}
+    trial = optuna.create_trial(value=1.0, user_attrs=attrs, system_attrs=system)
+    assert trial_record.stage_of(trial) == stage
+    assert trial_record.reason_of(trial) == {None: "ladder: 1 x", 0: "", 2: "ladder: 2 x"}[reason]

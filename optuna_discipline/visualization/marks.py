@@ -66,7 +66,7 @@ def metric_name(trials: Sequence[FrozenTrial]) -> str:
 
 def stage_of(trial: FrozenTrial) -> str:
     """Return the stage that a trial belongs to, cut to what a legend holds."""
-    return str(trial.user_attrs.get(trial_record.STAGE_KEY, OTHER))[:30]
+    return (trial_record.stage_of(trial) or OTHER)[:30]
 
 
 def was_drawn(trial: FrozenTrial) -> bool:

@@ -38,11 +38,11 @@ def trial_note(trial: FrozenTrial) -> str:
     """Return what a trial was for and what its curve shows as markdown, "" where there is nothing to say."""
     attrs = trial.user_attrs
     lines = []
-    if trial_record.STAGE_KEY in attrs:
+    if trial_record.stage_of(trial) is not None:
         stage = marks.stage_of(trial)
         lines.append(f"**Stage:** {as_text(marks.spoken(stage))}, to {as_text(stages.purpose_of(stage, [trial]))}")
-    if attrs.get(trial_record.REASON_KEY):
-        lines.append(f"**Why these numbers:** {as_text(str(attrs[trial_record.REASON_KEY]))}")
+    if reason := trial_record.reason_of(trial):
+        lines.append(f"**Why these numbers:** {as_text(reason)}")
     if attrs.get(trial_record.PRUNED_KEY):
         lines.append(f"**Stopped early:** {as_text(str(attrs[trial_record.PRUNED_KEY]))}")
     found = trial_record.read_diagnosis(trial)

@@ -263,7 +263,7 @@ def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: R
         steps += advice_on_best(together)
     elif (diagnosis := trial_record.read_diagnosis(best)) is not None:
         steps.append(f"The best run looks {diagnosis.verdict}. {diagnosis.advice}")
-    seen = {str(trial.user_attrs.get(trial_record.STAGE_KEY)) for trial in trials}
+    seen = {trial_record.stage_of(trial) for trial in trials}
     if "lr" in seen and "refine" not in seen:
         steps.append("The stages are not done: run more trials.")
     steps.append("Train the best configuration with a few fresh seeds and judge it on data that no choice has seen.")

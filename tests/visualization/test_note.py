@@ -63,3 +63,12 @@ def test_a_trial_of_which_nothing_is_known_has_no_note() -> None:
 def test_what_a_user_wrote_above_stays_and_only_our_part_is_replaced(own: str) -> None:
     above = f"{own}\n\n" if own else ""
     assert note.beside(f"{above}{note.HEADING}\nold", f"{note.HEADING}\nnew") == f"{above}{note.HEADING}\nnew"
+
+
+def test_a_stage_and_a_reason_of_the_users_own_are_not_told_as_ours() -> None:
+    claim = {"stage": "lr", "slot": "lr:1", "reason": "where to start"}
+    own = {"stage": "fold 3", "reason": {"why": 1}}
+    text = note.trial_note(optuna.create_trial(value=1.0, user_attrs=own, system_attrs={CLAIM_KEY: claim}))
+    assert text.startswith("**Stage:** learning rate")
+    assert text.endswith("**Why these numbers:** where to start")
+    assert note.trial_note(optuna.create_trial(value=1.0, user_attrs=own)) == ""
