@@ -203,6 +203,7 @@ def check_output(
     from optuna_discipline.training.modes import keep_modes
     from optuna_discipline.training.modes import start_training
     from optuna_discipline.training.random_state import kept_random
+    from optuna_discipline.training.step import StepResult
     from optuna_discipline.training.step import as_loss
     from optuna_discipline.training.step import inputs_and_target
     from optuna_discipline.training.step import run_step
@@ -225,9 +226,10 @@ def check_output(
                 "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
                 f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}"
             ) from error
-        if isinstance(output, torch.Tensor) and isinstance(target, torch.Tensor):
-            squared = not own_loss and loss_fn is torch.nn.functional.mse_loss
-            _check_fit(output, target, name, metric=metric, squared=squared)
+        if name == "val":
+            _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
+        if not own_loss and loss_fn is torch.nn.functional.mse_loss:
+            _check_squared(output, target, name)
         as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
 
 
@@ -250,13 +252,8 @@ def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: boo
         ) from error
 
 
-def _check_fit(output: Any, target: Any, name: str, *, metric: Metric, squared: bool) -> None:
-    torch = require("torch", extra="torch")
-    from optuna_discipline.training.step import StepResult
-
-    if name == "val":
-        _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
-    if squared and output.shape != target.shape:
+def _check_squared(output: Any, target: Any, name: str) -> None:
+    if hasattr(output, "shape") and hasattr(target, "shape") and output.shape != target.shape:
         raise ValueError(
             "`build_model` must return what the squared error can compare with the targets, but the first samples of "
             f"`{name}` have an output of {_shown(output)} and a target of {_shown(target)}: reshape one of them, or "
@@ -275,7 +272,7 @@ def _check_countable(result: Any, *, metric: Metric, by_step: bool = False) -> N
         found = "no output"
     raise ValueError(
         f"`metric='val_accuracy'` needs {which} of shape (n, classes) and integer targets (n,), but the first samples "
-        f"have {found}."
+        f"have {found}: return these from the model, or from a `step` in `train_options`, or take 'val_loss'."
     )
 
 

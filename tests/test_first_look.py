@@ -210,3 +210,21 @@ def test_options_that_tune_chooses_are_refused() -> None:
     check_options({"amp": "bf16", "step": print})
     with pytest.raises(ValueError, match=r"`train_options` may hold 'decay_bias_and_norm', .* but got 'seed'"):
         check_options({"seed": 3})
+
+
+@pytest.mark.parametrize("wrap", [lambda x: {"logits": x}, lambda x: (x, x), lambda x: [x]])
+def test_an_accuracy_that_cannot_be_counted_is_refused_whatever_the_model_returns(wrap: Any) -> None:
+    class Wrapped(nn.Linear):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return wrap(super().forward(x))
+
+    def loss(output: Any, target: Any) -> Any:
+        return nn.functional.cross_entropy(output["logits"] if isinstance(output, dict) else output[0], target)
+
+    def look(name: str, metric: Any) -> None:
+        check_output(name, Wrapped(3, 2), (X, Y), loss, torch.device("cpu"), metric=metric, own_loss=True)
+
+    look("val", "val_loss")
+    look("train", "val_accuracy")
+    with pytest.raises(ValueError, match=r"accuracy'` needs outputs .* an output of a?.*: return these .*'val_loss'"):
+        look("val", "val_accuracy")

@@ -330,6 +330,15 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ),
         ({"train_options": {"step": lambda model, batch, loss: model(batch["x"])}}, TypeError, "indices must be"),
         ({"build_model": lambda: _Two()}, ValueError, "for a tuple of Tensor and torch.int64"),
+        (
+            {
+                "build_model": lambda: _Two(),
+                "loss_fn": lambda output, target: output[0].mean(),
+                "metric": "val_accuracy",
+            },
+            ValueError,
+            "val_accuracy'` needs outputs .* have an output of a tuple of Tensor",
+        ),
         ({"val": (VAL[0], VAL[1].bool())}, ValueError, "`loss_fn` must be given for targets of torch.bool"),
         ({"build_model": lambda: torch.nn.Linear(5, 2)}, ValueError, "`build_model` must .* failed on the first"),
         ({"build_model": lambda: torch.nn.LazyLinear(2)}, ValueError, "has lazy parameters"),
