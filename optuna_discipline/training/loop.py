@@ -38,6 +38,7 @@ from optuna_discipline.training.saved_state import check_snapshots
 from optuna_discipline.training.schedules import Schedule
 from optuna_discipline.training.schedules import as_schedule
 from optuna_discipline.training.schedules import plan_epochs
+from optuna_discipline.training.schedules import warn_of_rest
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import check_loss_fn
@@ -93,9 +94,11 @@ def train_epochs(
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`. It must be
             given: it has a default only because `val`, which stands before it, may be left out.
         n_epochs: Passes over `train`; None is what `schedule.total_steps` asks for. The run ends at `total_steps`.
-            Fewer epochs, which end above the schedule's last learning rate, are warned of.
+            Fewer epochs, which end above the schedule's last learning rate, are warned of: at the call, or after the
+            first epoch of data without a length.
         optimizer: "sgd", "adamw", "adam", a callable or an optimizer of this model, see
-            `optuna_discipline.training.optimizers.build_optimizer`.
+            `optuna_discipline.training.optimizers.build_optimizer`. What is unfrozen between two epochs is trained only
+            by a given optimizer that holds it: the others get what requires a gradient at the call.
         weight_decay: From 0 on; None is 0 by name, else what the optimizer has. A function of the update (from 0) makes
             it vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
             value should remain constant through the training (i.e., cyclical weight decay is not useful)" (section
@@ -152,6 +155,8 @@ def train_epochs(
     check_equal_batches(model, n_batches(batches), target)
     per_epoch = n_updates(batches, accumulate)
     epochs = plan_epochs(per_epoch, schedule, n_epochs)
+    if per_epoch is not None:
+        warn_of_rest(per_epoch, schedule, epochs)
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:
         check_repeatable(val_batches, "val", epochs)
@@ -174,22 +179,8 @@ def train_epochs(
     if channels_last:
         model.to(memory_format=torch.channels_last)
     decay = weight_decay if callable(weight_decay) else None
-    return _run(
-        _Plan(
-            model,
-            updater,
-            batches,
-            val_batches,
-            schedule,
-            epochs,
-            per_epoch,
-            accumulate,
-            seed,
-            accuracy,
-            decay,
-            snapshots,
-        )
-    )
+    how = (schedule, epochs, per_epoch, accumulate, seed, accuracy, decay, snapshots)
+    return _run(_Plan(model, updater, batches, val_batches, *how))
 
 
 @dataclass(frozen=True)
@@ -226,6 +217,8 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
                 if steps == 0:
                     return
                 done += steps
+                if epoch == 0 and plan.updates_per_epoch is None and math.isfinite(train_loss):
+                    warn_of_rest(steps, plan.schedule, plan.n_epochs)
                 log = _log(plan, epoch, train_loss, plan.schedule.lr(done - 1))
             logs.append(log)
             yield log

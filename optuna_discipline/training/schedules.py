@@ -53,16 +53,26 @@ def plan_epochs(updates_per_epoch: int | None, schedule: Schedule, n_epochs: int
         return n_epochs
     if n_epochs is None:
         return math.ceil(total_steps / updates_per_epoch)
-    planned = n_epochs * updates_per_epoch
-    told = f"{n_epochs} epochs of {updates_per_epoch} updates are {planned} and got {total_steps=}"
-    cure = f"make it OneCycle(max_lr, total_steps={planned})."
-    if planned > total_steps:
-        raise ValueError(f"`schedule.total_steps` must cover the run, but {told}: {cure}")
-    last, end = schedule.lr(max(0, planned - 1)), schedule.lr(total_steps - 1)
+    if n_epochs * updates_per_epoch > total_steps:
+        told, cure = _told(updates_per_epoch, schedule, n_epochs)
+        raise ValueError(f"`schedule.total_steps` must cover the run, but {told}: {cure}.")
+    return n_epochs
+
+
+def warn_of_rest(updates_per_epoch: int, schedule: Schedule, n_epochs: int) -> None:
+    """Warn of a run that ends above the last learning rate of its schedule; called from what the user calls."""
+    planned, total_steps = n_epochs * updates_per_epoch, schedule.total_steps
+    last, end = schedule.lr(min(max(0, planned - 1), total_steps - 1)), schedule.lr(total_steps - 1)
     if planned and last > end and not math.isclose(last, end):
+        told, cure = _told(updates_per_epoch, schedule, n_epochs)
         warnings.warn(
             f"`schedule.total_steps` should be that of the run, but {told}: it ends at a learning rate of {last:.3g}, "
-            f"not at the schedule's {end:.3g}. Leave `n_epochs` out, or {cure}",
+            f"not at the schedule's {end:.3g}. Raise `n_epochs`, or {cure}.",
             stacklevel=3,
         )
-    return n_epochs
+
+
+def _told(updates_per_epoch: int, schedule: Schedule, n_epochs: int) -> tuple[str, str]:
+    planned, total_steps = n_epochs * updates_per_epoch, schedule.total_steps
+    told = f"{n_epochs} epochs of {updates_per_epoch} updates are {planned} and got {total_steps=}"
+    return told, f"make it OneCycle(max_lr, total_steps={planned})"

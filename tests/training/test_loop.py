@@ -195,6 +195,33 @@ def test_a_training_that_ends_above_its_schedules_end_is_warned_of() -> None:
         assert len(run(net(), n_epochs=2, schedule=schedule)) == 2
 
 
+def test_data_without_a_length_are_warned_of_once_an_epoch_is_known() -> None:
+    loader = DataLoader(Stream(), batch_size=10)
+    why = r"2 epochs of 4 updates are 8 and got total_steps=12: .* 0\.0704, not at the schedule's 1e-05\. .*=8\)"
+
+    def go(n_epochs: int) -> Any:
+        return train_epochs(net(), nn.CrossEntropyLoss(), loader, None, OneCycle(0.1, 12), n_epochs=n_epochs)
+
+    for n_epochs in (3, 9):
+        assert len(list(go(n_epochs))) == 3
+    logs = go(2)
+    with pytest.warns(UserWarning, match=why):
+        next(logs)
+    assert len(list(logs)) == 1
+
+
+def test_what_is_unfrozen_between_two_epochs_is_trained_by_an_optimizer_that_holds_it() -> None:
+    for given in (True, False):
+        model = net()
+        model[0].requires_grad_(False)
+        before = model[0].weight.clone()
+        optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.1) if given else "sgd"
+        for _ in train_epochs(model, nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 3), optimizer=optimizer):
+            assert torch.equal(model[0].weight, before) or (given and model[0].weight.requires_grad)
+            model[0].requires_grad_(True)
+        assert torch.equal(model[0].weight, before) != given
+
+
 def test_a_schedule_that_ends_within_an_epoch_ends_the_run() -> None:
     logs = run(net(), schedule=OneCycle(0.1, 6))
     assert len(logs) == 2
