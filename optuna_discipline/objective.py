@@ -1,6 +1,7 @@
 """What an objective calls: suggest the four numbers, report an epoch, be pruned in its own loop."""
 
 import math
+import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import optuna
 from optuna.trial import BaseTrial
 
 from optuna_discipline import trial_record
+from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import is_number
@@ -109,9 +111,14 @@ class TrialReporter:
 
     Args:
         trial: The objective's trial.
-        n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it.
+        n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it; a report beyond it is
+            warned of, and is compared with none.
         metric: What `trial.report` gets, and what the study optimises: "val_loss", "val_accuracy" or "train_loss".
         n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+        UnsupportedStudyError: If the study has several objectives.
 
     Example:
         >>> import optuna
@@ -136,7 +143,7 @@ class TrialReporter:
         check_type("trial", trial, BaseTrial)
         if metric not in METRICS:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-        self._trial = trial
+        self._trial, self._n_epochs = trial, n_epochs
         self._metric = metric
         self._is_loss = metric != "val_accuracy"
         self._limit = CLIP * math.log(n_classes) if n_classes is not None and self._is_loss else None
@@ -160,7 +167,7 @@ class TrialReporter:
         value = metric_of(log, self._metric)
         if self._is_loss and self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would limit all to it
             self._limit = CLIP * abs(value)
-        _report(trial, log, value, limit=self._limit)
+        _report(trial, log, value, self._n_epochs, limit=self._limit)
 
 
 def metric_of(log: EpochLog, metric: Metric) -> float:
@@ -201,10 +208,11 @@ def report_epoch(
         train_loss: Training loss; without it divergence is harder to see.
         lr: Learning rate at the end of the epoch.
         value: The study's metric, if that is not the validation loss.
-        n_epochs: Epochs of this run, as planned.
+        n_epochs: Epochs of this run, as planned; a report beyond it is warned of.
 
     Raises:
         optuna.TrialPruned: If the pruner says so.
+        UnsupportedStudyError: If the study has several objectives.
         ValueError: If neither `val_loss` nor `value` is given, or `n_epochs` is no positive integer.
     """
     check_type("trial", trial, BaseTrial)
@@ -223,7 +231,7 @@ def _report_epoch(trial: BaseTrial, log: EpochLog, value: float | None, n_epochs
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
     if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
         _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
-    _report(trial, log, reported)
+    _report(trial, log, reported, n_epochs)
 
 
 def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
@@ -235,12 +243,14 @@ def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
         on_first_rank(call)
 
 
-def _report(trial: BaseTrial, log: EpochLog, value: float, *, limit: float | None = None) -> None:
+def _report(trial: BaseTrial, log: EpochLog, value: float, n_epochs: int | None, *, limit: float | None = None) -> None:
     """Write the row as it is; report a value beyond the limit as the limit, or one run would flatten every plot.
 
     Of a repeated epoch the first row stays, as the first report does in Optuna (which warns).
     """
     if isinstance(trial, optuna.Trial) and not trial_record.has_row(_stored(trial), trial.number, log.epoch):
+        if n_epochs is not None and log.epoch >= n_epochs:
+            _warn_once_beyond(trial, log.epoch, n_epochs)
         differs = None if value == log.val_loss else value
         trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
     trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
@@ -248,8 +258,23 @@ def _report(trial: BaseTrial, log: EpochLog, value: float, *, limit: float | Non
         raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
 
 
+def _warn_once_beyond(trial: optuna.Trial, epoch: int, n_epochs: int) -> None:
+    stored = trial.study._storage.get_trial(trial._trial_id)
+    if not any(row.log.epoch >= n_epochs for row in trial_record.read_rows(stored)):
+        warnings.warn(
+            f"`epoch` should be below `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
+            f"{n_epochs=}: count epochs from 0, or pass as `n_epochs` the last `epoch` of the run plus 1.",
+            stacklevel=7,  # of who called `report` or `report_epoch`
+        )
+
+
 def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: int | None) -> None:
     if isinstance(trial, optuna.Trial):
+        if len(trial.study.directions) > 1:
+            raise UnsupportedStudyError(
+                "TrialReporter and report_epoch report one objective, by which runs are compared, but the study has "
+                f"{len(trial.study.directions)}: optimise one, or report no epochs."
+            )
         trial_record.write_run(
             trial.study._storage, trial._trial_id, n_epochs=n_epochs, metric=metric, n_classes=n_classes
         )

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
+from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import report_epoch
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline.trial_record import read_curve
@@ -286,3 +287,31 @@ def test_counts_may_be_numpys(tmp_path: Path) -> None:
     curve = read_curve(study.trials[0])
     assert curve is not None
     assert (curve.n_epochs, curve.n_classes) == (5, 3)
+
+
+@pytest.mark.parametrize("how", ["reporter", "one line"])
+def test_a_report_beyond_the_planned_epochs_is_warned_of_once(how: str) -> None:
+    trial = optuna.create_study().ask()
+    reporter = TrialReporter(trial, n_epochs=20)
+
+    def report(epoch: int) -> None:
+        if how == "reporter":
+            reporter.report(EpochLog(epoch, 0.1, 0.9, 1.0))
+        else:
+            report_epoch(trial, epoch, val_loss=1.0, n_epochs=20)
+
+    report(19)
+    with pytest.warns(UserWarning, match=r"`epoch` should be below .* got epoch=100, n_epochs=20: count") as warned:
+        report(100)
+    assert warned[0].filename == __file__
+    report(200)
+    report_epoch(optuna.create_study().ask(), 100, val_loss=1.0)
+    TrialReporter(optuna.trial.FixedTrial({}), n_epochs=1).report(EpochLog(1, 0.1, 0.9, 1.0))
+
+
+def test_a_study_of_several_objectives_takes_no_reports_and_is_told_so() -> None:
+    trial = optuna.create_study(directions=["minimize", "minimize"]).ask()
+    with pytest.raises(UnsupportedStudyError, match=r"one objective, .* has 2: optimise one, or report no epochs"):
+        TrialReporter(trial, n_epochs=1)
+    with pytest.raises(UnsupportedStudyError, match="one objective"):
+        report_epoch(trial, 0, val_loss=1.0)

@@ -179,6 +179,9 @@ def test_the_best_run_keeps_its_constraints() -> None:
     assert best.number == study.best_trial.number == 1
 
 
+RUNG = {"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}
+
+
 @pytest.mark.parametrize(
     ("claim", "attrs", "stage", "reason"),
     [
@@ -188,8 +191,8 @@ def test_the_best_run_keeps_its_constraints() -> None:
             "lr",
             None,
         ),
-        ({"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}, {"stage": "lr", "reason": "mine"}, "lr", None),
-        ({"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
+        (RUNG, {"stage": "lr", "reason": "mine"}, "lr", None),
+        (RUNG, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
         ({"stage": "lr", "slot": "lr:1"}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
         (None, {"stage": "refine", "reason": "ladder: 2 x"}, "refine", 2),
         (None, {"stage": "fold 3", "reason": ["a"]}, None, 0),
