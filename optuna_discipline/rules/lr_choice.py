@@ -89,9 +89,10 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     first stands the untrained loss; a last one that jumps up counts as it is); the suggestion is the geometric mean of
     the first over 3 and the second over 4 (or the one there is). Where the optimizer is known, that is drawn to the
     rate at which most networks train by it: a little after 100 updates, more after fewer and without a validation loss,
-    but never above the edge over 1.5, and with it not to one 30 times larger. A test as long as the training (as
-    planned, where it diverged in its last fifth) is read as the paper does: the smallest smoothed loss, at most 0.8 of
-    the edge. Thresholds are relative to the improvement over the untrained loss, so scaling all losses changes nothing.
+    but never above the edge over 1.5, and with it not to one 30 times larger. Where the loss falls to the end of the
+    range, that end is drawn likewise. A test as long as the training (as planned, where it diverged in its last fifth)
+    is not drawn, but read as the paper does: the smallest smoothed loss, at most 0.8 of the edge. Thresholds are
+    relative to the improvement over the untrained loss, so scaling all losses changes nothing.
 
     Args:
         range_test: The curves.
@@ -118,10 +119,12 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     if len(readable) > 1 and _overfits(*readable):
         status, care = "OVERFITTING", ": the validation loss rose by overfitting, as the training loss fell on below it"
     edge_lr = _mean([curve.edge_lr for curve in readable])
-    if status == "CENSORED":  # the edge lies beyond: the end of the range is the best that was seen
-        max_lr, how = float(main.lrs[-1]), "the largest that was tried"
-    elif range_test.planned_steps is not None and _steps(range_test) >= range_test.planned_steps:
-        max_lr, how = _as_in_the_training(main, edge_lr, len(range_test.lrs) < range_test.planned_steps)
+    planned = range_test.planned_steps or math.inf
+    if status == "CENSORED":
+        edge_lr = float(main.lrs[-1])
+        max_lr, how = _at_the_end(main, range_test, 1.0 if _steps(range_test) >= planned else trust)
+    elif _steps(range_test) >= planned:
+        max_lr, how = _as_in_the_training(main, edge_lr, len(range_test.lrs) < planned)
     else:
         max_lr, how = _below_the_edge(readable, edge_lr, range_test, trust)
     low, high = float(main.lrs[0]), float(main.lrs[-1])
@@ -161,23 +164,35 @@ def _as_in_the_training(curve: SmoothedLoss, edge_lr: float, cut: bool) -> tuple
     return max_lr, f"{how}, as the test {'was to be' if cut else 'is'} as long as the training"
 
 
+def _at_the_end(main: SmoothedLoss, test: RangeTest, trust: float | None) -> tuple[float, str]:
+    """Read a test whose edge lies beyond: `find_lr` ended at 1.05 to 1.8 times the loss where AdamW's end was not drawn."""
+    end, how = float(main.lrs[-1]), "the largest that was tried"
+    trust, far = _trust(main, test, trust)
+    max_lr, drawn = _drawn_to_usual(end, test, trust, math.inf, far)
+    return (max_lr, f"{how}, {end:.3g}{drawn}") if max_lr < end else (end, how)
+
+
 def _below_the_edge(
     readable: Sequence[SmoothedLoss], edge_lr: float, test: RangeTest, trust: float | None
 ) -> tuple[float, str]:
     """Read a test shorter than the training: the rate, and how it was found."""
-    main = readable[0].name
     below = _mean([curve.edge_lr / EDGE_DIVISOR[curve.name] for curve in readable])
-    far = FAR if trust is None and main == "validation" else math.inf
-    if trust is None:
-        planned = len(test.lrs) if test.n_steps is None else test.n_steps
-        trust = TRUST * min(1.0, planned / ENOUGH_UPDATES)
-        trust *= TRUST_WITHOUT_VALIDATION if main == "training" else 1.0
+    trust, far = _trust(readable[0], test, trust)
     seen = sum(c.edge is not None for c in readable)
     max_lr, drawn = _drawn_to_usual(below, test, trust, edge_lr / NEAREST if seen else math.inf, far)
     edges = "the mean edge of both losses" if len(readable) > 1 else "the edge"
     if seen < len(readable):
         edges = "the mean of one edge and the range's end" if seen else "the end of the range, as no edge was seen"
     return max_lr, f"{edges}, {edge_lr:.3g}, over {edge_lr / below:.2g}{drawn}"
+
+
+def _trust(main: SmoothedLoss, test: RangeTest, told: float | None) -> tuple[float, float]:
+    """Return the share of the way from the usual rate to the curve's, and how far above that the usual one counts."""
+    if told is not None:
+        return told, math.inf
+    planned = len(test.lrs) if test.n_steps is None else test.n_steps
+    trust = TRUST * min(1.0, planned / ENOUGH_UPDATES)
+    return (trust * TRUST_WITHOUT_VALIDATION, math.inf) if main.name == "training" else (trust, FAR)
 
 
 def _drawn_to_usual(lr: float, test: RangeTest, trust: float, most: float, far: float = math.inf) -> tuple[float, str]:

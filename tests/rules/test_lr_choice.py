@@ -207,10 +207,36 @@ def test_curves_that_cannot_answer_are_recognised(losses: Any, status: str, numb
     assert choice.reason.endswith(".")
 
 
-def test_a_loss_that_still_falls_at_the_end_of_the_range_gives_that_end() -> None:
-    choice = choose_max_lr(_test(np.linspace(2.3, 0.1, N), settings={"optimizer": "SGD"}))
-    assert choice.max_lr == LRS[-1]
-    assert "raise `end_lr`" in choice.reason
+@pytest.mark.parametrize(
+    ("settings", "trust"),
+    [
+        ({}, None),
+        ({"settings": {"optimizer": "SGD"}}, 1.0),
+        ({"settings": {"optimizer": "SGD"}, "planned_steps": N}, None),
+    ],
+)
+def test_a_loss_that_still_falls_at_the_end_of_the_range_gives_that_end(settings: Any, trust: Any) -> None:
+    choice = choose_max_lr(_test(np.linspace(2.3, 0.1, N), **settings), trust=trust)
+    assert (choice.status, choice.max_lr, choice.bounds) == ("CENSORED", LRS[-1], (LRS[-1] / 10, LRS[-1]))
+    assert "max_lr 10 is the largest that was tried, and the loss was still falling: raise `end_lr`" in choice.reason
+
+
+@pytest.mark.parametrize(("optimizer", "usual"), [("SGD", 0.1), ("AdamW", 5e-3)])
+def test_that_end_is_drawn_to_the_usual_rate_of_a_known_optimizer(optimizer: str, usual: float) -> None:
+    losses, known = np.linspace(2.3, 0.1, N), {"optimizer": optimizer}
+    for curves, trust in (({}, 0.7 * 0.6 * 0.5), ({"val_loss": losses}, 0.7 * 0.6)):
+        choice = choose_max_lr(_test(losses, settings=known, **curves))
+        assert choice.status == "CENSORED"
+        assert choice.max_lr == pytest.approx(LRS[-1] ** trust * usual ** (1 - trust))
+        assert choice.bounds == (pytest.approx(choice.max_lr / 10), LRS[-1])  # type: ignore[operator]
+        assert f"is the largest that was tried, 10, drawn to the usual {usual:g}, and the loss" in choice.reason
+
+
+def test_an_end_below_the_usual_rate_stays() -> None:
+    short = RangeTest(LRS / 1e4, np.linspace(2.3, 0.1, N), None, "end of range", 2.3, settings={"optimizer": "SGD"})
+    choice = choose_max_lr(short)
+    assert choice.max_lr == LRS[-1] / 1e4
+    assert "is the largest that was tried, and" in choice.reason
 
 
 def test_a_plateau_whose_lowest_noise_stands_near_its_end_is_not_falling() -> None:
