@@ -165,7 +165,7 @@ def _as_in_the_training(curve: SmoothedLoss, edge_lr: float, cut: bool) -> tuple
 
 
 def _at_the_end(main: SmoothedLoss, test: RangeTest, trust: float | None) -> tuple[float, str]:
-    """Read a test whose edge lies beyond: `find_lr` ended at 1.05 to 1.8 times the loss where AdamW's end was not drawn."""
+    """Read a test whose edge lies beyond; with AdamW the end itself, not drawn, ended at 1.05 to 1.8 times the loss."""
     end, how = float(main.lrs[-1]), "the largest that was tried"
     trust, far = _trust(main, test, trust)
     max_lr, drawn = _drawn_to_usual(end, test, trust, math.inf, far)

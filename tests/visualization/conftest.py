@@ -10,6 +10,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import TrialReporter
+from optuna_discipline.trial_record import CLAIM_KEY
 
 pytest.importorskip("plotly")
 
@@ -54,7 +55,8 @@ def plain() -> optuna.Study:
     made.ask()
     made.tell(made.ask(), state=optuna.trial.TrialState.FAIL)
     trial = made.ask()
-    trial.set_user_attr("stage", "<img src=x onerror=alert(2)>|")
+    claim = {"stage": "<img src=x onerror=alert(2)>|", "slot": "x"}
+    made._storage.set_trial_system_attr(trial._trial_id, CLAIM_KEY, claim)
     trial.suggest_categorical("kind", ["<b>bold</b>", "plain"])
     made.tell(trial, -5.0)
     return made

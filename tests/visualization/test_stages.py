@@ -200,6 +200,7 @@ def test_a_search_that_began_anew_from_a_drawn_trial_says_so() -> None:
 def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     random.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
+    random.add_trial(optuna.create_trial(value=1.0, user_attrs={"stage": "fold 1"}))
     assert "another sampler than DisciplinedSampler" in stages.why_none(random)
     begun = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     begun.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
