@@ -28,6 +28,7 @@ from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import those_that_count
+from optuna_discipline.rules.failures import what_none_did
 from optuna_discipline.rules.model_box import LR_BOX
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
@@ -44,7 +45,7 @@ from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 ENQUEUED: Final = "enqueued"
-RETREAT: Final = "smaller sizes and other words, because no trial could run"
+RETREAT: Final = "smaller sizes and other words, because no trial"
 APART: Final = "model-based search far from all that has not run"
 BY_THE_USER: Final = "enqueued by the user"
 RUN_ALREADY: Final = "with the best known values it has run already, so the model chooses the rest"
@@ -106,8 +107,10 @@ class Decision:
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
         retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn
-        if retreats and any(map(can_be_smaller, self.known_to(study, trial)[1])):
-            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}; {RETREAT}")
+        runs = self.known_to(study, trial)[1] if retreats else []
+        if any(map(can_be_smaller, runs)):
+            reason = f"{proposal.reason}; {RETREAT} {what_none_did(runs, 'could run')}"
+            proposal = dataclasses.replace(proposal, reason=reason)
         return claims.write(study, trial, proposal, suggested)
 
     def of_plain(

@@ -121,21 +121,23 @@ class StudyReader:
         for name, role in roles.items():
             distribution, value = trial.distributions[name], trial.params[name]
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
-        done = trial.state.is_finished()
+        allowed = not trial_record.breaks_a_constraint(trial)
+        readable = allowed and trial.state.is_finished()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        if value is not None and trial_record.breaks_a_constraint(trial):
-            value = sign * math.inf  # as good as one that cannot run
+        if value is not None and not allowed:
+            value = sign * math.inf
         return Run(
             number=trial.number,
             state="failed" if is_overdue else _STATES[trial.state],
             params=params,
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
-            curve=trial_record.read_curve(trial) if done else None,
-            reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if done else (),
+            curve=trial_record.read_curve(trial) if readable else None,
+            reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if readable else (),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},
+            allowed=allowed,
         )
 
     def _overdue(self, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:

@@ -11,6 +11,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import decision
+from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.rules import search_state
 from optuna_discipline.trial_record import read_claim
@@ -125,15 +126,23 @@ def test_classes_are_words_too() -> None:
     assert {trial.params["kind"] for trial in study.trials} == set(choices)
 
 
-def test_trials_that_break_a_constraint_count_as_impossible() -> None:
+@pytest.mark.parametrize("reports", [False, True])
+def test_a_broken_constraint_is_blamed_on_sizes_not_on_the_rate(reports: bool) -> None:
     def objective(trial: Trial) -> float:
         lr = trial.suggest_float("lr", 1e-4, 1.0, log=True)
         width = trial.suggest_int("width", 8, 512, log=True)
         trial.set_constraint("size", width - 100)
-        return (math.log10(lr) + 2) ** 2 + 1 / width
+        loss = (math.log10(lr) + 2) ** 2 + 1 / width
+        for epoch in range(5 if reports else 0):
+            report_epoch(trial, epoch, val_loss=loss + (4 - epoch) / 2, train_loss=loss + (4 - epoch) / 2)
+        return loss
 
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     study.optimize(objective, n_trials=16)
+    first, second = study.trials[:2]
+    assert first.params["width"] > 100 >= second.params["width"]
+    assert second.params["lr"] == first.params["lr"]
+    assert second.user_attrs["reason"].endswith("smaller sizes and other words, because no trial met the constraints")
     assert sum(trial.params["width"] <= 100 for trial in study.trials) >= 10
 
 

@@ -1,4 +1,5 @@
 import datetime
+import math
 import pickle
 
 import optuna
@@ -7,6 +8,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import report_epoch
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 from optuna_discipline.trial_record import RESTART_KEY
@@ -58,6 +60,17 @@ def test_reports_are_turned_so_that_smaller_is_better_and_come_in_order() -> Non
     assert StudyReader().runs(study, read_trials(study))[0].reports == ()
     study.tell(trial, 0.9)
     assert StudyReader().runs(study, read_trials(study))[0].reports == (-0.5, -0.7, -0.9)
+
+
+def test_what_breaks_a_constraint_shows_nothing_of_its_learning_rate() -> None:
+    study = optuna.create_study(direction="maximize")
+    trial = study.ask()
+    for step, accuracy in enumerate((0.5, 0.7, 0.9)):
+        report_epoch(trial, step, val_loss=1 - accuracy, value=accuracy)
+    trial.set_constraint("latency", 1.0)
+    study.tell(trial, 0.9)
+    (run,) = StudyReader().runs(study, read_trials(study))
+    assert (run.allowed, run.loss, run.reports, run.curve, run.trained) == (False, math.inf, (), None, False)
 
 
 def test_waiting_and_excepted_trials_are_no_runs() -> None:

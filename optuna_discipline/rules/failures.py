@@ -100,6 +100,11 @@ def those_that_count(runs: Sequence[Run], found: Run | None) -> list[Run]:
     return since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
 
 
+def what_none_did(runs: Sequence[Run], otherwise: str) -> str:
+    """Return what none of these runs has done, in words: what broke a constraint may have run and trained well."""
+    return otherwise if all(run.allowed for run in runs) else "met the constraints"
+
+
 def can_be_smaller(run: Run) -> bool:
     """Whether a run that has not trained has sizes or words, of which other ones might have."""
     return "batch_size" in run.params or any(not isinstance(value, float) for value in run.others.values())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from optuna_discipline.rules.failures import what_none_did
 from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
@@ -217,7 +218,8 @@ class Ladder:
             start = "learning-rate ladder: where to start"
             return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
         if not math.isfinite(self.results[best]):
-            return f"learning-rate ladder: {x:.3g} x the start; nothing has trained so far"
+            none = what_none_did(self.finished, "trained")
+            return f"learning-rate ladder: {x:.3g} x the start; nothing has {none} so far"
         value = self.sign * self.results[best]
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():

@@ -38,6 +38,8 @@ class Run:
         seconds: How long it took.
         restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
         others: Values of the parameters without a role, by name.
+        allowed: Whether it broke no constraint. One that did is like one that cannot run: its loss is infinite, and it
+            has no curve and no reports, or its learning rate would be blamed.
 
     Raises:
         ValueError: If `state` is another word.
@@ -53,6 +55,7 @@ class Run:
     seconds: float | None = None
     restarted: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
+    allowed: bool = True
 
     def __post_init__(self) -> None:
         if self.state not in RUN_STATES:

@@ -10,6 +10,7 @@ from optuna_discipline.rules.conditions import added
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import those_that_count
+from optuna_discipline.rules.failures import what_none_did
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import overfits
@@ -94,7 +95,7 @@ class SearchState:
         """Return what is drawn from all there is; where runs stood still, at the rate farthest from theirs."""
         reason = "drawn from all there is, as nothing has {} so far"
         if not any(run.finite for run in self.runs) or self._fixed("lr") or "lr" not in self.space:
-            return Proposal("refine", MODEL_SLOT, reason.format("run"), drawn=True)
+            return Proposal("refine", MODEL_SLOT, reason.format(what_none_did(self.runs, "run")), drawn=True)
         rate = widest_gap(self.runs, self.space["lr"])
         values: dict[Role, float] = {} if rate is None else {"lr": rate}
         reason = f"{reason.format('learned')}, at the learning rate farthest from all tried"
@@ -123,7 +124,7 @@ class SearchState:
         if any(math.isfinite(run.score) for run in self.runs):
             return f"model-based search {'near' if near else 'around'} the best full run"
         if any(run.finished for run in self.runs):
-            return "model-based search around the start, as no run has ended well"
+            return f"model-based search around the start, as no run has {what_none_did(self.runs, 'ended well')}"
         return "drawn, as no run has ended yet"
 
     def _by_model(

@@ -138,6 +138,17 @@ def test_what_runs_above_the_start_is_found_and_searched(end: Callable[[], float
     assert study.best_value < 0.1
 
 
+def test_where_nothing_meets_the_constraints_the_reasons_say_so() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        trial.set_constraint("latency", 1.0)
+        return trial.suggest_float("lr", 1e-4, 1.0, log=True)
+
+    study = new_study()
+    study.optimize(objective, n_trials=8)
+    assert study.trials[3].user_attrs["reason"].endswith("nothing has met the constraints so far")
+    assert study.trials[7].user_attrs["reason"] == "drawn from all there is, as nothing has met the constraints so far"
+
+
 @pytest.mark.parametrize("end", [raises, prunes, lambda: math.inf], ids=["error", "pruned", "inf"])
 def test_a_study_without_roles_keeps_clear_of_what_could_not_run(end: Callable[[], float]) -> None:
     def objective(trial: optuna.Trial) -> float:
