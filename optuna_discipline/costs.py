@@ -13,8 +13,10 @@ from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
+from optuna_discipline.trial_record import own_steps
 from optuna_discipline.trial_record import read_rows
 from optuna_discipline.trial_record import read_run
+from optuna_discipline.trial_record import steps_before
 
 Told = Mapping[str, Role | None]
 
@@ -25,8 +27,8 @@ def cost_in_full_trainings(study: Study) -> float:
     A full training has as many epochs as any trial could have asked for, where they are a parameter, else as the
     longest was to run; where no trial says how long it is, it goes as far as the last report of any complete one. Every
     started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over from
-    another's snapshot; one that reported none counts whole if it is complete or was pruned, else as nothing. The range
-    test counts by its updates where it knows those of a full training.
+    another's snapshot or checkpoint; one that reported none counts whole if it is complete or was pruned, else as
+    nothing. The range test counts by its updates where it knows those of a full training.
     """
     return sum(costs_of(study.get_trials(deepcopy=False), told_roles(study)).values()) + cost_of_range_test(study)
 
@@ -34,16 +36,20 @@ def cost_in_full_trainings(study: Study) -> float:
 def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
     """Return what each trial has cost in full trainings, by number; one that has not begun is missing.
 
+    One whose reports begin late has gone on from a checkpoint, and has trained the rest alone, unless those of all
+    trials begin there.
+
     Args:
         trials: All trials of a study.
         told: The roles that its sampler was told (`study_record.told_roles`), here and below.
     """
     full = full_epochs(trials, told) or longest_reported(trials, told)
-    costs = {}
+    costs, begun = {}, min((steps[0] for trial in trials if (steps := own_steps(trial))), default=0)
     for trial in trials:
         done = epochs_reported(trial, told)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            trained = max(0.0, done - epochs_of_source(trial)) if done else epochs_of(trial, told) or full or 1.0
+            not_its_own = max(epochs_of_source(trial), _resumed_at(trial, begun) * _epochs_a_step(trial, told))
+            trained = max(0.0, done - not_its_own) if done else epochs_of(trial, told) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
     return costs
 
@@ -73,10 +79,20 @@ def epochs_reported(trial: FrozenTrial, told: Told) -> float:
     Reports that count updates say so by their `n_epochs`: the 200th of 800 is a quarter of the trial's epochs.
     """
     reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
-    done = max(reported, default=-1) + 1
-    planned = epochs_of(trial, told) or done
-    unit = planned / (read_run(trial).get("n_epochs") or planned or 1)
-    return min(done * unit, planned)
+    done = (max(reported, default=-1) + 1) * _epochs_a_step(trial, told)
+    return min(done, epochs_of(trial, told) or done)
+
+
+def _epochs_a_step(trial: FrozenTrial, told: Told) -> float:
+    """Return what a step of the reports is in epochs: 1 but where they count updates."""
+    steps = read_run(trial).get("n_epochs")
+    return (epochs_of(trial, told) or steps) / steps if steps else 1.0
+
+
+def _resumed_at(trial: FrozenTrial, begun: int) -> int:
+    """Return the steps that another trial had done when this one went on from there; 0 if it trained from the start."""
+    steps = own_steps(trial)
+    return steps[0] - begun if steps_before(steps) else 0
 
 
 def epochs_of(trial: FrozenTrial, told: Told) -> float:

@@ -133,7 +133,7 @@ class StudyReader:
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
             curve=trial_record.read_curve(trial) if readable else None,
-            reports=tuple(sign * y for _, y in sorted(trial.intermediate_values.items())) if readable else (),
+            reports=tuple(sign * y for y in trial_record.read_reports(trial).values()) if readable else (),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},

@@ -9,6 +9,7 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import get_args
@@ -70,9 +71,12 @@ def has_row(system_attrs: Mapping[str, Any], number: int, epoch: int) -> bool:
 
 
 def read_rows(trial: FrozenTrial) -> list[Row]:
-    """Return the rows of a trial by epoch; damaged ones, and those of the trial that it retries, are left out."""
+    """Return the rows of a trial by epoch, without damaged ones.
+
+    Those of a former attempt count up to where the retry has gone on from it; one that began anew has none of them.
+    """
     rows = []
-    retried = RETRY_MARK in trial.system_attrs
+    retried, start = RETRY_MARK in trial.system_attrs, min(_own_epochs(trial), default=0)
     for key, stored in trial.system_attrs.items():
         if key.startswith(ROW_PREFIX):
             try:
@@ -81,9 +85,42 @@ def read_rows(trial: FrozenTrial) -> list[Row]:
                 log = EpochLog(int(key[len(ROW_PREFIX) :]), lr, train_loss, val_loss, val_accuracy)
             except (TypeError, ValueError):
                 continue
-            if not retried or number == trial.number:
+            if not retried or number == trial.number or log.epoch < start:
                 rows.append(Row(log, value))
     return sorted(rows, key=lambda row: row.log.epoch)
+
+
+def _own_epochs(trial: FrozenTrial) -> list[int]:
+    """Return the epochs whose rows a trial has written itself."""
+    keys = (key[len(ROW_PREFIX) :] for key in trial.system_attrs if key.startswith(ROW_PREFIX))
+    return [int(epoch) for epoch in keys if epoch.isdigit() and has_row(trial.system_attrs, trial.number, int(epoch))]
+
+
+def read_reports(trial: FrozenTrial) -> dict[int, float]:
+    """Return the reports of a whole training by step; {} where they begin late, so that its start is not known.
+
+    A retry that goes on from where a former attempt had come begins with the reports of that, as its rows tell.
+    """
+    found = dict(trial.intermediate_values)
+    if RETRY_MARK in trial.system_attrs:
+        rows = {row.log.epoch: row.log.val_loss if row.value is None else row.value for row in read_rows(trial)}
+        found = {step: value for step, value in rows.items() if value is not None} | found
+    return {} if steps_before(sorted(found)) else dict(sorted(found.items()))
+
+
+def own_steps(trial: FrozenTrial) -> list[int]:
+    """Return the steps that a trial has reported, rising; of a retry, without what it inherited beside its rows."""
+    own = _own_epochs(trial) if RETRY_MARK in trial.system_attrs else []
+    return sorted(own or (step for step in trial.intermediate_values if step >= 0))
+
+
+def steps_before(steps: Sequence[int]) -> int:
+    """Return the steps before the ones that led to the first report: of a training that goes on from another's end.
+
+    >>> [steps_before(steps) for steps in ((5, 6, 7), (0, 1, 2), (1, 2, 3), (4, 9, 14), (100, 200))]
+    [4, 0, 0, 0, 0]
+    """
+    return max(0, 2 * steps[0] - steps[1]) if len(steps) > 1 else 0
 
 
 def read_run(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -69,6 +69,30 @@ def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
     assert cost_in_full_trainings(study) == pytest.approx(2.85)
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_trial_that_goes_on_from_a_checkpoint_costs_what_it_trained_itself(plain: bool) -> None:
+    study = optuna.create_study()
+    for epochs, state in ((range(5), TrialState.FAIL), (range(5, 8), TrialState.COMPLETE), (range(8), None)):
+        trial = study.ask()
+        for epoch in epochs:
+            if plain:
+                trial.report(1.0, epoch)
+            else:
+                report_epoch(trial, epoch, val_loss=1.0, n_epochs=8)
+        study.tell(trial, None if state == TrialState.FAIL else 1.0, state)
+    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([5 / 8, 3 / 8, 1])
+
+
+def test_where_all_reports_begin_late_no_trial_went_on_from_another() -> None:
+    study = optuna.create_study()
+    for _ in range(2):
+        trial = study.ask()
+        for epoch in range(5, 10):
+            trial.report(1.0, epoch)
+        study.tell(trial, 1.0)
+    assert cost_in_full_trainings(study) == pytest.approx(2)
+
+
 def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:
     study = optuna.create_study()
     for epochs in (5, 20):

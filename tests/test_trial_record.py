@@ -67,16 +67,17 @@ def test_trials_of_others_and_damaged_rows_have_no_curve() -> None:
     assert trial_record.read_run(study.trials[0]) == {}
 
 
-def test_a_retried_trial_does_not_inherit_the_rows_of_its_former_self() -> None:
+def test_a_retried_trial_that_begins_anew_does_not_inherit_the_rows_of_its_former_self() -> None:
     study = optuna.create_study()
     first = study.ask()
-    TrialReporter(first, n_epochs=4).report(EpochLog(0, 0.1, math.nan, math.nan))
+    for epoch, loss in enumerate((0.9, math.nan)):
+        TrialReporter(first, n_epochs=4).report(EpochLog(epoch, 0.1, loss, loss))
     study.tell(first, state=TrialState.FAIL)
     attributes = {**study.trials[0].system_attrs, "failed_trial": 0}
     study.add_trial(optuna.create_trial(state=TrialState.WAITING, system_attrs=attributes))
     again = study.ask()
-    TrialReporter(again, n_epochs=4).report(EpochLog(1, 0.1, 0.5, 0.5))
-    assert [row.log.epoch for row in trial_record.read_rows(study.trials[1])] == [1]
+    TrialReporter(again, n_epochs=4).report(EpochLog(0, 0.1, 0.5, 0.5))
+    assert [(row.log.epoch, row.log.val_loss) for row in trial_record.read_rows(study.trials[1])] == [(0, 0.5)]
 
 
 def test_a_trial_that_has_ended_shows_what_its_curve_says_unless_that_is_too_short() -> None:

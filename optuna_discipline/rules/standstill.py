@@ -95,9 +95,11 @@ def _fell_clearly(run: Run) -> bool:
     """Whether a run has left the loss that it started from by more than its reports jump."""
     if not fell(run):
         return False
+    if len(run.reports) < ENOUGH_FOR_NOISE:
+        return True
     reports = np.asarray(run.reports)
     fall, jump = reports[0] - np.mean(reports[-len(reports) // 3 :]), np.median(abs(np.diff(reports)))
-    return len(reports) < ENOUGH_FOR_NOISE or bool(fall > BEYOND_NOISE * jump)
+    return bool(fall > BEYOND_NOISE * jump)
 
 
 def _ended(runs: Sequence[Run]) -> list[Run]:
