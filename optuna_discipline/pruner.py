@@ -68,6 +68,7 @@ class DisciplinedPruner(BasePruner):
         """Return whether the trial should stop, and leave the reason on it if so."""
         maximize = study.direction == StudyDirection.MAXIMIZE
         reported, guessed = trial_record.read_reported(trial), False
+        plain = reported is None
         if reported is None:
             known = self._known(study, maximize)
             reported = _plain(trial, known.longest_plain, known.told)
@@ -87,8 +88,10 @@ class DisciplinedPruner(BasePruner):
         )
         if not decision.stop:
             return False
-        reason = decision.reason
-        if guessed and not is_diverged(reported.curve):
+        reason, broken = decision.reason, is_diverged(reported.curve)
+        if plain and broken:
+            reason = _no_number(trial)
+        elif guessed and not broken:
             reason += "; it counts as long as the longest complete run"
         if _stored_reason(study, trial) != reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)
@@ -165,16 +168,24 @@ def _stored_reason(study: Study, trial: FrozenTrial) -> object:
 def _plain(trial: FrozenTrial, longest: int, told: costs.Told) -> Reported | None:
     """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others.
 
-    Its epochs count from where the reports begin, unless the last is no number: its own step then is the reason.
+    Its epochs count from where the reports begin.
     """
     steps = _steps(trial)
     if not steps:
         return None
     values: list[float | None] = [trial.intermediate_values[step] for step in steps]
-    before = trial_record.steps_before(steps) if math.isfinite(trial.intermediate_values[steps[-1]]) else 0
+    before = trial_record.steps_before(steps)
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
     planned = max(int(costs.epochs_of(trial, told)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
+
+
+def _no_number(trial: FrozenTrial) -> str:
+    """Return from which step on the plain reports are no numbers, in words: of what they are, nobody says."""
+    steps = _steps(trial)
+    last = max((step for step in steps if math.isfinite(trial.intermediate_values[step])), default=-1)
+    first = next(step for step in steps if step > last)
+    return f"the report at step {first} is {trial.intermediate_values[first]}"
 
 
 def _may_be_longer(study: Study, trial: FrozenTrial) -> bool:

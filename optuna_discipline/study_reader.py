@@ -21,6 +21,7 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.failures import without_placeholders
+from optuna_discipline.rules.lr_lean import without_gaps
 from optuna_discipline.rules.role_names import says_seed
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
@@ -123,6 +124,7 @@ class StudyReader:
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         allowed = not trial_record.breaks_a_constraint(trial)
         readable = allowed and trial.state.is_finished()
+        reports = trial_record.read_reports(trial).values() if readable else ()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         if value is not None and not allowed:
             value = sign * math.inf
@@ -133,7 +135,7 @@ class StudyReader:
             loss=None if value is None else sign * value,
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
             curve=trial_record.read_curve(trial) if readable else None,
-            reports=tuple(sign * y for y in trial_record.read_reports(trial).values()) if readable else (),
+            reports=without_gaps(tuple(sign * y for y in reports)),
             seconds=_seconds_of_whole(trial),
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},

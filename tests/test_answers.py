@@ -211,7 +211,7 @@ def test_a_learning_rate_that_comes_later_has_a_ladder_and_no_other_role_a_stage
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     study.optimize(plain, n_trials=5)
     study.optimize(lambda trial: plain(trial) + _of_rate(trial, "lr"), n_trials=4)
-    assert study.trials[5].user_attrs["reason"] == "learning-rate ladder: where to start"
+    assert study.trials[5].user_attrs["reason"] == "learning-rate ladder: where to start: as trial 3, the best so far"
     assert study.trials[6].params["lr"] == pytest.approx(study.trials[5].params["lr"] / 3, rel=1e-3)
     study.optimize(plain, n_trials=8)
     assert {trial.user_attrs["stage"] for trial in study.trials[5:]} <= {"lr", "refine"}

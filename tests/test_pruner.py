@@ -101,7 +101,7 @@ def test_the_reason_of_a_stop_is_logged_once() -> None:
         assert trial.should_prune()
     finally:
         logger.removeHandler(listener)
-    assert said == ["Trial 0 pruned: the validation loss is nan at epoch 0."]
+    assert said == ["Trial 0 pruned: the report at step 0 is nan."]
 
 
 def test_trials_of_another_stage_are_no_peers() -> None:
@@ -151,7 +151,7 @@ def test_plain_reports_stop_at_nan_and_far_behind_after_three_quarters(every: in
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
         assert _report_plainly(study, _falling(end), every, first) == N
     assert _report_plainly(study, [1.0, 0.9, math.nan], every, first) == 3
-    assert study.trials[-1].user_attrs["pruned_because"] == f"the validation loss is nan at epoch {first + 2 * every}"
+    assert study.trials[-1].user_attrs["pruned_because"] == f"the report at step {first + 2 * every} is nan"
     assert _report_plainly(study, _falling(5.0), every, first) in (3 * N / 4, 3 * N / 4 + 1)
     assert _report_plainly(study, _falling(0.25), every, first) == N
 

@@ -49,6 +49,7 @@ MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts
 NEAR_LAST, NEAR_BEST = 0.5, 0.1
 ROUNDING = 1e-6  # of a mean
 NEARBY = 3.01  # times the rate: a better one may lie before one that is worse farther away
+MOST_GAPS = 0.1  # of the reports; or one
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
 
 
@@ -110,6 +111,19 @@ def read_lr(run: Run) -> LrReading | None:
     if losses is not None and began_late(losses) and (is_error(run) or max(run.reports) <= 0):  # or a maximised share
         return LrReading("up")
     return None if is_error(run) else LrReading(None)
+
+
+def without_gaps(reports: tuple[float, ...]) -> tuple[float, ...]:
+    """Return reports without a few NaN before the last: there a metric had no value, while the training went on.
+
+    A network that has broken reports no number any more; where the last is none, or many are, all stay.
+
+    >>> without_gaps((math.nan, 0.5, 0.4)), without_gaps((0.5, 0.4, math.nan))
+    ((0.5, 0.4), (0.5, 0.4, nan))
+    """
+    known = tuple(y for y in reports if not math.isnan(y))
+    few = len(reports) - len(known) <= max(1, MOST_GAPS * len(reports))
+    return known if few and reports and not math.isnan(reports[-1]) else reports
 
 
 def is_error(run: Run) -> bool:

@@ -125,8 +125,10 @@ class Search(SearchState):
         reason = ladder.reason(x)
         if rank:
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
-        if self.known is not None and self.known.slot is not None:  # it was drawn, as nothing had learned
-            reason += f"; the start is trial {self.known.number}"
+        if self.known is not None:  # another sampler's, or drawn, as nothing had learned
+            where = f"trial {self.known.number}"
+            begins = ladder.best is None and x == 1
+            reason += f": as {where}, the best so far" if begins else f"; the start is {where}"
         slot, like = f"{LADDER}{rank}:{x:g}", self.incumbent.like
         return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=like)
 

@@ -23,6 +23,7 @@ from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.runs_diagnosis import advice_on_best
 from optuna_discipline.rules.runs_diagnosis import advice_on_shares
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.standstill import SPAN
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
@@ -71,6 +72,7 @@ def collect(study: Study) -> Story:
     trials = study.get_trials(deepcopy=False)
     best = trial_record.best_run(study)
     sign, cost, told = trial_record.sign_of(study), costs.cost_in_full_trainings(study), told_roles(study)
+    roles = stages.role_names(study)
     restarts, barred = _ended_better(trials, best, sign)
     among = (" of whole trainings" if restarts else "") + (" within the constraints" if barred else "")
     tested = range_test.read(study)
@@ -81,8 +83,8 @@ def collect(study: Study) -> Story:
         range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
-        warnings=tuple(_warnings(trials, best, restarts, stages.role_names(study), told, sign)),
-        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told))),
+        warnings=tuple(_warnings(trials, best, restarts, roles, told, sign)),
+        next_steps=tuple(_not_the_rate(trials, roles) or _next_steps(trials, best, _read_runs(study, told))),
         how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
 
@@ -109,6 +111,12 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow], told: 
         )
     else:
         yield "Cost is counted in full trainings: one a trial, as no complete trial says how many epochs it ran."
+    others = sum(marks.stage_of(trial) == marks.OTHER and bool(trial.params) for trial in trials)
+    if others and any(row.stage in (*stages.DECIDING, "refine") for row in rows):
+        yield (
+            f"No stage lists {counted(others, 'trial')} whose parameters the sampler did not choose; the cost and the "
+            "best configuration are of all trials, and the search has learned from them."
+        )
     if not any(row.stage in stages.DECIDING for row in rows):
         return
     yield from _how_stages_decide(trials, [row.stage for row in rows if row.stage in stages.DECIDING])
@@ -249,6 +257,25 @@ def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
         return diagnose_study(study, roles=told)
     except DisciplineError:
         return None
+
+
+def _not_the_rate(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> list[str]:
+    """Return what to look at where every trial was stopped at one step by a report that is no number, [] elsewhere.
+
+    At learning rates that differ by 9 that is not their doing.
+    """
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    rates = [float(rate) for trial in ended if (rate := stages.value_of(trial, "lr", roles)) is not None and rate > 0]
+    if len(rates) < 2 or max(rates) < SPAN * min(rates) or any(t.state != TrialState.PRUNED for t in ended):
+        return []
+    last = {t.last_step for t in ended if t.last_step is not None}
+    if len(last) > 1 or any(math.isfinite(t.intermediate_values.get(t.last_step or 0, 0.0)) for t in ended):
+        return []
+    return [
+        f"Every trial was stopped as its report at step {last.pop()} is no number, at learning rates from "
+        f"{show(min(rates))} to {show(max(rates))}: these are not to blame. Look at what is reported there, or leave "
+        "that report out."
+    ]
 
 
 def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None) -> list[str]:

@@ -12,6 +12,7 @@ from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import shape_of
+from optuna_discipline.rules.lr_lean import without_gaps
 from optuna_discipline.rules.run import Run
 
 END = (0.36, 0.35, 0.345, 0.342, 0.34)
@@ -230,3 +231,21 @@ def test_a_clearly_worse_run_nearby_refutes_what_a_curve_says(
     lean: Lean | None, far: bool, losses: dict[float, float], refuted: bool
 ) -> None:
     assert LrReading(lean, far).is_refuted_by(losses, 0.5) == refuted
+
+
+@pytest.mark.parametrize(
+    ("reports", "kept"),
+    [
+        ((math.nan, 0.5, 0.4, 0.3), (0.5, 0.4, 0.3)),
+        ((0.9, 0.5, math.nan, 0.3), (0.9, 0.5, 0.3)),
+        ((0.9, 0.5, 0.4, math.nan), None),
+        ((0.9, math.nan, math.nan, 0.3), None),
+        ((0.9, math.inf, 0.4, 0.3), None),  # a loss that overflowed is no gap
+        ((math.nan,), None),
+        ((), None),
+    ],
+)
+def test_a_few_reports_without_a_number_before_the_last_are_gaps(
+    reports: tuple[float, ...], kept: tuple[float, ...] | None
+) -> None:
+    assert without_gaps(reports) == pytest.approx(reports if kept is None else kept, nan_ok=True)

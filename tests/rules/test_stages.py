@@ -289,3 +289,10 @@ def test_a_hundred_rates_of_another_sampler_leave_the_step_beyond_the_last() -> 
     runs = [Run(i, "complete", {"lr": lr}, 1.0 - lr) for i, lr in enumerate(rates)]
     proposal = next_params(Recipe(), runs, space={"lr": Bounds(1e-5, 10.0)})
     assert (proposal.stage, proposal.values["lr"]) == ("lr", pytest.approx(3 * rates[-1], rel=1e-3))
+
+
+def test_a_ladder_says_which_trial_of_another_sampler_it_starts_from() -> None:
+    shorter, whole = ([Run(7, "complete", {**START, "epochs": epochs}, 0.3)] for epochs in (8, 16))
+    said = [next_params(Recipe(), runs, space=SPACE).reason for runs in (shorter, whole)]
+    assert said[0] == "learning-rate ladder: where to start: as trial 7, the best so far"
+    assert said[1].endswith("; the start is trial 7")

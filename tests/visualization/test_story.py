@@ -1,3 +1,5 @@
+import math
+
 import optuna
 import pytest
 
@@ -276,3 +278,22 @@ def test_a_restart_that_may_not_be_chosen_anyway_is_not_said_to_have_ended_bette
     told = story.collect(study)
     assert told.headline.startswith("The highest objective is 0.5, in trial 0")
     assert told.warnings == ("1 trial ended without a number.",)
+
+
+@pytest.mark.parametrize(("low", "said"), [(1e-3, True), (0.05, False)])
+def test_reports_of_no_number_at_one_step_whatever_the_rate_are_not_its_doing(low: float, said: bool) -> None:
+    study, stopped = optuna.create_study(), optuna.trial.TrialState.PRUNED
+    reports, distributions = {0: 0.5, 2: math.nan}, {"lr": optuna.distributions.FloatDistribution(1e-5, 1)}
+    for params in ({"lr": 0.1}, {"lr": low}):
+        told = {"params": params, "distributions": distributions, "intermediate_values": reports}
+        study.add_trial(optuna.create_trial(state=stopped, **told))
+    begins = "Every trial was stopped as its report at step 2 is no number, at learning rates from 0.001 to 0.1"
+    assert story.collect(study).next_steps[0].startswith(begins) == said
+
+
+def test_trials_of_another_sampler_are_in_no_stage_and_are_counted() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=3)
+    study.sampler = DisciplinedSampler(seed=0)
+    study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=1)
+    assert any(words.startswith("No stage lists 3 trials") for words in story.collect(study).how_to_read)
