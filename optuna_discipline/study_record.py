@@ -1,4 +1,4 @@
-"""What a study remembers beside its trials: the range test, and in its user attributes the sampler's settings."""
+"""What a study has beside its trials: the range test, the sampler's settings (user attributes), and its best run."""
 
 import json
 import warnings
@@ -93,3 +93,18 @@ def told_roles(study: Study) -> Mapping[str, Role | None]:
 def _attributes(study: Study) -> Mapping[str, Any]:
     attributes: Mapping[str, Any] = study._storage.get_study_user_attrs(study._study_id)
     return attributes
+
+
+def best_run(study: Study) -> FrozenTrial | None:
+    """Return the best finished trial, the first of equals; None without one that ended at a number.
+
+    A short cycle is a complete training, and its epochs are part of its configuration: where full trainings overfit,
+    a short one is best, and says so. A trial that was restarted from another's middle does not count, since a training
+    with its parameters may end elsewhere, nor does one that breaks a constraint.
+
+    Raises:
+        UnsupportedStudyError: If the study has several objectives.
+    """
+    sign = trial_record.sign_of(study)
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial_record.may_be_best(trial)]
+    return min(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)

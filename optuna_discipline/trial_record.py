@@ -76,7 +76,8 @@ def read_rows(trial: FrozenTrial) -> list[Row]:
     Those of a former attempt count up to where the retry has gone on from it; one that began anew has none of them.
     """
     rows = []
-    retried, start = RETRY_MARK in trial.system_attrs, min(_own_epochs(trial), default=0)
+    retried = RETRY_MARK in trial.system_attrs
+    start = min(_own_epochs(trial), default=0) if retried else 0
     for key, stored in trial.system_attrs.items():
         if key.startswith(ROW_PREFIX):
             try:
@@ -278,21 +279,6 @@ def may_be_best(trial: FrozenTrial) -> bool:
     """Whether a trial may be the best: it ended at a number, broke no constraint and began at the beginning."""
     ended = trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
     return ended and not epochs_of_source(trial) and not breaks_a_constraint(trial)
-
-
-def best_run(study: Study) -> FrozenTrial | None:
-    """Return the best finished trial, the first of equals; None without one that ended at a number.
-
-    A short cycle is a complete training, and its epochs are part of its configuration: where full trainings overfit,
-    a short one is best, and says so. A trial that was restarted from another's middle does not count, since a training
-    with its parameters may end elsewhere, nor does one that breaks a constraint.
-
-    Raises:
-        UnsupportedStudyError: If the study has several objectives.
-    """
-    sign = sign_of(study)
-    trials = [trial for trial in study.get_trials(deepcopy=False) if may_be_best(trial)]
-    return min(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
 
 def encode(value: float | None) -> float | str | None:

@@ -25,6 +25,7 @@ from optuna_discipline import comparison
 from optuna_discipline import costs
 from optuna_discipline import examples
 from optuna_discipline import storages
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not progress.seen and not interrupted and not arguments.json:
         with reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
-    best = trial_record.best_run(study)
+    best = study_record.best_run(study)
     if best is None:
         if interrupted:
             return _interrupted(study, arguments)

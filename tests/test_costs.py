@@ -11,7 +11,7 @@ from optuna_discipline import costs
 from optuna_discipline import report_epoch
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
-from tests.test_trial_record import run_trial
+from tests.test_study_record import run_trial
 
 
 def test_the_cost_counts_epochs_done_and_the_range_test() -> None:

@@ -1,8 +1,10 @@
+import math
 import warnings
 
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
@@ -13,6 +15,19 @@ from optuna_discipline.trial_record import SETTINGS_KEY
 
 LRS = np.geomspace(1e-4, 1, 40)
 TEST = RangeTest(LRS, np.linspace(2.3, 0.1, 40), None, "end of range", initial_loss=2.3)
+
+
+def run_trial(study: optuna.Study, epochs: int, value: float, *, done: int | None = None) -> None:
+    """Run a trial of `epochs` epochs out of 8 that ends at `value`, or is pruned after `done` epochs."""
+    trial = study.ask()
+    trial.study.sampler = optuna.samplers.RandomSampler(seed=0)
+    study.enqueue_trial({"epochs": epochs})
+    study.tell(trial, state=TrialState.FAIL)
+    trial = study.ask()
+    trial.suggest_int("epochs", 1, 8)
+    for epoch in range(epochs if done is None else done):
+        trial.report(value, epoch)
+    study.tell(trial, value if done is None else None, state=None if done is None else TrialState.PRUNED)
 
 
 def test_a_range_test_is_kept_once_and_read_back_as_a_choice() -> None:
@@ -55,3 +70,39 @@ def test_the_roles_that_were_told_are_read_without_what_is_none() -> None:
     for damage in ("damaged", {"roles": 3}, {}):
         study.set_user_attr(SETTINGS_KEY, damage)
         assert study_record.told_roles(study) == {}
+
+
+def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
+    study = optuna.create_study()
+    assert study_record.best_run(study) is None
+    for epochs, value in ((8, 0.4), (2, 0.3), (8, 0.35)):
+        run_trial(study, epochs, value)
+    run_trial(study, 8, 0.0, done=3)
+    study.tell(study.ask(), float("-inf"))
+    assert study_record.best_run(study).params == {"epochs": 2}  # type: ignore[union-attr]
+
+
+def test_the_best_run_follows_the_direction() -> None:
+    study = optuna.create_study(direction="maximize")
+    for value in (0.4, 0.6, 0.5):
+        run_trial(study, 8, value)
+    assert study_record.best_run(study).value == 0.6  # type: ignore[union-attr]
+
+
+def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:
+    for direction in ("minimize", "maximize"):
+        study = optuna.create_study(direction=direction)
+        study.tell(study.ask(), math.inf)
+        study.tell(study.ask(), state=TrialState.PRUNED)
+        assert study_record.best_run(study) is None
+
+
+def test_the_best_run_keeps_its_constraints() -> None:
+    study = optuna.create_study()
+    for value in (1.0, 2.0):
+        trial = study.ask()
+        trial.set_constraint("memory", 1.5 - value)
+        study.tell(trial, value)
+    best = study_record.best_run(study)
+    assert best is not None
+    assert best.number == study.best_trial.number == 1

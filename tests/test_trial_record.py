@@ -20,20 +20,7 @@ from optuna_discipline import publish
 from optuna_discipline import report_epoch
 from optuna_discipline import trial_record
 from optuna_discipline import write_report
-from optuna_discipline.trial_record import best_run
-
-
-def run_trial(study: optuna.Study, epochs: int, value: float, *, done: int | None = None) -> None:
-    """Run a trial of `epochs` epochs out of 8 that ends at `value`, or is pruned after `done` epochs."""
-    trial = study.ask()
-    trial.study.sampler = optuna.samplers.RandomSampler(seed=0)
-    study.enqueue_trial({"epochs": epochs})
-    study.tell(trial, state=TrialState.FAIL)
-    trial = study.ask()
-    trial.suggest_int("epochs", 1, 8)
-    for epoch in range(epochs if done is None else done):
-        trial.report(value, epoch)
-    study.tell(trial, value if done is None else None, state=None if done is None else TrialState.PRUNED)
+from optuna_discipline.study_record import best_run
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite"])
@@ -91,23 +78,6 @@ def test_a_trial_that_has_ended_shows_what_its_curve_says_unless_that_is_too_sho
     assert [trial.user_attrs.get("verdict") for trial in study.trials] == ["underfitting", None]
 
 
-def test_the_best_run_is_the_best_of_any_length_that_finished() -> None:
-    study = optuna.create_study()
-    assert best_run(study) is None
-    for epochs, value in ((8, 0.4), (2, 0.3), (8, 0.35)):
-        run_trial(study, epochs, value)
-    run_trial(study, 8, 0.0, done=3)
-    study.tell(study.ask(), float("-inf"))
-    assert best_run(study).params == {"epochs": 2}  # type: ignore[union-attr]
-
-
-def test_the_best_run_follows_the_direction() -> None:
-    study = optuna.create_study(direction="maximize")
-    for value in (0.4, 0.6, 0.5):
-        run_trial(study, 8, value)
-    assert best_run(study).value == 0.6  # type: ignore[union-attr]
-
-
 @pytest.mark.parametrize("value", [None, 0.5, math.inf, -math.inf])
 def test_numbers_are_encoded_and_decoded(value: float | None) -> None:
     assert trial_record.decode(trial_record.encode(value)) == value
@@ -135,14 +105,6 @@ def test_optunas_own_retry_starts_with_an_empty_curve_and_keeps_what_it_rewrites
     assert (curve.train_loss.tolist(), curve.n_epochs) == ([0.5, 0.4], 4)
 
 
-def test_the_best_run_of_a_study_of_broken_values_is_none() -> None:
-    for direction in ("minimize", "maximize"):
-        study = optuna.create_study(direction=direction)
-        study.tell(study.ask(), math.inf)
-        study.tell(study.ask(), state=TrialState.PRUNED)
-        assert best_run(study) is None
-
-
 def test_a_metric_that_is_not_the_validation_loss_is_read_beside_the_curve() -> None:
     study = optuna.create_study()
     trial = study.ask()
@@ -167,17 +129,6 @@ def test_several_objectives_are_refused_with_the_plot_that_shows_them() -> None:
             call(study)
     for told in (diagnose_study, plot_cost, plot_loss_curve, plot_recipe, plot_schedule, publish, write_report):
         assert "UnsupportedStudyError: If it" in (told.__doc__ or "")
-
-
-def test_the_best_run_keeps_its_constraints() -> None:
-    study = optuna.create_study()
-    for value in (1.0, 2.0):
-        trial = study.ask()
-        trial.set_constraint("memory", 1.5 - value)
-        study.tell(trial, value)
-    best = best_run(study)
-    assert best is not None
-    assert best.number == study.best_trial.number == 1
 
 
 RUNG = {"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}

@@ -8,6 +8,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import costs
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
@@ -86,7 +87,7 @@ def collect(study: Study) -> CostPlot:
     check_type("study", study, Study)
     sign = trial_record.sign_of(study)
     trials = study.get_trials(deepcopy=False)
-    best = trial_record.best_run(study)
+    best = study_record.best_run(study)
     told = told_roles(study)
     full, spent_on = costs.full_epochs(trials, told), costs.costs_of(trials, told)
     chosen = {row.chosen for row in stages.collect(study)}

@@ -16,7 +16,7 @@ from optuna.artifacts import upload_artifact
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from optuna_discipline import trial_record
+from optuna_discipline import study_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.arguments import is_number
@@ -163,7 +163,7 @@ def _write_trial_notes(study: Study, kept: Mapping[str, Any], seconds: float) ->
     notes = {trial_id: note.trial_note(trial) for trial_id, trial in ended.items()}
     ours = set(notes.values())
     due = [trial_id for trial_id, body in notes.items() if _is_due(kept, trial_id, body, ours)]
-    best = trial_record.best_run(study)
+    best = study_record.best_run(study)
     telling = {row.chosen for row in stages.collect(study)} | {None if best is None else best.number}
     due.sort(key=lambda trial_id: (ended[trial_id].number not in telling, -ended[trial_id].number))
     began = looked = time.monotonic()

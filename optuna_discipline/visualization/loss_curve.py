@@ -9,6 +9,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
@@ -76,7 +77,7 @@ def plot_loss_curve(source: Source) -> Any:
 def collect(source: Source) -> tuple[CurvePlot, ...]:
     """Return the runs that have reported; of a study its best one."""
     if isinstance(source, Study):
-        best = trial_record.best_run(source)
+        best = study_record.best_run(source)
         source = [] if best is None else [best]
     items = source if isinstance(source, list | tuple) else [source]
     plots = []

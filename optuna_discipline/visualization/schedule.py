@@ -8,6 +8,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
@@ -69,7 +70,7 @@ def plot_schedule(schedule: Source) -> Any:
 def collect(schedule: Source) -> SchedulePlot | None:
     """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
     if isinstance(schedule, Study):
-        best = trial_record.best_run(schedule)
+        best = study_record.best_run(schedule)
         return None if best is None else _of_trial(best, told_roles(schedule))
     if isinstance(schedule, FrozenTrial):
         return _of_trial(schedule, {})

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import costs
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import share_of
@@ -70,7 +71,7 @@ def collect(study: Study) -> Story:
     check_type("study", study, Study)
     rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
     trials = study.get_trials(deepcopy=False)
-    best = trial_record.best_run(study)
+    best = study_record.best_run(study)
     sign, cost, told = trial_record.sign_of(study), costs.cost_in_full_trainings(study), told_roles(study)
     roles = stages.role_names(study)
     restarts, barred = _ended_better(trials, best, sign)
