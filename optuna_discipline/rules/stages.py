@@ -126,8 +126,7 @@ class Search(SearchState):
         if rank:
             reason += f"; cycles of {self.level:.3g} training, as nothing had learned in shorter ones"
         if self.known is not None:  # another sampler's, or drawn, as nothing had learned
-            where = f"trial {self.known.number}"
-            begins = ladder.best is None and x == 1
+            where, begins = f"trial {self.known.number}", ladder.best is None and x == 1
             reason += f": as {where}, the best so far" if begins else f"; the start is {where}"
         slot, like = f"{LADDER}{rank}:{x:g}", self.incumbent.like
         return Proposal("lr", slot, reason, values, lr_multiple=x, fidelity=self.level, like=like)

@@ -93,6 +93,12 @@ def spoken(stage: str) -> str:
     return "learning rate" if stage == "lr" else stage.replace("_", " ")
 
 
+def comparable(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that may be compared: complete ones that break no constraint."""
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
+    return [trial for trial in complete if not trial_record.breaks_a_constraint(trial)]
+
+
 def has_ended(trial: FrozenTrial) -> bool:
     """Whether a trial has ended with something to show; one that was stopped at no number is."""
     return trial.state == TrialState.PRUNED or (trial.state == TrialState.COMPLETE and bool(trial.values))

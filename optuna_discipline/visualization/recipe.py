@@ -17,6 +17,7 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import noise
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
 
@@ -235,11 +236,11 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
         for trial in shown
         if (x := stages.value_of(trial, row.stage, roles)) is not None
     ]
-    noise = stages.noise_around(base, trials)
-    measured = noise is not None and noise.measured
+    around = noise.noise_around(base, trials)
+    measured = around is not None and around.measured
     band = None
-    if noise is not None and (measured or stages.keeps_within_noise(row.stage, own)):
-        band = noise.mean - noise.width, noise.mean + noise.width
+    if around is not None and (measured or stages.keeps_within_noise(row.stage, own)):
+        band = around.mean - around.width, around.mean + around.width
     return StagePanel(
         row.stage,
         tuple(sorted(candidates, key=lambda c: marks.order(c.x))),

@@ -7,7 +7,6 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.parameters import known_distributions
@@ -15,10 +14,10 @@ from optuna_discipline.parameters import roles_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.refinement import moves_of
 from optuna_discipline.rules.run import MODEL_SLOT
-from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import noise
 from optuna_discipline.visualization.marks import show
 
 PURPOSES = {
@@ -70,21 +69,6 @@ class StageRow:
     def best(self) -> str:
         """The best objective and its trial in words, "" without one."""
         return "" if self.best_value is None else f"{show(self.best_value, self.figures)} in trial {self.best_trial}"
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What does not differ from a run.
-
-    Attributes:
-        mean: Mean objective of the run and its repetitions, with which the recipe compares.
-        width: Objectives nearer to it than this do not differ.
-        measured: Whether repeated runs have measured that, or it is the least that the recipe assumes.
-    """
-
-    mean: float
-    width: float
-    measured: bool
 
 
 def collect(study: Study) -> tuple[StageRow, ...]:
@@ -140,17 +124,7 @@ def began_from(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> Fro
     """Return the finished run that the trials of a stage stand on, None for a stage that stands on defaults."""
     claims = [claim for trial in own if (claim := trial_record.read_claim(trial)) is not None]
     numbers = {claim.get("like") for claim in claims}
-    return next((trial for trial in _done(trials) if trial.number in numbers), None)
-
-
-def noise_around(base: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> Noise | None:
-    """Return what does not differ from a run, None for one without an objective."""
-    if base is None or base.value is None:
-        return None
-    measured, least = _spread(trials), SMALLEST_NOISE * abs(base.value)
-    equal = [base.value, *(trial.value for trial in _repeats(trials).get(base.number, ()) if trial.value is not None)]
-    width = least if measured is None else max(measured, least)
-    return Noise(sum(equal) / len(equal), width, measured is not None and measured > least)
+    return next((trial for trial in marks.comparable(trials) if trial.number in numbers), None)
 
 
 def moved_in(trial: FrozenTrial, trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
@@ -166,7 +140,7 @@ def moved_in(trial: FrozenTrial, trials: Sequence[FrozenTrial], roles: Mapping[s
 def _row(
     stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role], sign: int
 ) -> StageRow:
-    best = min(_done(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
+    best = min(marks.comparable(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
     figures = marks.figures_of(trials, sign)
     base = _went_on_with(own, trials) if stage in DECIDING else None
     if stage in DECIDING:
@@ -174,8 +148,8 @@ def _row(
     elif stage == "refine":
         decision = _gained(own, trials, best, roles, sign, figures)
     else:
-        noise = _spread(trials) if stage == "replicate" else None
-        decision = "" if noise is None else f"equal runs differ by {show(noise)}"
+        spread = noise.spread(trials) if stage == "replicate" else None
+        decision = "" if spread is None else f"equal runs differ by {show(spread)}"
     return StageRow(
         stage,
         purpose_of(stage, own),
@@ -271,12 +245,12 @@ def _why_no_other(
     sign: int,
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
-    if base not in _done(trials):
+    if base not in marks.comparable(trials):
         return f"no run had {'met the constraints' if trial_record.breaks_a_constraint(base) else 'ended well'}"
     values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
     if by_model(own) and len(values) == 1:
         return "no other value was tried"
-    within = noise_around(base, trials) if keeps_within_noise(stage, own) else None
+    within = noise.noise_around(base, trials) if keeps_within_noise(stage, own) else None
     former = base.value if within is None or base is best else within.mean
     if best is None or former is None or best.value is None or not sign * (former - best.value) > 0:
         return ""
@@ -285,27 +259,3 @@ def _why_no_other(
     if within is not None and gain <= within.width:
         return f"{better} only, and {'the noise is' if within.measured else 'what counts is'} {show(within.width)}"
     return f"{better}, but {'its epochs take longer' if stage == 'batch_size' else 'only when the study had gone on'}"
-
-
-def _repeats(trials: Sequence[FrozenTrial]) -> dict[int, list[FrozenTrial]]:
-    """Return the finished repetitions of each run that was repeated, by its number."""
-    found: dict[int, list[FrozenTrial]] = {}
-    for trial in _done(trials):
-        claim = trial_record.read_claim(trial)
-        if claim is not None and claim["stage"] == "replicate" and isinstance(claim.get("like"), int):
-            found.setdefault(claim["like"], []).append(trial)
-    return found
-
-
-def _spread(trials: Sequence[FrozenTrial]) -> float | None:
-    """Return by how much the first repeated run and its repetitions differ."""
-    first, repeats = next(iter(_repeats(trials).items()), (None, []))
-    equal = [*(trial for trial in _done(trials) if trial.number == first), *repeats]
-    values = [trial.value for trial in equal if trial.value is not None]
-    return max(values) - min(values) if len(values) > 1 else None
-
-
-def _done(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that may be compared: complete ones that break no constraint."""
-    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
-    return [trial for trial in complete if not trial_record.breaks_a_constraint(trial)]
