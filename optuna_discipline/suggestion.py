@@ -4,7 +4,6 @@ Learning rates are searched as log(lr / (1 - momentum)), momenta as log(1 - mome
 range from 0), by the model of `rules.model`.
 """
 
-import math
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -93,8 +92,6 @@ def _most_promising(
     if not known:
         drawn = coordinates.params(anywhere(coordinates.of_the_model(), rng))
         return {name: value for name, value in drawn.items() if free is None or name in free}
-    if under_way and not any(math.isfinite(loss) for _, loss in known):
-        known = [*known, (under_way[0], 0.0)]  # the search goes on around what may train
     best = min(known, key=lambda one: one[1])[0]
     otherwise = None if absent is None else coordinates.vector(absent)
 

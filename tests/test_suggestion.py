@@ -85,12 +85,3 @@ def test_before_the_first_run_has_ended_other_workers_are_spread_over_the_box() 
     assert min(params["lr"] for params in drawn) < 0.05 < 0.15 < max(params["lr"] for params in drawn)
     assert {params["kind"] for params in drawn} == {"a", "b"}
     assert {params["batch_size"] for params in drawn} == {16, 64, 256}
-
-
-def test_where_all_that_ended_broke_the_search_goes_on_around_what_still_runs() -> None:
-    broke = {**BEST, "lr": 0.6}
-    points = [suggestion.Point(broke, math.inf), suggestion.Point(BEST, None)]
-    drawn = [suggestion.suggest_by_model(seed, points, SPACE, ROLES, {}, coupled=0.95) for seed in range(12)]
-    steps = [math.log(params["lr"] / (1 - params["momentum"])) for params in drawn]
-    middle = math.log(math.sqrt(0.1 * 0.6) / 0.05)
-    assert sum(step < middle for step in steps) >= 10
