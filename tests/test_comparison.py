@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -24,6 +25,21 @@ def test_one_cycle_at_a_fair_rate_beats_the_untuned_default(task: examples.Task)
 def test_a_training_that_breaks_scores_nan(task: examples.Task) -> None:
     params = {"lr": 1e6, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64}
     assert math.isnan(comparison.score(task, params, epochs=2, seeds=(0,), cycle=False).test_accuracy[0])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8"])
+def test_an_accuracy_is_counted_for_targets_of_any_integers_and_a_class_beyond_the_outputs_is_wrong(
+    task: examples.Task, dtype: str
+) -> None:
+    def narrow(part: tuple[torch.Tensor, torch.Tensor], extra: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, targets = part[0][:100], part[1][:100].clone()
+        targets[:extra] = 10  # the network has the outputs 0 to 9
+        return inputs, targets.to(getattr(torch, dtype))
+
+    own = dataclasses.replace(task, val=narrow(task.val, 0), test=narrow(task.val, 50))
+    score = comparison.score(own, comparison.DEFAULT, epochs=4, seeds=(0,), cycle=False)
+    assert score.val_accuracy[0] > 0.5
+    assert 0 < score.test_accuracy[0] <= 0.5
 
 
 def test_scores_are_repeatable_and_leave_the_callers_random_state(task: examples.Task) -> None:
