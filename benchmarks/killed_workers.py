@@ -18,7 +18,6 @@ import json
 import math
 import multiprocessing
 import os
-import platform
 import signal
 import sys
 import time
@@ -34,6 +33,7 @@ from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
 from benchmarks import servers
+from benchmarks.result_files import settings
 from benchmarks.result_files import write
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
@@ -173,8 +173,8 @@ def main() -> int:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     results = json.loads(given.out.read_text()) if given.out.exists() else {}
-    settings = {"workers": given.workers, "trials": given.trials, "seconds_between_kills": given.seconds_between_kills}
-    machine = {"python": platform.python_version(), "optuna": optuna.__version__, "cpus": os.cpu_count()}
+    wish = {"workers": given.workers, "trials": given.trials, "seconds_between_kills": given.seconds_between_kills}
+    machine = {**settings(), "cpus": os.cpu_count()}
     for seed in range(given.seeds):
         key = f"{given.workers} workers, {given.trials} trials, seed {seed}"
         if key in results:
@@ -182,7 +182,7 @@ def main() -> int:
         with servers.postgresql() as url:
             found = run(url, n_workers=given.workers, n_trials=given.trials, seed=seed,
                         seconds_between_kills=given.seconds_between_kills)  # fmt: skip
-        results[key] = {**settings, **machine, **found}
+        results[key] = {**wish, **machine, **found}
         write(given.out, results, indent=1)
     print(json.dumps(results, indent=1))
     wrong = ("numbers_missing", "left_running", "finished_without_a_claim", "complete_with_a_row_missing",

@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.result_files import whole
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 
@@ -81,7 +81,6 @@ def record(folder: Path = FOLDER) -> None:
     """Train every run that has no record yet; a group is written whole, so a broken recording goes on."""
     from benchmarks import pruner_tasks as tasks
 
-    folder.mkdir(parents=True, exist_ok=True)
     for task in tasks.TASKS:
         for schedule in tasks.SCHEDULES:
             for box in tasks.BOXES:
@@ -91,9 +90,8 @@ def record(folder: Path = FOLDER) -> None:
                 start, configs = time.perf_counter(), tasks.draw(task, schedule, box)
                 rows = np.stack([tasks.train(task, schedule, config, i) for i, config in enumerate(configs)])
                 settings = {"n_classes": CLASSES[task.data], "part": PARTS.index(task.part)}
-                beside = path.with_suffix(".tmp.npz")
-                np.savez_compressed(beside, rows=rows.astype(np.float32), configs=configs, **settings)
-                os.replace(beside, path)
+                with whole(path) as beside, beside.open("wb") as file:
+                    np.savez_compressed(file, rows=rows.astype(np.float32), configs=configs, **settings)
                 print(f"{path.name}: {len(configs)} trainings in {time.perf_counter() - start:.0f} s", flush=True)
 
 

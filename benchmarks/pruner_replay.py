@@ -39,6 +39,7 @@ from benchmarks.pruner_curves import Group
 from benchmarks.pruner_curves import read_authors
 from benchmarks.pruner_curves import read_own
 from benchmarks.pruner_rule import PreparedGroup
+from benchmarks.result_files import whole
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import LossCurve
 from optuna_discipline import TrialReporter
@@ -185,14 +186,12 @@ def read_rows() -> list[dict[str, str]]:
 
 
 def _write_rows(rows: list[dict[str, str]]) -> None:
-    beside = RESULTS.with_suffix(".tmp")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with whole(RESULTS) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         versions = f"optuna {optuna.__version__}, optuna_discipline {optuna_discipline.__version__}"
         file.write(f"# {versions}, numpy {np.__version__}, Python {platform.python_version()}\n")
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(beside, RESULTS)
 
 
 def main() -> int:

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,15 @@ def settings() -> dict[str, Any]:
 
 
 def write(path: Path, result: Any, *, indent: int | None = None) -> None:
-    """Write a result as JSON beside its place, then rename it there."""
+    """Write a result as JSON, whole or not at all."""
+    with whole(path) as beside:
+        beside.write_text(json.dumps(result, indent=indent) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside a file's place; what is there at the end of the `with` block is renamed to that place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(result, indent=indent) + "\n", encoding="utf-8")
+    yield beside
     os.replace(beside, path)

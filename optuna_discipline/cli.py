@@ -12,7 +12,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from typing import get_args
 
 import optuna
 
@@ -29,7 +28,7 @@ from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
 from optuna_discipline.study_diagnosis import diagnose_study
-from optuna_discipline.trainer import OptimizerName
+from optuna_discipline.trainer import OPTIMIZERS
 from optuna_discipline.visualization import story
 
 USER_ERROR = 2
@@ -56,7 +55,6 @@ EXAMPLES = {
 }
 STORAGE_HELP = "Optuna storage: a URL such as sqlite:///study.db, or a journal file such as study.log"
 ONE_STUDY = "needed where the storage holds several studies"
-OPTIMIZERS = get_args(OptimizerName)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,6 +41,7 @@ from optuna_discipline.rules.space import Bounds
 from optuna_discipline.snapshots import SnapshotRestarts
 
 OptimizerName = Literal["sgd", "adamw", "adam"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 # A fifth of a short training gives bounds good enough; more updates than 100 make the curve no better.
 RANGE_TEST_SHARE, LEAST_RANGE_TEST_STEPS, MOST_RANGE_TEST_STEPS = 0.2, 20, 100
 # What a range test may cost for `tune` to run one unasked, in trainings. It saves the first training of unusual
@@ -97,6 +98,7 @@ class Trainer:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
         torch = require("torch", extra="torch")
+        from optuna_discipline.training.arguments import as_choice
         from optuna_discipline.training.arguments import as_seed
         from optuna_discipline.training.arguments import check_builder
         from optuna_discipline.training.random_state import kept_random
@@ -104,8 +106,7 @@ class Trainer:
         check_builder(self.build_model)
         if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
-        if self.optimizer not in get_args(OptimizerName):
-            raise ValueError(f"`optimizer` must be 'sgd', 'adamw' or 'adam', but got {self.optimizer!r}.")
+        as_choice("optimizer", self.optimizer, OPTIMIZERS)
         as_seed(self.seed)
         check_options(self.options)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)

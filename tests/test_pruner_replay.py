@@ -50,6 +50,32 @@ def test_2240_recorded_runs_have_their_whole_length_and_four_schedules() -> None
     assert sum(path.stat().st_size for path in (ROOT / "benchmarks/results/pruner_replay").iterdir()) < 2e6
 
 
+def test_a_recording_that_breaks_is_no_group_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    from benchmarks import pruner_curves
+    from benchmarks import pruner_tasks
+
+    task = pruner_tasks.TASKS[0]
+    monkeypatch.setattr(pruner_tasks, "TASKS", (task,))
+    monkeypatch.setattr(pruner_tasks, "SCHEDULES", ("1cycle",))
+    monkeypatch.setattr(pruner_tasks, "train", lambda *_: np.full((4, task.n_epochs), 0.5))
+
+    def full_disk(*_: object) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.replace", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            pruner_curves.record(tmp_path)
+    assert list(tmp_path.iterdir())
+    assert not list(pruner_curves.read_own(tmp_path))
+    pruner_curves.record(tmp_path)
+    groups = list(pruner_curves.read_own(tmp_path))
+    assert [group.name for group in groups] == [f"{task.name}, 1cycle, {box}" for box in sorted(pruner_tasks.BOXES)]
+    assert {curve.logs[0].train_loss for group in groups for curve in group.curves} == {0.5}
+    assert all(path.suffix == ".npz" for path in tmp_path.iterdir())
+
+
 def test_regret_counts_the_best_completed_run_and_savings_the_epochs() -> None:
     from benchmarks.pruner_curves import Group
     from benchmarks.pruner_replay import outcome

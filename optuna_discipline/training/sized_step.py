@@ -20,6 +20,7 @@ from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import are_lists_of_samples
+from optuna_discipline.training.step import check_loss_fn
 from optuna_discipline.training.step import map_leaves
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Amp
@@ -72,8 +73,8 @@ class SizedStep:
             DisciplineError: If nothing can be trained.
         """
         trainable_parameters(model)
-        if loss_fn is not None and not callable(loss_fn):
-            raise ValueError(f"`loss_fn` must be callable as loss_fn(output, target), but got {loss_fn!r}.")
+        if loss_fn is not None:
+            check_loss_fn(loss_fn)
         if not _tensors_of(sample):
             raise ValueError(
                 "`sample` must be a batch of tensors such as `next(iter(loader))` or (x[:1], y[:1]), "

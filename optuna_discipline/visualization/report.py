@@ -14,6 +14,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.printable import printable
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.trainer import OPTIMIZERS
 from optuna_discipline.trial_record import TERMS_KEY
 from optuna_discipline.visualization import cost
 from optuna_discipline.visualization import loss_curve
@@ -142,7 +143,7 @@ def _code(params: Mapping[str, Any], terms: Any) -> str:
     """Return code that trains as `tune` did, whose terms the study keeps; "" for any other study."""
     optimizer = terms.get("optimizer") if isinstance(terms, Mapping) else None
     names = ("lr", "momentum", "weight_decay", "batch_size", "epochs")
-    if optimizer not in ("sgd", "adamw", "adam") or not all(is_number(params.get(name)) for name in names):
+    if optimizer not in OPTIMIZERS or not all(is_number(params.get(name)) for name in names):
         return ""
     lr, momentum, decay = (f"{params[name]:.4g}" for name in names[:3])
     batch, epochs = round(params["batch_size"]), round(params["epochs"])

@@ -12,6 +12,7 @@ from optuna_discipline import DisciplineError
 from optuna_discipline import trial_record
 from optuna_discipline import tune
 from optuna_discipline import write_report
+from optuna_discipline.trainer import OPTIMIZERS
 from optuna_discipline.visualization import report
 
 
@@ -37,7 +38,7 @@ def trained_by_tune(**settings: Any) -> tuple[optuna.Study, dict[str, Any]]:
     return study, names
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("form", ["tuple", "data set", "accumulated"])
 def test_the_printed_code_trains_as_tune_did_on_all_that_tune_takes(optimizer: str, form: str) -> None:
     options = {"accumulate": 3} if form == "accumulated" else {}
