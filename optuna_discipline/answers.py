@@ -52,42 +52,42 @@ class Answers:
     def __init__(self, reader: StudyReader, independent_sampler: BaseSampler | None, seed: int) -> None:
         self._reader, self._independent_sampler, self._seed = reader, independent_sampler, seed
 
-    def answer(self, asked: Question, claim: Mapping[str, Any], role: Role | None) -> Any:
+    def answer(self, question: Question, claim: Mapping[str, Any], role: Role | None) -> Any:
         """Return the value of one parameter, from the one decision that was made for its trial."""
         told = role == "epochs" or role in claim["values"]
         if claim.get("drawn") and not told and (role is not None or self._independent_sampler is None):
-            return self._draw(asked)
-        if asked.name in claim.get("suggested", {}):
-            return _fit_any(asked.name, asked.distribution, claim["suggested"][asked.name])
-        return self._held(asked, claim) if role is None else self._in_role(asked, claim, role)
+            return self._draw(question)
+        if question.name in claim.get("suggested", {}):
+            return _fit_any(question.name, question.distribution, claim["suggested"][question.name])
+        return self._held(question, claim) if role is None else self._in_role(question, claim, role)
 
-    def before_a_claim(self, asked: Question, runs: Sequence[Run]) -> Any:
+    def before_a_claim(self, question: Question, runs: Sequence[Run]) -> Any:
         """Return where a parameter without a role begins, while no trial has shown one with a role."""
         if self._independent_sampler is None and all_in_vain(runs):
-            return self._draw(asked)
-        value = self._begin(asked, failures_so_far(runs))
-        before = (other for other in read_trials(asked.study) if other.number < asked.trial.number)
+            return self._draw(question)
+        value = self._begin(question, failures_so_far(runs))
+        before = (other for other in read_trials(question.study) if other.number < question.trial.number)
         if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
-            return parameters.beside(asked.distribution, value, self._stream(asked))  # many begin at once
+            return parameters.beside(question.distribution, value, self._stream(question))  # many begin at once
         return value
 
-    def of_seed(self, asked: Question) -> Any:
+    def of_seed(self, question: Question) -> Any:
         """Return a seed: that of the study's first trial, so that no trial differs in it; drawn if there is no more."""
-        others = [other for other in read_trials(asked.study) if other.number != asked.trial.number]
+        others = [other for other in read_trials(question.study) if other.number != question.trial.number]
         shown = {known for other in others if other.state.is_finished() for known in other.params}
         if shown and all(map(self._reader.is_seed, shown)):
-            return self._draw(asked)
-        before = (other.params[asked.name] for other in others if asked.name in other.params)
-        allowed = (value for value in before if parameters.allows(asked.distribution, value))
-        return next(allowed, parameters.start_of(asked.name, asked.distribution))
+            return self._draw(question)
+        before = (other.params[question.name] for other in others if question.name in other.params)
+        allowed = (value for value in before if parameters.allows(question.distribution, value))
+        return next(allowed, parameters.start_of(question.name, question.distribution))
 
-    def _in_role(self, asked: Question, claim: Mapping[str, Any], role: Role) -> Any:
-        trial, name, distribution = asked.trial, asked.name, asked.distribution
+    def _in_role(self, question: Question, claim: Mapping[str, Any], role: Role) -> Any:
+        trial, name, distribution = question.trial, question.name, question.distribution
         bounds = parameters.bounds_in_role(role, name, distribution)
         assert bounds is not None
         proposal, like = claims.proposal_of(claim), None
         if role == "lr":
-            like = next((t for t in read_trials(asked.study) if t.number == proposal.like), None)
+            like = next((t for t in read_trials(question.study) if t.number == proposal.like), None)
             leader = self._reader.leader_of(name, distribution, trial)
             if leader is not None:
                 return parameters.follow(trial, name, distribution, leader, like)
@@ -95,11 +95,11 @@ class Answers:
                 bounds = dataclasses.replace(bounds, start=usual)
         if role == "momentum" and parameters.adds_up(trial.params):
             bounds = dataclasses.replace(bounds, start=bounds.low)
-        wish = proposal.value_of(role, bounds, study_record.read_choice(asked.study))
+        wish = proposal.value_of(role, bounds, study_record.read_choice(question.study))
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)
-        return self._away_from_failures(asked, value, proposal.failures)
+        return self._away_from_failures(question, value, proposal.failures)
 
     def _momentum_of(self, trial: FrozenTrial) -> float:
         """Return the momentum that a trial has been given so far; 0 without one."""
@@ -115,44 +115,46 @@ class Answers:
         words = (n for n, d in trial.distributions.items() if isinstance(d, kinds) and not self._reader.role_of(n, d))
         return any(name in like.params and like.params[name] != trial.params[name] for name in words)
 
-    def _held(self, asked: Question, claim: Mapping[str, Any]) -> Any:
+    def _held(self, question: Question, claim: Mapping[str, Any]) -> Any:
         """Return the value of the run that the stage builds on, else of the first run, else its start."""
-        like = None if claim["slot"] == MODEL_SLOT else self._example(asked, claim.get("like"))
-        held = None if like is None else parameters.as_choice(asked.distribution, like.params[asked.name])
-        if like is not None and parameters.allows(asked.distribution, held):
+        like = None if claim["slot"] == MODEL_SLOT else self._example(question, claim.get("like"))
+        held = None if like is None else parameters.as_choice(question.distribution, like.params[question.name])
+        if like is not None and parameters.allows(question.distribution, held):
             return held
-        return self._begin(asked, claim.get("failures", 0))
+        return self._begin(question, claim.get("failures", 0))
 
-    def _example(self, asked: Question, number: int | None) -> FrozenTrial | None:
+    def _example(self, question: Question, number: int | None) -> FrozenTrial | None:
         """Return the complete trial of this number, else the first that has trained, if it has the parameter."""
-        trials = read_trials(asked.study)
-        earlier = [t for t in trials if asked.name in t.params and t.state == TrialState.COMPLETE]
+        trials = read_trials(question.study)
+        earlier = [t for t in trials if question.name in t.params and t.state == TrialState.COMPLETE]
         like = next((t for t in earlier if t.number == number), None)
         if like is not None or not earlier:
             return like
-        runs = self._reader.runs(asked.study, trials, except_for=asked.trial.number)
+        runs = self._reader.runs(question.study, trials, except_for=question.trial.number)
         trained = {run.number for run in runs if run.trained}
         return next((t for t in earlier if t.number in trained), None)
 
-    def _begin(self, asked: Question, failures: int) -> Any:
-        if self._independent_sampler is None or asked.trial.number == 0:
-            start = parameters.start_of(asked.name, asked.distribution)
-            return self._away_from_failures(asked, start, failures)
-        return self._independent_sampler.sample_independent(asked.study, asked.trial, asked.name, asked.distribution)
+    def _begin(self, question: Question, failures: int) -> Any:
+        if self._independent_sampler is None or question.trial.number == 0:
+            start = parameters.start_of(question.name, question.distribution)
+            return self._away_from_failures(question, start, failures)
+        return self._independent_sampler.sample_independent(
+            question.study, question.trial, question.name, question.distribution
+        )
 
-    def _away_from_failures(self, asked: Question, value: Any, failures: int) -> Any:
+    def _away_from_failures(self, question: Question, value: Any, failures: int) -> Any:
         """Return the value, or another one where nothing has trained and the first has had its second try."""
         if failures < MAX_FAILURES:
             return value
-        role = self._reader.role_of(asked.name, asked.distribution)
-        return retreat.retreat(asked.distribution, value, failures - MAX_FAILURES + 1, self._stream(asked), role)
+        role = self._reader.role_of(question.name, question.distribution)
+        return retreat.retreat(question.distribution, value, failures - MAX_FAILURES + 1, self._stream(question), role)
 
-    def _draw(self, asked: Question) -> Any:
-        role = self._reader.role_of(asked.name, asked.distribution)
-        return retreat.draw(asked.name, asked.distribution, self._stream(asked), role)
+    def _draw(self, question: Question) -> Any:
+        role = self._reader.role_of(question.name, question.distribution)
+        return retreat.draw(question.name, question.distribution, self._stream(question), role)
 
-    def _stream(self, asked: Question) -> np.random.Generator:
-        return np.random.default_rng([self._seed, asked.trial.number, crc32(asked.name.encode())])
+    def _stream(self, question: Question) -> np.random.Generator:
+        return np.random.default_rng([self._seed, question.trial.number, crc32(question.name.encode())])
 
 
 def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:

@@ -79,21 +79,21 @@ class Decision:
             study_record.keep_range_test(study, trial, self._range_test)
 
     def decide(
-        self, study: Study, trial: FrozenTrial, asked: Mapping[str, BaseDistribution] | None = None
+        self, study: Study, trial: FrozenTrial, new: Mapping[str, BaseDistribution] | None = None
     ) -> Mapping[str, Any]:
         """Decide what a trial runs, and claim it.
 
         Args:
             study: The study.
             trial: What asks.
-            asked: The first parameter with a role, where the study had none before.
+            new: The first parameter with a role, where the study had none before.
         """
         if enqueued.values_of(trial):
             return claims.write(study, trial, *self._enqueued(study, trial))
         proposal = claims.uncontested(
             study,
             trial,
-            partial(self.propose, study, trial, asked=asked),
+            partial(self.propose, study, trial, new=new),
             partial(self._propose_model, study, trial),
             partial(self._has_rival, study, trial),
             np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
@@ -135,14 +135,14 @@ class Decision:
         return dataclasses.replace(proposal, lr_multiple=float(np.exp(rng.uniform(*np.log(LR_BOX)))))
 
     def propose(
-        self, study: Study, trial: FrozenTrial, skip: int, *, asked: Mapping[str, BaseDistribution] | None = None
+        self, study: Study, trial: FrozenTrial, skip: int, *, new: Mapping[str, BaseDistribution] | None = None
     ) -> Proposal:
         """Return what the recipe has open, without so many of the most wanted."""
         if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
             return self._propose_model(study, trial, "model-based search while another worker runs the range test")
         known, runs = self.known_to(study, trial)
-        if asked is not None and any(run.finished for run in runs):
-            known = {**known, **asked}
+        if new is not None and any(run.finished for run in runs):
+            known = {**known, **new}
         choice = study_record.read_choice(study)
         return next_params(
             self._recipe_for(known),

@@ -59,10 +59,10 @@ class DisciplinedPruner(BasePruner):
     def __init__(self, *, slack: float = SLACK) -> None:
         check_slack(slack)
         self._slack = slack
-        self._peers: dict[str, _Peers] = {}  # rebuilt when lost
+        self._by_study: dict[str, _Complete] = {}  # rebuilt when lost
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_peers": {}}
+        return {**self.__dict__, "_by_study": {}}
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop, and leave the reason on it if so."""
@@ -99,16 +99,16 @@ class DisciplinedPruner(BasePruner):
             _logger.info(f"Trial {trial.number} pruned: {reason}.")
         return True
 
-    def _known(self, study: Study, maximize: bool) -> "_Peers":
+    def _known(self, study: Study, maximize: bool) -> "_Complete":
         others = study._storage.get_all_trials(study._study_id, deepcopy=False, states=(TrialState.COMPLETE,))
-        known = self._peers.get(study.study_name)
+        known = self._by_study.get(study.study_name)
         if known is None or known.last != _last(others):  # a complete trial stays complete
-            known = self._peers[study.study_name] = _Peers(others, maximize, known, told_roles(study))
+            known = self._by_study[study.study_name] = _Complete(others, maximize, known, told_roles(study))
         return known
 
 
 @dataclass(frozen=True)
-class _Peer:
+class _Offer:
     """What one complete trial offers: its standing, its value and last report, and the length of plain reports."""
 
     standing: Standing | None
@@ -116,41 +116,41 @@ class _Peer:
     plain_length: int
 
 
-class _Peers:
+class _Complete:
     """What the complete trials of a study offer to comparisons, best end first."""
 
-    def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Peers | None", told: costs.Told) -> None:
+    def __init__(self, trials: list[FrozenTrial], maximize: bool, former: "_Complete | None", told: costs.Told) -> None:
         self.last, self.told = _last(trials), told
-        known = former._read if former else {}
+        before = former._by_trial if former else {}
         by_key = {trial_record.identity_of(trial): trial for trial in trials}
-        self._read: dict[trial_record.Identity, _Peer] = {
-            key: known.get(key) or _read(trial, maximize, told) for key, trial in by_key.items()
+        self._by_trial: dict[trial_record.Identity, _Offer] = {
+            key: before.get(key) or _read_offer(trial, maximize, told) for key, trial in by_key.items()
         }
-        read = self._read.values()
-        self.longest_plain = max((peer.plain_length for peer in read), default=0)
-        agree = rank_alike([peer.end for peer in read if peer.end is not None])
-        found = [(peer.standing, key) for key, peer in self._read.items() if peer.standing is not None and agree]
+        offers = self._by_trial.values()
+        self.longest_plain = max((offer.plain_length for offer in offers), default=0)
+        agree = rank_alike([offer.end for offer in offers if offer.end is not None])
+        found = [(offer.standing, key) for key, offer in self._by_trial.items() if offer.standing is not None and agree]
         self._sorted = sorted(found, key=lambda one: one[0].final)
-        self._all = [peer for peer, _ in self._sorted]
+        self._peers = [peer for peer, _ in self._sorted]
 
     def of_others(self, trial: FrozenTrial) -> list[Standing]:
         """Return the peers of a trial without itself."""
         own = trial_record.identity_of(trial)
-        return self._all if own not in self._read else [peer for peer, key in self._sorted if key != own]
+        return self._peers if own not in self._by_trial else [peer for peer, key in self._sorted if key != own]
 
 
 def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]:
     return len(trials), trial_record.identity_of(trials[-1]) if trials else None
 
 
-def _read(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Peer:
+def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
     reported = trial_record.read_reported(trial)
     curve = reported or _plain(trial, 0, told)
     standing = None
     if curve is not None:
         standing = as_peer(curve.curve, values=curve.values, maximize=maximize, label=trial_record.stage_of(trial))
     plain_length = _reached(_steps(trial)) if reported is None else 0
-    return _Peer(standing, _end_of(trial, reported), plain_length)
+    return _Offer(standing, _end_of(trial, reported), plain_length)
 
 
 def _end_of(trial: FrozenTrial, reported: Reported | None) -> tuple[float, float] | None:

@@ -169,8 +169,8 @@ class DisciplinedSampler(BaseSampler):
         if not self._is_plain(study, trial):
             return {}
         if self._refine_sampler is not None:
-            asked = self._refine_sampler.infer_relative_search_space(study, trial)
-            return {name: distribution for name, distribution in asked.items() if not self._reader.is_seed(name)}
+            space = self._refine_sampler.infer_relative_search_space(study, trial)
+            return {name: distribution for name, distribution in space.items() if not self._reader.is_seed(name)}
         known, _ = self._decision.known_to(study, trial)
         return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
@@ -181,7 +181,7 @@ class DisciplinedSampler(BaseSampler):
         if not search_space:
             return {}
         if self._refine_sampler is not None:
-            self._write_stage(study, trial, _asked_of(self._refine_sampler))
+            self._write_stage(study, trial, _reason_of(self._refine_sampler))
             return self._refine_sampler.sample_relative(study, trial, search_space)
         suggested, reason = self._decision.of_plain(study, trial, search_space)  # one around this may have fixed some
         self._write_stage(study, trial, reason)
@@ -256,11 +256,11 @@ class DisciplinedSampler(BaseSampler):
 
     def _without_claim(self, question: Question) -> Any:
         study, trial = question.study, question.trial
-        asked = self._refine_sampler if self._is_plain(study, trial) else None
+        model = self._refine_sampler if self._is_plain(study, trial) else None
         if trial.user_attrs.get(trial_record.REASON_KEY, NOTHING) == NOTHING:
-            trial_record.write_stage(study._storage, trial, "refine", BEGIN if asked is None else _asked_of(asked))
-        if asked is not None:
-            return asked.sample_independent(study, trial, question.name, question.distribution)
+            trial_record.write_stage(study._storage, trial, "refine", BEGIN if model is None else _reason_of(model))
+        if model is not None:
+            return model.sample_independent(study, trial, question.name, question.distribution)
         runs = self._decision.known_to(study, trial)[1] if trial.number else []
         return self._answers.before_a_claim(question, runs)
 
@@ -287,7 +287,7 @@ def _key(study: Study, trial: FrozenTrial) -> tuple[str, trial_record.Identity]:
     return study.study_name, trial_record.identity_of(trial)
 
 
-def _asked_of(sampler: BaseSampler) -> str:
+def _reason_of(sampler: BaseSampler) -> str:
     return f"asked of {type(sampler).__name__}"
 
 

@@ -27,8 +27,8 @@ from optuna_discipline.parameters import fit
 from optuna_discipline.parameters import share_of
 from optuna_discipline.rules.space import Role
 from optuna_discipline.suggestion import Point
+from optuna_discipline.suggestion import finished_and_running
 from optuna_discipline.suggestion import optimizer_lr
-from optuna_discipline.suggestion import split
 
 # A number of more steps than this is shown as a share of its range: Optuna's GPSampler lists the values of a stepped
 # one, and for a whole number up to 1e12 that is 7 TiB.
@@ -71,7 +71,7 @@ def suggest(
     """
     if free is not None and not free:
         return {}
-    finished, pending = split(points)
+    finished, pending = finished_and_running(points)
     coordinates = Coordinates(space, roles, box, coupled, optimizer_lr(finished, roles))
     shares = Shares(coordinates)
     losses = _tame([loss for _, loss in finished])
@@ -91,7 +91,7 @@ def suggest(
     for point in under_way:
         shadow.add_trial(optuna.create_trial(state=TrialState.RUNNING, params=point, distributions=shares.space))
     with _quiet("optuna._gp.gp"):
-        return shares.params(shadow.ask(shares.space).params)
+        return shares.decoded(shadow.ask(shares.space).params)
 
 
 class Shares:
@@ -135,7 +135,7 @@ class Shares:
                 return None
         return found
 
-    def params(self, shares: Mapping[str, Any]) -> dict[str, Any]:
+    def decoded(self, shares: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters of a point of `space`, fitted into their distributions."""
         encoded = dict(shares)
         for name, distribution in self._shared.items():

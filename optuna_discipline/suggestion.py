@@ -61,7 +61,7 @@ def suggest_by_model(
         conditions: When those exist that only some configurations have.
         absent: What those count as where they do not exist.
     """
-    finished, pending = split(points)
+    finished, pending = finished_and_running(points)
 
     def found_in(box: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
         coordinates = Coordinates(space, roles, box, coupled, optimizer_lr(finished, roles))
@@ -135,7 +135,9 @@ def optimizer_lr(finished: Sequence[tuple[Mapping[str, Any], float]], roles: Map
     return usual_lr(min(finished, key=lambda one: one[1])[0]) if finished and not several else None
 
 
-def split(points: Sequence[Point]) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
+def finished_and_running(
+    points: Sequence[Point],
+) -> tuple[list[tuple[Mapping[str, Any], float]], list[Mapping[str, Any]]]:
     """Return the finished runs with their losses, at most `MOST_POINTS` of them, and those under way."""
     finished = [(point.params, point.loss) for point in points if point.loss is not None]
     if len(finished) > MOST_POINTS:

@@ -127,7 +127,7 @@ def test_a_learning_rate_counts_against_the_usual_one_of_the_optimizer() -> None
     ]
     there = Shares(coordinates).of(sgd)
     assert there is not None
-    assert Shares(coordinates).params(there) == pytest.approx(sgd)
+    assert Shares(coordinates).decoded(there) == pytest.approx(sgd)
 
 
 @pytest.mark.parametrize("momenta", [FloatDistribution(0.0, 0.99), CategoricalDistribution([0.9, 0.0, 0.99])])

@@ -29,7 +29,7 @@ def test_coordinates_go_there_and_back(coupled: float | None) -> None:
     shares = Shares(coordinates).of(BEST)
     assert shares is not None
     assert all(allows(distribution, shares[name]) for name, distribution in Shares(coordinates).space.items())
-    assert Shares(coordinates).params(shares) == pytest.approx(BEST)
+    assert Shares(coordinates).decoded(shares) == pytest.approx(BEST)
 
 
 def test_the_space_of_shares_stays_when_the_box_moves() -> None:
@@ -57,7 +57,7 @@ def test_large_momenta_are_modelled() -> None:
     coordinates = Coordinates({"m": distribution}, {"m": "momentum"}, {}, 0.95)
     shares = Shares(coordinates).of({"m": 0.9995})
     assert shares is not None
-    assert Shares(coordinates).params(shares) == pytest.approx({"m": 0.9995})
+    assert Shares(coordinates).decoded(shares) == pytest.approx({"m": 0.9995})
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_a_number_of_more_steps_than_can_be_listed_is_shown_as_a_share(distribut
     shares = Shares(coordinates).of({**BEST, "n_params": value})
     assert shares is not None
     assert 0 < shares["n_params"] < 1
-    found = Shares(coordinates).params(shares)["n_params"]
+    found = Shares(coordinates).decoded(shares)["n_params"]
     assert found == pytest.approx(value)
     assert allows(distribution, found)
     for share, end in ((0.0, distribution.low), (1.0, distribution.high)):
-        assert Shares(coordinates).params({**shares, "n_params": share})["n_params"] == end
+        assert Shares(coordinates).decoded({**shares, "n_params": share})["n_params"] == end
 
 
 @pytest.mark.parametrize("coupled", [0.95, None])
