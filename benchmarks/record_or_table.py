@@ -25,7 +25,7 @@ def record_or_table(
     Args:
         doc: What `--help` says.
         results: Folder of the files, where the user names no other.
-        names: Tasks to record, where the user names none; those that `load` has skipped are left out.
+        names: Tasks to record, where the user names none; those that `load` has not are named and left out.
         load: From the folder of the data to the tasks by name; raises FileNotFoundError where it needs a folder.
         record: Trains what a task's file lacks.
         show: Prints the tables of a folder.
@@ -44,6 +44,9 @@ def record_or_table(
         tasks = load(arguments.data_root)
     except FileNotFoundError as error:
         parser.error(str(error))
+    names = tuple(names)
+    if not arguments.names and (left_out := [name for name in names if name not in tasks]):
+        print(f"not recorded, since their data is not there: {', '.join(left_out)}")
     for name in arguments.names or [name for name in names if name in tasks]:
         record(tasks[name], arguments.out / f"{name}.json")
     return 0

@@ -30,6 +30,7 @@ from benchmarks.duel.run import run_study  # noqa: E402
 from benchmarks.duel.tasks import Task  # noqa: E402
 from benchmarks.duel.tasks import load_tasks  # noqa: E402
 from benchmarks.duel.tasks import mlp  # noqa: E402
+from benchmarks.record_or_table import record_or_table  # noqa: E402
 from benchmarks.tuning_losses import KINDS  # noqa: E402
 from benchmarks.tuning_losses import Loss  # noqa: E402
 
@@ -218,3 +219,22 @@ def test_a_smooth_function_knows_a_best_learning_rate() -> None:
     near, far = (smooth.function(0, 2)(optuna.trial.FixedTrial({"lr": lr, **rest})) for lr in (10**-2.6, 1e-1))
     assert 0 < near < far
     assert far - near == pytest.approx(0.1 * 1.6**2)
+
+
+def test_what_a_recording_leaves_out_is_named(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def record(*names: str) -> list[str]:
+        recorded: list[str] = []
+        monkeypatch.setattr(sys, "argv", ["benchmark", "record", *names, "--out", str(tmp_path)])
+        tasks = {"there": task, "more": task}
+        wanted = (name for name in ("there", "elsewhere", "nowhere"))
+        assert (
+            record_or_table("", tmp_path, wanted, lambda _: tasks, lambda _, path: recorded.append(path.stem), str) == 0
+        )
+        return recorded
+
+    assert record() == ["there"]
+    assert capsys.readouterr().out == "not recorded, since their data is not there: elsewhere, nowhere\n"
+    assert record("more") == ["more"]
+    assert not capsys.readouterr().out
