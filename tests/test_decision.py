@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 from optuna.trial import Trial
 
 from optuna_discipline import DisciplinedSampler
@@ -14,6 +16,7 @@ from optuna_discipline import decision
 from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.rules import search_state
+from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.trial_record import read_claim
 from tests.formulas import five_roles
 from tests.formulas import formula
@@ -213,6 +216,17 @@ def test_a_reason_names_what_was_run_where_the_objective_asks_in_other_bounds() 
     assert trial.params["lr"] == 1.0
     assert " to 1" in trial.user_attrs["reason"].split("lr ")[1]
     assert f"to {trial.params['width']}" in trial.user_attrs["reason"]
+
+
+@pytest.mark.parametrize(
+    ("like", "words"), [(0, "trial 0, but lr 0.1 to 0.2"), (7, ""), (None, "")], ids=["there", "not there", "none"]
+)
+def test_a_reason_names_changes_of_a_trial_that_is_there_and_of_no_seed(like: int | None, words: str) -> None:
+    study = optuna.create_study()
+    lr, seed = FloatDistribution(0.01, 1.0, log=True), IntDistribution(0, 9)
+    study.add_trial(optuna.create_trial(params={"lr": 0.1, "seed": 1}, distributions={"lr": lr, "seed": seed}, value=1))
+    decided = decision.Decision(Recipe(), None, StudyReader(None), None, 0)
+    assert decided._moves({"lr": 0.2, "seed": 2}, study.trials, like, "lr") == words
 
 
 def test_a_reason_says_where_a_stage_came_to_a_network_without_its_role() -> None:

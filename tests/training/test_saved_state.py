@@ -1,10 +1,12 @@
 import dataclasses
 import math
 import pickle
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from torch.utils.data import TensorDataset
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.schedule import OneCycle
+from optuna_discipline.training import saved_state
 from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.saved_state import SavedState
 from optuna_discipline.training.saved_state import read_state
@@ -340,6 +343,25 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         write_state(state, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["state.pt"]
+
+
+class Moments(NamedTuple):
+    mean: torch.Tensor
+    count: int
+
+
+def test_a_state_is_a_copy_of_its_tensors_in_containers_of_any_kind() -> None:
+    tensor = torch.ones(2, requires_grad=True)
+    given = OrderedDict(state=[Moments(tensor, 3), (tensor, None)], groups={"lr": 0.1, "more": [{"beta": tensor}]})
+    kept = saved_state._to_cpu(given)
+    assert type(kept) is dict
+    copies = [kept["state"][0].mean, kept["state"][1][0], kept["groups"]["more"][0]["beta"]]
+    with torch.no_grad():
+        tensor.zero_()
+    assert [copy.tolist() for copy in copies] == [[1, 1]] * 3
+    assert not any(copy.requires_grad for copy in copies)
+    assert isinstance(kept["state"][0], Moments)
+    assert (kept["state"][0].count, kept["state"][1][1], kept["groups"]["lr"]) == (3, None, 0.1)
 
 
 def test_a_state_without_a_past_or_a_future_is_refused(tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+from typing import Any
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -6,12 +9,29 @@ from optuna_discipline.training.sized_step import SizedStep
 from optuna_discipline.training.sized_step import repeat_samples
 
 
+class Pair(NamedTuple):
+    x: Any
+    y: Any
+
+
 def test_samples_are_repeated_whatever_holds_them() -> None:
     batch = {"input": torch.arange(4).reshape(2, 2), "more": [torch.tensor([1.0, 2.0])], "name": "n"}
     repeated = repeat_samples(batch, 5)
     assert repeated["input"].tolist() == [[0, 1], [2, 3], [0, 1], [2, 3], [0, 1]]
     assert repeated["more"][0].tolist() == [1, 2, 1, 2, 1]
     assert repeated["name"] == "n"
+
+
+def test_nested_and_named_batches_keep_their_kinds_and_a_packed_one_is_refused() -> None:
+    batch = Pair([(torch.tensor([1, 2]), "n")], {"y": torch.tensor([3, 4])})
+    repeated = repeat_samples(batch, 3)
+    assert isinstance(repeated, Pair)
+    assert isinstance(repeated.x[0], tuple)
+    assert (repeated.x[0][0].tolist(), repeated.x[0][1]) == ([1, 2, 1], "n")
+    assert repeated.y["y"].tolist() == [3, 4, 3]
+    packed = nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
+    with pytest.raises(ValueError, match=r"has shapes \[\(4, 2\), \(3,\), \(2,\)\]"):
+        repeat_samples((packed, torch.tensor([0, 1])), 4)
 
 
 def test_tensors_of_different_lengths_are_refused() -> None:
