@@ -109,7 +109,7 @@ class Decision:
         retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn
         runs = self.known_to(study, trial)[1] if retreats else []
         if any(map(can_be_smaller, runs)):
-            reason = f"{proposal.reason}; {RETREAT} {what_none_did(runs, 'could run')}"
+            reason = f"{proposal.reason}; {RETREAT} {what_none_did(runs, 'has trained')}"
             proposal = dataclasses.replace(proposal, reason=reason)
         return claims.write(study, trial, proposal, suggested)
 

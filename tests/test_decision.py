@@ -8,7 +8,9 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import Trial
+from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
@@ -145,8 +147,28 @@ def test_a_broken_constraint_is_blamed_on_sizes_not_on_the_rate(reports: bool) -
     first, second = study.trials[:2]
     assert first.params["width"] > 100 >= second.params["width"]
     assert second.params["lr"] == first.params["lr"]
-    assert second.user_attrs["reason"].endswith("smaller sizes and other words, because no trial met the constraints")
+    words = "smaller sizes and other words, because no trial has trained within the constraints"
+    assert second.user_attrs["reason"].endswith(words)
     assert sum(trial.params["width"] <= 100 for trial in study.trials) >= 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_that_diverges_within_the_constraints_does_not_bring_the_forbidden_size_back(seed: int) -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-5, 10, log=True)
+        trial.set_constraint("size", trial.suggest_int("width", 8, 512, log=True) - 40)
+        loss = 0.1 + (math.log10(lr) + 2) ** 2 / 10
+        for epoch in range(8):
+            broken = lr > 0.05 and epoch > 2
+            report_epoch(trial, epoch, val_loss=math.nan if broken else loss + 2 * math.exp(-epoch), n_epochs=8)
+        return loss
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=seed), pruner=DisciplinedPruner())
+    study.optimize(objective, n_trials=8)
+    first, *later = study.trials
+    assert TrialState.PRUNED in {trial.state for trial in later}  # an allowed one
+    assert sum(trial.params["width"] == first.params["width"] for trial in later) == 0
+    assert study.best_value < 0.12
 
 
 def test_bounds_below_the_best_known_rate_leave_a_ladder_that_ends() -> None:

@@ -42,9 +42,11 @@ def failures_so_far(runs: Sequence[Run]) -> int:
     """Return how many runs have ended without training, 0 once one has trained.
 
     Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would
-    end the same, while one that raised may have been killed.
+    end the same, while one that raised may have been killed. Where one has broken a constraint, it takes one that met
+    them and ended well: until then there is no size to hold but the forbidden first.
     """
-    if any(run.trained for run in runs):
+    met = all(run.allowed for run in runs)
+    if any(run.trained if met else math.isfinite(run.score) for run in runs):
         return 0
     ended = [run for run in runs if run.state != "running"]
     return len(ended) + any(run.state != "failed" for run in ended)
@@ -100,9 +102,9 @@ def those_that_count(runs: Sequence[Run], found: Run | None) -> list[Run]:
     return since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
 
 
-def what_none_did(runs: Sequence[Run], otherwise: str) -> str:
-    """Return what none of these runs has done, in words: what broke a constraint may have run and trained well."""
-    return otherwise if all(run.allowed for run in runs) else "met the constraints"
+def what_none_did(runs: Sequence[Run], what: str) -> str:
+    """Return what none of these runs has done, in words: what broke a constraint may have done it all the same."""
+    return what if all(run.allowed for run in runs) else f"{what} within the constraints"
 
 
 def can_be_smaller(run: Run) -> bool:

@@ -118,7 +118,7 @@ class Proposal:
         free: Roles that the model chooses, all others held, the first moved; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
-        failures: How many runs have ended without training, while none has trained.
+        failures: How many runs have ended, while none has trained, or none has ended well within the constraints.
         drawn: Whether all but the length is drawn from all there is, because nothing has run or learned.
         any_length: Whether the number of epochs is one of the model's parameters, and a run of any length as good.
         learns: Whether the model is one that learns from the runs how much each parameter matters.

@@ -246,7 +246,7 @@ def _why_no_other(
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
     if base not in marks.comparable(trials):
-        return f"no run had {'met the constraints' if trial_record.breaks_a_constraint(base) else 'ended well'}"
+        return "no run had ended well" + (" within the constraints" if trial_record.breaks_a_constraint(base) else "")
     values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
     if by_model(own) and len(values) == 1:
         return "no other value was tried"

@@ -12,6 +12,7 @@ from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.failures import what_none_did
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
@@ -38,6 +39,17 @@ def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run, counts: int
     failed = [ended, run(1), run(2)]
     assert since_the_first_training(failed[:1]) == []
     assert since_the_first_training(failed) == failed  # the rate may be to blame
+
+
+def test_where_a_constraint_is_broken_only_what_ended_well_within_them_ends_the_retreat() -> None:
+    barred, broke = run(0, "complete", loss=math.inf, allowed=False), run(1, "pruned", reports=(2.3, math.nan))
+    assert [failures_so_far([barred]), failures_so_far([barred, broke])] == [2, 3]
+    assert [failures_so_far([broke]), failures_so_far([barred, broke, GOOD])] == [0, 0]
+
+
+@pytest.mark.parametrize("runs", [[run(0)], [run(0), run(1, allowed=False)]], ids=["allowed", "one is not"])
+def test_what_none_did_is_true_of_those_that_broke_no_constraint(runs: list[Run]) -> None:
+    assert what_none_did(runs, "trained") == ("trained" if len(runs) == 1 else "trained within the constraints")
 
 
 @pytest.mark.parametrize("others", [{}, {"dropout": 0.1}])

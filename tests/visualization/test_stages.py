@@ -218,4 +218,4 @@ def test_what_a_stage_went_on_with_though_it_broke_is_not_called_the_best() -> N
         trial.state, trial.values = optuna.trial.TrialState.COMPLETE, [0.1]
         trial.system_attrs["constraints"] = [1.0]
     rows = decided([*broken, run("refine", "model", 0.1, like=0)])
-    assert rows["lr"].decision == "0.1: no run had met the constraints"
+    assert rows["lr"].decision == "0.1: no run had ended well within the constraints"
