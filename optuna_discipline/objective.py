@@ -259,8 +259,8 @@ def _report(trial: BaseTrial, log: EpochLog, value: float, n_epochs: int | None,
 
 
 def _warn_once_beyond(trial: optuna.Trial, epoch: int, n_epochs: int) -> None:
-    stored = trial.study._storage.get_trial(trial._trial_id)
-    if not any(row.log.epoch >= n_epochs for row in trial_record.read_rows(stored)):
+    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
+    if not any(step >= n_epochs for step in steps):
         warnings.warn(
             f"`epoch` should be below `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
             f"{n_epochs=}: count epochs from 0, or pass as `n_epochs` the last `epoch` of the run plus 1.",

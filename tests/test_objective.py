@@ -309,6 +309,28 @@ def test_a_report_beyond_the_planned_epochs_is_warned_of_once(how: str) -> None:
     TrialReporter(optuna.trial.FixedTrial({}), n_epochs=1).report(EpochLog(1, 0.1, 0.9, 1.0))
 
 
+def test_reports_beyond_the_planned_epochs_do_not_read_the_whole_trial_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
+    trial, whole, reads = study.ask(), study._storage.get_trial, list[int]()
+
+    def get_trial(trial_id: int) -> optuna.trial.FrozenTrial:
+        reads.append(trial_id)
+        return whole(trial_id)
+
+    monkeypatch.setattr(study._storage, "get_trial", get_trial)
+
+    def reads_of(epochs: range) -> int:
+        reads.clear()
+        for epoch in epochs:
+            report_epoch(trial, epoch, val_loss=1.0, n_epochs=4)
+        return len(reads)
+
+    reads_of(range(1))
+    within = reads_of(range(1, 4))
+    with pytest.warns(UserWarning, match="`epoch` should be below"):
+        assert reads_of(range(4, 7)) == within
+
+
 def test_a_study_of_several_objectives_takes_no_reports_and_is_told_so() -> None:
     trial = optuna.create_study(directions=["minimize", "minimize"]).ask()
     with pytest.raises(UnsupportedStudyError, match=r"one objective, .* has 2: optimise one, or report no epochs"):
