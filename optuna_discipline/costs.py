@@ -13,10 +13,10 @@ from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
+from optuna_discipline.trial_record import former_attempts
 from optuna_discipline.trial_record import own_steps
 from optuna_discipline.trial_record import read_rows
 from optuna_discipline.trial_record import read_run
-from optuna_discipline.trial_record import steps_before
 
 Told = Mapping[str, Role | None]
 
@@ -27,8 +27,8 @@ def cost_in_full_trainings(study: Study) -> float:
     A full training has as many epochs as any trial could have asked for, where they are a parameter, else as the
     longest was to run; where no trial says how long it is, it goes as far as the last report of any complete one. Every
     started trial counts by the epochs it reported, pruned and failed ones too, without those that it took over from
-    another's snapshot or checkpoint; one that reported none counts whole if it is complete or was pruned, else as
-    nothing. The range test counts by its updates where it knows those of a full training.
+    another's snapshot, or as a retry from its former attempt; one that reported none counts whole if it is complete or
+    was pruned, else as nothing. The range test counts by its updates where it knows those of a full training.
     """
     return sum(costs_of(study.get_trials(deepcopy=False), told_roles(study)).values()) + cost_of_range_test(study)
 
@@ -36,20 +36,19 @@ def cost_in_full_trainings(study: Study) -> float:
 def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
     """Return what each trial has cost in full trainings, by number; one that has not begun is missing.
 
-    One whose reports begin late has gone on from a checkpoint, and has trained the rest alone, unless those of all
-    trials begin there.
+    A retry has trained from the last report of its former attempts before its own first one, where it went on; only a
+    retry says that it goes on from another training, so any other whose reports begin late is a whole one.
 
     Args:
         trials: All trials of a study.
         told: The roles that its sampler was told (`study_record.told_roles`), here and below.
     """
     full = full_epochs(trials, told) or longest_reported(trials, told)
-    costs, begun = {}, min((steps[0] for trial in trials if (steps := own_steps(trial))), default=0)
+    costs = {}
     for trial in trials:
         done = epochs_reported(trial, told)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            not_its_own = max(epochs_of_source(trial), _resumed_at(trial, begun) * _epochs_a_step(trial, told))
-            trained = max(0.0, done - not_its_own) if done else epochs_of(trial, told) or full or 1.0
+            trained = _epochs_trained(trial, trials, told) if done else epochs_of(trial, told) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
     return costs
 
@@ -89,10 +88,19 @@ def _epochs_a_step(trial: FrozenTrial, told: Told) -> float:
     return (epochs_of(trial, told) or steps) / steps if steps else 1.0
 
 
-def _resumed_at(trial: FrozenTrial, begun: int) -> int:
-    """Return the steps that another trial had done when this one went on from there; 0 if it trained from the start."""
-    steps = own_steps(trial)
-    return steps[0] - begun if steps_before(steps) else 0
+def _epochs_trained(trial: FrozenTrial, trials: Sequence[FrozenTrial], told: Told) -> float:
+    """Return the epochs up to the last report that a trial has trained itself."""
+    done, attempts = epochs_reported(trial, told), former_attempts(trial, trials)
+    if attempts:
+        done = min(done, _steps_of_retry(trial, attempts) * _epochs_a_step(trial, told))
+    return max(0.0, done - epochs_of_source(trial))
+
+
+def _steps_of_retry(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> int:
+    """Return the steps that a retry has done itself, 0 if it has reported nothing of its own."""
+    own = own_steps(trial, attempts)
+    before = (step for attempt in attempts for step in attempt.intermediate_values if step < own[0])
+    return own[-1] - max(before, default=-1) if own else 0
 
 
 def epochs_of(trial: FrozenTrial, told: Told) -> float:

@@ -174,7 +174,7 @@ def _plain(trial: FrozenTrial, longest: int, told: costs.Told) -> Reported | Non
     if not steps:
         return None
     values: list[float | None] = [trial.intermediate_values[step] for step in steps]
-    before = trial_record.steps_before(steps)
+    before = _before(steps)
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
     planned = max(int(costs.epochs_of(trial, told)) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
@@ -212,5 +212,14 @@ def _steps(trial: FrozenTrial) -> list[int]:
     return sorted(step for step in trial.intermediate_values if step >= 0)
 
 
+def _before(steps: Sequence[int]) -> int:
+    """Return the steps before the ones that led to the first report: of a training that goes on from another's end.
+
+    >>> [_before(steps) for steps in ((5, 6, 7), (0, 1, 2), (1, 2, 3), (4, 9, 14), (100, 200))]
+    [4, 0, 0, 0, 0]
+    """
+    return max(0, 2 * steps[0] - steps[1]) if len(steps) > 1 else 0
+
+
 def _reached(steps: Sequence[int]) -> int:
-    return steps[-1] - trial_record.steps_before(steps) + 1 if steps else 0
+    return steps[-1] - _before(steps) + 1 if steps else 0

@@ -109,13 +109,14 @@ class StudyReader:
             key = (study.study_name, trial_record.identity_of(trial))
             run = self._finished.get(key)
             if run is None:
-                run = self._run(trial, sign, is_overdue=trial.number in overdue)
+                attempts = trial_record.former_attempts(trial, trials)
+                run = self._run(trial, attempts, sign, is_overdue=trial.number in overdue)
                 if trial.state.is_finished():
                     self._finished[key] = run
             runs.append(run)
         return without_placeholders(runs)
 
-    def _run(self, trial: FrozenTrial, sign: float, *, is_overdue: bool) -> Run:
+    def _run(self, trial: FrozenTrial, attempts: Sequence[FrozenTrial], sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
         roles = self.roles(trial.distributions)
@@ -124,7 +125,7 @@ class StudyReader:
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         allowed = not trial_record.breaks_a_constraint(trial)
         readable = allowed and trial.state.is_finished()
-        reports = trial_record.read_reports(trial).values() if readable else ()
+        reports = trial_record.read_reports(trial, attempts).values() if readable else ()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         if value is not None and not allowed:
             value = sign * math.inf
@@ -136,7 +137,7 @@ class StudyReader:
             slot=None if claim is None or claim["stage"] == "enqueued" else claim["slot"],
             curve=trial_record.read_curve(trial) if readable else None,
             reports=without_gaps(tuple(sign * y for y in reports)),
-            seconds=_seconds_of_whole(trial),
+            seconds=_seconds_of_whole(trial, attempts),
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},
             allowed=allowed,
@@ -206,13 +207,16 @@ def _seconds(trial: FrozenTrial) -> float | None:
     return (trial.datetime_complete - trial.datetime_start).total_seconds()
 
 
-def _seconds_of_whole(trial: FrozenTrial) -> float | None:
-    """Return what the trial would have taken without a restart from the middle of another."""
-    seconds, taken_over = _seconds(trial), trial_record.epochs_of_source(trial)
-    if seconds is None or not taken_over:
+def _seconds_of_whole(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> float | None:
+    """Return what the trial would have taken from the start, had it not gone on from another or a former attempt."""
+    seconds, epochs = _seconds(trial), len(trial_record.read_rows(trial))
+    own = epochs - trial_record.epochs_of_source(trial)
+    if attempts:
+        epochs = len(trial_record.read_reports(trial, attempts))
+        own = len(trial_record.own_steps(trial, attempts))
+    if seconds is None or own == epochs:
         return seconds
-    epochs = len(trial_record.read_rows(trial))
-    return seconds * epochs / (epochs - taken_over) if epochs > taken_over else None
+    return seconds * epochs / own if own > 0 else None
 
 
 def _now(trials: Sequence[FrozenTrial], asking: int | None) -> datetime.datetime:

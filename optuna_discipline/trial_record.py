@@ -37,7 +37,7 @@ ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
 TERMS_KEY = PREFIX + "terms"  # of the study: by what `tune` trains
 SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
-RETRY_MARK = "failed_trial"  # Optuna's key on a trial that retries another
+RETRY_MARK, RETRY_HISTORY = "failed_trial", "retry_history"  # Optuna's keys on a trial that retries others
 STAGE_KEY, REASON_KEY, PRUNED_KEY, RESTARTED_FROM_KEY = "stage", "reason", "pruned_because", "restarted_from"
 VERDICT_KEY = "verdict"
 STAGE_KEYS = (STAGE_KEY, REASON_KEY)
@@ -97,31 +97,30 @@ def _own_epochs(trial: FrozenTrial) -> list[int]:
     return [int(epoch) for epoch in keys if epoch.isdigit() and has_row(trial.system_attrs, trial.number, int(epoch))]
 
 
-def read_reports(trial: FrozenTrial) -> dict[int, float]:
-    """Return the reports of a whole training by step; {} where they begin late, so that its start is not known.
+def former_attempts(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the attempts that a retry follows; [] for any other trial, of which nothing says that it goes on."""
+    if RETRY_MARK not in trial.system_attrs:
+        return []
+    numbers = {trial.system_attrs[RETRY_MARK], *trial.system_attrs.get(RETRY_HISTORY, ())}
+    return [other for other in trials if other.number in numbers]
 
-    A retry that goes on from where a former attempt had come begins with the reports of that, as its rows tell.
+
+def read_reports(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> dict[int, float]:
+    """Return the reports of a trial by step; a retry that goes on begins with those of its former attempts."""
+    start = min(own_steps(trial, attempts), default=0)
+    before = ((step, y) for other in attempts for step, y in other.intermediate_values.items() if step < start)
+    return dict(sorted({**dict(before), **trial.intermediate_values}.items()))
+
+
+def own_steps(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> list[int]:
+    """Return the steps that a trial has reported itself, rising: those of its rows, else what no attempt left it.
+
+    A trial has inherited the reports of its former attempt where it holds all of them unchanged.
     """
-    found = dict(trial.intermediate_values)
-    if RETRY_MARK in trial.system_attrs:
-        rows = {row.log.epoch: row.log.val_loss if row.value is None else row.value for row in read_rows(trial)}
-        found = {step: value for step, value in rows.items() if value is not None} | found
-    return {} if steps_before(sorted(found)) else dict(sorted(found.items()))
-
-
-def own_steps(trial: FrozenTrial) -> list[int]:
-    """Return the steps that a trial has reported, rising; of a retry, without what it inherited beside its rows."""
-    own = _own_epochs(trial) if RETRY_MARK in trial.system_attrs else []
-    return sorted(own or (step for step in trial.intermediate_values if step >= 0))
-
-
-def steps_before(steps: Sequence[int]) -> int:
-    """Return the steps before the ones that led to the first report: of a training that goes on from another's end.
-
-    >>> [steps_before(steps) for steps in ((5, 6, 7), (0, 1, 2), (1, 2, 3), (4, 9, 14), (100, 200))]
-    [4, 0, 0, 0, 0]
-    """
-    return max(0, 2 * steps[0] - steps[1]) if len(steps) > 1 else 0
+    reports, former = trial.intermediate_values, attempts[-1].intermediate_values if attempts else {}
+    inherits = all(encode(reports.get(step)) == encode(value) for step, value in former.items())
+    others = (step for step in reports if step >= 0 and not (inherits and step in former))
+    return sorted(_own_epochs(trial) or others)
 
 
 def read_run(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from optuna_discipline import report_epoch
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from tests.test_study_record import run_trial
+from tests.test_trial_record import retry_of
 
 
 def test_the_cost_counts_epochs_done_and_the_range_test() -> None:
@@ -69,28 +70,90 @@ def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
     assert cost_in_full_trainings(study) == pytest.approx(2.85)
 
 
-@pytest.mark.parametrize("plain", [True, False])
-def test_a_trial_that_goes_on_from_a_checkpoint_costs_what_it_trained_itself(plain: bool) -> None:
-    study = optuna.create_study()
-    for epochs, state in ((range(5), TrialState.FAIL), (range(5, 8), TrialState.COMPLETE), (range(8), None)):
-        trial = study.ask()
-        for epoch in epochs:
-            if plain:
-                trial.report(1.0, epoch)
-            else:
-                report_epoch(trial, epoch, val_loss=1.0, n_epochs=8)
-        study.tell(trial, None if state == TrialState.FAIL else 1.0, state)
-    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([5 / 8, 3 / 8, 1])
+# Whether a retry inherited the reports, and whether they are plain. Plain ones that it repeats are not told from those.
+ANY = [(False, False), (True, False), (False, True), (True, True)]
+KNOWN, BY_ROWS = ANY[:3], ANY[:2]
 
 
-def test_where_all_reports_begin_late_no_trial_went_on_from_another() -> None:
+@pytest.mark.filterwarnings("ignore:The reported value is ignored because")  # Optuna's, of an inherited step
+@pytest.mark.parametrize(
+    ("before", "own", "n_epochs", "trained", "kinds"),
+    [
+        (range(5), range(5, 8), 8, 3, ANY),  # went on
+        (range(5), [5], 8, 1, ANY),  # and ended at its first report
+        (range(7), [7], 8, 1, ANY),  # the last epoch alone
+        (range(6), range(3, 8), 8, 5, KNOWN),  # from an earlier checkpoint
+        ([4, 9], [14, 19], 20, 10, ANY),  # every fifth epoch
+        ([4, 9, 14], [19], 20, 5, ANY),
+        (range(5, 12), range(12, 20), 20, 8, ANY),  # after a warm-up without evaluations
+        (range(5), [], 8, 0, ANY),  # died before its first report
+        (range(5), range(2), 8, 2, KNOWN),  # began anew, and died
+        (range(5), range(8), 8, 8, BY_ROWS),  # began anew
+        (range(5, 7), range(5, 20), 20, 20, BY_ROWS),
+    ],
+)
+def test_a_retry_costs_what_it_trained_itself(
+    before: Any, own: Any, n_epochs: int, trained: int, kinds: list[tuple[bool, bool]]
+) -> None:
+    for inherits, plain in kinds:
+        study = optuna.create_study()
+        whole, first = study.ask(), study.ask()
+        _report(whole, range(n_epochs), None if plain else n_epochs)
+        study.tell(whole, 1.0)
+        _report(first, before, None if plain else n_epochs)
+        study.tell(first, state=TrialState.FAIL)
+        _report(retry_of(study, 1, inherits=inherits), own, None if plain else n_epochs)
+        found = costs.costs_of(study.trials, {}).get(2, 0.0)
+        assert found * n_epochs == pytest.approx(trained), (inherits, plain)
+
+
+def test_a_retry_of_a_retry_went_on_from_where_any_attempt_had_come() -> None:
     study = optuna.create_study()
-    for _ in range(2):
+    first = study.ask()
+    _report(first, range(5))
+    study.tell(first, state=TrialState.FAIL)
+    study.tell(retry_of(study, 0), state=TrialState.FAIL)  # died before its first report
+    last = retry_of(study, 1)
+    _report(last, range(5, 8))
+    study.tell(last, 1.0)
+    assert costs.costs_of(study.trials, {}) == pytest.approx({0: 5 / 8, 2: 3 / 8})
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        [range(5, 20), range(5, 20), range(20)],  # a warm-up without evaluations, and one more evaluation
+        [[10, 15, 19], [10, 15, 19], [0, 19]],
+        [[12, 19], [0, 5, 10, 15, 19]],
+        [range(500, 1000, 100), range(500, 1000, 100), range(500, 1000, 100)],  # updates
+    ],
+)
+def test_where_reports_begin_late_and_nothing_says_that_they_go_on_a_trial_is_whole(reported: Any) -> None:
+    study = optuna.create_study()
+    for steps in reported:
         trial = study.ask()
-        for epoch in range(5, 10):
-            trial.report(1.0, epoch)
+        _report(trial, steps)
         study.tell(trial, 1.0)
-    assert cost_in_full_trainings(study) == pytest.approx(2)
+    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([1] * len(reported))
+
+
+def test_trials_of_which_only_the_last_epochs_are_reported_cost_their_lengths() -> None:
+    study = optuna.create_study()
+    for epochs in (10, 20, 20):
+        study.enqueue_trial({"epochs": epochs})
+        trial = study.ask({"epochs": IntDistribution(1, 20)})
+        _report(trial, range(epochs - 5, epochs))
+        study.tell(trial, 1.0)
+    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([0.5, 1, 1])
+
+
+def _report(trial: optuna.Trial, epochs: Any, n_epochs: int | None = None) -> None:
+    """Report epochs, plainly where none says how many there are."""
+    for epoch in epochs:
+        if n_epochs is None:
+            trial.report(3 - epoch / 10, epoch)
+        else:
+            report_epoch(trial, epoch, val_loss=3 - epoch / 10, n_epochs=n_epochs)
 
 
 def test_passes_over_a_policys_buffer_cost_nothing_more() -> None:

@@ -9,12 +9,13 @@ from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import report_epoch
-from optuna_discipline.costs import cost_in_full_trainings
+from optuna_discipline.rules.slots import any_learned
+from optuna_discipline.rules.slots import seconds_per_epoch
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 from optuna_discipline.trial_record import RESTART_KEY
-from optuna_discipline.trial_record import RETRY_MARK
 from optuna_discipline.trial_record import ROW_PREFIX
+from tests.test_trial_record import retry_of
 
 FLOAT = FloatDistribution(1e-3, 1)
 
@@ -64,49 +65,48 @@ def test_reports_are_turned_so_that_smaller_is_better_and_come_in_order() -> Non
     assert StudyReader().runs(study, read_trials(study))[0].reports == (-0.5, -0.7, -0.9)
 
 
-@pytest.mark.parametrize(
-    ("steps", "whole"),
-    [
-        ((5, 6, 7), False),
-        ((14, 19, 24), False),
-        ((0, 1, 2), True),
-        ((1, 2, 3), True),
-        ((4, 9, 14), True),
-        ((100, 200, 300), True),
-    ],
-)
-def test_reports_that_begin_late_are_no_whole_curve(steps: tuple[int, ...], whole: bool) -> None:
+@pytest.mark.parametrize("steps", [(5, 6, 7), (14, 19, 24), (0, 1, 2), (4, 9, 14), (500, 600, 700)])
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL])
+def test_reports_that_begin_late_are_reports_of_a_training(steps: tuple[int, ...], state: TrialState) -> None:
     study = optuna.create_study()
     trial = study.ask()
     for step in steps:
         trial.report(0.6, step)
-    study.tell(trial, 0.6)
-    assert StudyReader().runs(study, read_trials(study))[0].reports == ((0.6, 0.6, 0.6) if whole else ())
+    study.tell(trial, 0.6 if state == TrialState.COMPLETE else None, state)
+    (run,) = StudyReader().runs(study, read_trials(study))
+    assert (run.reports, run.trained) == ((0.6, 0.6, 0.6), True)
 
 
 @pytest.mark.parametrize("inherits", [True, False])
-def test_a_retry_that_goes_on_has_the_start_of_its_former_attempt(inherits: bool) -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_retry_that_goes_on_is_read_from_the_start_of_its_former_attempt(plain: bool, inherits: bool) -> None:
     study = optuna.create_study()
+    losses = (9.0, 8.0, 7.0, 6.0, 5.0, 4.6, 4.5, 4.4)
+
+    def train(trial: optuna.Trial, epochs: range) -> None:
+        for epoch in epochs:
+            if plain:
+                trial.report(losses[epoch], epoch)
+            else:
+                report_epoch(trial, epoch, val_loss=losses[epoch], train_loss=losses[epoch], n_epochs=8)
+
     first = study.ask()
-    for epoch in range(5):
-        report_epoch(first, epoch, val_loss=9.0 - epoch, train_loss=9.0 - epoch, n_epochs=8)
+    train(first, range(5))
     study.tell(first, state=TrialState.FAIL)
-    former = study.trials[0]
-    again = optuna.create_trial(
-        state=TrialState.WAITING,
-        system_attrs={RETRY_MARK: 0, **former.system_attrs},
-        intermediate_values=former.intermediate_values if inherits else None,
-    )
-    study.add_trial(again)  # as Optuna's callback for failed trials does
-    retry = study.ask()
-    for epoch in range(5, 8):
-        report_epoch(retry, epoch, val_loss=5.1 - epoch / 10, train_loss=1.0, n_epochs=8)
+    retry = retry_of(study, 0, inherits=inherits)
+    train(retry, range(5, 8))
     study.tell(retry, 4.4)
-    run = StudyReader().runs(study, read_trials(study))[1]
-    assert run.curve is not None
-    assert run.curve.val_loss == pytest.approx([9, 8, 7, 6, 5, 4.6, 4.5, 4.4])
-    assert run.reports == pytest.approx((9, 8, 7, 6, 5, 4.6, 4.5, 4.4))
-    assert cost_in_full_trainings(study) == pytest.approx(1)
+    trials = study.trials
+    assert trials[1].datetime_start is not None
+    trials[1].datetime_complete = trials[1].datetime_start + datetime.timedelta(seconds=30)
+    run = StudyReader().runs(study, trials)[1]
+    assert run.reports == losses
+    assert run.seconds == pytest.approx(80)
+    if not plain:
+        assert run.curve is not None
+        assert run.curve.val_loss.tolist() == list(losses)
+        assert any_learned([run], {})
+        assert seconds_per_epoch(run) == pytest.approx(10)
 
 
 def test_what_breaks_a_constraint_shows_nothing_of_its_learning_rate() -> None:
