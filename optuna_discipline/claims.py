@@ -41,9 +41,13 @@ def write(
     claim = {**dataclasses.asdict(proposal), "number": trial.number, "suggested": dict(suggested or {})}
     stored = trial_record.write_claim(study._storage, trial, claim)
     if write_stage:
-        trial_record.write_stage(study._storage, trial, proposal.stage, proposal.reason)
-        _logger.info(f"Trial {trial.number}, stage {proposal.stage}: {proposal.reason}.")
+        _tell(study, trial, proposal.stage, proposal.reason)
     return stored
+
+
+def _tell(study: Study, trial: FrozenTrial, stage: str, reason: str) -> None:
+    trial_record.write_stage(study._storage, trial, stage, reason)
+    _logger.info(f"Trial {trial.number}, stage {stage}: {reason}.")
 
 
 def proposal_of(claim: Mapping[str, Any]) -> Proposal:
@@ -55,8 +59,9 @@ def proposal_of(claim: Mapping[str, Any]) -> Proposal:
 def write_again(study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
     """Keep what a retried trial inherits: its parameters are those of the failed one, and so is what it answers."""
     proposal = proposal_of(claim)
+    write(study, trial, proposal, claim.get("suggested", {}), write_stage=False)
     reason = proposal.reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
-    write(study, trial, dataclasses.replace(proposal, reason=reason), claim.get("suggested", {}))
+    _tell(study, trial, proposal.stage, reason)  # after the claim, which says what was told of the former attempt
 
 
 def uncontested(

@@ -242,7 +242,7 @@ class Decision:
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run."""
-        reason = trial_record.reason_of(trial)
+        reason = trial_record.last_told(trial)["reason"]
         corrected = self._true_step(trial, claim, reason) if claim["stage"] == "lr" else reason
         if claim.get("suggested"):
             trials, like = read_trials(study), claim["like"]
@@ -252,7 +252,7 @@ class Decision:
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if claim.get("free") and claim["stage"] not in self._reader.roles(trial.distributions).values():
             corrected += f"; this network has no {claim['stage'].replace('_', ' ')}"
-        if corrected != reason == trial.user_attrs.get(trial_record.REASON_KEY):
+        if corrected != reason:
             trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
 
     def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:

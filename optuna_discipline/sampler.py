@@ -156,9 +156,6 @@ class DisciplinedSampler(BaseSampler):
                 self._decision.decide(study, trial)
             elif enqueued.values_of(trial):  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
-            elif not trial_record.has_own_stage(trial):
-                # for the objective; in the storage at the end, if it asks for nothing: two writes fewer for all others
-                trial.user_attrs.update(zip(trial_record.STAGE_KEYS, ("refine", NOTHING), strict=True))
         except BaseException:
             _fail(study, trial)
             raise
@@ -179,6 +176,8 @@ class DisciplinedSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Ask what models the refinement in a study without any role; {} otherwise."""
         if not search_space:
+            if trial_record.read_claim(trial) is None:
+                self._write_stage(study, trial, NOTHING)  # the objective may read it before it asks, or never ask
             return {}
         if self._refine_sampler is not None:
             self._write_stage(study, trial, _reason_of(self._refine_sampler))
@@ -215,10 +214,8 @@ class DisciplinedSampler(BaseSampler):
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self._keep_what_is_held(study, trial, claim, asked)
                 self._decision.say_what_ran(study, trial, claim)
-        elif trial_record.STAGE_KEY not in trial.user_attrs:
-            trial_record.write_stage(study._storage, trial, "refine", NOTHING)
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
-            said = trial.user_attrs.get(trial_record.REASON_KEY, BY_THE_USER)
+            said = trial_record.reason_of(trial)
             names = ", ".join(enqueued.values_of(trial))
             trial_record.write_stage(study._storage, trial, ENQUEUED, f"{said}; nothing asks for {names}")
         if self._refine_sampler is not None and self._is_plain(study, trial):
@@ -257,7 +254,7 @@ class DisciplinedSampler(BaseSampler):
     def _without_claim(self, question: Question) -> Any:
         study, trial = question.study, question.trial
         model = self._refine_sampler if self._is_plain(study, trial) else None
-        if trial.user_attrs.get(trial_record.REASON_KEY, NOTHING) == NOTHING:
+        if trial_record.reason_of(trial) in ("", NOTHING):
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if model is None else _reason_of(model))
         if model is not None:
             return model.sample_independent(study, trial, question.name, question.distribution)

@@ -2,7 +2,7 @@
 
 Rows and the claim are system attributes of the trial (no page of optuna-dashboard shows them, and they survive its
 renaming of a study); `stage`, `reason`, `pruned_because` and `verdict` are user attributes, for people and for
-the objective. Others may write under these names as well, so `stage_of` and `reason_of` go by the claim first.
+the objective. Others may write under these names as well, so what was told is kept apart, in the claim or beside it.
 """
 
 import datetime
@@ -32,6 +32,7 @@ CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
+TOLD_KEY = PREFIX + "told"  # stage and reason, where the claim does not say the same
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
@@ -40,7 +41,6 @@ SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
 RETRY_MARK, RETRY_HISTORY = "failed_trial", "retry_history"  # Optuna's keys on a trial that retries others
 STAGE_KEY, REASON_KEY, PRUNED_KEY, RESTARTED_FROM_KEY = "stage", "reason", "pruned_because", "restarted_from"
 VERDICT_KEY = "verdict"
-STAGE_KEYS = (STAGE_KEY, REASON_KEY)
 
 
 @dataclass(frozen=True)
@@ -199,39 +199,45 @@ def epochs_of_source(trial: FrozenTrial) -> int:
 
 
 def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:
-    """Write the stage and its reason where people and the objective see them, unless the user has written there.
+    """Keep the stage and its reason, and write each where people and the objective see it, unless the user has.
 
-    Twice each: the storage serves everybody else, the dict serves the objective, which reads a cached trial.
+    What differs from what was told last is the user's. Twice each: the storage serves everybody else, the dict serves
+    the objective, which reads a cached trial.
     """
-    if has_own_stage(trial):
-        return
-    for key, text in zip(STAGE_KEYS, (stage, reason), strict=True):
-        storage.set_trial_user_attr(trial._trial_id, key, text)
-        trial.user_attrs[key] = text
-
-
-def has_own_stage(trial: FrozenTrial) -> bool:
-    """Whether the user has written a `stage` or `reason` of his own: ours stand together, under a name of ours."""
-    written = any(key in trial.user_attrs for key in STAGE_KEYS)
-    return written and trial.user_attrs.get(STAGE_KEY) not in get_args(Stage)
+    last, told = last_told(trial), {STAGE_KEY: stage, REASON_KEY: reason}
+    if any(last.get(key) != text for key, text in told.items()):
+        storage.set_trial_system_attr(trial._trial_id, TOLD_KEY, told)
+        trial.system_attrs[TOLD_KEY] = told
+    for key, text in told.items():
+        is_own = key in trial.user_attrs and (key not in last or trial.user_attrs[key] != last[key])
+        if not is_own and trial.user_attrs.get(key) != text:
+            storage.set_trial_user_attr(trial._trial_id, key, text)
+            trial.user_attrs[key] = text
 
 
 def stage_of(trial: FrozenTrial) -> str | None:
     """Return the stage that a trial belongs to, None for one that belongs to none."""
-    claim = read_claim(trial)
-    kept = {} if has_own_stage(trial) else trial.user_attrs  # of a study without roles, whose trials claim nothing
-    stage: str | None = kept.get(STAGE_KEY) if claim is None else claim["stage"]
-    return stage
+    stage: str | None = last_told(trial).get(STAGE_KEY)
+    said = trial.user_attrs.get(STAGE_KEY)  # where earlier versions kept it in studies without roles
+    return said if stage is None and said in get_args(Stage) else stage
 
 
 def reason_of(trial: FrozenTrial) -> str:
     """Return why a trial has its values, "" where nothing says.
 
-    What the trial's end corrected is not in its claim, but begins as claimed; what begins otherwise is the user's.
+    Earlier versions kept what a trial's end corrected among the user's attributes alone, where it begins as claimed.
     """
-    claimed, said = (read_claim(trial) or {}).get("reason"), trial.user_attrs.get(REASON_KEY)
-    said = said if isinstance(said, str) else ""
-    return claimed if isinstance(claimed, str) and not said.startswith(claimed.split(":")[0]) else said
+    told, said = last_told(trial).get(REASON_KEY), trial.user_attrs.get(REASON_KEY)
+    if not isinstance(told, str) or (TOLD_KEY not in trial.system_attrs and str(said).startswith(told.split(":")[0])):
+        return said if isinstance(said, str) else ""
+    return told
+
+
+def last_told(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return the stage and the reason that `write_stage` was given last, or else the claim's, or {}."""
+    told = trial.system_attrs.get(TOLD_KEY)
+    is_whole = isinstance(told, dict) and all(isinstance(told.get(key), str) for key in (STAGE_KEY, REASON_KEY))
+    return told if is_whole else read_claim(trial) or {}
 
 
 def read_diagnosis(trial: FrozenTrial) -> Diagnosis | None:

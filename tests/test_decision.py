@@ -16,6 +16,7 @@ from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import decision
 from optuna_discipline import report_epoch
+from optuna_discipline import trial_record
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.rules import search_state
 from optuna_discipline.study_reader import StudyReader
@@ -347,3 +348,39 @@ def test_a_reason_of_the_users_own_ends_no_study_and_stays(own: Any) -> None:
     study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=3)
     study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)  # the reason names another step than was run
     assert [trial.user_attrs["reason"] for trial in study.trials] == [own] * 4
+    assert "ladder: 215 x the start" in trial_record.reason_of(study.trials[3])
+
+
+@pytest.mark.parametrize("own", [{"stage": "fold 1"}, {"stage": "confirm"}, {"reason": "table 3"}])
+@pytest.mark.parametrize("name", ["lr", "x"])
+@pytest.mark.parametrize("storage", [None, "sqlite://"])
+def test_what_the_user_writes_before_the_first_suggestion_stays_and_all_else_is_told(
+    own: dict[str, str], name: str, storage: str | None
+) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0), storage=storage)
+
+    def objective(trial: Trial) -> float:
+        for key, text in own.items():
+            trial.set_user_attr(key, text)
+        return formula(trial.suggest_float(name, 1e-5, 1e-1, log=True))
+
+    study.optimize(objective, n_trials=3)
+    for trial in study.trials:
+        reason, stage = trial_record.reason_of(trial), trial_record.stage_of(trial)
+        assert trial.user_attrs == {"stage": stage, "reason": reason, **own}
+        assert stage == ("lr" if name == "lr" else "refine")
+        assert reason.startswith(("learning-rate ladder", "where to begin", "model-based search around the best"))
+
+
+def test_a_stage_of_the_users_own_leaves_the_reason_that_was_corrected() -> None:
+    study = new_study()
+
+    def objective(trial: Trial, low: float, high: float) -> float:
+        trial.set_user_attr("stage", "fold 1")
+        return formula(trial.suggest_float("lr", low, high, log=True))
+
+    study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=3)
+    study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)
+    assert study.trials[3].user_attrs["stage"] == "fold 1"
+    assert "ladder: 215 x the start" in study.trials[3].user_attrs["reason"]
+    assert trial_record.stage_of(study.trials[3]) == "lr"

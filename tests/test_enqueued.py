@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import Trial
 
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import trial_record
 from tests.formulas import before_the_far_turn
 from tests.formulas import five_roles
 from tests.formulas import formula
@@ -103,14 +104,29 @@ def test_an_enqueued_trial_takes_the_best_known_rate_also_where_it_is_the_turn_o
     assert study.trials[-1].params == {"lr": best, "dropout": 0.3}
 
 
-@pytest.mark.parametrize("own", [{"stage": "baseline", "reason": "table 3"}, {"reason": "table 3"}])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"stage": "baseline", "reason": "table 3"},
+        {"stage": "lr", "reason": "table 3"},
+        {"stage": "refine", "reason": None},
+        {"stage": "confirm"},
+        {"stage": None},
+        {"reason": "table 3"},
+    ],
+)
 @pytest.mark.parametrize("name", ["lr", "x"])
-def test_what_the_user_writes_under_our_names_stays(own: dict[str, str], name: str) -> None:
-    study = new_study()
-    study.optimize(lambda t: t.suggest_float(name, 0.1, 5), n_trials=1)
-    study.enqueue_trial({name: 4.5}, user_attrs=own)
-    study.enqueue_trial({}, user_attrs=own)
-    study.enqueue_trial({"typo": 1}, user_attrs=own)
-    study.optimize(lambda t: t.suggest_float(name, 0.1, 5), n_trials=3)
-    assert all(trial.user_attrs.items() >= own.items() for trial in study.trials[1:])
-    assert not any("stage" in trial.user_attrs for trial in study.trials[1:]) or "stage" in own
+def test_what_the_user_writes_under_our_names_stays_and_the_other_name_says_what_is_so(
+    own: dict[str, Any], name: str
+) -> None:
+    with_own, without = new_study(), new_study()
+    for study, attrs in ((with_own, own), (without, {})):
+        study.enqueue_trial({name: 3.5}, user_attrs=attrs)
+        study.enqueue_trial({name: 4.5}, user_attrs=attrs)
+        study.enqueue_trial({}, user_attrs=attrs)
+        study.enqueue_trial({"typo": 1}, user_attrs=attrs)
+        study.optimize(lambda t: t.suggest_float(name, 0.1, 5), n_trials=4)
+    for trial, other in zip(with_own.trials, without.trials, strict=True):
+        assert trial.user_attrs == {**other.user_attrs, **own}
+        assert trial_record.stage_of(trial) == other.user_attrs["stage"]
+        assert trial_record.reason_of(trial) == other.user_attrs["reason"]

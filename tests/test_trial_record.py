@@ -207,3 +207,20 @@ def test_stage_and_reason_are_those_of_the_claim_whatever_else_stands_under_thei
     trial = optuna.create_trial(value=1.0, user_attrs=attrs, system_attrs=system)
     assert trial_record.stage_of(trial) == stage
     assert trial_record.reason_of(trial) == {None: "ladder: 1 x", 0: "", 2: "ladder: 2 x"}[reason]
+
+
+@pytest.mark.parametrize("own", [{}, {"stage": "lr"}, {"stage": "refine", "reason": None}, {"reason": ["a"]}])
+@pytest.mark.parametrize("claim", [None, RUNG])
+def test_a_key_is_the_users_unless_it_says_what_was_told_last(own: dict[str, Any], claim: Any) -> None:
+    study = optuna.create_study()
+    study.ask()
+    for key, text in own.items():
+        study._storage.set_trial_user_attr(0, key, text)
+    trial = study.get_trials()[0]
+    for stage, reason in (("confirm", "first"), ("momentum", "second")):
+        trial_record.write_stage(study._storage, trial, stage, reason)
+        if claim is not None:
+            trial_record.write_claim(study._storage, trial, claim)
+        stored = study.get_trials()[0]
+        assert trial.user_attrs == stored.user_attrs == {"stage": stage, "reason": reason, **own}
+        assert (trial_record.stage_of(stored), trial_record.reason_of(stored)) == (stage, reason)
