@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
@@ -118,6 +119,21 @@ def test_a_stage_of_the_users_own_parts_no_peers() -> None:
     for fold, end in enumerate((0.1, 0.12, 0.11, 0.13, 0.1)):
         _finish(study, _falling(end), stage=f"fold {fold}")
     assert _finish(study, _falling(5.0), stage="fold 5") == N / 4
+
+
+def test_a_stage_that_the_user_writes_at_the_end_parts_no_peers_in_a_study_without_roles() -> None:
+    study = optuna.create_study(pruner=DisciplinedPruner(), sampler=DisciplinedSampler(seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        end = trial.suggest_float("x", 0.1, 0.2) + (5.0 if trial.number == 6 else 0.0)
+        reporter = TrialReporter(trial, n_epochs=N)
+        for epoch, loss in enumerate(_falling(end)):
+            reporter.report(EpochLog(epoch, 0.1, loss, loss))
+        trial.set_user_attr("stage", "done")
+        return end
+
+    study.optimize(objective, n_trials=7)
+    assert [len(trial.intermediate_values) for trial in study.trials] == [N] * 6 + [N / 4]
 
 
 def test_short_runs_are_not_compared_because_their_cycle_cannot_be_seen() -> None:
