@@ -85,7 +85,7 @@ def collect(study: Study) -> Story:
         stages=rows,
         cost=cost,
         warnings=tuple(_warnings(trials, best, restarts, roles, told, sign)),
-        next_steps=tuple(_not_the_rate(trials, roles) or _next_steps(trials, best, _read_runs(study, told))),
+        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told)) or [_otherwise(trials, roles)]),
         how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
 
@@ -248,8 +248,7 @@ def _failed(trials: list[FrozenTrial]) -> list[FrozenTrial]:
 
 def _without_number(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that ended at infinity; Optuna fails those that end at NaN."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return [trial for trial in complete if trial.value is None or not math.isfinite(trial.value)]
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE and marks.value_of(trial) is None]
 
 
 def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
@@ -260,23 +259,22 @@ def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
         return None
 
 
-def _not_the_rate(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> list[str]:
-    """Return what to look at where every trial was stopped at one step by a report that is no number, [] elsewhere.
+def _otherwise(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> str:
+    """Return the next step where nothing else gives one: more trials, or a look at what stopped all at one step as NaN.
 
-    At learning rates that differ by 9 that is not their doing.
+    At three learning rates that differ by 9 or more that need not be their doing; an overflow (inf) is.
     """
     ended = [trial for trial in trials if trial.state.is_finished()]
-    rates = [float(rate) for trial in ended if (rate := stages.value_of(trial, "lr", roles)) is not None and rate > 0]
-    if len(rates) < 2 or max(rates) < SPAN * min(rates) or any(t.state != TrialState.PRUNED for t in ended):
-        return []
-    last = {t.last_step for t in ended if t.last_step is not None}
-    if len(last) > 1 or any(math.isfinite(t.intermediate_values.get(t.last_step or 0, 0.0)) for t in ended):
-        return []
-    return [
-        f"Every trial was stopped as its report at step {last.pop()} is no number, at learning rates from "
-        f"{show(min(rates))} to {show(max(rates))}: these are not to blame. Look at what is reported there, or leave "
-        "that report out."
-    ]
+    rates = {float(rate) for trial in ended if (rate := stages.value_of(trial, "lr", roles)) is not None and rate > 0}
+    stopped = [t for t in ended if t.state == TrialState.PRUNED and t.last_step is not None]
+    at = [t.last_step for t in stopped if math.isnan(t.intermediate_values[t.last_step or 0])]
+    if len(at) < len(ended) or len(set(at)) != 1 or len(rates) < 3 or max(rates) < SPAN * min(rates):
+        return "Run more trials: the same call goes on where the study stopped."
+    return (
+        f"Every trial was stopped as its report at step {at[0]} is NaN, at learning rates from {show(min(rates))} "
+        f"to {show(max(rates))}: these may not be to blame. Look at what is reported there: if nothing was measured, "
+        "leave that report out; if the training broke, run more trials, at lower rates."
+    )
 
 
 def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None) -> list[str]:
@@ -286,7 +284,11 @@ def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: R
             steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
         if _without_number(trials):
             steps.append("Look at why trials end without a number: the loss of their first epochs, the learning rate.")
-        return steps or ["Run more trials: the same call goes on where the study stopped."]
+        ended = [trial for trial in trials if trial.state.is_finished()]
+        if broke := sum(map(trial_record.breaks_a_constraint, ended)):
+            some = f"{broke} of {counted(len(ended), 'trial')}"
+            steps.append(f"{some} broke a constraint: loosen it, move the bounds to where it holds, or run more.")
+        return steps
     if together is not None and together.best == best.number:
         steps += advice_on_best(together)
     elif (diagnosis := trial_record.read_diagnosis(best)) is not None:

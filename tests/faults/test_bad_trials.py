@@ -17,6 +17,7 @@ from optuna_discipline.decision import APART
 from optuna_discipline.decision import RETREAT
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.trial_record import read_claim
+from optuna_discipline.visualization import story
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The value .* is not acceptable", "ignore:The value .* could not be cast"
@@ -148,6 +149,10 @@ def test_where_nothing_meets_the_constraints_the_reasons_say_so() -> None:
     assert study.trials[3].user_attrs["reason"].endswith("nothing has trained within the constraints so far")
     drawn = "drawn from all there is, as nothing has run within the constraints so far"
     assert study.trials[7].user_attrs["reason"] == drawn
+    study.tell(study.ask(), state=TrialState.FAIL)
+    look, loosen = story.collect(study).next_steps
+    assert look.startswith("Look at the error")
+    assert loosen.startswith("8 of 9 trials broke a constraint: loosen it, move the bounds to where it holds, or run")
 
 
 @pytest.mark.parametrize("end", [raises, prunes, lambda: math.inf], ids=["error", "pruned", "inf"])
