@@ -156,6 +156,8 @@ class DisciplinedSampler(BaseSampler):
                 self._decision.decide(study, trial)
             elif enqueued.values_of(trial):  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
+            else:  # the objective may read it before it asks, or never ask
+                trial_record.write_stage(study._storage, trial, "refine", NOTHING)
         except BaseException:
             _fail(study, trial)
             raise
@@ -176,8 +178,6 @@ class DisciplinedSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Ask what models the refinement in a study without any role; {} otherwise."""
         if not search_space:
-            if trial_record.read_claim(trial) is None:
-                self._write_stage(study, trial, NOTHING)  # the objective may read it before it asks, or never ask
             return {}
         if self._refine_sampler is not None:
             self._write_stage(study, trial, _reason_of(self._refine_sampler))
@@ -254,7 +254,7 @@ class DisciplinedSampler(BaseSampler):
     def _without_claim(self, question: Question) -> Any:
         study, trial = question.study, question.trial
         model = self._refine_sampler if self._is_plain(study, trial) else None
-        if trial_record.reason_of(trial) in ("", NOTHING):
+        if trial_record.reason_of(trial) == NOTHING:
             trial_record.write_stage(study._storage, trial, "refine", BEGIN if model is None else _reason_of(model))
         if model is not None:
             return model.sample_independent(study, trial, question.name, question.distribution)

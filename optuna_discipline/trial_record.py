@@ -201,8 +201,7 @@ def epochs_of_source(trial: FrozenTrial) -> int:
 def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: str) -> None:
     """Keep the stage and its reason, and write each where people and the objective see it, unless the user has.
 
-    What differs from what was told last is the user's. Twice each: the storage serves everybody else, the dict serves
-    the objective, which reads a cached trial.
+    What differs from what was told last is the user's. The dict serves the objective, which reads a cached trial.
     """
     last, told = last_told(trial), {STAGE_KEY: stage, REASON_KEY: reason}
     if any(last.get(key) != text for key, text in told.items()):
@@ -237,7 +236,8 @@ def last_told(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the stage and the reason that `write_stage` was given last, or else the claim's, or {}."""
     told = trial.system_attrs.get(TOLD_KEY)
     is_whole = isinstance(told, dict) and all(isinstance(told.get(key), str) for key in (STAGE_KEY, REASON_KEY))
-    return told if is_whole else read_claim(trial) or {}
+    found: Mapping[str, Any] | None = told if is_whole else read_claim(trial)
+    return found or {}
 
 
 def read_diagnosis(trial: FrozenTrial) -> Diagnosis | None:

@@ -93,13 +93,13 @@ def test_an_epoch_costs_two_writes_and_a_trial_seven_more_than_it_has_parameters
     assert few_calls - 4 * 4.9 <= 24
 
 
-def test_a_trial_of_a_study_without_roles_costs_five_writes_more_than_it_has_parameters() -> None:
+def test_a_trial_of_a_study_without_roles_costs_seven_writes_more_than_it_has_parameters() -> None:
     storage = CountingStorage()
     study = optuna.create_study(storage=storage, sampler=DisciplinedSampler(seed=0))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
     writes = storage.writes
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    assert storage.writes - writes == 5 + 1  # created, told, stage, reason, ended
+    assert storage.writes - writes == 7 + 1  # created, told, stage, reason, told, reason, ended
 
 
 @pytest.fixture
