@@ -10,11 +10,11 @@ from optuna.trial import TrialState
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import roles_of
 from optuna_discipline.range_test_record import read_range_test
+from optuna_discipline.retries import former_attempts
+from optuna_discipline.retries import own_steps
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
-from optuna_discipline.trial_record import former_attempts
-from optuna_discipline.trial_record import own_steps
 from optuna_discipline.trial_record import read_rows
 from optuna_discipline.trial_record import read_run
 
@@ -37,18 +37,20 @@ def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
     """Return what each trial has cost in full trainings, by number; one that has not begun is missing.
 
     A retry has trained from the last report of its former attempts before its own first one, where it went on; only a
-    retry says that it goes on from another training, so any other whose reports begin late is a whole one.
+    retry says that it goes on from another training, so any other whose reports begin late is a whole one. So is a
+    retry of another sampler's that holds plain reports from the start: it inherited them, or trained those epochs anew.
 
     Args:
         trials: All trials of a study.
         told: The roles that its sampler was told (`study_record.told_roles`), here and below.
     """
     full = full_epochs(trials, told) or longest_reported(trials, told)
+    by_number = {trial.number: trial for trial in trials}
     costs = {}
     for trial in trials:
         done = epochs_reported(trial, told)
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            trained = _epochs_trained(trial, trials, told) if done else epochs_of(trial, told) or full or 1.0
+            trained = _epochs_trained(trial, by_number, told) if done else epochs_of(trial, told) or full or 1.0
             costs[trial.number] = trained / (full or done or 1.0)
     return costs
 
@@ -88,9 +90,9 @@ def _epochs_a_step(trial: FrozenTrial, told: Told) -> float:
     return (epochs_of(trial, told) or steps) / steps if steps else 1.0
 
 
-def _epochs_trained(trial: FrozenTrial, trials: Sequence[FrozenTrial], told: Told) -> float:
+def _epochs_trained(trial: FrozenTrial, by_number: Mapping[int, FrozenTrial], told: Told) -> float:
     """Return the epochs up to the last report that a trial has trained itself."""
-    done, attempts = epochs_reported(trial, told), former_attempts(trial, trials)
+    done, attempts = epochs_reported(trial, told), former_attempts(trial, by_number)
     if attempts:
         done = min(done, _steps_of_retry(trial, attempts) * _epochs_a_step(trial, told))
     return max(0.0, done - epochs_of_source(trial))
@@ -98,7 +100,7 @@ def _epochs_trained(trial: FrozenTrial, trials: Sequence[FrozenTrial], told: Tol
 
 def _steps_of_retry(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> int:
     """Return the steps that a retry has done itself, 0 if it has reported nothing of its own."""
-    own = own_steps(trial, attempts)
+    own = own_steps(trial)
     before = (step for attempt in attempts for step in attempt.intermediate_values if step < own[0])
     return own[-1] - max(before, default=-1) if own else 0
 

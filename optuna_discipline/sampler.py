@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from optuna_discipline import claims
 from optuna_discipline import enqueued
 from optuna_discipline import refinement
+from optuna_discipline import retries
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.answers import Answers
@@ -142,6 +143,7 @@ class DisciplinedSampler(BaseSampler):
         try:
             self._refuse_objectives(study)
             self._asked.setdefault(_key(study, trial), set())
+            retries.keep_inherited(study._storage, trial)
             claim = trial_record.read_claim(trial)
             if claim is not None and claim.get("number") == trial.number:  # called again on a live trial
                 return

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import parameters
+from optuna_discipline import retries
 from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
@@ -102,6 +103,7 @@ class StudyReader:
         sign = float(trial_record.sign_of(study))
         others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
         overdue = self._overdue(trials, _now(trials, except_for)) if any(others) else set()
+        by_number = {trial.number: trial for trial in trials}
         runs = []
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
@@ -109,7 +111,7 @@ class StudyReader:
             key = (study.study_name, trial_record.identity_of(trial))
             run = self._finished.get(key)
             if run is None:
-                attempts = trial_record.former_attempts(trial, trials)
+                attempts = retries.former_attempts(trial, by_number)
                 run = self._run(trial, attempts, sign, is_overdue=trial.number in overdue)
                 if trial.state.is_finished():
                     self._finished[key] = run
@@ -125,7 +127,7 @@ class StudyReader:
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         allowed = not trial_record.breaks_a_constraint(trial)
         readable = allowed and trial.state.is_finished()
-        reports = trial_record.read_reports(trial, attempts).values() if readable else ()
+        reports = retries.read_reports(trial, attempts).values() if readable else ()
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
         if value is not None and not allowed:
             value = sign * math.inf
@@ -212,8 +214,8 @@ def _seconds_of_whole(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> fl
     seconds, epochs = _seconds(trial), len(trial_record.read_rows(trial))
     own = epochs - trial_record.epochs_of_source(trial)
     if attempts:
-        epochs = len(trial_record.read_reports(trial, attempts))
-        own = len(trial_record.own_steps(trial, attempts))
+        epochs = len(retries.read_reports(trial, attempts))
+        own = len(retries.own_steps(trial))
     if seconds is None or own == epochs:
         return seconds
     return seconds * epochs / own if own > 0 else None

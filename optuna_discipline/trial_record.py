@@ -9,7 +9,6 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import get_args
@@ -77,7 +76,7 @@ def read_rows(trial: FrozenTrial) -> list[Row]:
     """
     rows = []
     retried = RETRY_MARK in trial.system_attrs
-    start = min(_own_epochs(trial), default=0) if retried else 0
+    start = min(own_epochs(trial), default=0) if retried else 0
     for key, stored in trial.system_attrs.items():
         if key.startswith(ROW_PREFIX):
             try:
@@ -91,36 +90,15 @@ def read_rows(trial: FrozenTrial) -> list[Row]:
     return sorted(rows, key=lambda row: row.log.epoch)
 
 
-def _own_epochs(trial: FrozenTrial) -> list[int]:
-    """Return the epochs whose rows a trial has written itself."""
+def epochs_of_rows(trial: FrozenTrial) -> set[int]:
+    """Return the epochs of which a trial has a row, written or inherited."""
     keys = (key[len(ROW_PREFIX) :] for key in trial.system_attrs if key.startswith(ROW_PREFIX))
-    return [int(epoch) for epoch in keys if epoch.isdigit() and has_row(trial.system_attrs, trial.number, int(epoch))]
+    return {int(epoch) for epoch in keys if epoch.isdigit()}
 
 
-def former_attempts(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the attempts that a retry follows; [] for any other trial, of which nothing says that it goes on."""
-    if RETRY_MARK not in trial.system_attrs:
-        return []
-    numbers = {trial.system_attrs[RETRY_MARK], *trial.system_attrs.get(RETRY_HISTORY, ())}
-    return [other for other in trials if other.number in numbers]
-
-
-def read_reports(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> dict[int, float]:
-    """Return the reports of a trial by step; a retry that goes on begins with those of its former attempts."""
-    start = min(own_steps(trial, attempts), default=0)
-    before = ((step, y) for other in attempts for step, y in other.intermediate_values.items() if step < start)
-    return dict(sorted({**dict(before), **trial.intermediate_values}.items()))
-
-
-def own_steps(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> list[int]:
-    """Return the steps that a trial has reported itself, rising: those of its rows, else what no attempt left it.
-
-    A trial has inherited the reports of its former attempt where it holds all of them unchanged.
-    """
-    reports, former = trial.intermediate_values, attempts[-1].intermediate_values if attempts else {}
-    inherits = all(encode(reports.get(step)) == encode(value) for step, value in former.items())
-    others = (step for step in reports if step >= 0 and not (inherits and step in former))
-    return sorted(_own_epochs(trial) or others)
+def own_epochs(trial: FrozenTrial) -> list[int]:
+    """Return the epochs whose rows a trial has written itself, rising."""
+    return sorted(epoch for epoch in epochs_of_rows(trial) if has_row(trial.system_attrs, trial.number, epoch))
 
 
 def read_run(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -110,49 +110,6 @@ def test_optunas_own_retry_starts_with_an_empty_curve_and_keeps_what_it_rewrites
     assert (curve.train_loss.tolist(), curve.n_epochs) == ([0.5, 0.4], 4)
 
 
-@pytest.mark.parametrize(
-    ("before", "own", "inherits", "found", "read"),
-    [
-        ((0, 1, 2), (3, 4), False, [3, 4], [0, 1, 2, 3, 4]),
-        ((0, 1, 2), (3, 4), True, [3, 4], [0, 1, 2, 3, 4]),
-        ((0, 1, 2), (2, 3), False, [2, 3], [0, 1, 2, 3]),  # from an earlier checkpoint
-        ((0, 1, 2), (0, 1), False, [0, 1], [0, 1]),  # anew
-        ((4, 9), (14,), False, [14], [4, 9, 14]),
-        ((0, 1), (), False, [], []),
-        ((0, 1), (), True, [], [0, 1]),
-    ],
-)
-def test_a_retrys_plain_reports_follow_those_of_its_former_attempt(
-    before: tuple[int, ...], own: tuple[int, ...], inherits: bool, found: list[int], read: list[int]
-) -> None:
-    study = optuna.create_study()
-    first = study.ask()
-    for step in before:
-        first.report(math.nan if step == 1 else 1.0, step)
-    study.tell(first, state=TrialState.FAIL)
-    again = retry_of(study, 0, inherits=inherits)
-    for step in own:
-        again.report(0.5, step)
-    trials = study.trials
-    attempts = trial_record.former_attempts(trials[1], trials)
-    assert [trial.number for trial in attempts] == [0]
-    assert trial_record.own_steps(trials[1], attempts) == found
-    reports = trial_record.read_reports(trials[1], attempts)
-    assert list(reports) == read
-    assert [reports[step] for step in own] == [0.5] * len(own)
-
-
-def test_only_a_retry_follows_former_attempts() -> None:
-    study = optuna.create_study()
-    for steps in ((0, 1, 2), (3, 4)):
-        trial = study.ask()
-        for step in steps:
-            trial.report(1.0, step)
-        study.tell(trial, 1.0)
-    assert trial_record.former_attempts(study.trials[1], study.trials) == []
-    assert list(trial_record.read_reports(study.trials[1], [])) == [3, 4]
-
-
 def test_a_metric_that_is_not_the_validation_loss_is_read_beside_the_curve() -> None:
     study = optuna.create_study()
     trial = study.ask()
