@@ -60,8 +60,20 @@ def write_again(study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> N
     """Keep what a retried trial inherits: its parameters are those of the failed one, and so is what it answers."""
     proposal = proposal_of(claim)
     write(study, trial, proposal, claim.get("suggested", {}), write_stage=False)
-    reason = proposal.reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
-    _tell(study, trial, proposal.stage, reason)  # after the claim, which says what was told of the former attempt
+    # after the claim, which says what was told of the former attempt
+    _tell(study, trial, proposal.stage, _again(trial, proposal.reason))
+
+
+def reason_so_far(trial: FrozenTrial, first: str) -> str:
+    """Return why a trial that claims nothing has the parameters that it holds as it begins; `first` without any."""
+    reason = trial_record.reason_of(trial)
+    if not trial.params or reason in ("", first):
+        return first
+    return _again(trial, reason) if trial_record.RETRY_MARK in trial.system_attrs else reason
+
+
+def _again(trial: FrozenTrial, reason: str) -> str:
+    return reason.split(AGAIN)[0] + f"{AGAIN}{trial.system_attrs[trial_record.RETRY_MARK]} failed"
 
 
 def uncontested(

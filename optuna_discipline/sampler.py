@@ -159,7 +159,7 @@ class DisciplinedSampler(BaseSampler):
             elif enqueued.values_of(trial):  # all of them may be: then nothing is asked
                 trial_record.write_stage(study._storage, trial, ENQUEUED, BY_THE_USER)
             else:  # the objective may read it before it asks, or never ask
-                trial_record.write_stage(study._storage, trial, "refine", NOTHING)
+                trial_record.write_stage(study._storage, trial, "refine", claims.reason_so_far(trial, NOTHING))
         except BaseException:
             _fail(study, trial)
             raise

@@ -4,12 +4,16 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import claims
+from optuna_discipline import trial_record
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.trial_record import read_claim
 from tests.formulas import before_the_far_turn
+from tests.test_trial_record import retry_of
 
 RUNG = Proposal("lr", "lr0:2", "a rung", {"lr": 0.2}, box={"lr": (0.1, 0.4)}, like=3)
 MODEL = Proposal("refine", MODEL_SLOT, "the model")
@@ -49,6 +53,39 @@ def test_a_retried_trial_says_once_whom_it_repeats() -> None:
         claims.write_again(study, trial, read_claim(_stored(study)) or {})
     assert _stored(study).user_attrs["reason"] == "a rung; again, since trial 7 failed"
     assert (read_claim(_stored(study)) or {})["suggested"] == {"width": 64}
+
+
+def test_a_retry_in_a_study_without_roles_says_why_its_former_attempt_had_its_parameters() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    reason = trial_record.reason_of(study.trials[2])
+    for again in (3, 4):
+        study.tell(trial, state=TrialState.FAIL)
+        trial = retry_of(study, again - 1)
+        trial.suggest_float("x", 0, 1)
+        optuna.Trial(study, trial._trial_id)  # another look at a live trial
+        assert trial_record.reason_of(study.trials[again]) == f"{reason}; again, since trial 2 failed"
+        assert study.trials[again].user_attrs["reason"] == f"{reason}; again, since trial 2 failed"
+    assert reason.startswith("model-based search")
+
+
+def test_another_look_at_a_live_trial_of_a_study_without_roles_leaves_its_reason() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    optuna.Trial(study, trial._trial_id)
+    assert study.trials[0].user_attrs["reason"].startswith("where to begin")
+
+
+def test_a_retry_that_holds_no_parameters_yet_is_told_what_it_runs() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.tell(study.ask(), state=TrialState.FAIL)
+    trial = retry_of(study, 0)
+    assert trial.user_attrs["reason"].startswith("nothing to choose so far")
+    trial.suggest_float("x", 0, 1)
+    assert study.trials[1].user_attrs["reason"].startswith("where to begin")
 
 
 @pytest.mark.parametrize(
