@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from typing import get_args
 
 from optuna.storages import BaseStorage
 from optuna.study import Study
@@ -25,7 +24,6 @@ from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import diagnose_if_readable
-from optuna_discipline.rules.run import Stage
 
 CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
@@ -195,8 +193,9 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
 def stage_of(trial: FrozenTrial) -> str | None:
     """Return the stage that a trial belongs to, None for one that belongs to none."""
     stage: str | None = last_told(trial).get(STAGE_KEY)
-    said = trial.user_attrs.get(STAGE_KEY)  # where earlier versions kept it in studies without roles
-    return said if stage is None and said in get_args(Stage) else stage
+    said, why = (trial.user_attrs.get(key) for key in (STAGE_KEY, REASON_KEY))
+    is_earlier = said in ("refine", "enqueued") and isinstance(why, str)  # as once told, in studies without roles
+    return said if stage is None and is_earlier else stage
 
 
 def reason_of(trial: FrozenTrial) -> str:

@@ -14,6 +14,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
 from optuna_discipline.trial_record import SETTINGS_KEY
+from optuna_discipline.trial_record import TOLD_KEY
 
 N = 20
 
@@ -24,13 +25,16 @@ def _finish(
     lrs: list[float] | None = None,
     *,
     gap: float = 0.1,
-    stage: str | None = None,
+    told: str | None = None,
+    own: str | None = None,
     **settings: Any,
 ) -> int:
-    """Report a run; return the epochs it lived."""
+    """Report a run of the stage that it was told, or that its user writes; return the epochs it lived."""
     trial = study.ask()
-    if stage is not None:
-        trial.set_user_attr("stage", stage)
+    if told is not None:
+        study._storage.set_trial_system_attr(trial._trial_id, TOLD_KEY, {"stage": told, "reason": "a test"})
+    if own is not None:
+        trial.set_user_attr("stage", own)
     reporter = TrialReporter(trial, n_epochs=len(losses), **settings)
     for epoch, loss in enumerate(losses):
         try:
@@ -108,17 +112,18 @@ def test_the_reason_of_a_stop_is_logged_once() -> None:
 def test_trials_of_another_stage_are_no_peers() -> None:
     study = _study()
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
-        _finish(study, _falling(end), stage="weight_decay")
-    assert _finish(study, _falling(5.0), stage="refine") == N
+        _finish(study, _falling(end), told="weight_decay")
+    assert _finish(study, _falling(5.0), told="refine") == N
     assert _finish(study, _falling(5.0)) == N
-    assert _finish(study, _falling(5.0), stage="weight_decay") == N / 4
+    assert _finish(study, _falling(5.0), told="weight_decay") == N / 4
 
 
-def test_a_stage_of_the_users_own_parts_no_peers() -> None:
+@pytest.mark.parametrize("own", [("fold 1", "fold 2"), ("lr", "confirm")])
+def test_a_stage_of_the_users_own_parts_no_peers(own: tuple[str, str]) -> None:
     study = _study()
-    for fold, end in enumerate((0.1, 0.12, 0.11, 0.13, 0.1)):
-        _finish(study, _falling(end), stage=f"fold {fold}")
-    assert _finish(study, _falling(5.0), stage="fold 5") == N / 4
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        _finish(study, _falling(end), own=own[0])
+    assert _finish(study, _falling(5.0), own=own[1]) == N / 4
 
 
 def test_a_stage_that_the_user_writes_at_the_end_parts_no_peers_in_a_study_without_roles() -> None:

@@ -117,8 +117,8 @@ def test_values_that_no_logarithm_takes_stand_side_by_side() -> None:
     decay = optuna.distributions.FloatDistribution(0, 1)
     study = optuna.create_study()
     for wd in (0.0, 1e-3):
-        attrs = {"stage": "weight_decay"}
-        trial = optuna.create_trial(params={"wd": wd}, distributions={"wd": decay}, value=1.0, user_attrs=attrs)
+        told = {trial_record.TOLD_KEY: {"stage": "weight_decay", "reason": "a test"}}
+        trial = optuna.create_trial(params={"wd": wd}, distributions={"wd": decay}, value=1.0, system_attrs=told)
         study.add_trial(trial)
     assert plot_recipe(study).data[0].x == (0.0, 1.0)
 

@@ -114,10 +114,9 @@ def test_the_sampler_may_have_been_told_other_names() -> None:
 
 def test_values_of_mixed_kinds_are_shown() -> None:
     mixed, numbers = (optuna.distributions.CategoricalDistribution(x) for x in (["auto", 64], [16, 64]))
+    told = {trial_record.TOLD_KEY: {"stage": "batch_size", "reason": "a test"}}
     trials = [
-        optuna.create_trial(
-            params={"batch_size": size}, distributions={"batch_size": d}, value=1.0, user_attrs={"stage": "batch_size"}
-        )
+        optuna.create_trial(params={"batch_size": size}, distributions={"batch_size": d}, value=1.0, system_attrs=told)
         for size, d in (("auto", mixed), (64, mixed), (16, numbers))
     ]
     assert decided(trials[:2])["batch_size"].tried == ""  # words have no role
@@ -200,7 +199,8 @@ def test_a_search_that_began_anew_from_a_drawn_trial_says_so() -> None:
 def test_a_study_of_another_sampler_says_why_it_has_no_stages(plain: optuna.Study, empty: optuna.Study) -> None:
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     random.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
-    random.add_trial(optuna.create_trial(value=1.0, user_attrs={"stage": "fold 1"}))
+    for own in ("fold 1", "lr"):
+        random.add_trial(optuna.create_trial(value=1.0, user_attrs={"stage": own}))
     assert "another sampler than DisciplinedSampler" in stages.why_none(random)
     begun = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     begun.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
