@@ -29,7 +29,7 @@ CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
-TOLD_KEY = PREFIX + "told"  # stage and reason, where the claim does not say the same
+TOLD_KEY, KEEPS_TOLD = PREFIX + "told", "keeps_told"  # stage and reason, if not as claimed; a claim that is so kept
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
@@ -201,10 +201,11 @@ def stage_of(trial: FrozenTrial) -> str | None:
 def reason_of(trial: FrozenTrial) -> str:
     """Return why a trial has its values, "" where nothing says.
 
-    Earlier versions kept what a trial's end corrected among the user's attributes alone, where it begins as claimed.
+    Earlier versions marked no claim and kept what the end corrected in the user attribute, which begins as claimed.
     """
-    told, said = last_told(trial).get(REASON_KEY), trial.user_attrs.get(REASON_KEY)
-    if not isinstance(told, str) or (TOLD_KEY not in trial.system_attrs and str(said).startswith(told.split(":")[0])):
+    last, said = last_told(trial), trial.user_attrs.get(REASON_KEY)
+    told, is_kept = last.get(REASON_KEY), TOLD_KEY in trial.system_attrs or KEEPS_TOLD in last
+    if not isinstance(told, str) or (not is_kept and str(said).startswith(told.split(":")[0])):
         return said if isinstance(said, str) else ""
     return told
 

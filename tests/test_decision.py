@@ -336,7 +336,7 @@ def test_a_study_in_which_nothing_learns_at_first_finds_where_networks_do(best: 
     assert bool(drawn) == (max(trial.value for trial in study.trials[:6]) < 0.2)
 
 
-@pytest.mark.parametrize("own", [{"why": 1}, None, ["a"], "table 3"])
+@pytest.mark.parametrize("own", [{"why": 1}, None, ["a"], "table 3", "learning-rate ladder: my notes"])
 def test_a_reason_of_the_users_own_ends_no_study_and_stays(own: Any) -> None:
     study = new_study()
 
@@ -348,6 +348,7 @@ def test_a_reason_of_the_users_own_ends_no_study_and_stays(own: Any) -> None:
     study.optimize(lambda t: objective(t, 1e-5, 1e-1), n_trials=3)
     study.optimize(lambda t: objective(t, 1.0, 10), n_trials=1)  # the reason names another step than was run
     assert [trial.user_attrs["reason"] for trial in study.trials] == [own] * 4
+    assert own not in [trial_record.reason_of(trial) for trial in study.trials]
     assert "ladder: 215 x the start" in trial_record.reason_of(study.trials[3])
 
 

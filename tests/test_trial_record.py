@@ -150,6 +150,7 @@ RUNG = {"stage": "lr", "slot": "lr:1", "reason": "ladder: 1 x"}
         ),
         (RUNG, {"stage": "lr", "reason": "mine"}, "lr", None),
         (RUNG, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
+        ({**RUNG, trial_record.KEEPS_TOLD: True}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", None),
         ({"stage": "lr", "slot": "lr:1"}, {"stage": "lr", "reason": "ladder: 2 x"}, "lr", 2),
         (None, {"stage": "refine", "reason": "ladder: 2 x"}, "refine", 2),
         (None, {"stage": "enqueued", "reason": "ladder: 2 x"}, "enqueued", 2),
