@@ -248,9 +248,9 @@ def _report(trial: BaseTrial, log: EpochLog, value: float, n_epochs: int | None,
 
     Of a repeated epoch the first row stays, as the first report does in Optuna (which warns).
     """
-    if isinstance(trial, optuna.Trial) and not trial_record.has_row(_stored(trial), trial.number, log.epoch):
+    if isinstance(trial, optuna.Trial) and not trial_record.has_row(stored := _stored(trial), trial.number, log.epoch):
         if n_epochs is not None and log.epoch >= n_epochs:
-            _warn_once_beyond(trial, log.epoch, n_epochs)
+            _warn_once_beyond(trial, stored, log.epoch, n_epochs)
         differs = None if value == log.val_loss else value
         trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
     trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
@@ -258,9 +258,9 @@ def _report(trial: BaseTrial, log: EpochLog, value: float, n_epochs: int | None,
         raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
 
 
-def _warn_once_beyond(trial: optuna.Trial, epoch: int, n_epochs: int) -> None:
+def _warn_once_beyond(trial: optuna.Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int) -> None:
     steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
-    if not any(step >= n_epochs for step in steps):
+    if not any(step >= n_epochs and trial_record.has_row(stored, trial.number, step) for step in steps):
         warnings.warn(
             f"`epoch` should be below `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
             f"{n_epochs=}: count epochs from 0, or pass as `n_epochs` the last `epoch` of the run plus 1.",

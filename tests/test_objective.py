@@ -305,6 +305,10 @@ def test_a_report_beyond_the_planned_epochs_is_warned_of_once(how: str) -> None:
         report(100)
     assert warned[0].filename == __file__
     report(200)
+    plain = optuna.create_study().ask()
+    plain.report(1.0, 50)  # says nothing of epochs
+    with pytest.warns(UserWarning, match="got epoch=20, n_epochs=20"):
+        report_epoch(plain, 20, val_loss=1.0, n_epochs=20)
     report_epoch(optuna.create_study().ask(), 100, val_loss=1.0)
     TrialReporter(optuna.trial.FixedTrial({}), n_epochs=1).report(EpochLog(1, 0.1, 0.9, 1.0))
 
