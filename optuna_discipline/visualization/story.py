@@ -85,7 +85,7 @@ def collect(study: Study) -> Story:
         stages=rows,
         cost=cost,
         warnings=tuple(_warnings(trials, best, restarts, roles, told, sign)),
-        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told)) or [_otherwise(trials, roles)]),
+        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told), roles)),
         how_to_read=tuple(_how_to_read(trials, rows, told)),
     )
 
@@ -220,9 +220,7 @@ def _warnings(
     if 0 < 2 * costs.epochs_of(best, told) <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
-        if roles.get(name) in (None, "epochs"):
-            continue
-        if not isinstance(distribution, FloatDistribution | IntDistribution):
+        if roles.get(name) in (None, "epochs") or not isinstance(distribution, FloatDistribution | IntDistribution):
             continue
         if where := _beside_a_bound(distribution, best.params[name]):
             found.append(f"The best {name}, {show(best.params[name])}, lies {where} its bound: widen the bounds.")
@@ -259,8 +257,8 @@ def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
         return None
 
 
-def _otherwise(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> str:
-    """Return the next step where nothing else gives one: more trials, or a look at what stopped all at one step as NaN.
+def _look_at_nan(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> Iterator[str]:
+    """Yield the advice to look at what stopped all trials at one step as NaN, if that ended them all.
 
     At three learning rates that differ by 9 or more that need not be their doing; an overflow (inf) is.
     """
@@ -268,18 +266,20 @@ def _otherwise(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> str:
     rates = {float(rate) for trial in ended if (rate := stages.value_of(trial, "lr", roles)) is not None and rate > 0}
     stopped = [t for t in ended if t.state == TrialState.PRUNED and t.last_step is not None]
     at = [t.last_step for t in stopped if math.isnan(t.intermediate_values[t.last_step or 0])]
-    if len(at) < len(ended) or len(set(at)) != 1 or len(rates) < 3 or max(rates) < SPAN * min(rates):
-        return "Run more trials: the same call goes on where the study stopped."
-    return (
-        f"Every trial was stopped as its report at step {at[0]} is NaN, at learning rates from {show(min(rates))} "
-        f"to {show(max(rates))}: these may not be to blame. Look at what is reported there: if nothing was measured, "
-        "leave that report out; if the training broke, run more trials, at lower rates."
-    )
+    if len(at) == len(ended) and len(set(at)) == 1 and len(rates) >= 3 and max(rates) >= SPAN * min(rates):
+        yield (
+            f"Every trial was stopped as its report at step {at[0]} is NaN, at learning rates from {show(min(rates))} "
+            f"to {show(max(rates))}: these may not be to blame. Look at what is reported there: if nothing was "
+            "measured, leave that report out; if the training broke, run more trials, at lower rates."
+        )
 
 
-def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None) -> list[str]:
+def _next_steps(
+    trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None, roles: Mapping[str, Role]
+) -> list[str]:
     steps = [] if together is None else advice_on_shares(together)
     if best is None:
+        steps = steps or list(_look_at_nan(trials, roles))
         if _failed(trials):
             steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
         if _without_number(trials):
@@ -288,7 +288,7 @@ def _next_steps(trials: list[FrozenTrial], best: FrozenTrial | None, together: R
         if broke := sum(map(trial_record.breaks_a_constraint, ended)):
             some = f"{broke} of {counted(len(ended), 'trial')}"
             steps.append(f"{some} broke a constraint: loosen it, move the bounds to where it holds, or run more.")
-        return steps
+        return steps or ["Run more trials: the same call goes on where the study stopped."]
     if together is not None and together.best == best.number:
         steps += advice_on_best(together)
     elif (diagnosis := trial_record.read_diagnosis(best)) is not None:

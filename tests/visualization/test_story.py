@@ -291,6 +291,20 @@ def test_reports_of_nan_at_one_step_at_three_rates_may_not_be_theirs(low: float,
     assert (said in story.collect(study).next_steps[0]) == (low < 0.01 and n == 3 and math.isnan(last))
 
 
+def test_a_broken_constraint_hides_no_advice_on_reports_of_nan() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        trial.suggest_float("lr", 1e-4, 1.0, log=True)
+        trial.set_constraint("size", 1.0)
+        trial.report(math.nan, 0)
+        raise optuna.TrialPruned
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=4)
+    look, loosen = story.collect(study).next_steps
+    assert "report at step 0 is NaN" in look
+    assert loosen.startswith("4 of 4 trials broke a constraint")
+
+
 def test_trials_of_another_sampler_are_in_no_stage_and_are_counted() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=3)
