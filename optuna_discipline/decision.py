@@ -242,7 +242,7 @@ class Decision:
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run."""
-        reason = trial_record.last_told(trial)["reason"]
+        reason = trial_record.last_told(trial).get("reason", "")
         corrected = self._true_step(trial, claim, reason) if claim["stage"] == "lr" else reason
         if claim.get("suggested"):
             trials, like = read_trials(study), claim["like"]
@@ -258,8 +258,7 @@ class Decision:
     def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
         """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""
         names = (name for name, role in self._reader.roles(trial.distributions).items() if role == "lr")
-        name, proposal = next(names, None), claims.proposal_of(claim)
-        wish, step = proposal.values.get("lr"), proposal.lr_multiple
+        name, wish, step = next(names, None), claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
         if name is None or not wish:
             return reason
         ran = parameters.value_in_role("lr", name, trial.distributions[name], trial.params[name])

@@ -252,6 +252,18 @@ def test_a_reason_names_changes_of_a_trial_that_is_there_and_of_no_seed(like: in
     assert decided._moves({"lr": 0.2, "seed": 2}, study.trials, like, "lr") == words
 
 
+def test_a_claim_that_says_no_reason_ends_no_study() -> None:
+    def objective(trial: Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-5, 1, log=True)
+        claim = {"stage": "lr", "slot": "lr0:1"}
+        trial.study._storage.set_trial_system_attr(trial._trial_id, trial_record.CLAIM_KEY, claim)
+        return formula(lr)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=2)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
 def test_a_reason_says_where_a_stage_came_to_a_network_without_its_role() -> None:
     study = new_study()
 
