@@ -21,6 +21,7 @@ from optuna_discipline import retreat
 from optuna_discipline import study_record
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import failures_so_far
+from optuna_discipline.rules.failures import those_that_fit
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import MAX_FAILURES
@@ -124,15 +125,20 @@ class Answers:
         return self._begin(question, claim.get("failures", 0))
 
     def _example(self, question: Question, number: int | None) -> FrozenTrial | None:
-        """Return the complete trial of this number, else the first that has trained, if it has the parameter."""
+        """Return the complete trial of this number, else the first that fitted, if it has the parameter.
+
+        Where none is complete it is one of the sampler's own that was pruned: the start may be what did not fit.
+        """
         trials = read_trials(question.study)
-        earlier = [t for t in trials if question.name in t.params and t.state == TrialState.COMPLETE]
-        like = next((t for t in earlier if t.number == number), None)
+        ended = (t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED))
+        earlier = [t for t in ended if question.name in t.params]
+        like = next((t for t in earlier if t.number == number and t.state == TrialState.COMPLETE), None)
         if like is not None or not earlier:
             return like
-        runs = self._reader.runs(question.study, trials, except_for=question.trial.number)
-        trained = {run.number for run in runs if run.trained}
-        return next((t for t in earlier if t.number in trained), None)
+        runs = those_that_fit(self._reader.runs(question.study, trials, except_for=question.trial.number))
+        fits = {run.number for run in runs if run.state == "complete" or run.slot is not None}
+        fitted = [t for t in earlier if t.number in fits]
+        return min(fitted, key=lambda t: (t.state == TrialState.PRUNED, t.number), default=None)
 
     def _begin(self, question: Question, failures: int) -> Any:
         if self._independent_sampler is None or question.trial.number == 0:
@@ -143,7 +149,7 @@ class Answers:
         )
 
     def _away_from_failures(self, question: Question, value: Any, failures: int) -> Any:
-        """Return the value, or another one where nothing has trained and the first has had its second try."""
+        """Return the value, or another one where nothing has fitted and the first has had its second try."""
         if failures < MAX_FAILURES:
             return value
         role = self._reader.role_of(question.name, question.distribution)

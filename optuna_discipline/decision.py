@@ -106,10 +106,11 @@ class Decision:
             proposal = self._blind(trial, proposal)
         if moves:
             proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
-        retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn
+        retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn and not suggested
         runs = self.known_to(study, trial)[1] if retreats else []
         if any(map(can_be_smaller, runs)):
-            reason = f"{proposal.reason}; {RETREAT} {what_none_did(runs, 'has trained')}"
+            none = "has trained" if all(run.allowed for run in runs) else what_none_did(runs, "has ended well")
+            reason = f"{proposal.reason}; {RETREAT} {none}"
             proposal = dataclasses.replace(proposal, reason=reason)
         return claims.write(study, trial, proposal, suggested)
 

@@ -148,7 +148,7 @@ def test_a_broken_constraint_is_blamed_on_sizes_not_on_the_rate(reports: bool) -
     first, second = study.trials[:2]
     assert first.params["width"] > 100 >= second.params["width"]
     assert second.params["lr"] == first.params["lr"]
-    words = "smaller sizes and other words, because no trial has trained within the constraints"
+    words = "smaller sizes and other words, because no trial has ended well within the constraints"
     assert second.user_attrs["reason"].endswith(words)
     assert sum(trial.params["width"] <= 100 for trial in study.trials) >= 10
 
@@ -170,6 +170,43 @@ def test_a_run_that_diverges_within_the_constraints_does_not_bring_the_forbidden
     assert TrialState.PRUNED in {trial.state for trial in later}  # an allowed one
     assert sum(trial.params["width"] == first.params["width"] for trial in later) == 0
     assert study.best_value < 0.12
+
+
+@pytest.mark.parametrize("barred", [True, False], ids=["forbidden", "too large to run"])
+def test_sizes_that_fit_are_held_though_every_trial_of_them_was_pruned(barred: bool) -> None:
+    def objective(trial: Trial) -> float:
+        lr, width = trial.suggest_float("lr", 1e-4, 1.0, log=True), trial.suggest_int("width", 16, 1024, log=True)
+        batch_size = trial.suggest_int("batch_size", 8, 512, log=True)
+        if barred:
+            trial.set_constraint("size", width - 100)
+        elif width > 100:
+            raise optuna.TrialPruned
+        for epoch in range(4):
+            trial.report((math.log10(lr) + 2) ** 2 + 1 / (epoch + 1), epoch)
+        if width <= 100:
+            raise optuna.TrialPruned
+        return batch_size
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=6)
+    first, *later = study.trials
+    ladder = [trial for trial in later if trial.user_attrs["stage"] == "lr"]
+    assert len({(trial.params["width"], trial.params["batch_size"]) for trial in ladder}) == 1 < len(ladder)
+    assert ladder[0].params["width"] <= 100 < first.params["width"]
+    assert ["smaller sizes" in trial.user_attrs["reason"] for trial in study.trials] == [False, True, *[False] * 4]
+
+
+def test_what_the_model_chose_is_not_said_to_be_smaller() -> None:
+    def objective(trial: Trial) -> float:
+        trial.set_constraint("size", 1.0)
+        return trial.suggest_float("lr", 1e-4, 1.0, log=True) + trial.suggest_int("width", 16, 1024, log=True)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(stages=("refine",)), seed=0))
+    study.optimize(objective, n_trials=5)
+    chosen = [bool((read_claim(trial) or {})["suggested"]) for trial in study.trials]
+    smaller = ["smaller sizes" in trial.user_attrs["reason"] for trial in study.trials]
+    assert any(chosen)
+    assert not any(a and b for a, b in zip(chosen, smaller, strict=True))
 
 
 def test_bounds_below_the_best_known_rate_leave_a_ladder_that_ends() -> None:

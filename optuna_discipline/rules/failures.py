@@ -39,17 +39,24 @@ def without_placeholders(runs: Sequence[Run]) -> list[Run]:
 
 
 def failures_so_far(runs: Sequence[Run]) -> int:
-    """Return how many runs have ended without training, 0 once one has trained.
+    """Return how many runs have ended while none `those_that_fit`, 0 once one does.
 
     Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would
-    end the same, while one that raised may have been killed. Where one has broken a constraint, it takes one that met
-    them and ended well: until then there is no size to hold but the forbidden first.
+    end the same, while one that raised may have been killed.
     """
-    met = all(run.allowed for run in runs)
-    if any(run.trained if met else math.isfinite(run.score) for run in runs):
+    if those_that_fit(runs):
         return 0
     ended = [run for run in runs if run.state != "running"]
     return len(ended) + any(run.state != "failed" for run in ended)
+
+
+def those_that_fit(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs whose sizes may be held: those that trained; where a constraint was broken, those that held.
+
+    There a run that diverged ends no retreat: nothing has shown yet that anything allowed trains.
+    """
+    met = all(run.allowed for run in runs)
+    return [run for run in runs if (run.trained if met else run.held)]
 
 
 def all_in_vain(runs: Sequence[Run]) -> bool:

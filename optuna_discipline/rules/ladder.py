@@ -218,7 +218,7 @@ class Ladder:
             start = "learning-rate ladder: where to start"
             return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
         if not math.isfinite(self.results[best]):
-            none = what_none_did(self.finished, "trained")
+            none = what_none_did(self.finished, "ended well")
             return f"learning-rate ladder: {x:.3g} x the start; nothing has {none} so far"
         value = self.sign * self.results[best]
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"

@@ -84,6 +84,12 @@ class Run:
         return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)
 
     @property
+    def held(self) -> bool:
+        """Whether its training did not break: its last number is finite, also where it was pruned."""
+        ended = self.state in ("complete", "pruned") and not self.diverged
+        return ended and self.loss is not None and math.isfinite(self.loss)
+
+    @property
     def score(self) -> float:
         """Its loss for comparisons; inf for a run that did not end well."""
         if self.state != "complete" or self.loss is None or not math.isfinite(self.loss) or self.diverged:
@@ -118,7 +124,7 @@ class Proposal:
         free: Roles that the model chooses, all others held, the first moved; in the slot "model" it chooses everything.
         keep_snapshot: Whether to save the run at its plateau, because later ones may restart from it.
         restart_from: Number of the run whose snapshot it may go on from; None trains from the start.
-        failures: How many runs have ended, while none has trained, or none has ended well within the constraints.
+        failures: How many runs have ended, while none has trained, or none within the constraints has held.
         drawn: Whether all but the length is drawn from all there is, because nothing has run or learned.
         any_length: Whether the number of epochs is one of the model's parameters, and a run of any length as good.
         learns: Whether the model is one that learns from the runs how much each parameter matters.

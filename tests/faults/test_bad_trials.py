@@ -146,7 +146,7 @@ def test_where_nothing_meets_the_constraints_the_reasons_say_so() -> None:
 
     study = new_study()
     study.optimize(objective, n_trials=8)
-    assert study.trials[3].user_attrs["reason"].endswith("nothing has trained within the constraints so far")
+    assert study.trials[3].user_attrs["reason"].endswith("nothing has ended well within the constraints so far")
     drawn = "drawn from all there is, as nothing has run within the constraints so far"
     assert study.trials[7].user_attrs["reason"] == drawn
     study.tell(study.ask(), state=TrialState.FAIL)

@@ -12,6 +12,7 @@ from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import since_the_first_training
+from optuna_discipline.rules.failures import those_that_fit
 from optuna_discipline.rules.failures import what_none_did
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.run import Run
@@ -41,8 +42,12 @@ def test_what_has_shown_nothing_of_a_training_has_failed(ended: Run, counts: int
     assert since_the_first_training(failed) == failed  # the rate may be to blame
 
 
-def test_where_a_constraint_is_broken_only_what_ended_well_within_them_ends_the_retreat() -> None:
+def test_where_a_constraint_is_broken_only_what_held_within_them_ends_the_retreat() -> None:
     barred, broke = run(0, "complete", loss=math.inf, allowed=False), run(1, "pruned", reports=(2.3, math.nan))
+    stopped = run(2, "pruned", loss=1.9, reports=(2.3, 1.9))
+    assert failures_so_far([barred, broke, stopped]) == 0
+    assert [those_that_fit([barred, broke, stopped]), those_that_fit([broke])] == [[stopped], [broke]]
+    assert [failures_so_far([barred, replace(stopped, state=state)]) for state in ("running", "failed")] == [2, 3]
     assert [failures_so_far([barred]), failures_so_far([barred, broke])] == [2, 3]
     assert [failures_so_far([broke]), failures_so_far([barred, broke, GOOD])] == [0, 0]
 

@@ -33,6 +33,22 @@ def test_a_run_scores_its_loss_only_if_it_ended_well(run: Run, score: float, fin
 
 
 @pytest.mark.parametrize(
+    ("run", "held"),
+    [
+        (Run(0, "complete", {}, 0.5), True),
+        (Run(0, "pruned", {}, 0.5, reports=(1.0, 0.5)), True),
+        (Run(0, "pruned", {}, None, reports=(1.0, math.nan)), False),
+        (Run(0, "pruned", {}, math.inf, reports=(1.0, math.inf)), False),
+        (Run(0, "pruned", {}, 0.5, curve=BROKEN), False),
+        (Run(0, "pruned", {}), False),
+        (Run(0, "failed", {}, reports=(1.0, 0.5)), False),
+    ],
+)
+def test_a_run_held_if_its_last_number_is_finite_also_where_it_was_pruned(run: Run, held: bool) -> None:
+    assert run.held == held
+
+
+@pytest.mark.parametrize(
     ("train", "val", "finite"),
     [(1.0, None, True), (math.nan, None, False), (1.0, math.nan, False), (math.nan, 1.0, True), (None, None, False)],
 )
