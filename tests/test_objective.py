@@ -14,6 +14,7 @@ from optuna_discipline import TrialReporter
 from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import report_epoch
 from optuna_discipline import suggest_hyperparams
+from optuna_discipline import trial_record
 from optuna_discipline.trial_record import read_curve
 from optuna_discipline.trial_record import read_rows
 
@@ -311,6 +312,15 @@ def test_a_report_beyond_the_planned_epochs_is_warned_of_once(how: str) -> None:
         report_epoch(plain, 20, val_loss=1.0, n_epochs=20)
     report_epoch(optuna.create_study().ask(), 100, val_loss=1.0)
     TrialReporter(optuna.trial.FixedTrial({}), n_epochs=1).report(EpochLog(1, 0.1, 0.9, 1.0))
+
+
+def test_a_report_beyond_the_planned_epochs_of_a_former_attempt_silences_no_warning() -> None:
+    study = optuna.create_study()
+    inherited = {f"{trial_record.ROW_PREFIX}30": [None, None, 1.0, None, None, 7]}
+    waiting, reports = optuna.trial.TrialState.WAITING, {30: 1.0}
+    study.add_trial(optuna.create_trial(state=waiting, system_attrs=inherited, intermediate_values=reports))
+    with pytest.warns(UserWarning, match="got epoch=31, n_epochs=20"):
+        report_epoch(study.ask(), 31, val_loss=1.0, n_epochs=20)
 
 
 def test_reports_beyond_the_planned_epochs_do_not_read_the_whole_trial_each(monkeypatch: pytest.MonkeyPatch) -> None:
