@@ -32,18 +32,22 @@ POINTS = [
 ]
 
 
+def assert_in_space_and_box(params: dict[str, Any], coupled: float | None) -> None:
+    assert set(params) == set(SPACE)
+    for name, distribution in SPACE.items():
+        assert distribution._contains(distribution.to_internal_repr(params[name])), name
+    assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
+    step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
+    scale = 1 - 0.95 if coupled else 1.0
+    assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
+
+
 @pytest.mark.parametrize("coupled", [0.95, None])
 def test_our_own_models_suggestions_lie_in_space_and_box(coupled: float | None) -> None:
     points = [*POINTS, suggestion.Point({**BEST, "lr": 5.0}, 0.9), suggestion.Point({**BEST, "lr": 0.12}, None)]
     for seed in range(10):
         params = suggestion.suggest_by_model(seed, points, SPACE, ROLES, BOX, coupled=coupled)
-        assert set(params) == set(SPACE)
-        for name, distribution in SPACE.items():
-            assert distribution._contains(distribution.to_internal_repr(params[name])), name
-        assert 1e-5 * 0.999 <= params["weight_decay"] <= 1e-3 * 1.001
-        step = params["lr"] / (1 - params["momentum"]) if coupled else params["lr"]
-        scale = 1 - 0.95 if coupled else 1.0
-        assert 0.025 / scale * 0.999 <= step <= 0.3 / scale * 1.001
+        assert_in_space_and_box(params, coupled)
 
 
 def test_our_own_model_moves_only_what_is_free() -> None:
