@@ -39,7 +39,7 @@ def former_attempts(trial: FrozenTrial, by_number: Mapping[int, FrozenTrial]) ->
 
 def read_reports(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> dict[int, float]:
     """Return the reports of a trial by step; a retry that goes on begins with those of its former attempts."""
-    start = min(own_steps(trial), default=0)
+    start = min(own_steps(trial), default=0) if attempts else 0
     before = ((step, y) for other in attempts for step, y in other.intermediate_values.items() if step < start)
     return dict(sorted({**dict(before), **trial.intermediate_values}.items()))
 

@@ -211,12 +211,15 @@ def _seconds(trial: FrozenTrial) -> float | None:
 
 def _seconds_of_whole(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> float | None:
     """Return what the trial would have taken from the start, had it not gone on from another or a former attempt."""
-    seconds, epochs = _seconds(trial), len(trial_record.read_rows(trial))
-    own = epochs - trial_record.epochs_of_source(trial)
+    seconds, taken_over = _seconds(trial), trial_record.epochs_of_source(trial)
+    if seconds is None or not (taken_over or attempts):
+        return seconds
     if attempts:
-        epochs = len(retries.read_reports(trial, attempts))
-        own = len(retries.own_steps(trial))
-    if seconds is None or own == epochs:
+        epochs, own = len(retries.read_reports(trial, attempts)), len(retries.own_steps(trial))
+    else:
+        epochs = len(trial_record.read_rows(trial))
+        own = epochs - taken_over
+    if own == epochs:
         return seconds
     return seconds * epochs / own if own > 0 else None
 
