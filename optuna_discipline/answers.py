@@ -91,7 +91,7 @@ class Answers:
             like = next((t for t in read_trials(question.study) if t.number == proposal.like), None)
             leader = self._reader.leader_of(name, distribution, trial)
             if leader is not None:
-                return parameters.follow(trial, name, distribution, leader, like)
+                return _follow(trial, name, distribution, leader, like)
             if (usual := parameters.usual_lr(trial.params, self._momentum_of(trial))) is not None:
                 bounds = dataclasses.replace(bounds, start=usual)
         if role == "momentum" and parameters.adds_up(trial.params):
@@ -170,3 +170,24 @@ def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:
     if isinstance(value, int | float):
         return parameters.fit(distribution, value)
     return parameters.start_of(name, distribution)
+
+
+def _follow(trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None) -> Any:
+    """Return a second learning rate: it keeps its ratio to the first, that of the trial `like` or of the starts."""
+    of_leader = trial.distributions[leader]
+    if like is not None and name in like.params and leader in like.params:
+        own, first = _rate(name, distribution, like), _rate(leader, of_leader, like)
+    else:
+        own, first = _first_rate(name, distribution), _first_rate(leader, of_leader)
+    now = _rate(leader, of_leader, trial)
+    return parameters.fit_in_role("lr", name, distribution, own * now / first if first > 0 else own)
+
+
+def _rate(name: str, distribution: BaseDistribution, trial: FrozenTrial) -> float:
+    return float(parameters.value_in_role("lr", name, distribution, trial.params[name]))
+
+
+def _first_rate(name: str, distribution: BaseDistribution) -> float:
+    bounds = parameters.bounds_in_role("lr", name, distribution)
+    assert bounds is not None
+    return default_of("lr", bounds)

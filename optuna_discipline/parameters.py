@@ -87,9 +87,17 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
         return None
     if role_of_name(name, told) is None:  # it says exponents
         return role if spelling(role, name, distribution) != PLAIN else None
+    if name not in told and role != "epochs" and bounds.low == 0 and _holds_integers(distribution):
+        return None  # an index, a switch
     of_momentum = role != "momentum" or bounds.high <= 1  # none is above 1, whatever its name
     sure = name in told or (name in ROLE_NAMES and of_momentum)
     return role if sure or can_be(role, bounds) else None
+
+
+def _holds_integers(distribution: BaseDistribution) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return all(isinstance(choice, int) for choice in distribution.choices)
+    return isinstance(distribution, IntDistribution)
 
 
 def roles_of(known: Mapping[str, BaseDistribution], told: Mapping[str, Role | None] | None = None) -> dict[str, Role]:
@@ -275,24 +283,3 @@ def step_of(distribution: BaseDistribution) -> float | None:
 def ordered_choices(distribution: CategoricalDistribution) -> list[Any]:
     """Return the numbers of a list, rising."""
     return sorted(distribution.choices, key=float)
-
-
-def follow(trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None) -> Any:
-    """Return a second learning rate: it keeps its ratio to the first, that of the trial `like` or of the starts."""
-    of_leader = trial.distributions[leader]
-    if like is not None and name in like.params and leader in like.params:
-        own, first = _rate(name, distribution, like), _rate(leader, of_leader, like)
-    else:
-        own, first = _first_rate(name, distribution), _first_rate(leader, of_leader)
-    now = _rate(leader, of_leader, trial)
-    return fit_in_role("lr", name, distribution, own * now / first if first > 0 else own)
-
-
-def _rate(name: str, distribution: BaseDistribution, trial: FrozenTrial) -> float:
-    return float(value_in_role("lr", name, distribution, trial.params[name]))
-
-
-def _first_rate(name: str, distribution: BaseDistribution) -> float:
-    bounds = bounds_in_role("lr", name, distribution)
-    assert bounds is not None
-    return default_of("lr", bounds)

@@ -319,3 +319,17 @@ def test_no_momentum_is_above_1_unless_the_user_says_so() -> None:
         assert parameters.role_of(name, FloatDistribution(0, 1)) == "momentum"
         assert parameters.role_of(name, FloatDistribution(0, 2)) is None
         assert parameters.role_of(name, FloatDistribution(0, 2), {name: "momentum"}) == "momentum"
+
+
+@pytest.mark.parametrize("name", ["lr", "lr_choice", "momentum", "weight_decay", "batch_size"])
+@pytest.mark.parametrize("distribution", [IntDistribution(0, 1), CategoricalDistribution([1, 0])])
+def test_whole_numbers_from_0_are_an_index_unless_the_user_says_so(name: str, distribution: BaseDistribution) -> None:
+    assert parameters.role_of(name, distribution) is None
+    assert parameters.role_of(name, distribution, {name: "weight_decay"}) == "weight_decay"
+    assert parameters.role_of("epochs", distribution) == "epochs"
+
+
+def test_a_list_with_0_and_a_rate_is_no_index() -> None:
+    assert parameters.role_of("weight_decay", CategoricalDistribution([0, 1e-4])) == "weight_decay"
+    assert parameters.role_of("lr_choice", CategoricalDistribution([1e-3, 1e-2])) == "lr"
+    assert parameters.role_of("log2_batch_size", IntDistribution(0, 8)) == "batch_size"

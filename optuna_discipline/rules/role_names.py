@@ -38,7 +38,7 @@ _SAYS: Mapping[str, Role | None] = {
     **dict.fromkeys(("epochs", *(f"{word} epoch" for word in _COUNT)), "epochs"),
 }
 EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
-_ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
+_ELSE = frozenset({"min", "final", "end", "last", "use", "idx", "index", "id"}) | EXPONENT_WORDS
 _NORMS = frozenset({"bn", "batchnorm", "norm"})
 _AVERAGES = frozenset({"ema", "teacher", "target", "moco", "byol", "dino", "key"})  # of weights; each has a momentum
 _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
