@@ -60,13 +60,16 @@ class Answers:
             return self._draw(question)
         if question.name in claim.get("suggested", {}):
             return _fit_any(question.name, question.distribution, claim["suggested"][question.name])
-        return self._held(question, claim) if role is None else self._in_role(question, claim, role)
+        if role is not None:
+            return self._in_role(question, claim, role)
+        return self._held(question, claim, parameters.start_of(question.name, question.distribution))
 
     def before_a_claim(self, question: Question, runs: Sequence[Run]) -> Any:
         """Return where a parameter without a role begins, while no trial has shown one with a role."""
         if self._independent_sampler is None and all_in_vain(runs):
             return self._draw(question)
-        value = self._begin(question, failures_so_far(runs))
+        start = parameters.start_of(question.name, question.distribution)
+        value = self._begin(question, start, failures_so_far(runs))
         before = (other for other in read_trials(question.study) if other.number < question.trial.number)
         if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
             return parameters.beside(question.distribution, value, self._stream(question))  # many begin at once
@@ -87,15 +90,19 @@ class Answers:
         bounds = parameters.bounds_in_role(role, name, distribution)
         assert bounds is not None
         proposal, like = claims.proposal_of(claim), None
+        leader = self._reader.leader_of(name, distribution, trial)
         if role == "lr":
             like = next((t for t in read_trials(question.study) if t.number == proposal.like), None)
-            leader = self._reader.leader_of(name, distribution, trial)
             if leader is not None:
                 return _follow(trial, name, distribution, leader, like)
             if (usual := parameters.usual_lr(trial.params, self._momentum_of(trial))) is not None:
                 bounds = dataclasses.replace(bounds, start=usual)
         if role == "momentum" and parameters.adds_up(trial.params):
             bounds = dataclasses.replace(bounds, start=bounds.low)
+        if leader is not None and role != "epochs":  # what the stages say is of the first
+            return self._held(
+                question, claim, parameters.fit_in_role(role, name, distribution, default_of(role, bounds))
+            )
         wish = proposal.value_of(role, bounds, study_record.read_choice(question.study))
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
@@ -116,13 +123,13 @@ class Answers:
         words = (n for n, d in trial.distributions.items() if isinstance(d, kinds) and not self._reader.role_of(n, d))
         return any(name in like.params and like.params[name] != trial.params[name] for name in words)
 
-    def _held(self, question: Question, claim: Mapping[str, Any]) -> Any:
-        """Return the value of the run that the stage builds on, else of the first run, else its start."""
+    def _held(self, question: Question, claim: Mapping[str, Any], start: Any) -> Any:
+        """Return the value of the run that the stage builds on, else of the first run, else where it begins."""
         like = None if claim["slot"] == MODEL_SLOT else self._example(question, claim.get("like"))
         held = None if like is None else parameters.as_choice(question.distribution, like.params[question.name])
         if like is not None and parameters.allows(question.distribution, held):
             return held
-        return self._begin(question, claim.get("failures", 0))
+        return self._begin(question, start, claim.get("failures", 0))
 
     def _example(self, question: Question, number: int | None) -> FrozenTrial | None:
         """Return the complete trial of this number, else the first that fitted, if it has the parameter.
@@ -140,9 +147,8 @@ class Answers:
         fitted = [t for t in earlier if t.number in fits]
         return min(fitted, key=lambda t: (t.state == TrialState.PRUNED, t.number), default=None)
 
-    def _begin(self, question: Question, failures: int) -> Any:
+    def _begin(self, question: Question, start: Any, failures: int) -> Any:
         if self._independent_sampler is None or question.trial.number == 0:
-            start = parameters.start_of(question.name, question.distribution)
             return self._away_from_failures(question, start, failures)
         return self._independent_sampler.sample_independent(
             question.study, question.trial, question.name, question.distribution
@@ -172,7 +178,9 @@ def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:
     return parameters.start_of(name, distribution)
 
 
-def _follow(trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None) -> Any:
+def _follow(
+    trial: FrozenTrial, name: str, distribution: BaseDistribution, leader: str, like: FrozenTrial | None
+) -> Any:
     """Return a second learning rate: it keeps its ratio to the first, that of the trial `like` or of the starts."""
     of_leader = trial.distributions[leader]
     if like is not None and name in like.params and leader in like.params:

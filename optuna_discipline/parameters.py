@@ -28,7 +28,6 @@ from optuna_discipline.rules.space import START_BETA
 from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
-from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
 from optuna_discipline.rules.spelling import spelling_of

@@ -56,7 +56,8 @@ class DisciplinedSampler(BaseSampler):
     names, also those of a group, an optimizer or a part of the network, such as `optimizer.lr`, `sgd_momentum`,
     `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
     together with them in the refinement, where it exists. A seed is no setting and is held. A second learning rate of a
-    trial keeps its ratio to the first during the stages. An integer parameter in the role `epochs` lets the stages use
+    trial keeps its ratio to the first during the stages, a second momentum, weight decay or batch size is held like
+    what has no role; the model moves them apart. An integer parameter in the role `epochs` lets the stages use
     short complete cycles; its upper bound is the full length. With `Recipe(short=1)`, the default, the refinement
     searches the length as well: if the best full run's reports end above their lowest, or, from 8 runs on, where it
     reports nothing. The study is the only memory: any number of workers may share it, stop and go on, and the same

@@ -121,9 +121,11 @@ class StudyReader:
     def _run(self, trial: FrozenTrial, attempts: Sequence[FrozenTrial], sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
-        roles = self.roles(trial.distributions)
-        for name, role in roles.items():
+        told = set()  # in `params`, or moves with what is
+        for name, role in self.roles(trial.distributions).items():
             distribution, value = trial.distributions[name], trial.params[name]
+            if role not in params or role in ("lr", "epochs"):
+                told.add(name)
             params.setdefault(role, float(parameters.value_in_role(role, name, distribution, value)))
         allowed = not trial_record.breaks_a_constraint(trial)
         readable = allowed and trial.state.is_finished()
@@ -141,7 +143,7 @@ class StudyReader:
             reports=without_gaps(tuple(sign * y for y in reports)),
             seconds=_seconds_of_whole(trial, attempts),
             restarted=trial_record.epochs_of_source(trial) > 0,
-            others={n: value for n, value in trial.params.items() if n not in roles and not self.is_seed(n)},
+            others={n: value for n, value in trial.params.items() if n not in told and not self.is_seed(n)},
             allowed=allowed,
         )
 

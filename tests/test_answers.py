@@ -49,6 +49,37 @@ def test_a_second_learning_rate_keeps_its_ratio_to_the_first_until_the_model_mov
     assert max(others) > 1.1 * min(others)
 
 
+SECONDS: list[tuple[str, str, tuple[float, float], float]] = [
+    ("momentum", "beta_1", (0.5, 0.99), 0.9),
+    ("beta_1", "momentum", (0.5, 0.99), 0.95),
+    ("weight_decay", "wd_head", (0.0, 0.1), 0.01),
+    ("batch_size", "per_device_train_batch_size", (4.0, 64.0), 8.0),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "bounds", "start"), SECONDS)
+def test_a_second_parameter_of_a_role_keeps_its_best_known_value_on_the_ladder(
+    first: str, second: str, bounds: tuple[float, float], start: float
+) -> None:
+    def objective(trial: Trial) -> float:
+        loss = formula(trial.suggest_float("lr", 1e-5, 10, log=True))
+        trial.suggest_float(first, *bounds)
+        return loss + abs(trial.suggest_float(second, *bounds) - start)
+
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    rungs = [t.params[second] for t in study.trials if "ladder" in t.user_attrs["reason"]]
+    assert len(rungs) > 1
+    assert rungs == pytest.approx([start] * len(rungs))
+    assert len({t.params[second] for t in study.trials}) > 1  # the model moves it
+
+    study = new_study(DisciplinedSampler(seed=0))
+    study.enqueue_trial({"lr": 1e-3, first: bounds[1], second: bounds[0]})
+    study.optimize(objective, n_trials=2)
+    assert study.trials[1].user_attrs["stage"] == "lr"
+    assert [study.trials[1].params[name] for name in (first, second)] == list(bounds[::-1])
+
+
 def test_every_optimizer_may_have_a_learning_rate_of_its_own_name() -> None:
     def objective(trial: Trial) -> float:
         if trial.suggest_categorical("optimizer", ["Adam", "SGD"]) == "Adam":

@@ -45,6 +45,15 @@ def test_trials_become_runs_with_roles_losses_and_times() -> None:
     assert runs[0].seconds is not None
 
 
+def test_a_run_has_the_first_parameter_of_a_role_and_keeps_a_second_one_that_no_rate_moves() -> None:
+    values = {"lr": 0.1, "lr_head": 0.2, "beta1": 0.9, "momentum": 0.8}
+    study = optuna.create_study()
+    study.add_trial(optuna.create_trial(params=values, distributions=dict.fromkeys(values, FLOAT), value=1.0))
+    (run,) = StudyReader().runs(study, read_trials(study))
+    assert run.params == {"lr": 0.1, "momentum": 0.9}
+    assert run.others == {"momentum": 0.8}
+
+
 @pytest.mark.parametrize(("taken_over", "seconds"), [(0, 10), (3, 40), (4, None)])
 def test_a_restarted_trial_took_as_long_as_a_whole_one_would_have(taken_over: int, seconds: float | None) -> None:
     trial = _ended(seconds=10)

@@ -37,7 +37,7 @@ class Run:
         reports: The objective from report to report, turned so that smaller is better; empty if it reported nothing.
         seconds: How long it took.
         restarted: Whether it went on from the middle of another run, so that only its end shows its own parameters.
-        others: Values of the parameters without a role, by name.
+        others: Values of the parameters without a role, and of a second one of a role but a learning rate, by name.
         allowed: Whether it broke no constraint. One that did is like one that cannot run: its loss is infinite, and it
             has no curve and no reports, or its learning rate would be blamed.
 
