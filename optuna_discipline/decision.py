@@ -112,6 +112,9 @@ class Decision:
             none = "has trained" if all(run.allowed for run in runs) else what_none_did(runs, "has ended well")
             reason = f"{proposal.reason}; {RETREAT} {none}"
             proposal = dataclasses.replace(proposal, reason=reason)
+        if proposal.bound:
+            reason = f"{proposal.reason}; {refinement.describe_held(proposal.bound)}"
+            proposal = dataclasses.replace(proposal, reason=reason)
         return claims.write(study, trial, proposal, suggested)
 
     def of_plain(
@@ -141,11 +144,11 @@ class Decision:
         """Return what the recipe has open, without so many of the most wanted."""
         if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
             return self._propose_model(study, trial, "model-based search while another worker runs the range test")
-        known, runs = self.known_to(study, trial)
+        known, runs, held = self._read(study, trial)
         if new is not None and any(run.finished for run in runs):
             known = {**known, **new}
         choice = study_record.read_choice(study)
-        return next_params(
+        found = next_params(
             self._recipe_for(known),
             runs,
             space=self._reader.space(known),
@@ -153,12 +156,13 @@ class Decision:
             skip=skip,
             maximize=trial_record.sign_of(study) < 0,
         )
+        return dataclasses.replace(found, bound=held)
 
     def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
-        known, runs = self.known_to(study, trial)
+        known, runs, held = self._read(study, trial)
         found = self._search(study, known, runs).model()
         return dataclasses.replace(
-            found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs)
+            found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs), bound=held
         )
 
     def _search(self, study: Study, known: Mapping[str, BaseDistribution], runs: Sequence[Run]) -> SearchState:
@@ -169,12 +173,17 @@ class Decision:
 
         Seeds are left out: they are no settings.
         """
+        known, runs, _ = self._read(study, trial)
+        return known, runs
+
+    def _read(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run], dict[str, Any]]:
+        """Return what is known to a trial, and what others hold."""
         trials = read_trials(study)
         before = [t for t in trials if t.number != trial.number]
         known = {name: d for name, d in asked_distributions(before).items() if not self._reader.is_seed(name)}
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
         known |= {name: parameters.single_at(known[name], value) for name, value in held.items()}
-        return known, self._reader.runs(study, trials, except_for=trial.number)
+        return known, self._reader.runs(study, trials, except_for=trial.number), held
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
         return study_record.whose_range_test(study, trial.number, self.known_to(study, trial)[1])
@@ -253,6 +262,8 @@ class Decision:
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if claim.get("free") and claim["stage"] not in self._reader.roles(trial.distributions).values():
             corrected += f"; this network has no {claim['stage'].replace('_', ' ')}"
+        if held := {name: trial.params[name] for name in claim.get("held", ()) if name not in claim.get("bound", ())}:
+            corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
 

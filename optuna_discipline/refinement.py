@@ -220,7 +220,7 @@ def _shown(value: Any) -> str:
 def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
     """Return what a sampler around this one holds, by name: the latest trial that was to have another value has not.
 
-    What nothing asked this sampler for its trial's claim says.
+    What nothing asked this sampler for its trial's claim says, and what it was asked for again.
 
     Only among the last trials: what is held is no longer moved, so now and then it is tried whether it still is.
     """
@@ -231,8 +231,20 @@ def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
                 held.pop(name, None)
                 if trial.params[name] != wish:
                     held[name] = trial.params[name]
-        held |= {name: trial.params[name] for name in (read_claim(trial) or {}).get("held", ()) if name in trial.params}
+        claim = read_claim(trial) or {}
+        held |= {name: trial.params[name] for name in claim.get("held", ()) if name in trial.params}
+        for name in claim.get("freed", ()):
+            held.pop(name, None)
     return held
+
+
+def describe_held(held: Mapping[str, Any]) -> str:
+    """Return in words what a sampler around this one holds.
+
+    >>> describe_held({"lr": 1.0, "optimizer": "SGD"})
+    'at lr 1 and optimizer SGD, held by another sampler'
+    """
+    return f"at {' and '.join(f'{name} {_shown(value)}' for name, value in held.items())}, held by another sampler"
 
 
 def suggested_to(trial: FrozenTrial, space: Mapping[str, BaseDistribution] | None = None) -> Mapping[str, Any]:

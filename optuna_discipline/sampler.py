@@ -19,7 +19,6 @@ from optuna.trial import TrialState
 
 from optuna_discipline import claims
 from optuna_discipline import enqueued
-from optuna_discipline import refinement
 from optuna_discipline import retries
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
@@ -215,7 +214,7 @@ class DisciplinedSampler(BaseSampler):
         if claim is not None:
             trial_record.write_verdict(study._storage, trial)
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self._keep_what_is_held(study, trial, claim, asked)
+                claim = self._keep_what_is_held(study, trial, claim, asked)
                 self._decision.say_what_ran(study, trial, claim)
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
             said = trial_record.reason_of(trial)
@@ -226,16 +225,17 @@ class DisciplinedSampler(BaseSampler):
 
     def _keep_what_is_held(
         self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], asked: Collection[str]
-    ) -> None:
-        """Write which roles a sampler around this one has set: nothing asked for them here, and they differ."""
+    ) -> Mapping[str, Any]:
+        """Write what a sampler around this one sets, which nothing asks for here, and what is asked for again."""
         if not asked:
-            return  # the objective has asked elsewhere, if at all
+            return claim  # the objective has asked elsewhere, if at all
+        bound = {name for name in claim.get("bound", ()) if name in trial.params}
         roles = self._reader.roles({n: d for n, d in trial.distributions.items() if not d.single()})
-        others = roles.keys() - set(asked) - enqueued.values_of(trial).keys()
-        known = refinement.held_by_others(read_trials(study)) if others else {}
-        held = [name for name in sorted(others) if name in known or self._wished_else(study, trial, claim, name)]
-        if held:
-            trial_record.write_claim(study._storage, trial, {**claim, "held": held})
+        others = (roles.keys() | bound) - set(asked) - enqueued.values_of(trial).keys()
+        held = [name for name in sorted(others) if name in bound or self._wished_else(study, trial, claim, name)]
+        freed = sorted(bound.intersection(asked))
+        found = {"held": held, "freed": freed} if held or freed else {}
+        return trial_record.write_claim(study._storage, trial, {**claim, **found})
 
     def _wished_else(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
         distribution = trial.distributions[name]

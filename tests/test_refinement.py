@@ -238,6 +238,39 @@ def test_what_others_hold_is_known_by_the_latest_trial_that_was_to_have_another_
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("fixed", [{"lr": 1.0}, {"slope": 0.25}])
+def test_what_a_sampler_around_ours_held_is_free_once_ours_is_asked_for_it_again(fixed: dict[str, Any]) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        return five_roles(trial) + trial.suggest_float("slope", 0, 1)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=5)
+    study.sampler = optuna.samplers.PartialFixedSampler(fixed, DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=refinement.TRY_AGAIN + 2)
+    after = len(study.trials)
+    study.sampler = DisciplinedSampler(seed=0)
+    study.optimize(objective, n_trials=4)
+    ((name, value),) = fixed.items()
+    words = f"; {refinement.describe_held(fixed)}"
+    for trial in study.trials[6:after]:
+        assert trial.params[name] == value
+        assert trial.user_attrs["reason"].endswith(words)
+        assert f"{name} " not in trial.user_attrs["reason"].removesuffix(words)  # the model knows it
+    assert all(words not in trial.user_attrs["reason"] for trial in study.trials[after + 1 :])
+    assert any(trial.params[name] != value for trial in study.trials[after + 1 :])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_first_rate_that_is_held_is_said_to_be() -> None:
+    sampler = optuna.samplers.PartialFixedSampler({"lr": 0.05}, DisciplinedSampler(seed=0))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(five_roles, n_trials=2)
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
+    assert all(reason.endswith("; at lr 0.05, held by another sampler") for reason in reasons)
+    assert reasons[1].count("held by") == 1
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_what_another_sampler_or_process_asks_for_is_not_taken_for_fixed() -> None:
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     for _ in range(3):

@@ -129,6 +129,7 @@ class Proposal:
         any_length: Whether the number of epochs is one of the model's parameters, and a run of any length as good.
         learns: Whether the model is one that learns from the runs how much each parameter matters.
         waits_for: Stage that others must finish first, for a run of the model in the meantime.
+        bound: What a sampler around this one holds, by name, as far as earlier trials show.
     """
 
     stage: Stage
@@ -143,6 +144,7 @@ class Proposal:
     restart_from: int | None = None
     free: tuple[Role, ...] = ()
     waits_for: Stage | None = None
+    bound: Mapping[str, Any] = field(default_factory=dict)
     failures: int = 0
     drawn: bool = False
     learns: bool = False
