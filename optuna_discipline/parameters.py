@@ -36,6 +36,7 @@ from optuna_discipline.rules.usual_values import START_WIDTH
 from optuna_discipline.rules.usual_values import is_width
 from optuna_discipline.rules.usual_values import stays_steep
 from optuna_discipline.rules.usual_values import usual_value
+from optuna_discipline.rules.usual_values import word_of
 
 BESIDE = 0.25
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
@@ -200,7 +201,7 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
 
 def _adapts(choice: Any) -> bool:
     """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
-    return isinstance(choice, str) and _USUAL_LR.get(choice.lower()) == USUAL_LR["Adam"]
+    return _USUAL_LR.get((word_of(choice) or "").lower()) == USUAL_LR["Adam"]
 
 
 def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
@@ -209,13 +210,14 @@ def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
     >>> usual_lr({"width": 64, "optimizer": "adam"}), round(usual_lr({"optimizer": "rmsprop"}, momentum=0.9), 6)
     (0.005, 0.0005)
     """
-    usual = next((_USUAL_LR[x.lower()] for x in params.values() if isinstance(x, str) and x.lower() in _USUAL_LR), None)
+    words = ((word_of(value) or "").lower() for value in params.values())
+    usual = next((_USUAL_LR[word] for word in words if word in _USUAL_LR), None)
     return usual * (1 - momentum) if usual is not None and adds_up(params) else usual
 
 
 def adds_up(params: Mapping[str, Any]) -> bool:
     """Whether the optimizer that some parameter names is RMSprop: it has no momentum unless told, and adds its up."""
-    return any(isinstance(value, str) and value.lower() == "rmsprop" for value in params.values())
+    return any((word_of(value) or "").lower() == "rmsprop" for value in params.values())
 
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

@@ -28,6 +28,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.rules.transfer import full_length_losses
+from optuna_discipline.rules.usual_values import word_of
 from optuna_discipline.shadow import suggest
 from optuna_discipline.suggestion import Point
 from optuna_discipline.suggestion import suggest_by_model
@@ -214,7 +215,7 @@ def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mappin
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else word_of(value) or str(value)
 
 
 def held_by_others(trials: Sequence[FrozenTrial]) -> dict[str, Any]:

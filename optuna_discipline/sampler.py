@@ -217,9 +217,10 @@ class DisciplinedSampler(BaseSampler):
                 claim = self._keep_what_is_held(study, trial, claim, asked)
                 self._decision.say_what_ran(study, trial, claim)
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
-            said = trial_record.reason_of(trial)
-            names = ", ".join(enqueued.values_of(trial))
-            trial_record.write_stage(study._storage, trial, ENQUEUED, f"{said}; nothing asks for {names}")
+            said = f"{trial_record.reason_of(trial)}; nothing asks for {', '.join(enqueued.values_of(trial))}"
+            trial_record.write_stage(study._storage, trial, ENQUEUED, said)
+        if trial.number == 0 and state == TrialState.COMPLETE:
+            study_record.warn_of_idle_roles(trial, self._roles)
         if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
 

@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
+from optuna_discipline.parameters import bounds_of
 from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.range_test_record import write_range_test
@@ -34,6 +35,8 @@ def keep_range_test(study: Study, trial: FrozenTrial, range_test: RangeTest | Ca
         return
     try:
         test = range_test() if callable(range_test) else range_test
+        if not isinstance(test, RangeTest):
+            raise TypeError(f"`range_test` must return a RangeTest, but got {test!r}")
         encoded = test.to_dict()
     except Exception as error:
         warnings.warn(f"The LR range test failed and is left out: {error!r}", stacklevel=2)
@@ -82,6 +85,18 @@ def read_settings(study: Study) -> Mapping[str, Any]:
     """Return the settings of the sampler that began the study, {} if there are none."""
     settings = _attributes(study).get(trial_record.SETTINGS_KEY)
     return settings if isinstance(settings, dict) else {}
+
+
+def warn_of_idle_roles(trial: FrozenTrial, told: Mapping[str, str | None]) -> None:
+    """Warn of the names that a user has told of which a trial has not asked for, or has asked for in words."""
+    for name, role in told.items():
+        if name not in trial.distributions:
+            asked = f"but trial {trial.number} has not asked for {name!r}"
+            cure = "correct the name, unless only other trials ask for it"
+            warnings.warn(f"`roles` must name parameters, {asked}: {cure}.", stacklevel=2)
+        elif role is not None and bounds_of(trial.distributions[name]) is None:
+            got = f"but {name!r} has {trial.distributions[name]}"
+            warnings.warn(f"`roles` must name numbers, {got} and is left without a role: suggest them.", stacklevel=2)
 
 
 def told_roles(study: Study) -> Mapping[str, Role | None]:

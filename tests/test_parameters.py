@@ -333,3 +333,13 @@ def test_a_list_with_0_and_a_rate_is_no_index() -> None:
     assert parameters.role_of("weight_decay", CategoricalDistribution([0, 1e-4])) == "weight_decay"
     assert parameters.role_of("lr_choice", CategoricalDistribution([1e-3, 1e-2])) == "lr"
     assert parameters.role_of("log2_batch_size", IntDistribution(0, 8)) == "batch_size"
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+def test_a_class_or_a_function_says_what_its_name_says() -> None:
+    sgd, adam, tanh, relu, rmsprop = (type(name, (), {}) for name in ("SGD", "Adam", "Tanh", "ReLU", "RMSprop"))
+    assert parameters.start_of("opt", CategoricalDistribution([sgd, adam])) is adam  # type: ignore[list-item]
+    assert parameters.start_of("act", CategoricalDistribution([tanh, relu])) is relu  # type: ignore[list-item]
+    assert parameters.usual_lr({"opt": sgd}) == parameters.usual_lr({"opt": "SGD"})
+    assert parameters.adds_up({"opt": rmsprop})
+    assert parameters.usual_lr({"opt": lambda: None, "width": 3, "act": relu}) is None

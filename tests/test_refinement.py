@@ -286,3 +286,7 @@ def test_what_another_sampler_or_process_asks_for_is_not_taken_for_fixed() -> No
     claims = [read_claim(trial) or {} for trial in study.trials[3:]]
     assert all(claim.get("held") == ["lr"] or "lr" in claim["suggested"] for claim in claims)
     assert all(trial.user_attrs["stage"] != "lr" for trial in study.trials[4:])
+
+
+def test_a_move_between_classes_is_said_by_their_names() -> None:
+    assert refinement.moves_of({"act": int}, {"act": dict}, {}, "refine") == ["act dict to int"]

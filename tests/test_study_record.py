@@ -106,3 +106,24 @@ def test_the_best_run_keeps_its_constraints() -> None:
     best = study_record.best_run(study)
     assert best is not None
     assert best.number == study.best_trial.number == 1
+
+
+def test_what_is_no_range_test_is_said_to_be_none() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(range_test=lambda: None))  # type: ignore[arg-type,return-value]
+    with pytest.warns(UserWarning, match="`range_test` must return a RangeTest, but got None"):
+        study.optimize(lambda trial: trial.suggest_float("lr", 0.1, 1), n_trials=1)
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ({"learnign_rate": "lr"}, r"trial 0 has not asked for 'learnign_rate': correct the name"),
+        ({"n_epoch": None}, r"trial 0 has not asked for 'n_epoch'"),
+        ({"rate": "lr"}, r"must name numbers, but 'rate' has .*'1e-3'.* without a role"),
+    ],
+)
+def test_a_role_that_is_told_in_vain_is_warned_of_once(roles: dict[str, str | None], said: str) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(roles=roles))
+    with pytest.warns(UserWarning, match=said) as warned:
+        study.optimize(lambda trial: float(trial.suggest_categorical("rate", ["1e-3", "1e-2"])), n_trials=2)
+    assert len(warned) == 1

@@ -89,13 +89,24 @@ def _told_by_bounds(name: str, bounds: Bounds) -> float | None:
     return SOFT if softens else None
 
 
-def stays_steep(word: object) -> bool:
-    """Whether a word names an activation that does not saturate for large inputs: relu, swish, softplus, sine, ...
+def word_of(value: object) -> str | None:
+    """Return a word as it is, the name of a class or a function, None for what is neither.
+
+    >>> word_of("SGD"), word_of(dict), word_of(0.1)
+    ('SGD', 'dict', None)
+    """
+    word = getattr(value, "__name__", value)
+    return word if isinstance(word, str) else None
+
+
+def stays_steep(choice: object) -> bool:
+    """Whether a word or a class names an activation that does not saturate for large inputs: relu, swish, sine, ...
 
     >>> [stays_steep(word) for word in ("LeakyReLU", "sine", "cosine", "tanh")]
     [True, True, False, False]
     """
-    return isinstance(word, str) and (word.lower().endswith(_UNSATURATED) or word.lower() in _SINES)
+    word = (word_of(choice) or "").lower()
+    return word.endswith(_UNSATURATED) or word in _SINES
 
 
 def _heads(name: str) -> float | None:
