@@ -3,7 +3,8 @@
 The 42 networks of `benchmarks.lr_lean`, each trained at 14 or 15 rates a factor of 10 ** 0.25 apart, answer a ladder
 that begins anywhere: a rung is the recorded training at the nearest rate, of a seed drawn at random. Regret of the best
 run as seen, by the mean loss of its rate: 0 is the best rate's, 1 the loss before training. A ladder that is decided,
-or left to the model, stays where it is. `--reports` thins the curves to so many reports.
+or left to the model, stays where it is. `--reports` thins the curves to so many reports. Above the highest rate that
+was recorded its trainings stand for all: most have broken there, as on inputs that were not scaled.
 """
 
 import argparse
@@ -31,7 +32,9 @@ STARTS = {  # where a ladder begins, in powers of ten of a usual rate
     "usual": (-0.1, 0.1),
     "1.25 to 3": (0.1, 0.5),
     "3 to 20": (0.5, 1.3),
+    "30 to 3000": (1.5, 3.5),
 }
+FAR_ABOVE = 1e5  # times the highest rate that was recorded: where the bounds end for a ladder that begins above it
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def read(path: Path, reports: int | None) -> Recorded:
 
 def replay(network: Recorded, start: float, rng: np.random.Generator, trainings: int) -> list[float]:
     """Return the regret of the best run after 1, 2, 3, ... trainings of a ladder that begins at `start`."""
-    axis = ladder_axis(3.0, start, Bounds(network.lrs[0] * 0.9, network.lrs[-1] * 1.1))
+    highest = network.lrs[-1] * (1.1 if start <= network.lrs[-1] * 1.1 else FAR_ABOVE)
+    axis = ladder_axis(3.0, start, Bounds(network.lrs[0] * 0.9, highest))
     slots: dict[float, list[Run]] = {}
     found: list[float] = []
     best = math.inf
@@ -96,7 +100,7 @@ def main() -> int:
             for repeat in range(arguments.repeats):
                 rng = np.random.default_rng([repeat, number])
                 start = network.usual * 10 ** rng.uniform(low, high)
-                if network.lrs[0] * 0.9 <= start <= network.lrs[-1] * 1.1:
+                if network.lrs[0] * 0.9 <= start and (start <= network.lrs[-1] * 1.1 or low > 1):
                     rows[words].append(replay(network, start, rng, arguments.trainings))
     print(f"{len(networks)} networks, mean regret after so many trainings\n")
     print("| begins at, of a usual rate | ladders | " + " | ".join(map(str, range(1, arguments.trainings + 1))) + " |")

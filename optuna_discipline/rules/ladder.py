@@ -87,7 +87,12 @@ class Ladder:
         return {x: LrReading(None) if self._is_refuted(x, reading) else reading for x, reading in self.said.items()}
 
     def _is_refuted(self, x: float, reading: LrReading) -> bool:
-        return reading.is_refuted_by({y / x: loss for y, loss in self.results.items()}, self.results[x])
+        others = {y / x: loss for y, loss in self.results.items() if y >= x or not self._broke(y)}
+        return reading.is_refuted_by(others, self.results[x])
+
+    def _broke(self, x: float) -> bool:
+        """Whether a rung has learned nothing, as its rate was far too high: then its loss ranks nothing."""
+        return not math.isfinite(self.results[x]) or self.said.get(x) == FAR_TOO_HIGH
 
     @property
     def steps(self) -> Mapping[float, Sequence[float]]:
@@ -130,8 +135,8 @@ class Ladder:
 
     def wanted(self) -> list[float]:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
-        if self._far_below:
-            return self._far_below
+        if self._far_below or self._below_what_broke:
+            return self._far_below or self._below_what_broke
         points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
             return []
@@ -155,6 +160,21 @@ class Ladder:
         far = self.axis.nearest(max(best / self.axis.factor**2, self.axis.low), below=best) or 0.0
         lower = (x for x in self.slots if x <= point_key(far) and x not in self.results)
         return [x for x in lower if is_running(self.slots[x])]
+
+    @property
+    def _below_what_broke(self) -> list[float]:
+        """The rung far below all, where the lowest one broke like the best: such losses rank nothing.
+
+        Far above the rates that train a network ends at the loss of chance, or anywhere.
+        """
+        best = self.best
+        if not self.longest or best is None or self.said.get(best) != FAR_TOO_HIGH or self._not_of_the_rate():
+            return []
+        lowest = min(self.results)
+        if lowest == best or not self._broke(lowest):
+            return []
+        below = self.axis.nearest(max(lowest / self.axis.factor**2, self.axis.low), below=lowest)
+        return [] if below is None else [point_key(below)]
 
     def _left_to_the_model(self) -> bool:
         """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side.

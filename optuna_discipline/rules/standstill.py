@@ -107,13 +107,23 @@ def _ended(runs: Sequence[Run]) -> list[Run]:
 
 
 def _level(ended: Sequence[Run]) -> float | None:
-    """Return the best loss of the first runs, if these stood still; None if any has learned."""
+    """Return the best loss of the first runs, if these stood still; None if any has learned.
+
+    One may have ended higher. Less than half may have fallen, to this level: a network that broke falls back to it.
+    """
     first = ended[:FIRST]
-    rates = [run.params["lr"] for run in first if run.params.get("lr", 0.0) > 0]
-    if len(rates) < FIRST or max(rates) < SPAN * min(rates) or any(map(fell, first)):
+    rates = {run.number: run.params["lr"] for run in first if run.params.get("lr", 0.0) > 0}
+    if len(rates) < FIRST:
         return None
-    losses = [run.score for run in first]
-    return min(losses) if _alike(*losses) else None
+    middle = sorted(run.score for run in first)[FIRST // 2]
+    level = [run for run in first if _alike(run.score, middle)]
+    if len(level) < FIRST - 1 or any(_is_better(run, middle) for run in first):
+        return None
+    apart = max(rates[run.number] for run in level) / min(rates[run.number] for run in level)
+    fallen = [run for run in level if fell(run)]
+    if apart < SPAN or 2 * len(fallen) >= len(level) or not all(_alike(run.reports[-1], middle) for run in fallen):
+        return None
+    return min(run.score for run in level)
 
 
 def _alike(*losses: float) -> bool:

@@ -151,6 +151,27 @@ def test_where_far_lower_rates_learn_as_little_a_larger_one_is_tried_once(
 FAR_TOO_HIGH = (2.3, 1.9, 2.8, 2.4)
 
 
+BROKE = (2.3, 1.9, 2.8, 2.4)  # far too high
+
+
+@pytest.mark.parametrize(
+    ("losses", "wanted"),
+    [
+        ({1.0: 2.8, 0.1111: 1e17}, [0.0123]),
+        ({1.0: 2.8, 0.1111: 3.2}, [0.0123]),
+        ({1.0: 2.8, 0.1111: 3.2, 0.0123: 3.4}, [0.001367]),
+        ({1.0: 2.8, 0.1111: math.inf}, [0.0123]),
+        ({1.0: 2.8, 0.1111: 2.7}, [3.0]),  # alike: not the rate's doing
+        ({1.0: 2.8, 0.1111: 2.4}, [0.0123]),
+    ],
+)
+def test_losses_of_rungs_that_broke_rank_nothing_a_far_lower_one_is_next(
+    losses: dict[float, float], wanted: list[float]
+) -> None:
+    ladder = _ladder(losses, BROKE)
+    assert ladder.wanted() == pytest.approx(wanted, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("losses", "idle"),
     [

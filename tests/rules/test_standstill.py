@@ -59,6 +59,15 @@ def test_a_run_that_learned_or_says_nothing_of_the_rate_is_enough_to_go_on(unlik
     assert not stands_still(near)
 
 
+def test_who_broke_and_fell_back_to_the_level_or_ended_above_it_has_not_learned() -> None:
+    runs = still(reports=(2.3, 2.31, 2.29, 2.3))
+    fell_back, above = (9.0, 2.5, 2.3, 2.3), (2.3, 2.5, 2.9, 3.1)
+    assert stands_still([replace(runs[0], reports=fell_back), replace(runs[1], reports=fell_back), *runs[2:]])
+    assert stands_still([replace(runs[0], loss=3.1, reports=above), replace(runs[1], reports=fell_back), *runs[2:]])
+    assert not stands_still([*(replace(run, reports=fell_back) for run in runs[:3]), *runs[3:]])
+    assert not stands_still([*(replace(run, loss=3.1, reports=above) for run in runs[:2]), *runs[2:]])
+
+
 def test_it_ends_with_the_first_that_learned_and_the_search_begins_there() -> None:
     runs = [*still(), drawn(6, 2.31), drawn(7, 2.9)]
     assert stands_still(runs)
