@@ -148,6 +148,8 @@ class Ladder:
             lowest, highest = min(self.results), max(self.results)  # a plateau has no better side, and no middle
             beyond = [x for x in points if not lowest < x < highest]
             outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
+            far = self.axis.nearest(max(lowest / self.axis.factor**2, self.axis.low), below=lowest)
+            outer = [point_key(far) if far is not None and x < lowest else x for x in outer]
             return beyond or outer[:2] or points
         return points
 
