@@ -44,6 +44,8 @@ from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
+BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
+NOTHING: Final = "nothing to choose so far: no setting of more than one value"
 ENQUEUED: Final = "enqueued"
 RETREAT: Final = "smaller sizes and other words, because no trial"
 APART: Final = "model-based search far from all that has not run"
@@ -90,6 +92,8 @@ class Decision:
         """
         if enqueued.values_of(trial):
             return claims.write(study, trial, *self._enqueued(study, trial))
+        if new is not None and self._is_chosen(study, trial):
+            return claims.write(study, trial, *self._without_roles_so_far(study, trial))
         proposal = claims.uncontested(
             study,
             trial,
@@ -116,6 +120,19 @@ class Decision:
             reason = f"{proposal.reason}; {refinement.describe_held(proposal.bound)}"
             proposal = dataclasses.replace(proposal, reason=reason)
         return claims.write(study, trial, proposal, suggested)
+
+    def _is_chosen(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether a search without roles has chosen what a trial runs, around what has trained."""
+        told = trial_record.reason_of(trial)
+        return told not in ("", BEGIN, NOTHING) and any(run.score < math.inf for run in self.known_to(study, trial)[1])
+
+    def _without_roles_so_far(self, study: Study, trial: FrozenTrial) -> tuple[Proposal, Mapping[str, Any]]:
+        """Return what a trial runs that asks for the study's first role: as it was chosen, it is like no other."""
+        known, runs = self.known_to(study, trial)
+        own = self._refine_sampler is None
+        suggested, reason = self.of_plain(study, trial, known) if own else ({}, trial_record.reason_of(trial))
+        like = self._search(study, known, runs).model().like
+        return Proposal("refine", MODEL_SLOT, reason, like=like), suggested
 
     def of_plain(
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
@@ -253,19 +270,24 @@ class Decision:
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run."""
         reason = trial_record.last_told(trial).get("reason", "")
-        corrected = self._true_step(trial, claim, reason) if claim["stage"] == "lr" else reason
+        stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
+        if stage == "lr" and "lr" not in roles:
+            begins = claim.get("like") is None
+            stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; this network has no learning rate")
+        else:
+            corrected = self._true_step(trial, claim, reason) if stage == "lr" else reason
         if claim.get("suggested"):
             trials, like = read_trials(study), claim["like"]
             suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))
             ran = {name: trial.params[name] for name in (*suggested, *trial.params) if name in trial.params}
-            said, true = (self._moves(params, trials, like, claim["stage"]) for params in (suggested, ran))
+            said, true = (self._moves(params, trials, like, stage) for params in (suggested, ran))
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
-        if claim.get("free") and claim["stage"] not in self._reader.roles(trial.distributions).values():
-            corrected += f"; this network has no {claim['stage'].replace('_', ' ')}"
+        if claim.get("free") and stage not in roles:
+            corrected += f"; this network has no {stage.replace('_', ' ')}"
         if held := {name: trial.params[name] for name in claim.get("held", ()) if name not in claim.get("bound", ())}:
             corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
-            trial_record.write_stage(study._storage, trial, claim["stage"], corrected)
+            trial_record.write_stage(study._storage, trial, stage, corrected)
 
     def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
         """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import Final
 
 import numpy as np
 import optuna
@@ -24,8 +23,10 @@ from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.answers import Answers
 from optuna_discipline.answers import Question
+from optuna_discipline.decision import BEGIN
 from optuna_discipline.decision import BY_THE_USER
 from optuna_discipline.decision import ENQUEUED
+from optuna_discipline.decision import NOTHING
 from optuna_discipline.decision import Decision
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
@@ -35,8 +36,6 @@ from optuna_discipline.rules.recipe import Recipe
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
-BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
-NOTHING: Final = "nothing to choose so far: no setting of more than one value"
 # They keep what they know on the study's own trials, or list all configurations in its own units.
 _NEED_THE_STUDY = (
     optuna.samplers.CmaEsSampler,

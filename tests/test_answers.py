@@ -242,10 +242,33 @@ def test_a_learning_rate_that_comes_later_has_a_ladder_and_no_other_role_a_stage
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     study.optimize(plain, n_trials=5)
     study.optimize(lambda trial: plain(trial) + _of_rate(trial, "lr"), n_trials=4)
-    assert study.trials[5].user_attrs["reason"] == "learning-rate ladder: where to start: as trial 3, the best so far"
-    assert study.trials[6].params["lr"] == pytest.approx(study.trials[5].params["lr"] / 3, rel=1e-3)
+    first, second = study.trials[5:7]
+    chosen = f"x 0.33 to {first.params['x']:.3g}, new lr {first.params['lr']:.3g}"
+    assert first.user_attrs["reason"] == f"model-based search around the best full run: trial 3, but {chosen}"
+    assert "the start is trial 5" in second.user_attrs["reason"]
+    assert second.params == {"x": first.params["x"], "lr": pytest.approx(first.params["lr"] / 3, rel=1e-3)}
     study.optimize(plain, n_trials=8)
     assert {trial.user_attrs["stage"] for trial in study.trials[5:]} <= {"lr", "refine"}
+
+
+def test_a_ladder_begins_where_a_weight_decay_was_tuned_before() -> None:
+    def decay(trial: Trial) -> float:
+        return (math.log10(trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True)) + 4) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(decay, n_trials=3)
+    study.optimize(lambda trial: decay(trial) + _of_rate(trial, "lr"), n_trials=3)
+    best = min(study.trials[:3], key=lambda trial: trial.value)
+    said = f"learning-rate ladder: where to start: as trial {best.number}, the best so far"
+    assert study.trials[4].user_attrs["reason"] == said
+    assert {trial.params["weight_decay"] for trial in study.trials[4:]} == {best.params["weight_decay"]}
+
+
+def test_no_trial_is_like_one_without_parameters() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.add_trial(optuna.trial.create_trial(value=5.0))
+    study.optimize(lambda trial: _of_rate(trial, "lr"), n_trials=1)
+    assert study.trials[1].user_attrs["reason"] == "learning-rate ladder: where to start"
 
 
 def test_a_momentum_that_comes_later_is_not_told_of_a_ladder() -> None:

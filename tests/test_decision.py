@@ -434,3 +434,27 @@ def test_a_stage_of_the_users_own_leaves_the_reason_that_was_corrected() -> None
     assert study.trials[3].user_attrs["stage"] == "fold 1"
     assert "ladder: 215 x the start" in study.trials[3].user_attrs["reason"]
     assert trial_record.stage_of(study.trials[3]) == "lr"
+
+
+def test_rungs_are_of_the_best_run_with_a_learning_rate_where_the_best_has_none() -> None:
+    def objective(trial: Trial) -> float:
+        if trial.suggest_categorical("classifier", ["RandomForest", "MLP"]) == "RandomForest":
+            return 0.12 + 0.0025 * abs(trial.suggest_int("depth", 2, 32, log=True) - 16)
+        return 0.05 + 0.05 * (math.log10(trial.suggest_float("lr", 1e-5, 1, log=True)) + 3) ** 2
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=8)
+    rungs = [trial for trial in study.trials if trial.user_attrs["stage"] == "lr"]
+    assert len(rungs) > 1
+    assert all("lr" in rung.params and "the start is trial 1" in rung.user_attrs["reason"] for rung in rungs)
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 8
+    assert study.best_value < 0.06
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay"])
+def test_a_study_without_a_learning_rate_is_told_of_none(name: str) -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: (trial.suggest_float(name, 0.0, 0.99) - 0.5) ** 2, n_trials=3)
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
+    assert (study.trials[0].user_attrs["stage"], reasons[0]) == ("refine", decision.BEGIN)
+    assert not any("learning rate" in reason or "ladder" in reason for reason in reasons)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
+from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
@@ -104,9 +105,10 @@ def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
 def those_that_count(runs: Sequence[Run], found: Run | None) -> list[Run]:
     """Return the runs that the stages build on: those since the search began, or began anew with `drawn_first`.
 
-    What ran before that one says nothing of where it lies.
+    What ran before that one says nothing of where it lies. Nor is what turned out to have no learning rate a rung.
     """
-    return since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
+    since = since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
+    return [run for run in since if run.is_rung or run.slot is None or not run.slot.startswith(LADDER)]
 
 
 def what_none_did(runs: Sequence[Run], what: str) -> str:

@@ -72,11 +72,22 @@ class Run:
         return bool(self.reports) or bool(self.curve) or (self.loss is not None and math.isfinite(self.loss))
 
     @property
+    def has_shown(self) -> bool:
+        """Whether it has any parameter."""
+        return bool(self.params or self.others)
+
+    @property
     def finite(self) -> bool:
         """Whether any of that is a finite number."""
         logs = () if self.curve is None else self.curve.logs
         epochs = (log.train_loss if log.val_loss is None else log.val_loss for log in logs)
         return any(loss is not None and math.isfinite(loss) for loss in chain([self.loss], self.reports, epochs))
+
+    @property
+    def is_rung(self) -> bool:
+        """Whether it was proposed as a rung of the ladder, and has not turned out to have no learning rate."""
+        proposed = self.slot is not None and self.slot.startswith(LADDER)
+        return proposed and ("lr" in self.params or not math.isfinite(self.score))
 
     @property
     def diverged(self) -> bool:

@@ -68,15 +68,14 @@ class SearchState:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.runs = at_equal_time(runs)
         found = drawn_first(self.runs)
-        self.slots = Slots(those_that_count(self.runs, found))
+        counted = those_that_count(self.runs, found)
+        self.slots = Slots(counted)
         self.levels = self._levels()
         self.level = self.levels[0]
         self.noise = 0.0
-        earlier = min((run.number for run in runs if run.slot is not None), default=math.inf)
-        known = [run for run in self.runs if run.slot is None and run.number < earlier and math.isfinite(run.score)]
-        if found is not None and math.isfinite(found.score):
-            known = [found]
-        best = min(known, key=lambda run: run.score, default=None)
+        rung = min((run.number for run in counted if run.is_rung), default=math.inf)
+        self.before = [run for run in self.runs if run.number < rung and math.isfinite(run.score) and run.has_shown]
+        best = found if found is not None and math.isfinite(found.score) else self._best_before()
         self.incumbent = Incumbent({}) if best is None else Incumbent(without_epochs(best), like=best.number)
         self.known = best
         self.confirmed: list[tuple[Mapping[Role, float], str]] = []
@@ -110,7 +109,9 @@ class SearchState:
         """Return the best full run at the learning rate farthest from all tried, if it is the turn and one is far."""
         best, bounds = self._best_full(), self.space.get("lr")
         turn = len(self.runs) % FAR_TURN == 0 if self._has_enough else may_be_flat(self.runs)
-        if not turn or best is None or bounds is None or self._fixed("lr") or all_in_vain(self.runs):
+        if not turn or best is None or bounds is None or self._fixed("lr") or self._lacks(best, "lr"):
+            return []
+        if all_in_vain(self.runs):
             return []
         rate = widest_gap(self.runs, bounds, at_least=WIDEST_LEFT)
         if rate is None or not self.slots.is_open(slot := far_slot(rate)):
@@ -175,7 +176,7 @@ class SearchState:
     @property
     def _is_known(self) -> bool:
         """Whether any run has shown what the study asks for."""
-        return bool(self.space) or any(run.finished and (run.params or run.others) for run in self.runs)
+        return bool(self.space) or any(run.finished and run.has_shown for run in self.runs)
 
     def _length_of(self, run: Run) -> float:
         """Return the length of a run in full trainings; 1 where it, or the study by now, has no such parameter."""
@@ -188,19 +189,49 @@ class SearchState:
             return self.space[role].single
         return self._is_known
 
-    def _is_lacking(self, role: Role) -> bool:
-        """Whether the run that a stage would build on has no such parameter, as only other networks have it.
+    def _best_before(self) -> Run | None:
+        """Return the best run from before the ladder, which is built on it; None where the ladder is the beginning.
 
-        One that the objective has asked for ever since it first did is new, and may be searched.
+        That is another sampler's, but where some had no learning rate: then it is the best of those that had one, or of
+        all if it is new, whoever proposed it.
         """
+        if self._is_late:
+            return min((run for run in self.before if not self._lacks(run, "lr")), key=lambda r: r.score, default=None)
+        own = min((run.number for run in self.runs if run.slot is not None), default=math.inf)
+        others = (run for run in self.before if run.slot is None and run.number < own)
+        return min(others, key=lambda run: run.score, default=None)
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether runs without a learning rate came before the ladder."""
+        return not self._fixed("lr") and not all("lr" in run.params for run in self.before)
+
+    @property
+    def _has_no_ladder(self) -> bool:
+        """Whether there is no learning rate to look for, or no run to look for it around: none that has one."""
+        return self._fixed("lr") or (self._is_late and (self.known is None or self._lacks(self.known, "lr")))
+
+    def _is_lacking(self, role: Role) -> bool:
+        """Whether the run that a stage would build on has no such parameter, as only other networks have it."""
         best = self._best_full() if self.level >= 1 else None
-        values = self.incumbent.values if best is None else best.params
-        if not values or role in values:
-            return False
+        if best is not None:
+            return self._lacks(best, role)
+        known = self.incumbent.values
+        return bool(known) and role not in known and not self._is_new(role)
+
+    def _lacks(self, run: Run, role: Role) -> bool:
+        return role not in run.params and not self._is_new(role)
+
+    def _is_new(self, role: Role) -> bool:
+        """Whether the objective has asked for a parameter ever since it first did: every network may have it.
+
+        A whole number of many values would explain any learning rate; it seldom decides whether there is one.
+        """
         ended = [run for run in self.runs if math.isfinite(run.score)]
-        words = dict.fromkeys(name for run in ended for name, x in run.others.items() if not isinstance(x, float))
+        values = [(name, x) for run in ended for name, x in run.others.items() if not isinstance(x, float)]
+        words = dict.fromkeys(name for name, x in values if role != "lr" or type(x) is not int)
         shown = [{str(n): repr(x) for n, x in (*run.params.items(), *run.others.items())} for run in ended]
-        return role not in added(shown, list(words))
+        return role in added(shown, list(words))
 
     def _stuck(self, role: Role, finished: Sequence[Run]) -> bool:
         """Whether somebody else sets the role: different candidates ran with one value."""

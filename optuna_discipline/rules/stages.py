@@ -53,7 +53,7 @@ class Search(SearchState):
         return self._refit_lr() or self._far_away()
 
     def _lr(self) -> list[Proposal]:
-        if self._fixed("lr"):
+        if self._has_no_ladder:
             return []
         for rank, level in enumerate(self.levels):
             self.level = level
@@ -66,9 +66,8 @@ class Search(SearchState):
         start, tested = self._start_of_ladder()
         axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
         slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
-        known = self.known if start is not None else None
-        if known is not None and known.params.get("lr") == start and self._length_of(known) == level:
-            slots = {1.0: [known], **slots}  # it has run already
+        if (best := self.known) and start and best.params.get("lr") == start and self._length_of(best) == level:
+            slots = {1.0: [best], **slots}  # it has run already
         if start and (others := run_elsewhere(slots, list(filter(self._allows, self.runs)), start)):
             slots = {**slots, **others}
             axis = replace(axis, max_points=axis.max_points + len(others))
@@ -203,9 +202,10 @@ class Search(SearchState):
             return [self._meanwhile(role)]
         if not self.slots.is_open(slot):
             return []
-        reason = f"the model's choice of {role.replace('_', ' ')}, with a learning rate that suits it"
-        free: tuple[Role, ...] = (role,) if self._fixed("lr") else (role, "lr")
-        return [self._by_model(role, slot, reason, free)]
+        rateless = "lr" not in self.space or self._is_lacking("lr")
+        suited = "" if rateless else ", with a learning rate that suits it"
+        free: tuple[Role, ...] = (role,) if rateless or self._fixed("lr") else (role, "lr")
+        return [self._by_model(role, slot, f"the model's choice of {role.replace('_', ' ')}{suited}", free)]
 
     def _went_elsewhere(self, role: ComparedRole, slot: str) -> bool:
         """Whether the model moved to another network, which has no such parameter: nobody knew it before."""

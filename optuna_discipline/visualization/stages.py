@@ -176,7 +176,10 @@ def _decision(
     """Return with which value the study went on, and why with no other."""
     if base is None:
         return OPEN
-    value, why = show(value_of(base, stage, roles)), _why_no_other(stage, own, base, best, trials, roles, sign)
+    found, why = value_of(base, stage, roles), _why_no_other(stage, own, base, best, trials, roles, sign)
+    if found is None:
+        return f"trial {base.number} kept, which has no {marks.spoken(stage)}"
+    value = show(found)
     if base not in own:
         return f"{value} kept: {why or 'nothing else was better'}"
     return f"{value}: {why}" if why else value
@@ -217,12 +220,14 @@ def _went_on_with(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> 
     began: dict[str, int] = {}
     for trial in trials:
         began.setdefault(_part(trial), trial.number)
-    start = own[0].number
+    start, end = own[0].number, own[-1].number
     for trial in trials:
         claim = trial_record.read_claim(trial)
         if claim is None or claim["stage"] in ("replicate", "enqueued", _part(own[0])):
             continue
-        if began[_part(trial)] > start and isinstance(claim.get("like"), int):
+        # a refinement begins before the ladder of a study whose first runs had no learning rate
+        goes_on = claim["stage"] == "refine" and trial.number > end and not claim.get("waits_for")
+        if (goes_on or began[_part(trial)] > start) and isinstance(claim.get("like"), int):
             return next((run for run in trials if run.number == claim["like"]), None)
     return None
 

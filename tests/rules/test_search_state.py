@@ -140,3 +140,41 @@ def test_a_stage_whose_run_had_no_such_parameter_looks_once_more() -> None:
     assert next_params(Recipe(), runs, space=SPACE).slot == "model"
     looked = [*runs[:2], replace(runs[0], number=2, slot="weight_decay:model")]
     assert next_params(Recipe(), looked, space=SPACE).slot == "model"
+
+
+TREE = Run(0, "complete", {}, 0.1, others={"model": "tree"})
+NETS = [Run(1, "complete", {"lr": 0.1}, 0.3, MODEL_SLOT, others={"model": "net"})]
+LR: dict[Role, Bounds] = {"lr": Bounds(1e-5, 10.0)}
+
+
+@pytest.mark.parametrize(
+    ("runs", "like"),
+    [
+        ([TREE, *NETS], 1),
+        ([TREE, Run(1, "complete", {}, 0.05, "lr0:1", others={"model": "tree"}), *[replace(NETS[0], number=2)]], 2),
+        ([replace(TREE, others={"depth": 100}), replace(NETS[0], others={"depth": 3})], 0),
+        ([Run(0, "complete", {}, 0.1), replace(NETS[0], slot="lr0:1")], None),
+    ],
+    ids=["some networks have none", "what should have been a rung", "it is new", "without any parameter"],
+)
+def test_the_ladder_is_built_on_the_best_run_with_a_learning_rate_or_of_all_if_that_is_new(
+    runs: list[Run], like: int | None
+) -> None:
+    proposal = next_params(Recipe(), runs, space=LR)
+    assert (proposal.stage, proposal.like) == ("lr", like)
+
+
+def test_there_is_no_ladder_where_no_run_with_a_learning_rate_has_ended_well() -> None:
+    runs = [TREE, replace(NETS[0], state="failed", loss=None)]
+    assert next_params(Recipe(), runs, space=LR).slot == MODEL_SLOT
+
+
+@pytest.mark.parametrize(("model", "far"), [("net", True), ("tree", False)])
+def test_the_best_run_goes_far_away_only_if_it_has_a_learning_rate(
+    model: str, far: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optuna_discipline.rules.search_state.ENOUGH_TO_LEARN", 8)
+    runs = [Run(i, "complete", {"lr": 0.1 * (1 + i)}, 1.0 - 0.1 * i, others={"model": "net"}) for i in range(7)]
+    runs.append(Run(7, "complete", {"lr": 0.1} if model == "net" else {}, 0.1, others={"model": model}))
+    slot = next_params(Recipe(stages=("refine",)), runs, space=LR).slot
+    assert slot.startswith("refine:lr=") is far
