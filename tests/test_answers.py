@@ -242,11 +242,12 @@ def test_a_learning_rate_that_comes_later_has_a_ladder_and_no_other_role_a_stage
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
     study.optimize(plain, n_trials=5)
     study.optimize(lambda trial: plain(trial) + _of_rate(trial, "lr"), n_trials=4)
-    first, second = study.trials[5:7]
+    first, second, third = study.trials[5:8]
     chosen = f"x 0.33 to {first.params['x']:.3g}, new lr {first.params['lr']:.3g}"
     assert first.user_attrs["reason"] == f"model-based search around the best full run: trial 3, but {chosen}"
-    assert "the start is trial 5" in second.user_attrs["reason"]
-    assert second.params == {"x": first.params["x"], "lr": pytest.approx(first.params["lr"] / 3, rel=1e-3)}
+    assert second.user_attrs["reason"] == "learning-rate ladder: where to start: as trial 3, the best so far"
+    assert second.params == {"x": study.trials[3].params["x"], "lr": first.params["lr"]}
+    assert third.params == {"x": second.params["x"], "lr": pytest.approx(second.params["lr"] / 3, rel=1e-3)}
     study.optimize(plain, n_trials=8)
     assert {trial.user_attrs["stage"] for trial in study.trials[5:]} <= {"lr", "refine"}
 
