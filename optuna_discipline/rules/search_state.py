@@ -217,7 +217,7 @@ class SearchState:
         if best is not None:
             return self._lacks(best, role)
         known = self.incumbent.values
-        return bool(known) and role not in known and not self._is_new(role)
+        return (bool(known) or self._is_late) and role not in known and not self._is_new(role)
 
     def _lacks(self, run: Run, role: Role) -> bool:
         return role not in run.params and not self._is_new(role)

@@ -169,6 +169,11 @@ def test_there_is_no_ladder_where_no_run_with_a_learning_rate_has_ended_well() -
     assert next_params(Recipe(), runs, space=LR).slot == MODEL_SLOT
 
 
+def test_no_short_cycles_compare_momenta_of_a_network_that_has_none() -> None:
+    runs = [TREE, replace(NETS[0], state="running", loss=None, params={**NETS[0].params, "momentum": 0.9})]
+    assert next_params(SHORT, runs, space=SPACE).slot == MODEL_SLOT
+
+
 @pytest.mark.parametrize(("model", "far"), [("net", True), ("tree", False)])
 def test_the_best_run_goes_far_away_only_if_it_has_a_learning_rate(
     model: str, far: bool, monkeypatch: pytest.MonkeyPatch
