@@ -15,6 +15,7 @@ from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.model_box import box_around
+from optuna_discipline.rules.run import LADDER
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
@@ -193,10 +194,12 @@ class SearchState:
         """Return the best run from before the ladder, which is built on it; None where the ladder is the beginning.
 
         That is another sampler's, but where some had no learning rate: then it is the best of those that had one, or of
-        all if it is new, whoever proposed it.
+        all if it is new, whoever proposed it; without any the first rung itself, which began beside them.
         """
         if self._is_late:
-            return min((run for run in self.before if not self._lacks(run, "lr")), key=lambda r: r.score, default=None)
+            known = [run for run in self.before if not self._lacks(run, "lr")]
+            known = known or [run for run in self.slots.of(f"{LADDER}0:1") if math.isfinite(run.score)]
+            return min(known, key=lambda run: run.score, default=None)
         own = min((run.number for run in self.runs if run.slot is not None), default=math.inf)
         others = (run for run in self.before if run.slot is None and run.number < own)
         return min(others, key=lambda run: run.score, default=None)

@@ -152,10 +152,17 @@ LR: dict[Role, Bounds] = {"lr": Bounds(1e-5, 10.0)}
     [
         ([TREE, *NETS], 1),
         ([TREE, Run(1, "complete", {}, 0.05, "lr0:1", others={"model": "tree"}), *[replace(NETS[0], number=2)]], 2),
+        ([TREE, replace(NETS[0], slot="lr0:1")], 1),
         ([replace(TREE, others={"depth": 100}), replace(NETS[0], others={"depth": 3})], 0),
         ([Run(0, "complete", {}, 0.1), replace(NETS[0], slot="lr0:1")], None),
     ],
-    ids=["some networks have none", "what should have been a rung", "it is new", "without any parameter"],
+    ids=[
+        "some networks have none",
+        "what should have been a rung",
+        "the first rung",
+        "it is new",
+        "without any parameter",
+    ],
 )
 def test_the_ladder_is_built_on_the_best_run_with_a_learning_rate_or_of_all_if_that_is_new(
     runs: list[Run], like: int | None
