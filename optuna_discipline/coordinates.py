@@ -206,30 +206,31 @@ class Coordinates:
     def within_bounds(self, points: FloatArray) -> FloatArray:
         """Return points of the model, shape (n, d), with the numbers that their trials could be given.
 
-        A small momentum asks for a learning rate that may lie above its bounds, and whole exponents leave few; the
-        model must know what it gets.
+        A small momentum asks for a rate that may lie above its bounds, and a step leaves few; the model must know them.
         """
-        names = list(self.space)
         unit = np.zeros(len(points))
-        for j, name in enumerate(names):
-            if name == self._momentum:
-                of_choices = self._of_choices(name, partial(self._log_of, name))
-                unit += points[:, j] if of_choices is None else of_choices[points[:, j].round().astype(int)]
-            elif self._optimizer_lr is not None and name not in self._roles:
-                usual = self._of_choices(name, lambda word: math.log(self._unit_of_optimizer({"": word})))
-                unit += 0.0 if usual is None else usual[points[:, j].round().astype(int)]
         within: FloatArray = points.copy()
-        for j, name in enumerate(names):
-            original = self._original[name]
-            if self._roles.get(name) == "lr" and isinstance(original, FloatDistribution | IntDistribution):
-                low, high = (self._log_of(name, limit) - unit for limit in (original.low, original.high))
-                within[:, j] = np.clip(points[:, j], low, high)
-            spelt = self._spelt.get(name)
-            if spelt is not None and spelt.base is not None and isinstance(original, IntDistribution):
-                moved = unit if self._roles[name] == "lr" else 0.0
-                exponents = np.round((within[:, j] + moved) / math.log(spelt.base))
-                within[:, j] = exponents * math.log(spelt.base) - moved
+        for j, name in sorted(enumerate(self.space), key=lambda one: self._roles.get(one[1]) == "lr"):  # last
+            within[:, j] = self._given(name, points[:, j], unit)
+            if name == self._momentum:
+                unit += self._of_choices(name, within[:, j], partial(self._log_of, name))
+            elif self._optimizer_lr is not None and isinstance(self._original[name], CategoricalDistribution):
+                unit += self._of_choices(name, within[:, j], lambda word: math.log(self._unit_of_optimizer({"": word})))
         return within
+
+    def _given(self, name: str, column: FloatArray, unit: FloatArray) -> FloatArray:
+        """Return one coordinate at the values of its distribution; a learning rate counts against `unit`, in logs."""
+        original, role = self._original[name], self._roles.get(name)
+        if isinstance(original, FloatDistribution | IntDistribution) and original.step is not None:
+            if role is None:
+                return np.array([share_of(original, fit(original, at_share(original, x))) for x in column.tolist()])
+            against = unit if role == "lr" else 0.0
+            numbers = 1 - np.exp(column) if role == "momentum" else np.exp(column + against)
+            values = (fit(original, self._spelt[name].write(number)) for number in numbers.tolist())
+            return np.array([self._log_of(name, value) for value in values]) - against
+        if isinstance(original, FloatDistribution) and role == "lr":
+            return np.clip(column, *(self._log_of(name, end) - unit for end in (original.low, original.high)))
+        return column
 
     def where_they_exist(
         self, points: FloatArray, conditions: Mapping[str, Condition], otherwise: FloatArray
@@ -251,11 +252,11 @@ class Coordinates:
             return [self._choices(name)[round(x)] for x in column.tolist()]
         return [fit(original, at_share(original, x)) for x in column.tolist()]
 
-    def _of_choices(self, name: str, number: Callable[[Any], float]) -> FloatArray | None:
-        """Return a number of each choice, in the order of the model; None for a parameter that is not categorical."""
+    def _of_choices(self, name: str, column: FloatArray, number: Callable[[Any], float]) -> FloatArray:
+        """Return the number of each point's choice; of a parameter that is not categorical the points as they are."""
         if not isinstance(self._original[name], CategoricalDistribution):
-            return None
-        return np.array([number(choice) for choice in self._choices(name)])
+            return column
+        return np.array([number(choice) for choice in self._choices(name)])[column.round().astype(int)]
 
     def _choices(self, name: str) -> Sequence[Any]:
         original = self._original[name]

@@ -122,8 +122,7 @@ def _those_that_move(
     """
     known = coordinates.of_the_model()
     at = [i for i, name in enumerate(coordinates.space) if name in names]
-    runs = np.array([coordinates.vector(coordinates.params(candidate)) for candidate in candidates])
-    moved = np.max(np.abs(runs - best)[:, at] / [known[i].length for i in at], axis=1, initial=0.0)
+    moved = np.max(np.abs(candidates - best)[:, at] / [known[i].length for i in at], axis=1, initial=0.0)
     clearly, at_all = moved > NEAR, moved > 1e-9
     chosen: FloatArray = candidates[clearly if clearly.any() else at_all] if at_all.any() else candidates
     return chosen

@@ -10,6 +10,7 @@ from optuna.distributions import IntDistribution
 from optuna_discipline.coordinates import FARTHEST
 from optuna_discipline.coordinates import SMALLEST
 from optuna_discipline.coordinates import Coordinates
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.space import Role
 from optuna_discipline.shadow import Shares
@@ -148,6 +149,27 @@ def test_points_of_the_model_are_moved_to_what_a_trial_can_be_given(momenta: Any
     there = np.array([coordinates.vector(coordinates.params(point)) for point in within])
     assert np.abs(there - within).max() < 1e-9
     assert np.abs(within - drawn).max() > 1  # a momentum of 0 asked for a rate far above the bounds
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"batch_size": IntDistribution(32, 256, step=32), "width": IntDistribution(1, 8, log=True)},
+        {"lr": FloatDistribution(0.0, 0.1, step=0.01), "momentum": FloatDistribution(0.0, 0.9, step=0.1)},
+        {"lr": FloatDistribution(1e-4, 1.0, log=True), "one_minus_momentum": FloatDistribution(0.05, 0.5, step=0.05)},
+        {"log2_batch_size": IntDistribution(3, 9, step=2), "log_lr": IntDistribution(-5, -1)},
+        {"weight_decay": FloatDistribution(0.0, 0.3, step=0.1), "epochs": IntDistribution(1, 30, log=True)},
+    ],
+)
+def test_points_of_whole_numbers_and_steps_are_moved_to_the_values_there_are(space: dict[str, Any]) -> None:
+    roles = {name: role for name, role in roles_of(space).items() if role != "epochs"}
+    coordinates = Coordinates(space, roles, {}, 0.9)
+    rng = np.random.default_rng(0)
+    drawn = np.array([[rng.uniform(c.low, c.high) for c in coordinates.of_the_model()] for _ in range(200)])
+    within = coordinates.within_bounds(drawn)
+    there = np.array([coordinates.vector(coordinates.params(point)) for point in within])
+    assert np.abs(there - within).max() < 1e-9
+    assert np.abs(within - drawn).max() > 0.01
 
 
 def test_a_momentum_keeps_to_its_box() -> None:

@@ -7,6 +7,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from optuna_discipline import suggestion
+from optuna_discipline.parameters import roles_of
 from optuna_discipline.rules.space import Role
 
 SPACE: dict[str, Any] = {
@@ -48,6 +49,25 @@ def test_our_own_models_suggestions_lie_in_space_and_box(coupled: float | None) 
     for seed in range(10):
         params = suggestion.suggest_by_model(seed, points, SPACE, ROLES, BOX, coupled=coupled)
         assert_in_space_and_box(params, coupled)
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "best"),
+    [
+        ("batch_size", IntDistribution(32, 256, step=32), 192),
+        ("lr", FloatDistribution(0.01, 0.1, step=0.01), 0.07),
+        ("n_layers", IntDistribution(1, 8, log=True), 6),
+    ],
+)
+def test_no_value_is_repeated_before_all_have_run_and_then_the_best(name: str, distribution: Any, best: float) -> None:
+    roles, points = roles_of({name: distribution}), [suggestion.Point({name: distribution.low}, abs(best))]
+    many = round((distribution.high - distribution.low) / distribution.step) + 1
+    for seed in range(many + 3):
+        params = suggestion.suggest_by_model(seed, points, {name: distribution}, roles, {}, coupled=None)
+        points.append(suggestion.Point(params, abs(params[name] - best)))
+    values = [point.params[name] for point in points]
+    assert len({round(value, 6) for value in values[:many]}) == many
+    assert values[-1] == pytest.approx(best)
 
 
 def test_our_own_model_moves_only_what_is_free() -> None:

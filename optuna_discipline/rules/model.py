@@ -16,6 +16,8 @@ from optuna_discipline.rules.gaussian_process import squared_distances
 CAUTION = 1.0
 # A run closer than this to another one (in lengths; a factor of 1.26 in the learning rate) shows little new.
 NEAR = 0.1
+# One closer than this is the same: what is left are the errors of logarithms.
+SAME = 1e-5
 # Who asks while others run draws his caution (Hutter, Hoos and Leyton-Brown 2012), or all would look beside the
 # best run: with a constant 0.7 four had twice the regret after 60 trainings, in `benchmarks.workers`.
 MEAN_CAUTION = 1.0
@@ -103,10 +105,11 @@ def warp(losses: Sequence[float]) -> FloatArray:
 
 
 def _clear_of(coordinates: Sequence[Coordinate], candidates: FloatArray, points: FloatArray) -> FloatArray:
-    """Return the candidates that are not near a point; all of them where there is nothing else."""
-    at, known = features(coordinates, candidates), features(coordinates, points)
-    clear = (squared_distances(at, known) > NEAR**2).all(axis=1)
-    return candidates[clear] if clear.any() else candidates
+    """Return the candidates that are not near a point; where there are none those that are no point, or all."""
+    nearest = squared_distances(features(coordinates, candidates), features(coordinates, points)).min(axis=1)
+    clear, new = nearest > NEAR**2, nearest > SAME**2
+    chosen: FloatArray = candidates[clear if clear.any() else new] if new.any() else candidates
+    return chosen
 
 
 def _candidates(

@@ -59,6 +59,13 @@ def test_no_run_is_repeated_where_there_is_anything_else() -> None:
     assert next_point(here, np.array([[0.0, 0.5]]), [0.2], _rng()).tolist() == [0.0, 0.5]
 
 
+def test_what_is_near_a_run_is_taken_before_the_run_itself() -> None:
+    narrow = (Coordinate(0.0, 0.2, step=0.05),)
+    for seed in range(20):
+        (chosen,) = next_point(narrow, np.array([[0.0], [0.1], [0.2]]), [0.3, 0.2, 0.4], _rng(seed))
+        assert chosen in (0.05, pytest.approx(0.15))
+
+
 def test_what_is_not_free_stays_at_the_best_run() -> None:
     points = np.array([[0.0, 0.5, 1.0], [1.0, 0.25, 2.0]])
     for seed in range(5):
