@@ -41,7 +41,8 @@ ENOUGH_TO_LEARN = 20
 # than this factor: a second valley there would never be seen around the best run.
 FAR_TURN, WIDEST_LEFT = 8, 30.0
 # From so many runs on the model moves the epochs of trainings that report nothing, too. Most are best at full length,
-# and its first step loses a trial: so not at once, but where shorter ones are better, never would cost more.
+# and its first step loses a trial: so not at once, but where shorter ones are better, never would cost more. Once the
+# model has repeated a run, nothing else is new.
 ENOUGH_FOR_LENGTHS = 8
 
 
@@ -157,8 +158,9 @@ class SearchState:
         full, best = self._best_full(), self._best_of_any_length()
         if full is None or best is not full:
             return best is not None
-        ended = sum(run.finished and run.trained for run in self.runs)
-        return overfits(full) or (not is_readable(full) and ended >= ENOUGH_FOR_LENGTHS)
+        ended = [run for run in self.runs if run.finished and run.trained]
+        enough = len(ended) >= ENOUGH_FOR_LENGTHS or _has_repeated(ended)
+        return overfits(full) or (not is_readable(full) and enough)
 
     # ---- what is known ----------------------------------------------------------------------------------------
 
@@ -263,3 +265,13 @@ class SearchState:
         runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
         runs = [run for run in runs if self._allows(run)] or runs
         return min(runs, key=lambda run: run.score, default=None)
+
+
+def _has_repeated(runs: Sequence[Run]) -> bool:
+    """Whether the model has run again what had run before, as it does where nothing else is left."""
+    before: list[tuple[Mapping[Role, float], Mapping[str, object]]] = []
+    for run in runs:
+        if run.slot == MODEL_SLOT and (run.params, run.others) in before:
+            return True
+        before.append((run.params, run.others))
+    return False

@@ -62,6 +62,16 @@ def test_the_model_moves_the_epochs_unless_the_best_curve_speaks_for_the_longest
     assert not next_params(recipe, runs, space={**SPACE, "epochs": Bounds(16, 16)}).any_length
 
 
+def test_the_model_moves_the_epochs_once_it_has_repeated_a_run() -> None:
+    runs = [Run(0, "complete", {**START, "epochs": 16.0}, 0.5, others={"act": "relu"})]
+    runs += [Run(1 + i, "complete", runs[0].params, 0.6, MODEL_SLOT, others={"act": "tanh"}) for i in range(2)]
+    recipe = Recipe(stages=("refine",))
+    assert next_params(recipe, runs, space=SPACE).any_length
+    assert not next_params(recipe, runs[:2], space=SPACE).any_length
+    replicate = [*runs[:2], replace(runs[2], slot="confirm:replicate")]
+    assert not next_params(recipe, replicate, space=SPACE).any_length
+
+
 def test_before_any_run_has_ended_the_models_box_lies_around_the_start() -> None:
     runs = [Run(number, "running", {}, slot=f"lr0:{x}") for number, x in enumerate((1, 2, 0.3333))]
     runs += [Run(3 + i, "running", {}, slot=f"lr0:{x}") for i, x in enumerate((6, 0.1111, 18, 0.03704))]
