@@ -256,7 +256,7 @@ class Coordinates:
         """Return the number of each point's choice; of a parameter that is not categorical the points as they are."""
         if not isinstance(self._original[name], CategoricalDistribution):
             return column
-        return np.array([number(choice) for choice in self._choices(name)])[column.round().astype(int)]
+        return np.array([number(self._choices(name)[round(x)]) for x in column.tolist()])
 
     def _choices(self, name: str) -> Sequence[Any]:
         original = self._original[name]
