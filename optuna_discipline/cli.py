@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with tune_command.reader_may_leave():
+        with tune_command.reader_may_leave(), storages.errors_of(getattr(arguments, "storage", None)):
             return int(arguments.run(arguments))
         return 0
     except KeyboardInterrupt:

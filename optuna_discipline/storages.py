@@ -1,10 +1,14 @@
 """Storages as the command line meets them: errors in one line, studies by name, passwords kept to ourselves."""
 
+import collections
 import contextlib
 import json
+import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -12,9 +16,13 @@ from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
 from optuna.storages import get_storage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.study import Study
+from sqlalchemy import create_engine
+from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline.exceptions import DisciplineError
@@ -22,6 +30,10 @@ from optuna_discipline.printable import printable
 
 # Endings of the file names that are taken for journals of Optuna.
 JOURNALS = (".log", ".journal")
+# The tables of Optuna that are made first.
+TABLES = ("studies", "version_info")
+# How often and how long others that make the same tables at the same time are waited for.
+TABLES_TRIES, TABLES_SECONDS = 20, 0.2
 
 
 def shown(url: str) -> str:
@@ -39,41 +51,138 @@ def shown(url: str) -> str:
 
 @contextlib.contextmanager
 def errors_of(url: str | None) -> Iterator[None]:
-    """Say in one line which storage does not work, and how a working one is written."""
+    """Say in one line which storage does not work, and why."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        found = one_line(error.__cause__ or error)
-        raise DisciplineError(
-            f"--storage {shown(url or '')} does not work, one such as sqlite:///study.db does: {found}"
-        ) from error
+    except (SQLAlchemyError, StorageInternalError, AssertionError, UnboundLocalError) as error:
+        found: BaseException | None = error
+        while isinstance(found, (AssertionError, UnboundLocalError)):  # what Optuna makes of a lost storage
+            found = found.__context__
+        if isinstance(found, DisciplineError):
+            raise found from error
+        if not isinstance(found, (SQLAlchemyError, StorageInternalError)):
+            raise
+        cause = one_line(found.__cause__ or found)
+        raise DisciplineError(f"--storage {shown(url or '')} does not work: {cause}") from error
 
 
-def opened(url: str) -> BaseStorage:
+def opened(url: str, *, only_read: bool = False) -> BaseStorage:
     """Return the storage of a URL, or of the path of a journal file.
+
+    Args:
+        url: The value of `--storage`.
+        only_read: Whether it has to be there: no file and no tables are made.
 
     Raises:
         DisciplineError: If it does not open; the message names the option.
     """
+    path = file_of(url)
+    if only_read and path is not None and not path.is_file():
+        raise DisciplineError(f"--storage {shown(url)}: there is no such file")
     with errors_of(url):
         if "://" not in url and Path(url).suffix in JOURNALS:
-            return _journal(url)
+            return _journal(url, only_read)
+        try:
+            _check_tables(url, only_read)
+            return _database(url)
+        except (ArgumentError, ImportError, ValueError) as error:  # an absent driver, a form that Optuna has given up
+            raise DisciplineError(
+                f"--storage {shown(url)} does not work, one such as sqlite:///study.db does: "
+                f"{one_line(error.__cause__ or error)}"
+            ) from error
+        except RuntimeError as error:
+            if "table schema" not in str(error):
+                raise StorageInternalError(str(error)) from error
+            older = "storage upgrade" in str(error)
+            cure = f"`optuna storage upgrade --storage {shown(url)}`" if older else "`pip install -U optuna`"
+            raise DisciplineError(
+                f"--storage {shown(url)} holds the tables of {'an older' if older else 'a newer'} Optuna, which Optuna "
+                f"{optuna.__version__} does not read: run {cure}"
+            ) from error
+
+
+def _check_tables(url: str, only_read: bool) -> None:
+    """Refuse another program's SQLite file, which is no place for a study, and a database to read that holds none."""
+    file = file_of(url)
+    if not only_read and (file is None or not file.is_file()):  # a server's database may serve several programs
+        return
+    engine = create_engine(url)
+    try:
+        names = inspect(engine).get_table_names() if file is not None else []
+        if names and not set(TABLES) & set(names):
+            raise DisciplineError(
+                f"--storage {shown(url)} must be a database of Optuna, but holds another program's tables "
+                f"({printable(', '.join(names[:3]))}): give another"
+            )
+        if only_read and not all(inspect(engine).has_table(name) for name in TABLES):
+            raise DisciplineError(f"--storage {shown(url)}; the storage holds: no study")
+    finally:
+        engine.dispose()
+
+
+def _database(url: str) -> BaseStorage:
+    """Return the storage of a database; where others make its tables at the same time, once they are made."""
+    for _ in range(TABLES_TRIES):
         try:
             return get_storage(url)
-        except (ImportError, ValueError) as error:  # a driver that is absent, a form that Optuna has given up
-            raise StorageInternalError(str(error)) from (error.__cause__ or error)
+        except (DBAPIError, StorageInternalError) as error:
+            failed = error if isinstance(error, DBAPIError) else error.__cause__
+            statement = (isinstance(failed, DBAPIError) and failed.statement) or ""  # none: there is no connection
+            if statement.split()[:1] not in (["CREATE"], ["INSERT"]):
+                raise
+            time.sleep(TABLES_SECONDS)
+    return get_storage(url)
 
 
-def _journal(path: str) -> BaseStorage:
-    """Return the journal of a file, an empty or absent one too; refuse any other file, which would be written into."""
-    file = Path(path)
+class _WholeLines(JournalFileSymlinkLock):
+    """The lock of a journal's writers; who holds it finds whole lines.
+
+    Half a last line is what a crash, a kill or a full disk left of a writer that held this lock. Optuna reads over it,
+    but writes the next entry behind it, and then nobody reads either: it is cut off.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._path = Path(path)
+
+    def acquire(self) -> bool:
+        held = super().acquire()
+        try:
+            with self._path.open("r+b") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+                if file.read() not in (b"", b"\n"):
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+        except BaseException:
+            self.release()
+            raise
+        return held
+
+
+class _JournalFile(JournalFileBackend):
+    """A journal's file whose errors are those of a storage."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, lock_obj=_WholeLines(path))
+        self._path = path
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        with _reading(self._path):
+            yield from super().read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            raise StorageInternalError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
     try:
-        if file.is_file():
-            with file.open("rb") as lines:
-                first = lines.readline()
-            if first and not (first.endswith(b"\n") and "op_code" in json.loads(first)):
-                raise ValueError("its first line is no entry")
-        return JournalStorage(JournalFileBackend(path))
+        yield
+    except OSError as error:
+        raise StorageInternalError(str(error)) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # no JSON, or none of Optuna's
         raise DisciplineError(
             f"--storage {path} must be a journal of Optuna, but is damaged or another file: give another, or restore "
@@ -81,13 +190,26 @@ def _journal(path: str) -> BaseStorage:
         ) from error
 
 
+def _journal(path: str, only_read: bool) -> BaseStorage:
+    """Return the journal of a file, an empty or absent one too; refuse any other file, which would be written into."""
+    file = Path(path)
+    with _reading(path):
+        if file.is_file():
+            with file.open("rb") as lines:
+                first = lines.readline()
+                last = () if only_read else collections.deque(lines, maxlen=1)
+            if first and not (first.endswith(b"\n") and "op_code" in json.loads(first)):
+                raise ValueError("its first line is no entry")
+            for line in last:  # Optuna reads over a broken one, but no more once another follows
+                if line.endswith(b"\n"):
+                    json.loads(line)
+        return JournalStorage(_JournalFile(path))
+
+
 def load_studies(url: str, study_name: str | None) -> list[Study]:
     """Return the study of that name, or all of them; raise DisciplineError with the names that there are."""
-    path = file_of(url)
-    if path is not None and not path.is_file():
-        raise DisciplineError(f"--storage {shown(url)}: there is no such file")
     with errors_of(url):
-        storage = opened(url)
+        storage = opened(url, only_read=True)
         names = optuna.get_all_study_names(storage)
         if not names or study_name not in (None, *names):
             wanted = f"--storage {shown(url)}" if study_name is None else f"--study-name {study_name!r} is unknown"

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         require("plotly.graph_objects", extra="plots")
         check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
+    where = _where(task, arguments)
     if not arguments.json:
         limit = (
             marks.counted(n_trials, "trial")
@@ -58,12 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         length = marks.counted(arguments.epochs, "epoch")
         with reader_may_leave():
             print(f"Tuning a network on {task.name}: {limit}, {length} a full training, on {device}.\n")
-    with (
-        storages.errors_of(arguments.storage),
-        _noting_interruption() as interrupted,
-        _Progress(n_trials, quiet=arguments.json) as progress,
-    ):
-        study = _search(task, device, n_trials, progress, arguments)
+    with _noting_interruption() as interrupted, _Progress(n_trials, quiet=arguments.json) as progress:
+        study = _search(task, where, device, n_trials, progress, arguments)
     if not progress.seen and not interrupted and not arguments.json:
         with reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
@@ -91,14 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
     return _interrupted(study, arguments) if interrupted else 0
 
 
-def _search(
-    task: examples.Task, device: Any, n_trials: int | None, progress: "_Progress", arguments: argparse.Namespace
-) -> Study:
-    storage = name = None
-    if arguments.storage is not None:
-        storage = storages.opened(arguments.storage)
-        name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
+def _where(task: examples.Task, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the storage of the study, None for none, and its name."""
+    name = arguments.study_name or (STUDY_NAME if arguments.data == "digits" else f"{STUDY_NAME}-{arguments.data}")
+    storage = None if arguments.storage is None else storages.opened(arguments.storage)
+    if storage is not None:
         _check_same_task(storage, name, task.name)
+    return {"storage": storage, "study_name": name}
+
+
+def _search(
+    task: examples.Task, where: Any, device: Any, n_trials: int | None, progress: "_Progress", arguments: Any
+) -> Study:
     return tune(
         task.build_model,
         task.train,
@@ -108,8 +109,7 @@ def _search(
         optimizer=arguments.optimizer,
         epochs=arguments.epochs,
         range_test=True,  # for the report, whatever it costs
-        storage=storage,
-        study_name=name,
+        **where,
         device=device,
         seed=arguments.seed,
         callbacks=[

@@ -1,9 +1,20 @@
+import errno
+import os
 import re
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextlib import closing
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
 import pytest
 
+from benchmarks import servers
 from optuna_discipline import DisciplineError
 from optuna_discipline import storages
 
@@ -97,6 +108,173 @@ def test_an_absent_or_empty_journal_begins(content: bytes | None, tmp_path: Path
     if content is not None:
         path.write_bytes(content)
     assert storages.opened(str(path)).get_all_studies() == []
+
+
+def journal_of_three_lines(path: Path) -> bytes:
+    study = optuna.create_study(study_name="one", storage=storages.opened(str(path)))
+    for key in ("first", "second"):
+        study.set_user_attr(key, "value")
+    return path.read_bytes()
+
+
+def keys(path: Path) -> set[str]:
+    return set(storages.load_study(str(path), None).user_attrs)
+
+
+@pytest.mark.parametrize("lost", [1, 5, 60])
+def test_half_a_last_line_of_a_journal_is_read_over_and_cut_off_before_the_next(lost: int, tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    whole = journal_of_three_lines(path)
+    os.truncate(path, len(whole) - lost)
+    assert keys(path) == {"first"}
+    assert path.stat().st_size == len(whole) - lost
+    storages.load_study(str(path), None).set_user_attr("third", "value")
+    assert keys(path) == {"first", "third"}
+    assert whole.startswith(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+
+
+def test_a_worker_cuts_off_what_another_that_died_has_left_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    journal_of_three_lines(path)
+    worker = storages.load_study(str(path), None)
+    with path.open("ab") as file:
+        file.write(b'{"op_code":4,"wor')
+    worker.set_user_attr("third", "value")
+    assert set(worker.user_attrs) == keys(path) == {"first", "second", "third"}
+
+
+def test_a_journal_whose_last_line_is_broken_is_read_and_not_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    journal_of_three_lines(path)
+    with path.open("ab") as file:
+        file.write(b'{"op_co{"op_code":4}\n')
+    content = path.read_bytes()
+    assert keys(path) == {"first", "second"}
+    with pytest.raises(DisciplineError, match=r"study\.log must be a journal of Optuna, but is damaged"):
+        storages.opened(str(path))
+    assert path.read_bytes() == content
+
+
+def test_a_journal_that_is_damaged_during_a_search_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    journal_of_three_lines(path)
+    study = storages.load_study(str(path), None)
+
+    def objective(trial: optuna.Trial) -> float:
+        with path.open("ab") as file:
+            file.write(b"broken\n")
+        return 1.0
+
+    with (
+        pytest.raises(DisciplineError, match=r"study\.log must be a journal of Optuna, but is damaged"),
+        storages.errors_of(str(path)),
+    ):
+        study.optimize(objective, n_trials=1)
+
+
+def test_a_full_disk_under_a_journal_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "study.log"
+    study = optuna.create_study(storage=storages.opened(str(path)))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def objective(trial: optuna.Trial) -> float:
+        monkeypatch.setattr(os, "fsync", full)
+        return 1.0
+
+    with (
+        pytest.raises(DisciplineError, match=r"^--storage \S*study\.log does not work: .*No space left on device$"),
+        storages.errors_of(str(path)),
+    ):
+        study.optimize(objective, n_trials=1)
+
+
+def test_an_assertion_that_no_storage_caused_stays_what_it_is() -> None:
+    with pytest.raises(AssertionError, match="mine"), storages.errors_of("study.log"):
+        raise AssertionError("mine")
+
+
+def test_a_database_that_cannot_be_written_is_not_called_a_wrong_url(tmp_path: Path) -> None:
+    optuna.create_study(study_name="one", storage=f"sqlite:///{tmp_path}/study.db")
+    url = f"sqlite:///file:{tmp_path}/study.db?mode=ro&uri=true"
+    study = storages.load_study(url, None)
+    with (
+        pytest.raises(DisciplineError, match=r"does not work: .*attempt to write a readonly database$"),
+        storages.errors_of(url),
+    ):
+        study.set_user_attr("key", "value")
+
+
+def tables(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as database:
+        return [name for (name,) in database.execute("SELECT name FROM sqlite_master")]
+
+
+def test_another_programs_sqlite_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE notes (text)")
+    for call in (storages.opened, lambda url: storages.load_study(url, None)):
+        with pytest.raises(DisciplineError, match=r"must be a database of Optuna, but holds .* tables \(notes\): give"):
+            call(f"sqlite:///{path}")
+    assert tables(path) == ["notes"]
+
+
+def test_reading_makes_no_tables(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.touch()
+    for url in (f"sqlite:///{path}", "sqlite://"):
+        with pytest.raises(DisciplineError, match="the storage holds: no study"):
+            storages.load_study(url, None)
+    assert tables(path) == []
+    assert storages.opened(f"sqlite:///{path}").get_all_studies() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("v3.0.0.a", r"an older Optuna, .*: run `optuna storage upgrade --storage sqlite:///\S+`$"),
+        ("v99.0.0.a", "a newer Optuna, .*: run `pip install -U optuna`$"),
+    ],
+)
+def test_tables_of_another_optuna_are_refused_with_the_cure(version: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    optuna.create_study(storage=f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    with pytest.raises(DisciplineError, match=f"^--storage sqlite:///.*study.db holds the tables of {said}"):
+        storages.opened(f"sqlite:///{path}")
+
+
+WORKER = """
+import pathlib, sys, time
+from optuna_discipline import storages
+pathlib.Path(sys.argv[2]).touch()
+while not pathlib.Path("go").exists():
+    time.sleep(0.001)
+storages.opened(sys.argv[1]).get_all_studies()
+"""
+
+
+@pytest.mark.parametrize("server", [lambda: nullcontext("sqlite:///new.db"), servers.postgresql])
+def test_workers_that_begin_a_database_at_once_all_begin(
+    server: Callable[[], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    try:
+        with server() as url:
+            workers = [
+                subprocess.Popen([sys.executable, "-c", WORKER, url, f"ready{k}"], cwd=tmp_path, stderr=subprocess.PIPE)
+                for k in range(4)
+            ]
+            until = time.monotonic() + 120
+            while len(list(tmp_path.glob("ready*"))) < 4 and time.monotonic() < until:
+                time.sleep(0.1)
+            (tmp_path / "go").touch()
+            told = [worker.communicate(timeout=60)[1].decode() for worker in workers]
+    except servers.ServerMissingError as error:
+        pytest.skip(str(error))
+    assert [worker.returncode for worker in workers] == [0] * 4, told
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -39,6 +40,39 @@ def own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_users_own_task_is_tuned(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tune", "--task", own_task, "--trials", "2", "--epochs", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n_trials"] == 2
+
+
+def test_a_study_has_its_name_without_a_storage_too(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["tune", "--task", own_task, "--trials", "1", "--epochs", "1", "--json"]
+    for words, name in (([], "discipline"), (["--study-name", "mine"], "mine")):
+        assert cli.main([*common, *words]) == 0
+        assert json.loads(capsys.readouterr().out)["study_name"] == name
+
+
+def test_a_storage_that_does_not_open_is_said_before_the_search_is(
+    own_task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study.log").write_text("notes\n")
+    assert cli.main(["tune", "--task", own_task, "--trials", "1", "--storage", "study.log"]) == cli.USER_ERROR
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("optuna-discipline: error: --storage study.log must be a journal of Optuna")
+
+
+def test_a_disk_that_is_full_ends_the_search_in_one_line(
+    own_task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    started = tune_command._live  # the search's arguments: its storage has been opened
+    monkeypatch.setattr(
+        tune_command, "_live", lambda given: (monkeypatch.setattr(os, "fsync", full), started(given))[1]
+    )
+    common = ["tune", "--task", own_task, "--trials", "1", "--epochs", "1"]
+    assert cli.main([*common, "--storage", "study.log"]) == cli.USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "optuna-discipline: error: --storage study.log does not work: [Errno 28] No space left on device"
 
 
 def test_a_study_of_other_data_does_not_go_on(
