@@ -6,18 +6,24 @@
 
 The storage is all that workers share: kill any, start more, come back next week. It has to be a database that every
 machine reaches (postgresql+psycopg://user@host/name); SQLite is for one machine. The objective is named, not sent, so
-its module must be importable on every machine.
+its module must be importable on every machine, from the folder where its worker starts or as installed.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
+import sys
+import time
 from collections.abc import Callable
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
@@ -54,10 +60,25 @@ def work_on_ray(n_workers: int, gpus: float, address: str | None, *arguments: ob
 
 
 def load(name: str) -> Callable[[optuna.Trial], float]:
-    """Return the function that `module:function` names."""
+    """Return the function that `module:function` names; the module may lie in the current folder."""
     module, _, function = name.partition(":")
+    if not module or not function:
+        raise ValueError(f"must be MODULE:FUNCTION, such as my_module:objective, but got {name!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     found: Callable[[optuna.Trial], float] = getattr(importlib.import_module(module), function)
     return found
+
+
+def make_tables(url: str) -> None:
+    """Make the tables of a new database: of workers that do so at once one succeeds, the others look again."""
+    if "://" not in url:
+        raise ValueError(f"must be the URL of a database, such as sqlite:///study.db, but got {url!r}")
+    for seconds in (0.2, 0.5, 1, 2):
+        with contextlib.suppress(DBAPIError, StorageInternalError):
+            return RDBStorage(url).remove_session()
+        time.sleep(seconds)
+    return RDBStorage(url).remove_session()
 
 
 def main() -> None:
@@ -72,8 +93,11 @@ def main() -> None:
     parser.add_argument("--gpus", type=float, default=0.0, help="GPUs a Ray worker, such as 0.5")
     parser.add_argument("--address", help="of a running Ray cluster, or auto; without it Ray starts on this machine")
     given = parser.parse_args()
-    # One machine creates the tables before many ask for them at once.
-    RDBStorage(given.storage).remove_session()
+    for option, check in (("objective", load), ("storage", make_tables)):
+        try:
+            check(getattr(given, option))
+        except (ValueError, ImportError, AttributeError, RuntimeError, SQLAlchemyError, StorageInternalError) as error:
+            parser.error(f"--{option}: {str(error).splitlines()[0]}")
     arguments = (given.storage, given.study_name, given.trials, given.objective, given.heartbeat)
     if given.ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError
+
+from examples import cluster
 
 ROOT = Path(__file__).parent.parent
 OBJECTIVE = """
@@ -79,3 +84,45 @@ def test_a_task_of_slurm_is_a_worker(tmp_path: Path, environment: dict[str, str]
     )
     assert without.returncode != 0
     assert "a database that every node reaches" in without.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"--objective": "mine"}, "--objective: must be MODULE:FUNCTION, such as my_module:objective, but got 'mine'"),
+        ({"--objective": "mine:nothing"}, "--objective: module 'mine' has no attribute 'nothing'"),
+        ({"--storage": "study.log"}, "--storage: must be the URL of a database, such as sqlite:///study.db, but got"),
+        ({"--storage": "nonsense://host"}, "--storage: Can't load plugin: sqlalchemy.dialects:nonsense"),
+    ],
+)
+def test_a_wrong_objective_or_storage_is_named_before_anything_is_stored(
+    wrong: dict[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "mine.py").write_text(OBJECTIVE, encoding="utf-8")  # in the current folder, as a user's is
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    given = {"--storage": "sqlite:///study.db", "--objective": "mine:objective", "--trials": "1", **wrong}
+    monkeypatch.setattr(sys, "argv", ["cluster.py", *(word for pair in given.items() for word in pair)])
+    with pytest.raises(SystemExit, match="2"):
+        cluster.main()
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py" and path.is_file()] == []
+
+
+def test_tables_that_another_worker_makes_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    colliding, slept = [IntegrityError("INSERT", {}, Exception("UNIQUE")), StorageInternalError("locked")], []
+
+    class Database(RDBStorage):
+        def __init__(self, url: str) -> None:
+            if colliding:
+                raise colliding.pop()
+            super().__init__(url)
+
+    monkeypatch.setattr(cluster, "RDBStorage", Database)
+    monkeypatch.setattr(cluster.time, "sleep", slept.append)
+    cluster.make_tables("sqlite://")
+    assert (colliding, len(slept)) == ([], 2)
