@@ -151,7 +151,7 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the model's parameters that require a gradient, each once.
 
     Raises:
-        ValueError: If `model` is no module or has lazy parameters without a shape.
+        ValueError: If `model` is no module, has lazy parameters without a shape, or was made in `torch.inference_mode`.
         DisciplineError: If there is none.
     """
     if not isinstance(model, nn.Module):
@@ -159,6 +159,10 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
         raise ValueError("`model` must have its shapes, but has lazy parameters: run one batch through it first.")
+    if any(parameter.is_inference() for parameter in parameters):
+        raise ValueError(
+            "`model` must be made outside of `torch.inference_mode`, whose tensors take no gradient: build it anew."
+        )
     if not parameters:
         raise DisciplineError(
             f"The model ({type(model).__name__}) has no trainable parameter: "

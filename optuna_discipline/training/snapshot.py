@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable
 from collections.abc import Iterator
+from contextlib import ExitStack
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,15 +67,16 @@ class Snapshot:
         )
 
     def restore(self) -> None:
-        """Put everything back to what it was."""
-        for module in self._modules:
-            module.restore()
-        if self._optimizer is not None:
-            self._optimizer.restore()
-        if self._scaler is not None:
-            scaler, state = self._scaler
-            scaler.load_state_dict(copy.deepcopy(state))
-        self._random.restore()
+        """Put everything back to what it was; what cannot be is raised once all else is back."""
+        with ExitStack() as stack:  # the last is called first, and none is left out
+            stack.callback(self._random.restore)
+            if self._scaler is not None:
+                scaler, state = self._scaler
+                stack.callback(scaler.load_state_dict, copy.deepcopy(state))
+            if self._optimizer is not None:
+                stack.callback(self._optimizer.restore)
+            for module in self._modules:
+                stack.callback(module.restore)
 
 
 @contextmanager
@@ -106,7 +108,7 @@ class _TensorCopy:
         return cls(place, place.clone())
 
     def restore(self) -> torch.Tensor:
-        with torch.no_grad():
+        with torch.inference_mode() if self.place.is_inference() else torch.no_grad():
             self.place.copy_(self.content)
         return self.place
 
@@ -155,8 +157,13 @@ class _ModuleState:
         )
 
     def restore(self) -> None:
-        for parameter in self.parameters:
-            parameter.restore()
+        with ExitStack() as stack:
+            stack.callback(self._restore_attributes)
+            stack.callback(self._restore_buffers)
+            for parameter in self.parameters:
+                stack.callback(parameter.restore)
+
+    def _restore_buffers(self) -> None:
         for module, buffers in self.buffers:
             if isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
                 for _, content in filter(None, buffers.values()):
@@ -169,6 +176,8 @@ class _ModuleState:
                     buffer, content = saved
                     content.restore()
                     module._buffers[name] = buffer
+
+    def _restore_attributes(self) -> None:
         for module, training in self.training:
             module.training = training
         for module, attributes in self.attributes:

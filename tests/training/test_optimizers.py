@@ -199,3 +199,12 @@ def test_a_model_without_trainable_parameters_is_refused() -> None:
         build_optimizer(nn.Linear(2, 2).requires_grad_(False), lr=0.1)
     with pytest.raises(ValueError, match=r"must be a torch\.nn\.Module"):
         build_optimizer("model", lr=0.1)  # type: ignore[arg-type]
+
+
+def test_a_model_made_in_inference_mode_is_refused_unless_that_is_frozen() -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"`model` must be made outside of `torch\.inference_mode`"):
+        build_optimizer(model, lr=0.1)
+    model.requires_grad_(False).append(nn.Linear(2, 2, bias=False))
+    assert len(build_optimizer(model, lr=0.1).param_groups[0]["params"]) == 1

@@ -168,6 +168,39 @@ def test_an_exception_still_gives_everything_back(trained: tuple[Net, torch.opti
     assert same(facts(model, optimizer), before)
 
 
+def test_what_cannot_be_given_back_costs_nothing_else() -> None:
+    model = Net()
+    model(torch.randn(4, 3)).sum().backward()
+    grad, weight = model.linear.weight.grad, model.head.weight.detach().clone()
+    state = torch.get_rng_state()
+    assert grad is not None
+    snapshot = Snapshot.capture(model)
+    grad.resize_(0)
+    model.head.weight.data.zero_()
+    model.norm.running_mean = torch.full((4,), 9.0)
+    model.eval()
+    torch.rand(3)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        snapshot.restore()
+    assert torch.equal(model.head.weight, weight)
+    assert model.norm.running_mean.max() < 9  # type: ignore[union-attr]
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_is_frozen_and_was_made_in_inference_mode_comes_back() -> None:
+    model = Net()
+    with torch.inference_mode():
+        model.linear = nn.Linear(3, 4).requires_grad_(False)
+        model.calls = torch.ones(())
+    weight = model.linear.weight.clone()
+    with preserved(model), torch.inference_mode():
+        model.linear.weight.zero_()
+        model.calls.zero_()
+    assert torch.equal(model.linear.weight, weight)
+    assert model.calls == 1
+
+
 def test_the_loss_module_and_the_loaders_generators_come_back() -> None:
     loss_fn, generator = nn.BatchNorm1d(2), torch.Generator().manual_seed(1)
     state = generator.get_state()
