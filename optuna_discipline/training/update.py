@@ -177,14 +177,21 @@ def resolve_device(model: nn.Module, device: torch.device | str | None) -> torch
     """Return the device to train on: the given one, else that of the model's first parameter.
 
     Raises:
-        ValueError: If there is no such device.
+        ValueError: If there is no such device, or it or the model's own is one that does not compute.
     """
+    own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if own.type == "meta":
+        raise ValueError("`model` must be on a device that computes, but is on 'meta': build it on another, as 'cpu'.")
     if device is None:
-        return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        return own
     try:
-        return torch.empty(0, device=device).device
+        one = torch.zeros(1, device=device)
+        one.item()
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"`device` must be a device of this machine, but got {device!r}: {error}") from error
+        raise ValueError(
+            f"`device` must be one on which torch can compute here, such as 'cpu', but got {device!r}: {error}"
+        ) from error
+    return one.device
 
 
 def _new_scaler(device: torch.device) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.candidates import epochs_at_equal_time
+from optuna_discipline.training import sized_step
 from optuna_discipline.training.batch_size import largest_batch_size
 from optuna_discipline.training.batch_size import samples_per_second
 from optuna_discipline.training.batch_size import search_largest
@@ -88,7 +89,10 @@ class Limited(nn.Module):
 
 
 @pytest.mark.parametrize(("tolerance", "expected"), [(0, 100), (0.1, 96), (1.0, 64)])
-def test_elsewhere_the_devices_own_refusal_counts(tolerance: float, expected: int) -> None:
+def test_elsewhere_the_devices_own_refusal_counts(
+    tolerance: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sized_step, "resolve_device", lambda *_: torch.device("meta"))  # stands for a GPU
     model, state = Limited().eval().to("meta"), torch.get_rng_state()
     sample = (torch.zeros(1, 3), torch.zeros(1, 4))
     assert largest_batch_size(model, sample, nn.MSELoss(), tolerance=tolerance) == expected
@@ -150,7 +154,8 @@ def test_a_model_that_does_not_fit_at_all_is_said_with_its_limit() -> None:
         ({"high": float("nan")}, "`high` must be an integer"),
         ({"tolerance": float("nan")}, "`tolerance` must be a number"),
         ({"memory_limit": 0}, "`memory_limit` must be an integer from 1 on, but got 0. It counts bytes"),
-        ({"device": "nowhere"}, "`device` must be a device of this machine"),
+        ({"device": "meta"}, "`device` must be one on which torch can compute here"),
+        ({"device": "nowhere"}, "`device` must be one on which torch can compute here"),
         ({"optimizer": "best"}, "`optimizer` must be 'sgd', 'adamw'"),
         ({"loss_fn": 3}, "`loss_fn` must be callable"),
         ({"sample": None}, "`sample` must be a batch of tensors"),
@@ -160,6 +165,7 @@ def test_a_model_that_does_not_fit_at_all_is_said_with_its_limit() -> None:
         ),
         ({"sample": (torch.randn(0, 3), torch.randn(0))}, r"has shapes \[\(0, 3\), \(0,\)\]"),
         ({"sample": torch.randn(2, 5)}, "shapes cannot be multiplied"),
+        ({"model": nn.Linear(3, 2, device="meta")}, "`model` must be on a device that computes, but is on 'meta'"),
         ({"model": nn.ReLU()}, "has no trainable parameter"),
         ({"model": "net"}, r"`model` must be a torch.nn.Module"),
         ({"model": nn.LSTM(3, 2)}, "`loss_fn` must be given where the model returns no tensor, but tuple"),

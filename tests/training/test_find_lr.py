@@ -99,7 +99,7 @@ def test_tiny_data_gives_an_answer(n: int) -> None:
         ({"momentum": 1.0}, "`momentum` must be a number"),
         ({"weight_decay": -1.0}, "`weight_decay` must be a number"),
         ({"max_cost": math.nan}, "`max_cost` must be a number"),
-        ({"device": "abacus"}, "`device` must be a device of this machine"),
+        ({"device": "abacus"}, "`device` must be one on which torch can compute here"),
         ({"step": 3}, "`step` must be callable"),
         ({"seed": -3}, "`seed` must be an integer"),
         ({"train": iter([1])}, "must be iterable 2 times"),

@@ -363,7 +363,7 @@ def test_a_rest_of_one_sample_does_not_break_batch_norm() -> None:
         ({"step": "abc"}, "`step` must be callable"),
         ({"accuracy": "abc"}, "`accuracy` must be one of None, True, False"),
         ({"optimizer": torch.optim.LBFGS}, "asks for a closure"),
-        ({"device": "abacus"}, "`device` must be a device of this machine"),
+        ({"device": "abacus"}, "`device` must be one on which torch can compute here"),
         ({"optimizer": "lion"}, "`optimizer` must be"),
         ({"train": iter([task()])}, "must be iterable 12 times"),
         ({"val": iter([task()])}, "must be iterable 3 times"),

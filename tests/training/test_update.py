@@ -52,10 +52,17 @@ def test_windows_hold_every_batch_once() -> None:
 
 
 def test_the_device_is_the_models_own_by_default() -> None:
-    assert resolve_device(nn.Linear(1, 1, device="meta"), None) == torch.device("meta")
-    assert resolve_device(nn.Flatten(), None) == CPU
-    with pytest.raises(ValueError, match="`device` must be a device of this machine"):
+    assert resolve_device(nn.Linear(1, 1), None) == resolve_device(nn.Flatten(), None) == CPU
+    with pytest.raises(ValueError, match="`device` must be one on which torch can compute here"):
         resolve_device(nn.Flatten(), 3.5)  # type: ignore[arg-type]
+
+
+def test_a_device_that_does_not_compute_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`device` must be one on which torch can compute here, .* got 'meta'"):
+        resolve_device(nn.Linear(1, 1), "meta")
+    for device in (None, "cpu"):
+        with pytest.raises(ValueError, match="`model` must be on a device that computes, but is on 'meta'"):
+            resolve_device(nn.Linear(1, 1, device="meta"), device)
 
 
 def test_accumulation_equals_one_big_batch_also_with_a_ragged_rest() -> None:
