@@ -130,11 +130,7 @@ def as_batches(
         batches = _loader(data, size, shuffle, as_seed(seed), drop_lone) if isinstance(data, Dataset) else data
     except (ValueError, DisciplineError) as error:
         raise type(error)(f"`{name}` cannot be used: {error}") from error
-    if isinstance(batches, (dict, str, bytes)) or not hasattr(batches, "__iter__"):
-        raise ValueError(
-            f"`{name}` must be a tuple of tensors, a torch Dataset or an iterable of batches, "
-            f"but got {type(data).__name__}."
-        )
+    _check_iterable(name, batches)
     if n_batches(batches) == 0:
         raise DisciplineError(f"`{name}` is empty: there is no batch to train or evaluate on.")
     return batches
@@ -166,10 +162,11 @@ def check_batch_size_free(data: Any, batch_size: int | None) -> None:
     """Check that a chosen batch size has an effect.
 
     Raises:
-        ValueError: If `batch_size` is given for data that comes in batches.
+        ValueError: If `batch_size` is given for data that comes in batches, or `data` is none.
     """
     check_columns("train", data)
     if batch_size is not None and is_batched(data):
+        _check_iterable("train", data)
         raise ValueError(
             f"`batch_size` must be None where `train` is a loader of batches, but got {batch_size!r}: "
             "pass a Dataset or tensors, or make the loader with that batch size."
@@ -199,6 +196,14 @@ def check_repeatable(batches: Batches, name: str, n_passes: int) -> None:
         raise ValueError(
             f"`{name}` must be iterable {n_passes} times, but a {type(batches).__name__} is exhausted after one "
             "epoch: pass a DataLoader, a Dataset, tensors or a list of batches."
+        )
+
+
+def _check_iterable(name: str, data: Any) -> None:
+    if isinstance(data, (dict, str, bytes)) or not hasattr(data, "__iter__"):
+        raise ValueError(
+            f"`{name}` must be a tuple of tensors, a torch Dataset or an iterable of batches, "
+            f"but got {type(data).__name__}."
         )
 
 

@@ -166,3 +166,9 @@ def test_a_batch_size_for_batched_data_is_refused() -> None:
     with pytest.raises(ValueError, match="`batch_size` must be None where `train` is a loader"):
         check_batch_size_free(DataLoader(Squares(4)), 2)
     check_batch_size_free(Squares(4), 2)
+
+
+def test_what_is_no_data_is_not_blamed_on_the_batch_size() -> None:
+    for data in (None, 3, "ab", {"x": 1}):
+        with pytest.raises(ValueError, match=f"`train` must be a tuple of tensors, .* but got {type(data).__name__}"):
+            check_batch_size_free(data, 2)
