@@ -63,6 +63,7 @@ class Ladder:
         usual: Where the study's optimizer usually trains, in multiples of the ladder's first, if that is known: a rate
             far too low is left for it, or by two steps, whichever is more.
         sign: What turns a loss into the study's own value, for words: -1 where that is maximised.
+        begins: Why it begins where it does, where that is not a range test's, in words.
     """
 
     axis: Axis
@@ -70,6 +71,7 @@ class Ladder:
     longest: bool = True
     usual: float = 0.0
     sign: float = 1.0
+    begins: str = ""
 
     @cached_property
     def results(self) -> Mapping[float, float]:
@@ -237,7 +239,7 @@ class Ladder:
         """Return why a rung is run, in words."""
         best = self.best
         if best is None:
-            start = "learning-rate ladder: where to start"
+            start = f"learning-rate ladder: where to start{self.begins}"
             return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
         if not math.isfinite(self.results[best]):
             none = what_none_did(self.finished, "ended well")

@@ -122,6 +122,14 @@ class SearchState:
         reason = "the best full run at the learning rate farthest from all tried"
         return [Proposal("refine", slot, reason, values, like=best.number)]
 
+    @property
+    def _why_usual(self) -> str:
+        """Why the ladder begins where it usually does although a range test named a rate, in words; else ""."""
+        tested = None if "lr" in self.incumbent.values or self.choice is None else self.choice.max_lr
+        if tested is None or self.choice is None or self.choice.confident:
+            return ""
+        return f", no higher than usual, as the range test is not sure of its {tested:.3g}"
+
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""
         if any(math.isfinite(run.score) for run in self.runs):

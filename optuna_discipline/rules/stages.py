@@ -71,7 +71,7 @@ class Search(SearchState):
         if start and (others := run_elsewhere(slots, list(filter(self._allows, self.runs)), start)):
             slots = {**slots, **others}
             axis = replace(axis, max_points=axis.max_points + len(others))
-        ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign)
+        ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign, self._why_usual)
         self._learned = ladder.learned
         wanted = [] if self._stuck("lr", ladder.finished) else ladder.wanted()
         todo = ladder.open(wanted)

@@ -5,6 +5,7 @@ import pytest
 from optuna_discipline import Recipe
 from optuna_discipline import Run
 from optuna_discipline import next_params
+from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.search_state import WIDEST_LEFT
 from optuna_discipline.rules.search_state import SearchState
@@ -31,6 +32,16 @@ def test_the_models_box_lies_around_the_best_full_run() -> None:
     low, high = proposal.box["lr"]
     assert low < 0.2 < high
     assert proposal.like == 0
+
+
+def test_the_first_reason_says_that_a_range_test_is_not_sure_of_its_rate() -> None:
+    sure = LrChoice(4.83, 0.483, (0.48, 10.0), "OK", "", confident=True)
+    guess, none = replace(sure, confident=False), replace(sure, max_lr=None, confident=False)
+    start = "learning-rate ladder: where to start"
+    said = f"{start}, no higher than usual, as the range test is not sure of its 4.83"
+    for choice, reason in ((None, start), (sure, start), (none, start), (guess, said)):
+        for space in (SPACE, {}):  # the first trial's objective has not shown its bounds yet
+            assert next_params(SHORT, [], space=space, choice=choice).reason == reason
 
 
 @pytest.mark.parametrize(
