@@ -104,6 +104,16 @@ def has_ended(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.PRUNED or (trial.state == TrialState.COMPLETE and bool(trial.values))
 
 
+def count(trials: Sequence[FrozenTrial], state: TrialState) -> int:
+    """Return how many trials are in a state."""
+    return sum(trial.state == state for trial in trials)
+
+
+def count_without_number(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many trials ended at infinity; Optuna fails those that end at NaN."""
+    return sum(trial.state == TrialState.COMPLETE and value_of(trial) is None for trial in trials)
+
+
 def value_of(trial: FrozenTrial) -> float | None:
     """Return a trial's objective as a plot shows it, None where it is no number."""
     return style.finite(trial.values[0]) if trial.values else None

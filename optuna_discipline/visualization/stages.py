@@ -49,7 +49,7 @@ class StageRow:
             nothing.
         chosen: Number of the trial whose value was taken; None where the former one was kept, or nothing is decided.
         went_on_with: Number of the trial on which the next stage stands, of this stage or not; None while it is open.
-        best_value: Best objective of its finished trials that break no constraint.
+        best_value: Best objective of its finished trials that break no constraint, if that is a number.
         best_trial: Number of that trial.
         figures: Significant figures that tell the study's best objectives apart.
     """
@@ -140,7 +140,8 @@ def moved_in(trial: FrozenTrial, trials: Sequence[FrozenTrial], roles: Mapping[s
 def _row(
     stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role], sign: int
 ) -> StageRow:
-    best = min(marks.comparable(own), key=lambda trial: sign * (trial.value or 0.0), default=None)
+    numbers = (trial for trial in marks.comparable(own) if marks.value_of(trial) is not None)
+    best = min(numbers, key=lambda trial: sign * (trial.value or 0.0), default=None)
     figures = marks.figures_of(trials, sign)
     base = _went_on_with(own, trials) if stage in DECIDING else None
     if stage in DECIDING:

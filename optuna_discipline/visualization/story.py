@@ -158,7 +158,7 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
 def _headline(
     trials: list[FrozenTrial], best: FrozenTrial | None, among: str, cost: float, told: costs.Told, sign: int
 ) -> str:
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    waiting = marks.count(trials, TrialState.WAITING)
     begun = len(trials) - waiting
     if best is None:
         finished = any(trial.state == TrialState.COMPLETE for trial in trials)
@@ -202,11 +202,13 @@ def _warnings(
     sign: int,
 ) -> list[str]:
     found: list[str] = []
-    ended, failed = sum(trial.state.is_finished() for trial in trials), len(_failed(trials))
+    ended, failed = sum(trial.state.is_finished() for trial in trials), marks.count(trials, TrialState.FAIL)
     if failed:
         found.append(f"{failed} of {counted(ended, 'trial')} failed.")
-    if no_number := len(_without_number(trials)):
+    if no_number := marks.count_without_number(trials):
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
+    if best is None and (stopped := marks.count(trials, TrialState.PRUNED)):
+        found.append(f"{stopped} of {counted(ended, 'trial')} {'was' if stopped == 1 else 'were'} stopped early.")
     if best is None:
         return found
     if restarts:
@@ -240,15 +242,6 @@ def _beside_a_bound(distribution: FloatDistribution | IntDistribution, value: fl
     return "near" if share >= 1 - NEAR_A_BOUND or (distribution.log and share <= NEAR_A_BOUND) else ""
 
 
-def _failed(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state == TrialState.FAIL]
-
-
-def _without_number(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that ended at infinity; Optuna fails those that end at NaN."""
-    return [trial for trial in trials if trial.state == TrialState.COMPLETE and marks.value_of(trial) is None]
-
-
 def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
     """Return what the curves of a study show together, None where no trial has reported one."""
     try:
@@ -280,14 +273,19 @@ def _next_steps(
     steps = [] if together is None else advice_on_shares(together)
     if best is None:
         steps = steps or list(_look_at_nan(trials, roles))
-        if _failed(trials):
+        if marks.count(trials, TrialState.FAIL):
             steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
-        if _without_number(trials):
+        if marks.count_without_number(trials):
             steps.append("Look at why trials end without a number: the loss of their first epochs, the learning rate.")
         ended = [trial for trial in trials if trial.state.is_finished()]
         if broke := sum(map(trial_record.breaks_a_constraint, ended)):
             some = f"{broke} of {counted(len(ended), 'trial')}"
             steps.append(f"{some} broke a constraint: loosen it, move the bounds to where it holds, or run more.")
+        if not steps and marks.count(trials, TrialState.PRUNED):
+            steps.append(
+                "Run more trials if the learning rates were too high; else look at what stops trials early: the pruner "
+                "or a TrialPruned that the objective raises."
+            )
         return steps or ["Run more trials: the same call goes on where the study stopped."]
     if together is not None and together.best == best.number:
         steps += advice_on_best(together)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import optuna
@@ -182,6 +183,13 @@ def test_what_breaks_a_constraint_is_no_stages_best() -> None:
     breaking.system_attrs["constraints"] = [1.0]
     row = decided([*LADDER, breaking, run("refine", "model", 0.15, like=1, lr=0.3)])["lr"]
     assert (row.n_trials, row.best_trial, row.best_value, row.decision) == (3, 1, 0.2, "0.3")
+
+
+def test_infinity_is_no_stages_best() -> None:
+    (row,) = decided([run("lr", "lr:1", math.inf)]).values()
+    assert (row.best, row.best_value, row.best_trial) == ("", None, None)
+    (row,) = decided([run("lr", "lr:1", -math.inf), run("lr", "lr:3", 0.5)]).values()
+    assert row.best == "0.5 in trial 1"
 
 
 def test_a_search_that_began_anew_from_a_drawn_trial_says_so() -> None:

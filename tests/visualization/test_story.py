@@ -96,6 +96,18 @@ def test_waiting_trials_have_neither_been_started_nor_failed() -> None:
     assert ", after 2 trials that cost" in story.collect(study).headline
 
 
+def test_a_study_whose_trials_were_all_stopped_says_so() -> None:
+    study = optuna.create_study()
+    for said in ("1 of 1 trial was stopped early.", "2 of 2 trials were stopped early."):
+        study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
+        told = story.collect(study)
+        assert told.warnings == (said,)
+        (step,) = told.next_steps
+        assert "look at what stops trials early: the pruner or a TrialPruned" in step
+    study.tell(study.ask(), 1.0)
+    assert story.collect(study).warnings == ()
+
+
 def test_trainings_that_ended_without_a_number_ask_for_a_look_not_for_more() -> None:
     study = optuna.create_study()
     study.add_trial(optuna.create_trial(value=float("inf")))
