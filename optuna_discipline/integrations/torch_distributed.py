@@ -22,7 +22,7 @@ from optuna.study import Study
 from optuna.trial import BaseTrial
 from optuna.trial import Trial
 
-from optuna_discipline._imports import require
+from optuna_discipline._imports import stand_in
 from optuna_discipline.exceptions import DisciplineError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+joined_ranks = stand_in("optuna_discipline.training.ranks.joined_ranks", needs="torch.distributed", extra="torch")
 _NEXT, _DONE = "next trial", "done"
 
 
@@ -65,11 +66,12 @@ class DistributedTrial(BaseTrial):
         group: Processes of the job; None is all.
 
     Raises:
+        DisciplineError: If no process group has been made.
         ValueError: If `trial` is None on rank 0, or is not elsewhere.
     """
 
     def __init__(self, trial: Trial | None, group: "ProcessGroup | None" = None) -> None:
-        self._dist = require("torch.distributed", extra="torch")
+        self._dist = joined_ranks()
         self._group = group
         if (trial is None) == (self._dist.get_rank(group) == 0):
             raise ValueError(f"`trial` must be a trial on rank 0 and None on the others, but got {trial!r}.")
@@ -239,9 +241,9 @@ def optimize_on_ranks(
         options: Further arguments of `study.optimize`, such as `n_trials`, `timeout` or `callbacks`; one job at a time.
 
     Raises:
-        DisciplineError: If another rank had an error that `catch` does not name.
+        DisciplineError: If another rank had an error that `catch` does not name, or no process group has been made.
     """
-    dist = require("torch.distributed", extra="torch")
+    dist = joined_ranks()
     first = dist.get_global_rank(group, 0) if group is not None else 0
 
     def tell(news: str) -> str:

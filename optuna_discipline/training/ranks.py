@@ -1,8 +1,12 @@
 """What the processes that train one model together agree on, so that all of them see one loss and stop at one step."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from optuna_discipline.exceptions import DisciplineError
 
 
 def over_ranks(model: nn.Module, sums: torch.Tensor, count: int) -> tuple[torch.Tensor, int]:
@@ -53,6 +57,21 @@ def check_equal_batches(model: nn.Module, n_batches: int | None, device: torch.d
             f"`train` must have the same number of batches on every rank, but they have {counts}: give each rank as "
             "many samples with a DistributedSampler, or leave a last batch that is not full out with drop_last=True."
         )
+
+
+def joined_ranks() -> Any:
+    """Return torch.distributed to a process that has joined others.
+
+    Raises:
+        DisciplineError: If it has not.
+    """
+    dist = torch.distributed
+    if not (dist.is_available() and dist.is_initialized()):
+        raise DisciplineError(
+            "This process has joined no others: start all by torchrun, and call torch.distributed.init_process_group() "
+            "first."
+        )
+    return dist
 
 
 def without_ranks(model: nn.Module) -> nn.Module:

@@ -13,6 +13,9 @@ import optuna
 import pytest
 
 from benchmarks.servers import free_port
+from optuna_discipline import DisciplineError
+from optuna_discipline import DistributedTrial
+from optuna_discipline import optimize_on_ranks
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[2]
@@ -91,3 +94,11 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="ddp", storage=url)
     assert all(trial.value is not None and trial.value < 1.5 for trial in study.trials)
     study._storage.remove_session()
+
+
+def test_without_a_process_group_nothing_begins() -> None:
+    study = optuna.create_study()
+    for call in (lambda: optimize_on_ranks(study, lambda _: 1.0, n_trials=1), lambda: DistributedTrial(None)):
+        with pytest.raises(DisciplineError, match="has joined no others: start all by torchrun"):
+            call()
+    assert study.trials == []
