@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import optuna
 
+from optuna_discipline import __version__
 from optuna_discipline import dashboard_command
 from optuna_discipline import examples
 from optuna_discipline import storages
@@ -33,6 +35,7 @@ from optuna_discipline.visualization import story
 
 USER_ERROR = 2
 NO_ANSWER = 3
+MOST_EPOCHS = MOST_STEPS = 1_000_000  # more is a slip, and would only be seen after days
 EXIT_CODES = (
     "exit codes: 0 done, 2 a mistake in the call or its data, 3 the range test found no learning rate, 130 interrupted"
 )
@@ -88,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"optuna-discipline {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_tune(commands)
     _add_range_test(commands)
@@ -107,7 +111,8 @@ def _add_tune(commands: Any) -> None:
         help="trials of the whole study, not counting those that failed or were interrupted before (default 20)",
     )
     limit.add_argument("--budget", type=_budget, help="cost of the whole study in full trainings")
-    tune.add_argument("--epochs", type=_whole, default=16, help="epochs of a full training from now on (default 16)")
+    epochs = functools.partial(_whole, most=MOST_EPOCHS)
+    tune.add_argument("--epochs", type=epochs, default=16, help="epochs of a full training from now on (default 16)")
     tune.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
     tune.add_argument("--study-name", help="an existing study goes on (default discipline, or discipline-DATA)")
@@ -119,8 +124,9 @@ def _add_tune(commands: Any) -> None:
 def _add_range_test(commands: Any) -> None:
     range_test = _add_command(commands, "range-test", "run one LR range test", _range_test)
     _add_task(range_test)
-    range_test.add_argument("--steps", type=int, default=100, help="optimizer updates of the sweep (default 100)")
-    range_test.add_argument("--batch-size", type=int, default=64)
+    steps = functools.partial(_whole, least=2, most=MOST_STEPS)
+    range_test.add_argument("--steps", type=steps, default=100, help="optimizer updates of the sweep (default 100)")
+    range_test.add_argument("--batch-size", type=_whole, default=64)
     range_test.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     range_test.add_argument("--json", action="store_true", help="print the curves and the choice as JSON")
 
@@ -128,7 +134,7 @@ def _add_range_test(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = _add_command(commands, "report", "write a study's report as one HTML file", _report)
     _add_study(report, ONE_STUDY)
-    report.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
+    report.add_argument("--out", type=_file, default=Path("report.html"), help="file (default report.html)")
     report.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
 
 
@@ -192,10 +198,10 @@ def _add_study(command: argparse.ArgumentParser, study_name_help: str) -> None:
 
 
 def _range_test(arguments: argparse.Namespace) -> int:
+    torch = require("torch", extra="torch")
     from optuna_discipline.training.lr_range_test import lr_range_test
 
     task, device = examples.load_task(arguments), as_device(arguments.device)
-    torch = require("torch", extra="torch")
     batch = first_batch("train", task.train)
     loss_fn = default_loss(first_target(batch))
     check_output("train", task.build_model().to(device), batch, loss_fn, device, metric="val_loss", own_loss=False)
@@ -232,9 +238,6 @@ def _report(arguments: argparse.Namespace) -> int:
         raise DisciplineError(f"--out {str(arguments.out)!r} cannot be written, choose another: {reason}") from error
     if arguments.json:
         told = dataclasses.asdict(story.collect(study))
-        for row in told["stages"]:
-            if row["best_value"] is not None and not math.isfinite(row["best_value"]):
-                row["best_value"] = None  # JSON has no infinity
         print(json.dumps({"report": str(path), "study_name": study.study_name, **told}, allow_nan=False))
     else:
         print(path)
@@ -275,6 +278,12 @@ def _whole(text: str, least: int = 1, most: int | None = None) -> int:
         rule = f"from {least} on" if most is None else f"from {least} to {most}"
         raise argparse.ArgumentTypeError(f"must be a whole number {rule}, but got {text!r}")
     return number
+
+
+def _file(text: str) -> Path:
+    if os.path.exists(text) and not os.path.isfile(text):
+        raise argparse.ArgumentTypeError(f"must be a file such as report.html, but {text!r} is none")
+    return Path(text)
 
 
 def _budget(text: str) -> float:

@@ -1,10 +1,12 @@
 """What the command line says where an option, a storage or a study cannot be used."""
 
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
 
+from optuna_discipline import __version__
 from optuna_discipline import cli
 
 pytest.importorskip("torch")
@@ -53,7 +55,16 @@ def test_an_unknown_study_is_answered_with_the_known_ones(tmp_path: Path, capsys
             for port in ("0", "65536", "x")
         ),
         *((["tune", "--trials", n], f"--trials: must be a whole number from 1 on, but got '{n}'") for n in ("0", "-3")),
-        *((["tune", "--epochs", n], f"--epochs: must be a whole number from 1 on, but got '{n}'") for n in ("0", "x")),
+        *(
+            (["tune", "--epochs", n], f"--epochs: must be a whole number from 1 to 1000000, but got '{n}'")
+            for n in ("0", "x", "1000001", "9" * 20)
+        ),
+        *(
+            (["range-test", "--steps", n], f"--steps: must be a whole number from 2 to 1000000, but got '{n}'")
+            for n in ("1", "9" * 20)
+        ),
+        (["range-test", "--batch-size", "0"], "--batch-size: must be a whole number from 1 on, but got '0'"),
+        (["report", "--storage", "sqlite:///s.db", "--out", "."], "--out: must be a file such as report.html, but '.'"),
         *((["tune", "--budget", n], f"number of full trainings, but got '{n}'") for n in ("0", "nan", "inf", "x")),
         (["range-test", "--seed", "-1"], "--seed: must be a whole number from 0 on, but got '-1'"),
         (["tune", "--data", "fashion-mnist", "--task", "a:b"], "not allowed with argument"),
@@ -90,3 +101,19 @@ def test_what_diagnose_cannot_read_is_said(tmp_path: Path, capsys: pytest.Captur
     for command in ("diagnose", "report"):
         assert cli.main([command, "--storage", url, "--study-name", "two"]) == cli.USER_ERROR
         assert "one objective, by which its trials are ranked, but 'two' has 2" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"optuna-discipline {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["range-test", "tune"])
+def test_without_torch_its_extra_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "optuna_discipline.training.lr_range_test", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert cli.main([command]) == cli.USER_ERROR
+    assert "pip install 'optuna-discipline[torch]'" in capsys.readouterr().err

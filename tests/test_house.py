@@ -174,5 +174,5 @@ def test_the_readme_shows_code_on_its_first_screen_and_links_to_what_exists() ->
 )
 def test_every_module_has_its_tests(path: Path) -> None:
     relative = path.relative_to(PACKAGE)
-    mirror = ROOT / "tests" / relative.parent / f"test_{relative.stem.lstrip('_')}.py"
+    mirror = ROOT / "tests" / relative.parent / f"test_{relative.stem.strip('_')}.py"
     assert mirror.is_file(), f"{mirror.relative_to(ROOT)} is missing"

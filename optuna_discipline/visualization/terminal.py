@@ -22,8 +22,10 @@ def trial_line(trial: FrozenTrial) -> str:
     complete = trial.state == TrialState.COMPLETE and trial.value is not None
     ended = f"loss {marks.show(trial.value)}" if complete else "stopped"
     why = attrs.get(trial_record.PRUNED_KEY) or trial_record.reason_of(trial)
+    epochs = p.get("epochs", "")
+    length = f"{epochs!s:>3} {'epoch ' if epochs == 1 else 'epochs'}"
     line = (
-        f"{trial.number:>3} {trial_record.stage_of(trial) or '':<12} {p.get('epochs', '')!s:>3} epochs  "
+        f"{trial.number:>3} {trial_record.stage_of(trial) or '':<12} {length}  "
         f"lr {p.get('lr', math.nan):<8.3g} momentum {p.get('momentum', math.nan):<6.3g} "
         f"wd {p.get('weight_decay', math.nan):<8.2g} batch {p.get('batch_size', '')!s:<4} {ended:<12} {why}"
     )

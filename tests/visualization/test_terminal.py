@@ -40,6 +40,21 @@ def test_a_trial_is_one_line_with_stage_numbers_and_reason() -> None:
     assert "\n" not in line
 
 
+def test_the_line_of_a_single_epoch_is_as_long_as_any() -> None:
+    study = optuna.create_study()
+    for epochs in (1, 2):
+        study.add_trial(
+            optuna.create_trial(
+                value=1.0,
+                params={"epochs": epochs},
+                distributions={"epochs": optuna.distributions.IntDistribution(1, 2)},
+            )
+        )
+    one, two = map(terminal.trial_line, study.trials)
+    assert " 1 epoch   lr" in one
+    assert one.index("lr ") == two.index("lr ")
+
+
 def test_a_trial_of_another_sampler_is_a_line_too() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
