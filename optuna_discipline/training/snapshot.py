@@ -108,7 +108,7 @@ class _TensorCopy:
         return cls(place, place.clone())
 
     def restore(self) -> torch.Tensor:
-        with torch.inference_mode() if self.place.is_inference() else torch.no_grad():
+        with torch.no_grad():
             self.place.copy_(self.content)
         return self.place
 
