@@ -203,7 +203,7 @@ def describe_moves(suggested: Mapping[str, Any], base: FrozenTrial, roles: Mappi
 
 
 def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mapping[str, Role], stage: str) -> list[str]:
-    """Return what some parameters change of former ones, a phrase each, and how many more, or all, beyond the first."""
+    """Return what some parameters change of former ones, a phrase each, and of several beyond the first how many."""
     names = sorted(params, key=lambda name: name not in roles)
     shown = [(name, _shown(before[name]), _shown(params[name])) for name in names if name in before]
     moves = [f"{name} {old} to {new}" for name, old, new in shown if old != new]
@@ -211,7 +211,7 @@ def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mappin
     moves += [f"new {name} {_shown(params[name])}" for name in names if name not in before]
     others = len(moves) - MOST_MOVES
     more = f"all {others} others" if all(old != new for _, old, new in shown) else f"{others} more"
-    return [*moves[:MOST_MOVES], more] if others > 0 else moves
+    return [*moves[:MOST_MOVES], more] if others > 1 else moves
 
 
 def _shown(value: Any) -> str:

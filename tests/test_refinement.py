@@ -123,6 +123,10 @@ def test_the_model_is_told_what_could_not_run_but_for_what_has_run_since(monkeyp
             {"act": "elu", "width": 1, "a": 2, "b": 2, "c": 2, "lr": 0.1},
             "trial 0, but act relu to elu, width 64 to 1, a 1 to 2, b 1 to 2, 2 more",
         ),
+        (
+            {"act": "elu", "width": 1, "a": 2, "b": 2, "lr": 0.2},
+            "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, b 1 to 2",
+        ),
         ({"lr": 0.1, "a": 3}, "trial 0, but a 1 to 3, lr as it was"),
     ],
 )

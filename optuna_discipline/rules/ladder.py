@@ -13,11 +13,13 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
-from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import read_lr
+from optuna_discipline.rules.lr_words import VERDICTS
+from optuna_discipline.rules.lr_words import describe_curve
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import any_learned
@@ -39,12 +41,6 @@ ENOUGH_FOR_THE_MODEL = 2
 # Where nothing is reported the first step is to a third, as a rate too high costs more than one too low, and if that is
 # worse the next is three times the first; it goes on while the outermost is the best. Replayed on 42 networks from
 # their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice, .061 .060 .060.
-SAID: Mapping[tuple[Lean, bool], str] = {
-    ("up", False): "never got clearly worse: room above",
-    ("up", True): "kept over half of its first report: far too low",
-    ("down", False): "got worse on the way: too high",
-    ("down", True): "got worse and ended hardly better than it began: far too high",
-}
 FAR_TOO_HIGH = LrReading("down", far=True)
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
 # Losses no farther apart than this share of themselves, at rates that differ by 9, are not the rate's doing.
@@ -248,7 +244,8 @@ class Ladder:
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"
-        return reason + self._why_there(x, best)
+        unlearned = not self.learned and not any(map(fell, self.finished))
+        return reason + (self._why_there(x, best) or "; nothing has learned so far" * unlearned)
 
     def _why_there(self, x: float, best: float) -> str:
         """Return what the best rung's curve says for another rung, in words; nothing where it says nothing for it."""
@@ -260,9 +257,10 @@ class Ladder:
             return ", which leans to no side" + ("; lower was no better" if tried_lower else "")
         if said is None or said.lean is None or (x < best) != (said.lean == "down"):
             return ""
+        shown = f", which {describe_curve(example_of(self.slots[best]), said, sign=self.sign)}"
         if said.far and said.lean == "up" and above:
-            return f", which kept over half of its first report; {min(above):.3g} x was no better, so one between them"
-        return f", which {SAID[said.lean, said.far]}"
+            return f"{shown}; {min(above):.3g} x was no better, so one between them"
+        return f"{shown}: {VERDICTS[said.lean, said.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
         up = self.axis.first_step_up if x == self.first else self.axis.factor

@@ -95,13 +95,13 @@ def read_lr(run: Run) -> LrReading | None:
     """
     if run.state != "complete" or not _leads_to(run.loss, run.reports):
         return None
-    losses, shape = _as_losses(run.reports), shape_of(run.reports)
+    losses, shape = as_losses(run.reports), shape_of(run.reports)
     if shape is None:
         if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
         return LrReading(None if _only_rose(losses) else "up", far=True)
     climbed = shape[0]
-    unlearned = losses is not None and bool(losses[0] - losses[-1] <= AT_START * losses[0])
+    unlearned = losses is not None and stayed(losses)
     if got_worse(shape):
         return LrReading("down", far=unlearned)
     if climbed <= LEVEL:
@@ -132,7 +132,7 @@ def is_error(run: Run) -> bool:
     >>> [is_error(Run(0, "complete", {}, reports=reports)) for reports in ((0.5, 0.3, 0.2), (0.50313, 0.3017, 0.2))]
     [True, False]
     """
-    losses = _as_losses(run.reports)
+    losses = as_losses(run.reports)
     return is_readable(run) and counts_samples(run.reports if losses is None else losses.tolist())
 
 
@@ -149,10 +149,10 @@ def fell(run: Run) -> bool:
     """
     if run.curve is not None and has_learned(run.curve):
         return True
-    losses = _as_losses(run.reports)
+    losses = as_losses(run.reports)
     if losses is None or hardly_differ(list(losses)):
         return False
-    return bool(losses[0] - losses[-1] > AT_START * losses[0])
+    return not stayed(losses)
 
 
 def is_readable(run: Run) -> bool:
@@ -204,6 +204,11 @@ def _is_mean_of_trainings(loss: float, reports: tuple[float, ...]) -> bool:
     return False
 
 
+def stayed(losses: FloatArray) -> bool:
+    """Whether a loss ended about where it began, or worse."""
+    return bool(losses[0] - losses[-1] <= AT_START * losses[0])
+
+
 def _only_rose(losses: FloatArray) -> bool:
     """Whether a loss rose at each report, by more than the rounding of one that stands; not one of 447 plateaus did."""
     return bool(np.all(np.diff(losses) > 0) and losses[-1] - losses[0] > LEAST_RISE * losses[0])
@@ -215,7 +220,7 @@ def began_late(losses: FloatArray) -> bool:
     return bool(gone < LITTLE * losses[0] and late >= STILL_FALLING * gone)
 
 
-def _as_losses(reports: tuple[float, ...]) -> FloatArray | None:
+def as_losses(reports: tuple[float, ...]) -> FloatArray | None:
     """Return reports as numbers that fall towards 0; None where they do not, and for too few.
 
     Of a maximised share, such as an accuracy, that is what is missing to 1.

@@ -55,7 +55,7 @@ def test_it_begins_at_its_start_and_says_so() -> None:
         (
             (2.3, 1.9, 2.8, 2.4),
             [0.1111],
-            "best so far 1 x with 0.5, which got worse and ended hardly better than it began: far too high",
+            "best so far 1 x with 0.5, which got worse and ended worse than it began: far too high",
         ),
     ],
 )
@@ -282,6 +282,24 @@ def test_an_error_that_jumped_is_tried_above_where_below_it_is_worse(
     assert ladder.wanted() == wanted
     if wanted:
         assert ladder.reason(2.0).endswith("which leans to no side; lower was no better")
+
+
+def test_where_nothing_has_learned_the_reason_says_so_and_where_a_curve_fell_it_does_not() -> None:
+    stood = (0.39, 0.6, 0.5, 0.39)  # its best says "far too high": nothing for a rung above
+    assert (
+        _ladder({1.0: 0.39, 2.0: 0.39, 0.1111: 0.39}, stood)
+        .reason(6.0)
+        .endswith("best so far 1 x with 0.39; nothing has learned so far")
+    )
+    assert _ladder({1.0: 0.3, 2.0: 0.3, 0.1111: 0.3}, CLIMBS).reason(6.0).endswith("best so far 1 x with 0.3")
+
+
+def test_of_a_maximised_share_the_reason_says_what_is_missing() -> None:
+    auc = Run(0, "complete", {"lr": 0.1}, -0.76, reports=(-0.68, -0.7, -0.74, -0.76))
+    ladder = Ladder(AXIS, {1.0: [auc]}, sign=-1.0)
+    assert ladder.reason(9.0).endswith(
+        "best so far 1 x with 0.76, which kept over half of what was missing to 1 at first: far too low"
+    )
 
 
 def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewhere() -> None:

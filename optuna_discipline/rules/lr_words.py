@@ -1,0 +1,41 @@
+"""What a curve shows of its learning rate, in words."""
+
+from collections.abc import Mapping
+
+from optuna_discipline.rules.lr_lean import Lean
+from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import as_losses
+from optuna_discipline.rules.lr_lean import stayed
+from optuna_discipline.rules.run import Run
+
+VERDICTS: Mapping[tuple[Lean, bool], str] = {
+    ("up", False): "room above",
+    ("up", True): "far too low",
+    ("down", False): "too high",
+    ("down", True): "far too high",
+}
+
+
+def describe_curve(run: Run, reading: LrReading, *, sign: float = 1.0) -> str:
+    """Return what a run's reports show for what was read from them.
+
+    Args:
+        run: The run.
+        reading: What `read_lr` reads from it: a better rate on one side.
+        sign: What turns a loss into the study's own value: -1 where that is maximised.
+
+    >>> describe_curve(Run(0, "complete", {}, reports=(0.7, 1.9, 4.2)), LrReading("down", far=True))
+    'got worse and ended worse than it began'
+    >>> describe_curve(Run(0, "complete", {}, reports=(-0.68, -0.7, -0.76)), LrReading("up", far=True), sign=-1.0)
+    'kept over half of what was missing to 1 at first'
+    """
+    losses = as_losses(run.reports)
+    if not reading.far or losses is None:
+        return "got worse on the way" if reading.lean == "down" else "never got clearly worse"
+    if stayed(losses):
+        ended = "worse than" if losses[-1] > losses[0] else "where" if losses[-1] == losses[0] else "hardly better than"
+        return f"{'got worse and ' * (reading.lean == 'down')}ended {ended} it began"
+    if max(run.reports) > 0:
+        return "kept over half of its first report"
+    top = 1 if min(run.reports) >= -1 else 100
+    return f"kept over half of what was missing to {-sign * top:g} at first"
