@@ -18,6 +18,7 @@ from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import is_readable
 from optuna_discipline.rules.lr_lean import read_lr
+from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.lr_words import VERDICTS
 from optuna_discipline.rules.lr_words import describe_curve
 from optuna_discipline.rules.run import Run
@@ -86,7 +87,7 @@ class Ladder:
 
     def _is_refuted(self, x: float, reading: LrReading) -> bool:
         others = {y / x: loss for y, loss in self.results.items() if y >= x or not self._broke(y)}
-        return reading.is_refuted_by(others, self.results[x])
+        return reading.is_refuted_by(others, self.results[x], samples_of(example_of(self.slots[x])))
 
     def _broke(self, x: float) -> bool:
         """Whether a rung has learned nothing, as its rate was far too high: then its loss ranks nothing."""

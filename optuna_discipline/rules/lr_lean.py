@@ -10,8 +10,8 @@ import numpy as np
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.run import Run
-from optuna_discipline.rules.slots import counts_samples
 from optuna_discipline.rules.slots import hardly_differ
+from optuna_discipline.rules.slots import samples_counted
 from optuna_discipline.rules.slots import what_is_missing
 
 Lean = Literal["up", "down"]
@@ -65,7 +65,7 @@ class LrReading:
     lean: Lean | None
     far: bool = False
 
-    def is_refuted_by(self, losses: Mapping[float, float], loss: float) -> bool:
+    def is_refuted_by(self, losses: Mapping[float, float], loss: float, samples: int = 0) -> bool:
         """Whether a run on that side, no farther than it says, alike in all but the rate, is clearly worse.
 
         Of a run that has not learned this says nothing: another one, far from where networks learn, may do worse.
@@ -73,13 +73,14 @@ class LrReading:
         Args:
             losses: Those of the runs that are alike in all else, by their rates in multiples of this one's.
             loss: Its own.
+            samples: How many it counts, where it is an error: the root of those that are wrong is noise.
         """
         if self.lean is None or (self.lean == "up" and self.far):
             return False
         below = self.lean == "down"
         reach = NEARBY**2 if self.far else NEARBY
         there = (y for x, y in losses.items() if x != 1 and (x < 1) == below and 1 / reach <= x <= reach)
-        return any(not (math.isfinite(y) and hardly_differ([loss, y])) for y in there if not y <= loss)
+        return any(not (math.isfinite(y) and _differ_by_luck(loss, y, samples)) for y in there if not y <= loss)
 
 
 def read_lr(run: Run) -> LrReading | None:
@@ -132,8 +133,17 @@ def is_error(run: Run) -> bool:
     >>> [is_error(Run(0, "complete", {}, reports=reports)) for reports in ((0.5, 0.3, 0.2), (0.50313, 0.3017, 0.2))]
     [True, False]
     """
+    return samples_of(run) > 0
+
+
+def samples_of(run: Run) -> int:
+    """Return how many samples a run's reports count, 0 where they are no error or too few.
+
+    >>> samples_of(Run(0, "complete", {}, reports=(-0.5, -0.75, -0.9)))
+    20
+    """
     losses = as_losses(run.reports)
-    return is_readable(run) and counts_samples(run.reports if losses is None else losses.tolist())
+    return samples_counted(sorted(set(run.reports if losses is None else losses.tolist()))) if is_readable(run) else 0
 
 
 def got_worse(shape: tuple[float, float, float]) -> bool:
@@ -202,6 +212,12 @@ def _is_mean_of_trainings(loss: float, reports: tuple[float, ...]) -> bool:
         if (anew or count == len(reports)) and any(math.isclose(loss, mean, rel_tol=ROUNDING) for mean in means):
             return True
     return False
+
+
+def _differ_by_luck(loss: float, worse: float, samples: int) -> bool:
+    most = max(what_is_missing([loss, worse]))
+    noise = math.sqrt(most * samples) / samples + ROUNDING if samples and most > 0 else 0.0
+    return hardly_differ([loss, worse]) or most - min(what_is_missing([loss, worse])) <= noise
 
 
 def stayed(losses: FloatArray) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import read_lr
+from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.space import Bounds
@@ -77,7 +78,8 @@ def box_around(
 
 def _is_refuted(reading: LrReading, best: Run, runs: Sequence[Run]) -> bool:
     alike = (run for run in runs if run.finished and differ_in_rate(run, best))
-    return reading.is_refuted_by({run.params["lr"] / best.params["lr"]: run.score for run in alike}, best.score)
+    losses = {run.params["lr"] / best.params["lr"]: run.score for run in alike}
+    return reading.is_refuted_by(losses, best.score, samples_of(best))
 
 
 def _is_same(one: float, other: float) -> bool:

@@ -111,13 +111,22 @@ def counts_samples(numbers: Sequence[float]) -> bool:
     >>> counts_samples((0.25, 1 / 3, 0.5)), counts_samples((0.253, 0.332, 0.50001))
     (True, False)
     """
+    return samples_counted(numbers) > 0
+
+
+def samples_counted(numbers: Sequence[float]) -> int:
+    """Return the least n of which all of these are whole multiples of 1 / n, 0 where there is none.
+
+    >>> samples_counted((0.25, 1 / 3, 0.5)), samples_counted((0.253, 0.332, 0.50001))
+    (12, 0)
+    """
     if not max(map(abs, numbers)) <= 1:
-        return False
+        return 0
     samples = np.arange(1, MOST_COUNTED + 1)
     for number in numbers[:MOST_READ]:
         counts = number * samples
         samples = samples[np.abs(counts - np.round(counts)) <= ROUNDED]
-    return bool(len(samples))
+    return int(samples[0]) if len(samples) else 0
 
 
 def hardly_differ(losses: Sequence[float]) -> bool:

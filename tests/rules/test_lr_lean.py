@@ -11,6 +11,7 @@ from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.lr_lean import read_lr
+from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.lr_lean import without_gaps
 from optuna_discipline.rules.run import Run
@@ -231,6 +232,28 @@ def test_a_clearly_worse_run_nearby_refutes_what_a_curve_says(
     lean: Lean | None, far: bool, losses: dict[float, float], refuted: bool
 ) -> None:
     assert LrReading(lean, far).is_refuted_by(losses, 0.5) == refuted
+
+
+@pytest.mark.parametrize(
+    ("wrong", "worse", "samples", "refuted"),
+    [(2, 3, 40, False), (2, 4, 40, False), (0, 1, 40, False), (2, 6, 40, True), (20, 30, 400, True), (2, 3, 0, True)],
+)
+def test_an_error_that_is_worse_by_the_root_of_what_it_counts_refutes_nothing(
+    wrong: int, worse: int, samples: int, refuted: bool
+) -> None:
+    size = samples or 40
+    for loss, other in (
+        (wrong / size, worse / size),
+        (wrong / size - 1, worse / size - 1),
+        (100 * (wrong / size - 1), 100 * (worse / size - 1)),
+    ):
+        assert LrReading("down").is_refuted_by({1 / 3: other}, loss, samples) == refuted
+
+
+def test_the_samples_that_reports_count_are_told_by_all_of_them() -> None:
+    chance = (0.5,) * 20
+    assert samples_of(_run((*chance, 0.225, 0.1, 0.075))) == 40
+    assert samples_of(_run((2.3, 1.1, 0.5))) == samples_of(_run((0.5, 0.25))) == 0
 
 
 @pytest.mark.parametrize(
