@@ -21,7 +21,7 @@ from benchmarks.lr_lean import RESULTS
 from benchmarks.lr_lean import final_loss
 from optuna_discipline import Run
 from optuna_discipline.rules.ladder import Ladder
-from optuna_discipline.rules.ladder import ladder_axis
+from optuna_discipline.rules.rungs import ladder_axis
 from optuna_discipline.rules.space import Bounds
 
 USUAL, USUAL_ADAMW = 0.1, 0.003

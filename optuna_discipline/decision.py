@@ -83,13 +83,7 @@ class Decision:
     def decide(
         self, study: Study, trial: FrozenTrial, new: Mapping[str, BaseDistribution] | None = None
     ) -> Mapping[str, Any]:
-        """Decide what a trial runs, and claim it.
-
-        Args:
-            study: The study.
-            trial: What asks.
-            new: The first parameter with a role, where the study had none before.
-        """
+        """Decide what a trial runs, and claim it; `new` is the first parameter with a role, where there was none."""
         if enqueued.values_of(trial):
             return claims.write(study, trial, *self._enqueued(study, trial))
         if new is not None and self._is_chosen(study, trial):
@@ -108,18 +102,15 @@ class Decision:
             suggested, moves = self.model(study, trial, proposal)
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self.known_to(study, trial)[1]:
             proposal = self._blind(trial, proposal)
-        if moves:
-            proposal = dataclasses.replace(proposal, reason=f"{proposal.reason}: {moves}")
+        reason = f"{proposal.reason}: {moves}" if moves else proposal.reason
         retreats = proposal.failures >= MAX_FAILURES and not proposal.drawn and not suggested
         runs = self.known_to(study, trial)[1] if retreats else []
         if any(map(can_be_smaller, runs)):
             none = "has trained" if all(run.allowed for run in runs) else what_none_did(runs, "has ended well")
-            reason = f"{proposal.reason}; {RETREAT} {none}"
-            proposal = dataclasses.replace(proposal, reason=reason)
+            reason += f"; {RETREAT} {none}"
         if proposal.bound:
-            reason = f"{proposal.reason}; {refinement.describe_held(proposal.bound)}"
-            proposal = dataclasses.replace(proposal, reason=reason)
-        return claims.write(study, trial, proposal, suggested)
+            reason += f"; {refinement.describe_held(proposal.bound)}"
+        return claims.write(study, trial, dataclasses.replace(proposal, reason=reason), suggested)
 
     def _is_chosen(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether a search without roles has chosen what a trial runs, around what has trained."""
@@ -131,8 +122,7 @@ class Decision:
         known, runs = self.known_to(study, trial)
         own = self._refine_sampler is None
         suggested, reason = self.of_plain(study, trial, known) if own else ({}, trial_record.reason_of(trial))
-        like = self._search(study, known, runs).model().like
-        return Proposal("refine", MODEL_SLOT, reason, like=like), suggested
+        return Proposal("refine", MODEL_SLOT, reason, like=self._search(study, known, runs).model().like), suggested
 
     def of_plain(
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
@@ -190,8 +180,7 @@ class Decision:
 
         Seeds are left out: they are no settings.
         """
-        known, runs, _ = self._read(study, trial)
-        return known, runs
+        return self._read(study, trial)[:2]
 
     def _read(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run], dict[str, Any]]:
         """Return what is known to a trial, and what others hold."""
@@ -271,11 +260,10 @@ class Decision:
         """Let a reason that names values, or a step of the ladder, name what was run."""
         reason = trial_record.last_told(trial).get("reason", "")
         stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
+        corrected = self._true_step(trial, claim, reason) if stage == "lr" else reason
         if stage == "lr" and "lr" not in roles:
             begins = claim.get("like") is None
             stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; this network has no learning rate")
-        else:
-            corrected = self._true_step(trial, claim, reason) if stage == "lr" else reason
         if claim.get("suggested"):
             trials, like = read_trials(study), claim["like"]
             suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))

@@ -12,7 +12,6 @@ from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
-from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.lr_lean import is_error
@@ -22,26 +21,16 @@ from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.lr_words import VERDICTS
 from optuna_discipline.rules.lr_words import describe_curve
 from optuna_discipline.rules.run import Run
-from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import losses_of
-from optuna_discipline.rules.space import Bounds
 
-# The first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a good rate
-# trains now and then, on the edge of divergence (in replays on 42 networks the incumbent's expected regret after 3
-# trainings was .035 with steps by 3, .011 so; seen .022 and .020).
-FIRST_UP = 2.0
-MOST_RUNGS = 10
 # Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings
 # by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
 # tables after 20 .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
-# Where nothing is reported the first step is to a third, as a rate too high costs more than one too low, and if that is
-# worse the next is three times the first; it goes on while the outermost is the best. Replayed on 42 networks from
-# their usual rates, the regret after 2, 3, 4 trainings: .015 .006 .005; with one step, to twice, .061 .060 .060.
 FAR_TOO_HIGH = LrReading("down", far=True)
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
 # Losses no farther apart than this share of themselves, at rates that differ by 9, are not the rate's doing.
@@ -99,6 +88,9 @@ class Ladder:
         found = {x: self._steps_from(x, reading) for x, reading in self.readings.items()}
         if not (self.longest and self.silent and math.isfinite(self.results.get(self.first, math.inf))):
             return found
+        # To a third first, as a rate too high costs more than one too low; if that is worse, three times the start; on
+        # while the outermost is the best. Replayed on 42 networks from their usual rates, the regret after 2, 3, 4
+        # trainings: .015 .006 .005; with one step, to twice, .061 .060 .060.
         steps = (1 / self.axis.factor, self.axis.factor)
         return {self.first: steps[::-1] if self.usual > self.axis.factor else steps}
 
@@ -273,43 +265,3 @@ class Ladder:
 
     def _idle(self, points: Sequence[float]) -> list[float]:
         return [x for x in points if not is_running(self.slots.get(x, []))]
-
-
-def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], start: float) -> dict[float, list[Run]]:
-    """Return what has run of a ladder besides its own rungs: what was not proposed, but differs in the rate alone.
-
-    Args:
-        slots: The runs of each rung.
-        runs: All runs.
-        start: Learning rate of the first rung.
-
-    >>> own = Run(0, "complete", {"lr": 0.1}, 0.5, "lr0:1")
-    >>> list(run_elsewhere({1.0: [own]}, [own, Run(1, "complete", {"lr": 0.2}, 0.4)], 0.1))
-    [2.0]
-    """
-    first = next((run for of_rung in slots.values() for run in of_rung if run.finished), None)
-    others = (run for run in runs if run.slot is None and run.finished)
-    found: dict[float, list[Run]] = {}
-    for run in others:
-        if first is not None and differ_in_rate(run, first) and (x := point_key(run.params["lr"] / start)) not in slots:
-            found.setdefault(x, []).append(run)
-    return found
-
-
-def ladder_axis(factor: float, start: float, bounds: Bounds | None, tested: LrChoice | None = None) -> Axis:
-    """Return the rungs that a ladder from `start` may take, as multiples of it.
-
-    Args:
-        factor: Ratio between neighbours.
-        start: Learning rate of its first rung.
-        bounds: Of the learning rate; None knows none yet.
-        tested: A range test's choice, whose upper bound holds where it is sure of it.
-    """
-    low, high, choices = 0.0, math.inf, None
-    if bounds is not None:
-        low, high = bounds.low / start, bounds.high / start
-        choices = None if bounds.choices is None else tuple(point_key(c / start) for c in bounds.choices if c > 0)
-    if tested is not None and tested.confident and tested.bounds is not None:
-        high = min(high, max(1.0, tested.bounds[1] / start))
-    first_up = min(factor, FIRST_UP)
-    return Axis((1.0,), low, high, factor, first_up, bisect=True, max_points=MOST_RUNGS, choices=choices)

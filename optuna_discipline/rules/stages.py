@@ -6,8 +6,6 @@ from typing import Literal
 
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.ladder import Ladder
-from optuna_discipline.rules.ladder import ladder_axis
-from optuna_discipline.rules.ladder import run_elsewhere
 from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import best_point
 from optuna_discipline.rules.line_search import open_points
@@ -20,6 +18,8 @@ from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.run import start_lr
+from optuna_discipline.rules.rungs import ladder_axis
+from optuna_discipline.rules.rungs import run_elsewhere
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import SMALLEST_NOISE
 from optuna_discipline.rules.slots import example_of

@@ -3,12 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from optuna_discipline import LrChoice
 from optuna_discipline import Run
 from optuna_discipline.rules.ladder import Ladder
-from optuna_discipline.rules.ladder import ladder_axis
-from optuna_discipline.rules.ladder import run_elsewhere
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.rungs import ladder_axis
 from optuna_discipline.rules.space import Bounds
 
 AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
@@ -223,16 +221,6 @@ def test_of_two_rungs_as_good_the_one_to_build_on_is_named() -> None:
     assert "best so far 0.333 x with 0.4" in ladder.reason(0.1111)
 
 
-def test_the_rungs_keep_to_the_bounds_to_a_list_and_to_a_range_test_that_is_sure() -> None:
-    assert (AXIS.low, AXIS.high, AXIS.first_up) == (pytest.approx(1e-4), pytest.approx(100), 2.0)
-    listed = ladder_axis(3.0, 0.1, Bounds.of_choices([0.0, 0.01, 0.1, 1.0]))
-    assert listed.choices == (0.1, 1.0, 10.0)
-    tested = LrChoice(0.1, 0.01, (0.01, 0.4), "OK", "", confident=True)
-    assert ladder_axis(3.0, 0.1, None, tested).high == pytest.approx(4.0)
-    assert ladder_axis(3.0, 0.1, None, replace(tested, confident=False)).high == math.inf
-    assert ladder_axis(1.5, 0.1, None).first_up == 1.5
-
-
 def test_on_a_plateau_no_middle_is_tried() -> None:
     guesses = {1.0: -0.1, 0.3333: -0.12, 2.0: -0.1}  # accuracies of ten classes
     ladder = _ladder(guesses, ())
@@ -312,16 +300,3 @@ def test_of_a_maximised_share_the_reason_says_what_is_missing() -> None:
     assert ladder.reason(9.0).endswith(
         "best so far 1 x with 0.76, which kept over half of what was missing to 1 at first: far too low"
     )
-
-
-def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewhere() -> None:
-    own = Run(0, "complete", {"lr": 0.1, "momentum": 0.9}, 0.5, "lr0:1")
-    twice = replace(own, number=1, params={"lr": 0.2, "momentum": 0.9}, slot=None)
-    others = [
-        replace(twice, number=2, params={"lr": 0.3, "momentum": 0.99}),
-        replace(twice, number=3, params={"lr": 0.4, "momentum": 0.9}, others={"width": 8}),
-        replace(twice, number=4, params={"lr": 0.5, "momentum": 0.9}, slot="model"),
-        replace(twice, number=5, params={"lr": 0.6, "momentum": 0.9}, state="running"),
-        replace(own, number=6, slot=None),
-    ]
-    assert run_elsewhere({1.0: [own]}, [own, twice, *others], 0.1) == {2.0: [twice]}

@@ -1,0 +1,34 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from optuna_discipline import LrChoice
+from optuna_discipline import Run
+from optuna_discipline.rules.rungs import ladder_axis
+from optuna_discipline.rules.rungs import run_elsewhere
+from optuna_discipline.rules.space import Bounds
+
+
+def test_the_rungs_keep_to_the_bounds_to_a_list_and_to_a_range_test_that_is_sure() -> None:
+    axis = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
+    assert (axis.low, axis.high, axis.first_up) == (pytest.approx(1e-4), pytest.approx(100), 2.0)
+    listed = ladder_axis(3.0, 0.1, Bounds.of_choices([0.0, 0.01, 0.1, 1.0]))
+    assert listed.choices == (0.1, 1.0, 10.0)
+    tested = LrChoice(0.1, 0.01, (0.01, 0.4), "OK", "", confident=True)
+    assert ladder_axis(3.0, 0.1, None, tested).high == pytest.approx(4.0)
+    assert ladder_axis(3.0, 0.1, None, replace(tested, confident=False)).high == math.inf
+    assert ladder_axis(1.5, 0.1, None).first_up == 1.5
+
+
+def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewhere() -> None:
+    own = Run(0, "complete", {"lr": 0.1, "momentum": 0.9}, 0.5, "lr0:1")
+    twice = replace(own, number=1, params={"lr": 0.2, "momentum": 0.9}, slot=None)
+    others = [
+        replace(twice, number=2, params={"lr": 0.3, "momentum": 0.99}),
+        replace(twice, number=3, params={"lr": 0.4, "momentum": 0.9}, others={"width": 8}),
+        replace(twice, number=4, params={"lr": 0.5, "momentum": 0.9}, slot="model"),
+        replace(twice, number=5, params={"lr": 0.6, "momentum": 0.9}, state="running"),
+        replace(own, number=6, slot=None),
+    ]
+    assert run_elsewhere({1.0: [own]}, [own, twice, *others], 0.1) == {2.0: [twice]}
