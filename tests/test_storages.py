@@ -1,15 +1,14 @@
 import errno
+import multiprocessing
 import os
 import re
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextlib import closing
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -247,34 +246,28 @@ def test_tables_of_another_optuna_are_refused_with_the_cure(version: str, said: 
         storages.opened(f"sqlite:///{path}")
 
 
-WORKER = """
-import pathlib, sys, time
-from optuna_discipline import storages
-pathlib.Path(sys.argv[2]).touch()
-while not pathlib.Path("go").exists():
-    time.sleep(0.001)
-storages.opened(sys.argv[1]).get_all_studies()
-"""
+def _begin(url: str, together: Any) -> None:
+    together.wait(60)
+    storages.opened(url).get_all_studies()
 
 
-@pytest.mark.parametrize("server", [lambda: nullcontext("sqlite:///new.db"), servers.postgresql])
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.parametrize("server", [None, servers.postgresql])
 def test_workers_that_begin_a_database_at_once_all_begin(
-    server: Callable[[], AbstractContextManager[str]], tmp_path: Path
+    server: Callable[[], AbstractContextManager[str]] | None, tmp_path: Path
 ) -> None:
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(4)
     try:
-        with server() as url:
-            workers = [
-                subprocess.Popen([sys.executable, "-c", WORKER, url, f"ready{k}"], cwd=tmp_path, stderr=subprocess.PIPE)
-                for k in range(4)
-            ]
-            until = time.monotonic() + 120
-            while len(list(tmp_path.glob("ready*"))) < 4 and time.monotonic() < until:
-                time.sleep(0.1)
-            (tmp_path / "go").touch()
-            told = [worker.communicate(timeout=60)[1].decode() for worker in workers]
+        with nullcontext(f"sqlite:///{tmp_path}/new.db") if server is None else server() as url:
+            workers = [context.Process(target=_begin, args=(url, together)) for _ in range(4)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join(60)
     except servers.ServerMissingError as error:
         pytest.skip(str(error))
-    assert [worker.returncode for worker in workers] == [0] * 4, told
+    assert [worker.exitcode for worker in workers] == [0] * 4
 
 
 @pytest.mark.parametrize(
