@@ -246,9 +246,10 @@ def test_tables_of_another_optuna_are_refused_with_the_cure(version: str, said: 
         storages.opened(f"sqlite:///{path}")
 
 
-def _begin(url: str, together: Any) -> None:
-    together.wait(60)
-    storages.opened(url).get_all_studies()
+def _begin(urls: list[str], together: Any) -> None:
+    for url in urls:
+        together.wait(60)
+        storages.opened(url).get_all_studies()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
@@ -259,8 +260,9 @@ def test_workers_that_begin_a_database_at_once_all_begin(
     context = multiprocessing.get_context("fork")
     together = context.Barrier(4)
     try:
-        with nullcontext(f"sqlite:///{tmp_path}/new.db") if server is None else server() as url:
-            workers = [context.Process(target=_begin, args=(url, together)) for _ in range(4)]
+        files = ",".join(f"sqlite:///{tmp_path}/{k}.db" for k in range(5))  # one alone may meet nobody
+        with nullcontext(files) if server is None else server() as urls:
+            workers = [context.Process(target=_begin, args=(urls.split(","), together)) for _ in range(4)]
             for worker in workers:
                 worker.start()
             for worker in workers:
