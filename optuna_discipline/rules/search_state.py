@@ -263,8 +263,7 @@ class SearchState:
         return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
 
     def _best_full(self, before: float = math.inf) -> Run | None:
-        full = self.space["epochs"].high if "epochs" in self.space else None
-        return self._best([run for run in self.runs if run.params.get("epochs") == full and run.number < before])
+        return self._best([run for run in self.runs if self._length_of(run) == 1 and run.number < before])
 
     def _best_of_any_length(self) -> Run | None:
         return self._best(self.runs)

@@ -15,7 +15,8 @@ def full_length_losses(runs: Sequence[Run], full_epochs: float | None) -> dict[i
 
     A configuration that ran both short and full gives the ratio of the two (the difference, where a loss is not
     positive); the median over such pairs carries the other short runs over. Short runs of a length without a pair are
-    left out, and so are those that failed. The order among short runs is kept, their level is a guess.
+    left out, and so are those that failed. The order among short runs is kept, their level is a guess. A run that has
+    no such parameter, as only other networks have it, is full.
 
     Args:
         runs: All runs.
@@ -25,7 +26,7 @@ def full_length_losses(runs: Sequence[Run], full_epochs: float | None) -> dict[i
     finished = [run for run in runs if run.finished]
     if full_epochs is None:
         return {run.number: run.score for run in finished}
-    losses = {run.number: run.score for run in finished if run.params.get("epochs") == full_epochs}
+    losses = {run.number: run.score for run in finished if run.params.get("epochs", full_epochs) == full_epochs}
     full = {_configuration(run): run.score for run in finished if run.number in losses and math.isfinite(run.score)}
     short = [run for run in finished if run.number not in losses and math.isfinite(run.score)]
     for length in {run.params.get("epochs") for run in short}:

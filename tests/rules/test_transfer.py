@@ -25,3 +25,8 @@ def test_losses_that_are_not_positive_are_carried_by_difference() -> None:
 def test_without_epochs_every_run_is_full_and_a_failed_one_is_infinite() -> None:
     runs = [_run(0, 0.1, 4, 0.8), _run(1, 3.0, 4, 9.0, "pruned"), _run(2, 0.1, 4, None, "running")]
     assert full_length_losses(runs, None) == {0: 0.8, 1: math.inf}
+
+
+def test_a_run_without_epochs_beside_others_with_them_is_full() -> None:
+    without = Run(2, "complete", {"lr": 0.1}, 0.6)
+    assert full_length_losses([_run(0, 0.1, 4, 0.8), _run(1, 0.1, 16, 0.4), without], 16)[2] == 0.6
