@@ -139,7 +139,7 @@ class Coordinates:
                 params[name] = fit(original, self._spelt[name].write(1 - math.exp(value)))
             else:
                 number = math.exp(value) * (self._lr_unit(params) if role == "lr" else 1.0)
-                params[name] = fit(original, self._spelt[name].write(number))
+                params[name] = fit(original, self._spelt[name].write(max(number, self._least[name])))
         return params
 
     def vector(self, params: Mapping[str, Any]) -> FloatArray | None:
@@ -225,9 +225,9 @@ class Coordinates:
             if role is None:
                 return np.array([share_of(original, fit(original, at_share(original, x))) for x in column.tolist()])
             against = unit if role == "lr" else 0.0
-            numbers = 1 - np.exp(column) if role == "momentum" else np.exp(column + against)
-            values = (fit(original, self._spelt[name].write(number)) for number in numbers.tolist())
-            return np.array([self._log_of(name, value) for value in values]) - against
+            numbers = 1 - np.exp(column) if role == "momentum" else np.fmax(np.exp(column + against), self._least[name])
+            values = (self._log_of(name, fit(original, self._spelt[name].write(x))) for x in numbers.tolist())
+            return np.array(list(values)) - against
         if isinstance(original, FloatDistribution) and role == "lr":
             return np.clip(column, *(self._log_of(name, end) - unit for end in (original.low, original.high)))
         return column

@@ -28,6 +28,8 @@ from optuna_discipline.rules.space import START_BETA
 from optuna_discipline.rules.space import START_BY_NAME
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import above_zero
+from optuna_discipline.rules.space import steps_between
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
 from optuna_discipline.rules.spelling import spelling_of
@@ -118,15 +120,18 @@ def spelling(role: Role | None, name: str, distribution: BaseDistribution) -> Sp
 
 
 def bounds_in_role(role: Role | None, name: str, distribution: BaseDistribution) -> Bounds | None:
-    """Return the numbers that a parameter says in its role, with the start that its name says; None without numbers."""
+    """Return the numbers that a parameter says in its role, with the start that its name says; None without numbers.
+
+    Those of a learning rate with a step are counted; 0 is none where others are: it trains nothing.
+    """
     bounds, spelt = bounds_of(distribution, name), spelling(role, name, distribution)
     if bounds is None:
         return None
-    if spelt.base is not None and isinstance(distribution, IntDistribution):  # few numbers, far apart
-        bounds = replace(
-            bounds, choices=tuple(map(float, range(distribution.low, distribution.high + 1, distribution.step)))
-        )
-    return spelt.read_bounds(bounds)
+    step = getattr(distribution, "step", None)
+    if step and (role == "lr" or (spelt.base is not None and isinstance(distribution, IntDistribution))):
+        bounds = replace(bounds, choices=steps_between(bounds.low, bounds.high, step))
+    bounds = spelt.read_bounds(bounds)
+    return above_zero(bounds, step) if role == "lr" else bounds
 
 
 def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, value: Any) -> Any:
@@ -136,7 +141,9 @@ def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, 
 
 
 def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, number: float) -> Any:
-    """Return the parameter's value that says the number nearest to one of its role."""
+    """Return the parameter's value that says the number nearest to one of its role; 0 is near no learning rate."""
+    bounds = bounds_in_role(role, name, distribution) if role == "lr" and number > 0 else None
+    number = number if bounds is None else max(number, bounds.low)
     return fit(distribution, spelling(role, name, distribution).write(number))
 
 

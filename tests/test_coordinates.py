@@ -220,3 +220,11 @@ def test_a_run_from_much_wider_bounds_counts_as_far_away_but_not_as_ever_farther
     coordinates = Coordinates({"c": FloatDistribution(0, 1)}, {}, {}, None)
     places = [coordinates.vector({"c": c}) for c in (-1e12, -1.0, 0.5, 2.0, 1e12)]
     assert [place.tolist() for place in places if place is not None] == [[-FARTHEST], [-1], [0.5], [2], [1 + FARTHEST]]
+
+
+def test_no_learning_rate_of_a_range_in_steps_from_0_is_0() -> None:
+    space = {"lr": FloatDistribution(0.0, 1.0, step=0.25), "momentum": FloatDistribution(0.0, 0.99)}
+    coordinates = Coordinates(space, {"lr": "lr", "momentum": "momentum"}, {}, 0.0)
+    lowest = np.array([[c.low for c in coordinates.of_the_model()]])  # of the momenta the highest
+    assert coordinates.params(lowest[0])["lr"] == 0.25
+    assert coordinates.params(coordinates.within_bounds(lowest)[0])["lr"] == 0.25

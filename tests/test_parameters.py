@@ -343,3 +343,29 @@ def test_a_class_or_a_function_says_what_its_name_says() -> None:
     assert parameters.usual_lr({"opt": sgd}) == parameters.usual_lr({"opt": "SGD"})
     assert parameters.adds_up({"opt": rmsprop})
     assert parameters.usual_lr({"opt": lambda: None, "width": 3, "act": relu}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution", "bounds"),
+    [
+        ("lr", FloatDistribution(0.25, 1.0, step=0.25), Bounds(0.25, 1.0, (0.25, 0.5, 0.75, 1.0))),
+        ("lr", FloatDistribution(0.0, 1.0, step=0.25), Bounds(0.25, 1.0, (0.25, 0.5, 0.75, 1.0))),
+        ("lr", FloatDistribution(0.0, 1.0, step=2**-10), Bounds(2**-10, 1.0)),  # too many to count
+        ("lr", CategoricalDistribution([0.5, 0.0, 1.0]), Bounds(0.5, 1.0, (0.5, 1.0))),
+        ("lr", CategoricalDistribution([0.0]), Bounds(0.0, 0.0, (0.0,))),
+        ("lr", FloatDistribution(0.0, 1.0), Bounds(0.0, 1.0)),
+        ("log2_lr", FloatDistribution(-3.0, -1.0, step=1.0), Bounds(0.125, 0.5, (0.125, 0.25, 0.5))),
+        ("weight_decay", FloatDistribution(0.0, 1.0, step=0.5), Bounds(0.0, 1.0)),
+    ],
+)
+def test_the_steps_of_a_learning_rate_are_counted_and_0_is_none(
+    name: str, distribution: BaseDistribution, bounds: Bounds
+) -> None:
+    role = parameters.role_of(name, distribution)
+    assert parameters.bounds_in_role(role, name, distribution) == bounds
+
+
+def test_a_learning_rate_above_0_is_not_fitted_to_0() -> None:
+    stepped = FloatDistribution(0.0, 1.0, step=0.25)
+    assert [parameters.fit_in_role("lr", "lr", stepped, wish) for wish in (0.0, 0.01, 0.4)] == [0.0, 0.25, 0.5]
+    assert parameters.fit_in_role("weight_decay", "weight_decay", stepped, 0.01) == 0.0

@@ -299,3 +299,12 @@ def test_a_trial_without_anything_to_choose_has_a_stage_and_a_reason(objective: 
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0), storage=storage)
     study.optimize(objective, n_trials=3)
     assert all(trial.user_attrs["stage"] and trial.user_attrs["reason"] for trial in study.trials)
+
+
+@pytest.mark.parametrize(("low", "step"), [(0.02, 0.07), (0.0, 0.25)])
+def test_a_learning_rate_in_steps_is_never_0_and_its_ladder_repeats_none(low: float, step: float) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda trial: abs(trial.suggest_float("lr", low, 1.0, step=step) - 0.01), n_trials=4)
+    rates = [trial.params["lr"] for trial in study.trials]
+    assert min(rates) > 0
+    assert len(set(rates)) == 4

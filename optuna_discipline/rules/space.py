@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 from typing import get_args
 
@@ -31,6 +32,8 @@ START_SHARE_FROM_ZERO = 0.1
 # Adam's own beta1: a study of its numbers had a regret of .11, .08 and .05 after 2, 5 and 10 trainings from there, .15,
 # .11 and .08 from 0.95.
 START_BETA = 0.9
+# Steps that are counted; where there are more they lie near each other.
+MOST_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,29 @@ class Bounds:
         if self.choices is not None:
             return self.choices[(len(self.choices) - 1) // 2]
         return self.at(0.5)
+
+
+def steps_between(low: float, high: float, step: float) -> tuple[float, ...] | None:
+    """Return the numbers from `low` to `high` in steps, None where there are many.
+
+    >>> steps_between(0.0, 1.0, 0.25), steps_between(0.0, 1.0, 0.001)
+    ((0.0, 0.25, 0.5, 0.75, 1.0), None)
+    """
+    steps = round((high - low) / step)
+    return tuple(min(low + step * i, high) for i in range(steps + 1)) if steps < MOST_STEPS else None
+
+
+def above_zero(bounds: Bounds, step: float | None = None) -> Bounds:
+    """Return bounds without 0, which as a learning rate trains nothing, if a list or a step says what is next to it.
+
+    >>> above_zero(Bounds.of_choices([0, 0.1, 1])).low, above_zero(Bounds(0.0, 1.0)).low
+    (0.1, 0.0)
+    """
+    if bounds.low != 0 or bounds.high == 0:
+        return bounds
+    positive = None if bounds.choices is None else tuple(choice for choice in bounds.choices if choice > 0)
+    low = positive[0] if positive else step
+    return bounds if low is None else replace(bounds, low=float(low), choices=positive)
 
 
 def default_of(role: Role, bounds: Bounds) -> float:

@@ -215,5 +215,5 @@ def test_the_best_run_goes_far_away_only_if_it_has_a_learning_rate(
 
 def test_a_run_without_epochs_beside_others_with_them_may_be_the_best_full_one() -> None:
     runs = [Run(0, "complete", {**START, "epochs": 16}, 0.3), Run(1, "complete", {"weight_decay": 1e-3}, 0.1)]
-    proposal = next_params(Recipe(stages=("refine",)), runs, space=SPACE)
+    proposal = next_params(Recipe(short=0.25, stages=("refine",)), runs, space=SPACE)
     assert proposal.like == 1
