@@ -158,32 +158,28 @@ class _ModuleState:
 
     def restore(self) -> None:
         with ExitStack() as stack:
-            stack.callback(self._restore_attributes)
-            stack.callback(self._restore_buffers)
+            for module, attributes in self.attributes:
+                stack.callback(_restore_attributes, module, attributes)
+            for module, training in reversed(self.training):  # from the root on: it may hand its mode down
+                stack.callback(setattr, module, "training", training)
+            for module, buffers in self.buffers:
+                for _, content in filter(None, buffers.values()):
+                    stack.callback(content.restore)
+                if not isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
+                    stack.callback(_restore_buffers, module, buffers)
             for parameter in self.parameters:
                 stack.callback(parameter.restore)
 
-    def _restore_buffers(self) -> None:
-        for module, buffers in self.buffers:
-            if isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
-                for _, content in filter(None, buffers.values()):
-                    content.restore()
-                continue
-            module._buffers.clear()
-            for name, saved in buffers.items():
-                module._buffers[name] = None
-                if saved is not None:
-                    buffer, content = saved
-                    content.restore()
-                    module._buffers[name] = buffer
 
-    def _restore_attributes(self) -> None:
-        for module, training in self.training:
-            module.training = training
-        for module, attributes in self.attributes:
-            for name in vars(module).keys() - attributes.keys():
-                del vars(module)[name]
-            vars(module).update(attributes)
+def _restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:
+    for name in vars(module).keys() - attributes.keys():
+        del vars(module)[name]
+    vars(module).update(attributes)
+
+
+def _restore_buffers(module: nn.Module, buffers: dict[str, tuple[torch.Tensor, _TensorCopy] | None]) -> None:
+    module._buffers.clear()
+    module._buffers.update({name: None if saved is None else saved[0] for name, saved in buffers.items()})
 
 
 def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCopy] | None]:

@@ -168,6 +168,37 @@ def test_an_exception_still_gives_everything_back(trained: tuple[Net, torch.opti
     assert same(facts(model, optimizer), before)
 
 
+class Locked(nn.Flatten):
+    """Takes no other mode once it is locked, nor gives up its buffer's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("size", torch.ones(2))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" and "locked" in vars(self):
+            raise RuntimeError("locked")
+        super().__setattr__(name, value)
+
+
+def test_a_module_that_refuses_costs_no_other_its_mode_attributes_and_buffers() -> None:
+    model = nn.Sequential(Locked(), Recurrent(), nn.BatchNorm1d(4))
+    snapshot = Snapshot.capture(model)
+    before = [dict(vars(module)) for module in model.modules()]
+    model.eval()
+    model[0].locked = True
+    model[0].size.resize_(0)
+    model[0].late = model[1].late = 1
+    model[1].steps = 9
+    model[2].running_mean = torch.full((4,), 9.0)
+    model[2].num_batches_tracked += 5
+    with pytest.raises(RuntimeError, match="locked"):
+        snapshot.restore()
+    assert [vars(module) for module in model.modules()] == before
+    assert model[2].running_mean.tolist() == [0.0] * 4
+    assert model[2].num_batches_tracked == 0
+
+
 def test_what_cannot_be_given_back_costs_nothing_else() -> None:
     model = Net()
     model(torch.randn(4, 3)).sum().backward()
