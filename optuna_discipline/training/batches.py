@@ -17,6 +17,7 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.random_state import draw_seed
+from optuna_discipline.training.step import check_holds_numbers
 
 _FALLBACK_SIZE = 64  # of batches where none is given; a search begins at its own, `DEFAULT_BATCH_SIZE`
 Batches = Iterable[Any]
@@ -261,6 +262,7 @@ def _as_tensors(parts: tuple[torch.Tensor | np.ndarray[Any, Any], ...]) -> list[
 
 def _as_tensor(part: torch.Tensor | np.ndarray[Any, Any]) -> torch.Tensor:
     if isinstance(part, torch.Tensor):
+        check_holds_numbers(part)
         return part.detach()
     if not isinstance(part, np.ndarray) or part.dtype.kind not in "biuf":
         raise ValueError(

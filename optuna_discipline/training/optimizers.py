@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -151,24 +152,44 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the model's parameters that require a gradient, each once.
 
     Raises:
-        ValueError: If `model` is no module, has lazy parameters without a shape, or was made in `torch.inference_mode`.
+        ValueError: If `model` is no module, has lazy parameters without a shape, or holds a tensor that was made in
+            `torch.inference_mode`, frozen ones and buffers among them; or if that mode is on.
         DisciplineError: If there is none.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"`model` must be a torch.nn.Module, but got {type(model).__name__}.")
+    check_inference_mode_left()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if any(nn.parameter.is_lazy(parameter) for parameter in parameters):
         raise ValueError("`model` must have its shapes, but has lazy parameters: run one batch through it first.")
-    if any(parameter.is_inference() for parameter in parameters):
-        raise ValueError(
-            "`model` must be made outside of `torch.inference_mode`, whose tensors take no gradient: build it anew."
-        )
+    for name, tensor in tensors_of(model):
+        if not nn.parameter.is_lazy(tensor) and tensor.is_inference():
+            raise ValueError(
+                "`model` must be made outside of `torch.inference_mode`, whose tensors are not for training, but its "
+                f"{name!r} is one of them: build it anew."
+            )
     if not parameters:
         raise DisciplineError(
             f"The model ({type(model).__name__}) has no trainable parameter: "
             "set `requires_grad` of those that shall be trained."
         )
     return parameters
+
+
+def tensors_of(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the model's parameters, frozen ones too, and its buffers, each with its name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def check_inference_mode_left() -> None:
+    """Refuse to train where nothing records a gradient.
+
+    Raises:
+        ValueError: If `torch.inference_mode` is on.
+    """
+    if torch.is_inference_mode_enabled():
+        raise ValueError("A training needs gradients, which `torch.inference_mode` never records: leave it.")
 
 
 def is_adam_like(optimizer: torch.optim.Optimizer) -> bool:

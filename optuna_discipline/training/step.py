@@ -123,15 +123,33 @@ def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:
 
 
 def to_device(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
-    """Return the batch with every tensor in it on `device`; images (n, c, h, w) in channels_last if asked."""
+    """Return the batch with every tensor in it on `device`; images (n, c, h, w) in channels_last if asked.
+
+    Raises:
+        ValueError: If a tensor is on "meta", and has nothing to move.
+    """
 
     def moved(part: Any) -> Any:
         if not isinstance(part, torch.Tensor):
             return part.to(device) if hasattr(part, "to") else part
+        check_holds_numbers(part)
         tensor = part.to(device, non_blocking=device.type == "cuda")
         return tensor.contiguous(memory_format=torch.channels_last) if channels_last and tensor.ndim == 4 else tensor
 
     return map_leaves(batch, moved)
+
+
+def check_holds_numbers(tensor: torch.Tensor) -> None:
+    """Check that a tensor of the data is on a device that holds numbers.
+
+    Raises:
+        ValueError: If it is on "meta".
+    """
+    if tensor.is_meta:
+        shape = tuple(tensor.shape)
+        raise ValueError(
+            f"Data must hold numbers, but a tensor of shape {shape} is on 'meta', which holds none: make it on 'cpu'."
+        )
 
 
 def map_leaves(nested: Any, change: Callable[[Any], Any]) -> Any:

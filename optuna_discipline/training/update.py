@@ -18,6 +18,8 @@ from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import n_batches
+from optuna_discipline.training.optimizers import check_inference_mode_left
+from optuna_discipline.training.optimizers import tensors_of
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import check_step
@@ -101,9 +103,8 @@ class Updater:
             with torch.enable_grad(), self.autocast():
                 result = run_step(self.step, self.model, moved, self.loss_fn)
             loss = result.loss
-            if not loss.requires_grad and torch.is_inference_mode_enabled():
-                raise ValueError("A training needs gradients, which `torch.inference_mode` never records: leave it.")
             if not loss.requires_grad:
+                check_inference_mode_left()
                 raise ValueError("`loss_fn` must return a loss with a gradient: this one depends on no parameter.")
             self._backward(loss if len(window) == 1 else loss * (size / sum(sizes)))
             seen = samples_of(batch, result)
@@ -177,17 +178,20 @@ def resolve_device(model: nn.Module, device: torch.device | str | None) -> torch
     """Return the device to train on: the given one, else that of the model's first parameter.
 
     Raises:
-        ValueError: If there is no such device, or it or the model's own is one that does not compute.
+        ValueError: If there is no such device, or it or that of any tensor of the model's is one that does not compute.
     """
-    own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    if own.type == "meta":
-        raise ValueError("`model` must be on a device that computes, but is on 'meta': build it on another, as 'cpu'.")
+    for name, tensor in tensors_of(model):
+        if tensor.is_meta:
+            raise ValueError(
+                f"`model` must be on a device that computes, but its {name!r} is on 'meta': "
+                "build all of it on another, as 'cpu'."
+            )
     if device is None:
-        return own
+        return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
         one = torch.zeros(1, device=device)
         one.item()
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         raise ValueError(
             f"`device` must be one on which torch can compute here, such as 'cpu', but got {device!r}: {error}"
         ) from error

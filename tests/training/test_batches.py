@@ -172,3 +172,8 @@ def test_what_is_no_data_is_not_blamed_on_the_batch_size() -> None:
     for data in (None, 3, "ab", {"x": 1}):
         with pytest.raises(ValueError, match=f"`train` must be a tuple of tensors, .* but got {type(data).__name__}"):
             check_batch_size_free(data, 2)
+
+
+def test_data_without_numbers_are_refused_by_their_name() -> None:
+    with pytest.raises(ValueError, match=r"`val` cannot be used: Data .* shape \(2, 3\) is on 'meta'"):
+        as_batches((torch.ones(2), torch.ones(2, 3, device="meta")), name="val")

@@ -201,10 +201,23 @@ def test_a_model_without_trainable_parameters_is_refused() -> None:
         build_optimizer("model", lr=0.1)  # type: ignore[arg-type]
 
 
-def test_a_model_made_in_inference_mode_is_refused_unless_that_is_frozen() -> None:
+def test_a_model_is_refused_where_any_of_its_tensors_was_made_in_inference_mode() -> None:
+    norm = nn.BatchNorm1d(2)
     with torch.inference_mode():
-        model = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"`model` must be made outside of `torch\.inference_mode`"):
-        build_optimizer(model, lr=0.1)
-    model.requires_grad_(False).append(nn.Linear(2, 2, bias=False))
-    assert len(build_optimizer(model, lr=0.1).param_groups[0]["params"]) == 1
+        first = nn.Linear(2, 2)
+        frozen = nn.Linear(2, 2).requires_grad_(False)
+        norm.running_mean = torch.zeros(2)
+    for layer, name in ((first, "1.weight"), (frozen, "1.weight"), (norm, "1.running_mean")):
+        model = nn.Sequential(nn.Linear(2, 2), layer)
+        with pytest.raises(ValueError, match=rf"outside of `torch\.inference_mode`, .* its '{name}' .*: build it anew"):
+            build_optimizer(model, lr=0.1)
+
+
+def test_in_inference_mode_that_is_what_is_to_be_left() -> None:
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"`torch\.inference_mode` never records: leave it"):
+        build_optimizer(nn.Linear(2, 2), lr=0.1)
+
+
+def test_buffers_whose_shapes_come_with_the_first_batch_are_let_be() -> None:
+    model = nn.Sequential(nn.LazyBatchNorm1d(affine=False), nn.Linear(2, 1))
+    assert len(build_optimizer(model, lr=0.1).param_groups[0]["params"]) == 2

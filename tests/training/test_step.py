@@ -72,6 +72,11 @@ def test_moving_keeps_the_form_of_a_batch() -> None:
     assert image.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_batch_without_numbers_is_refused_before_it_is_moved() -> None:
+    with pytest.raises(ValueError, match=r"Data must hold numbers, but a tensor of shape \(5, 3\) is on 'meta'"):
+        to_device({"x": [torch.ones(5, 3, device="meta")]}, torch.device("cpu"))
+
+
 def test_only_classifications_have_an_accuracy() -> None:
     scores = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 

@@ -58,11 +58,22 @@ def test_the_device_is_the_models_own_by_default() -> None:
 
 
 def test_a_device_that_does_not_compute_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`device` must be one on which torch can compute here, .* got 'meta'"):
-        resolve_device(nn.Linear(1, 1), "meta")
-    for device in (None, "cpu"):
-        with pytest.raises(ValueError, match="`model` must be on a device that computes, but is on 'meta'"):
-            resolve_device(nn.Linear(1, 1, device="meta"), device)
+    for device in ("meta", "hpu"):  # torch has no module of the second
+        with pytest.raises(ValueError, match=rf"`device` must be one on which torch can compute here, .* '{device}'"):
+            resolve_device(nn.Linear(1, 1), device)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("name", ["0.weight", "1.bias", "1.running_var"])
+def test_a_model_is_refused_where_any_of_its_tensors_is_on_a_device_that_does_not_compute(
+    name: str, device: str | None
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    owner, attribute = model.get_submodule(name[0]), name[2:]
+    tensor = getattr(owner, attribute).detach().to("meta")
+    setattr(owner, attribute, nn.Parameter(tensor, requires_grad=False) if attribute != "running_var" else tensor)
+    with pytest.raises(ValueError, match=f"`model` must be on a device that computes, but its '{name}' is on 'meta'"):
+        resolve_device(model, device)
 
 
 def test_accumulation_equals_one_big_batch_also_with_a_ragged_rest() -> None:
