@@ -75,30 +75,34 @@ def test_model_optimizer_modes_and_random_states_are_left_alone_on_a_cpu() -> No
     assert same(before, facts(model, optimizer))
 
 
-class Limited(nn.Module):
+class Limited(Net):
     """A net on a device whose memory holds 100 samples."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output = super().forward(x)
         if len(x) > 100:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return self.net(x)  # type: ignore[no-any-return]
+        return output
+
+
+class Gpu(str):
+    """A device that is not called a CPU and computes on it, so that its steps are made in this process."""
+
+    type = "gpu"
 
 
 @pytest.mark.parametrize(("tolerance", "expected"), [(0, 100), (0.1, 96), (1.0, 64)])
 def test_elsewhere_the_devices_own_refusal_counts(
     tolerance: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sized_step, "resolve_device", lambda *_: torch.device("meta"))  # stands for a GPU
-    model, state = Limited().eval().to("meta"), torch.get_rng_state()
-    sample = (torch.zeros(1, 3), torch.zeros(1, 4))
-    assert largest_batch_size(model, sample, nn.MSELoss(), tolerance=tolerance) == expected
-    assert not model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr(sized_step, "resolve_device", lambda *_: Gpu("cpu"))
+    model, sample = Limited(), (torch.randn(3, 3), torch.randn(3, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    train(model, optimizer)
+    before = facts(model.eval(), optimizer)
+    found = largest_batch_size(model, sample, nn.MSELoss(), tolerance=tolerance, optimizer=optimizer)
+    assert found == expected
+    assert same(before, facts(model, optimizer))
 
 
 def test_a_model_on_the_gpu_is_tried_there() -> None:
@@ -164,8 +168,9 @@ def test_a_model_that_does_not_fit_at_all_is_said_with_its_limit() -> None:
             r"first dimension, or lists .*, but has shapes \[\(3,\), \(\)\]: give a single",
         ),
         ({"sample": (torch.randn(0, 3), torch.randn(0))}, r"has shapes \[\(0, 3\), \(0,\)\]"),
+        ({"sample": torch.zeros(2, 3, device="meta")}, r"Data must hold numbers, but a tensor of shape \(2, 3\) is on"),
         ({"sample": torch.randn(2, 5)}, "shapes cannot be multiplied"),
-        ({"model": nn.Linear(3, 2, device="meta")}, "`model` must be on a device that computes, but is on 'meta'"),
+        ({"model": nn.Linear(3, 2, device="meta")}, "but its 'weight' is on 'meta': build all"),
         ({"model": nn.ReLU()}, "has no trainable parameter"),
         ({"model": "net"}, r"`model` must be a torch.nn.Module"),
         ({"model": nn.LSTM(3, 2)}, "`loss_fn` must be given where the model returns no tensor, but tuple"),
