@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     studies = storages.load_studies(arguments.storage, arguments.study_name)
     store = _artifact_store(arguments)
     _check_port(arguments.port)
+    storages.cut_half_line(arguments.storage)
     n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies)
     with tune_command.reader_may_leave():
         print(f"Publishing {marks.counted(n_trials, 'trial')}: the first time takes some seconds for a hundred.")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from typing import BinaryIO
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -34,6 +35,11 @@ JOURNALS = (".log", ".journal")
 TABLES = ("studies", "version_info")
 # How often and how long others that make the same tables at the same time are waited for.
 TABLES_TRIES, TABLES_SECONDS = 20, 0.2
+# How each entry of a journal begins.
+ENTRY = b'{"op_code":'
+# How long half a line of a journal must have stood still: one that is being written is so for milliseconds.
+STILL_SECONDS = 1.0
+BLOCK = 65_536
 
 
 def shown(url: str) -> str:
@@ -80,7 +86,7 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
     if only_read and path is not None and not path.is_file():
         raise DisciplineError(f"--storage {shown(url)}: there is no such file")
     with errors_of(url):
-        if "://" not in url and Path(url).suffix in JOURNALS:
+        if _is_journal(url):
             return _journal(url, only_read)
         try:
             _check_tables(url, only_read)
@@ -134,36 +140,11 @@ def _database(url: str) -> BaseStorage:
     return get_storage(url)
 
 
-class _WholeLines(JournalFileSymlinkLock):
-    """The lock of a journal's writers; who holds it finds whole lines.
-
-    Half a last line is what a crash, a kill or a full disk left of a writer that held this lock. Optuna reads over it,
-    but writes the next entry behind it, and then nobody reads either: it is cut off.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._path = Path(path)
-
-    def acquire(self) -> bool:
-        held = super().acquire()
-        try:
-            with self._path.open("r+b") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-                if file.read() not in (b"", b"\n"):
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-        except BaseException:
-            self.release()
-            raise
-        return held
-
-
 class _JournalFile(JournalFileBackend):
     """A journal's file whose errors are those of a storage."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(path, lock_obj=_WholeLines(path))
+        super().__init__(os.path.realpath(path))  # two names of one file share the lock
         self._path = path
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -190,6 +171,10 @@ def _reading(path: str) -> Iterator[None]:
         ) from error
 
 
+def _is_journal(url: str) -> bool:
+    return "://" not in url and Path(url).suffix in JOURNALS
+
+
 def _journal(path: str, only_read: bool) -> BaseStorage:
     """Return the journal of a file, an empty or absent one too; refuse any other file, which would be written into."""
     file = Path(path)
@@ -198,12 +183,49 @@ def _journal(path: str, only_read: bool) -> BaseStorage:
             with file.open("rb") as lines:
                 first = lines.readline()
                 last = () if only_read else collections.deque(lines, maxlen=1)
-            if first and not (first.endswith(b"\n") and "op_code" in json.loads(first)):
+            whole = first.endswith(b"\n")
+            if not ("op_code" in json.loads(first) if whole else first[: len(ENTRY)] == ENTRY[: len(first)]):
                 raise ValueError("its first line is no entry")
             for line in last:  # Optuna reads over a broken one, but no more once another follows
                 if line.endswith(b"\n"):
                     json.loads(line)
-        return JournalStorage(_JournalFile(path))
+        storage = JournalStorage(_JournalFile(path))
+    if not only_read:
+        cut_half_line(path)
+    return storage
+
+
+def cut_half_line(url: str) -> None:
+    """Cut off half a last line of a storage that is a journal, which a crash or a full disk left, before more is written.
+
+    Optuna reads over it, but writes the next entry behind it, and then nobody reads either. What still changes is
+    another's that writes it just now, and stays.
+    """
+    if not _is_journal(url):
+        return
+    path = os.path.realpath(url)
+    lock = JournalFileSymlinkLock(path)
+    with errors_of(url), _reading(url), contextlib.ExitStack() as held:
+        lock.acquire()
+        held.callback(lock.release)
+        file = held.enter_context(open(path, "r+b"))
+        before = os.fstat(file.fileno())
+        end = _end_of_lines(file, before.st_size)
+        if end < before.st_size:
+            time.sleep(STILL_SECONDS)
+            now = os.fstat(file.fileno())
+            if (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
+                file.truncate(end)
+
+
+def _end_of_lines(file: BinaryIO, size: int) -> int:
+    """Return where the last whole line ends; a large journal is not read for it."""
+    for start in range((size - 1) // BLOCK * BLOCK, -1, -BLOCK):
+        file.seek(start)
+        found = file.read(BLOCK).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return 0
 
 
 def load_studies(url: str, study_name: str | None) -> list[Study]:

@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from optuna_discipline import cli
+from optuna_discipline import storages
 
 pytest.importorskip("plotly")
 dashboard = pytest.importorskip("optuna_dashboard")
@@ -30,6 +31,20 @@ def test_every_study_that_can_be_is_published_and_the_others_are_named(
     assert first.startswith("Publishing 1 trial: ")  # before the work, which may take a minute
     assert re.search("/dashboard .stop", second)
     assert len(list(folder.iterdir())) == 1
+
+
+def test_half_a_last_line_of_a_journal_is_cut_off_before_more_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "study.log"
+    optuna.create_study(storage=storages.opened(str(path))).add_trial(optuna.create_trial(value=1.0))
+    with path.open("ab") as file:
+        file.write(b'{"op_code":4,"wor')
+    monkeypatch.setattr(dashboard, "run_server", lambda storage, **options: None)
+    monkeypatch.setattr(storages, "STILL_SECONDS", 0.01)
+    assert cli.main(["dashboard", "--storage", str(path)]) == 0
+    assert b"wor\n" not in path.read_bytes()
+    assert len(storages.load_study(str(path), None).trials) == 1
 
 
 def test_a_port_in_use_is_said_before_anything_is_published(url: str, capsys: pytest.CaptureFixture[str]) -> None:

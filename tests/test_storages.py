@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextlib import closing
@@ -12,6 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
 
 from benchmarks import servers
 from optuna_discipline import DisciplineError
@@ -120,26 +122,74 @@ def keys(path: Path) -> set[str]:
     return set(storages.load_study(str(path), None).user_attrs)
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storages, "STILL_SECONDS", 0.01)
+
+
 @pytest.mark.parametrize("lost", [1, 5, 60])
-def test_half_a_last_line_of_a_journal_is_read_over_and_cut_off_before_the_next(lost: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [7, 65_536])
+@pytest.mark.usefixtures("soon")
+def test_half_a_last_line_of_a_journal_is_read_over_and_cut_off_by_who_writes(
+    lost: int, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storages, "BLOCK", block)
     path = tmp_path / "study.log"
     whole = journal_of_three_lines(path)
     os.truncate(path, len(whole) - lost)
     assert keys(path) == {"first"}
     assert path.stat().st_size == len(whole) - lost
-    storages.load_study(str(path), None).set_user_attr("third", "value")
+    study = optuna.load_study(study_name="one", storage=storages.opened(str(path)))
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+    study.set_user_attr("third", "value")
     assert keys(path) == {"first", "third"}
-    assert whole.startswith(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
 
 
-def test_a_worker_cuts_off_what_another_that_died_has_left_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("soon")
+def test_half_a_first_line_is_an_empty_journal(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
-    journal_of_three_lines(path)
-    worker = storages.load_study(str(path), None)
-    with path.open("ab") as file:
-        file.write(b'{"op_code":4,"wor')
-    worker.set_user_attr("third", "value")
-    assert set(worker.user_attrs) == keys(path) == {"first", "second", "third"}
+    whole = journal_of_three_lines(path)
+    for length in (1, 5, 11, 12, 40):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DisciplineError, match="the storage holds: no study"):
+            storages.load_study(str(path), None)
+        assert path.stat().st_size == length
+        assert storages.opened(str(path)).get_all_studies() == []
+        assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("written", [b"ker_id", b'ker_id":"x"}\n', b""])
+def test_a_line_that_is_being_written_is_not_cut_off(
+    written: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "study.log"
+    whole = journal_of_three_lines(path) + b'{"op_code":10,"wor'
+    path.write_bytes(whole)
+
+    def write(seconds: float) -> None:
+        path.write_bytes(whole + written)
+        os.utime(path, ns=(0, 0))  # one that was written anew is as long as before
+
+    monkeypatch.setattr(storages.time, "sleep", write)
+    storages.opened(str(path))
+    assert path.read_bytes() == whole + written
+
+
+@pytest.mark.usefixtures("soon")
+def test_the_names_of_one_journal_share_its_lock(tmp_path: Path) -> None:
+    path, link = tmp_path / "study.log", tmp_path / "link.log"
+    path.write_bytes(journal_of_three_lines(path)[:-5])
+    link.symlink_to(path)
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    worker = threading.Thread(target=storages.opened, args=(str(link),), daemon=True)
+    worker.start()
+    worker.join(0.5)
+    held = path.read_bytes()
+    lock.release()
+    worker.join(20)
+    assert not held.endswith(b"\n")
+    assert path.read_bytes().endswith(b"\n")
 
 
 def test_a_journal_whose_last_line_is_broken_is_read_and_not_written_into(tmp_path: Path) -> None:
