@@ -10,9 +10,9 @@ its module must be importable on every machine, from the folder where its worker
 """
 
 import argparse
-import contextlib
 import importlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline import DisciplinedPruner
@@ -67,6 +68,8 @@ def load(name: str) -> Callable[[optuna.Trial], float]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     found: Callable[[optuna.Trial], float] = getattr(importlib.import_module(module), function)
+    if not callable(found):
+        raise ValueError(f"must be a function, such as my_module:objective, but {name} is {found!r}")
     return found
 
 
@@ -74,9 +77,15 @@ def make_tables(url: str) -> None:
     """Make the tables of a new database: of workers that do so at once one succeeds, the others look again."""
     if "://" not in url:
         raise ValueError(f"must be the URL of a database, such as sqlite:///study.db, but got {url!r}")
+    if re.match("[^:]+://[^:/]*:[^@]*@[^?]*@", url):
+        raise ValueError("must not have an @ in its password: write it as %40")
     for seconds in (0.2, 0.5, 1, 2):
-        with contextlib.suppress(DBAPIError, StorageInternalError):
+        try:
             return RDBStorage(url).remove_session()
+        except (DBAPIError, StorageInternalError) as error:
+            failed = error if isinstance(error, DBAPIError) else error.__cause__
+            if not isinstance(failed, IntegrityError) and "already exists" not in str(failed):
+                raise
         time.sleep(seconds)
     return RDBStorage(url).remove_session()
 

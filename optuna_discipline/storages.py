@@ -33,8 +33,8 @@ from optuna_discipline.printable import printable
 JOURNALS = (".log", ".journal")
 # The tables of Optuna that are made first.
 TABLES = ("studies", "version_info")
-# How often and how long others that make the same tables at the same time are waited for.
-TABLES_TRIES, TABLES_SECONDS = 20, 0.2
+# How long others that make the same tables at the same time are waited for.
+TABLES_SECONDS = 10
 # How each entry of a journal begins.
 ENTRY = b'{"op_code":'
 # How long half a line of a journal must have stood still: one that is being written is so for milliseconds.
@@ -128,16 +128,20 @@ def _check_tables(url: str, only_read: bool) -> None:
 
 def _database(url: str) -> BaseStorage:
     """Return the storage of a database; where others make its tables at the same time, once they are made."""
-    for _ in range(TABLES_TRIES):
+    until = time.monotonic() + TABLES_SECONDS
+    while True:
         try:
             return get_storage(url)
         except (DBAPIError, StorageInternalError) as error:
             failed = error if isinstance(error, DBAPIError) else error.__cause__
-            statement = (isinstance(failed, DBAPIError) and failed.statement) or ""  # none: there is no connection
-            if statement.split()[:1] not in (["CREATE"], ["INSERT"]):
+            if not isinstance(failed, DBAPIError) or time.monotonic() > until:
                 raise
-            time.sleep(TABLES_SECONDS)
-    return get_storage(url)
+            said = (
+                f"{type(failed.orig).__name__} {failed.orig}"  # a PostgreSQL of another language names the class only
+            )
+            if not re.search("already exists|unique|duplicate", said, flags=re.IGNORECASE):
+                raise
+            time.sleep(0.2)
 
 
 class _JournalFile(JournalFileBackend):
@@ -196,7 +200,7 @@ def _journal(path: str, only_read: bool) -> BaseStorage:
 
 
 def cut_half_line(url: str) -> None:
-    """Cut off half a last line of a storage that is a journal, which a crash or a full disk left, before more is written.
+    """Cut off half a last line of a journal, which a crash or a full disk left, before more is written.
 
     Optuna reads over it, but writes the next entry behind it, and then nobody reads either. What still changes is
     another's that writes it just now, and stays.

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import optuna
 import pytest
-from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import OperationalError
 
 from examples import cluster
 
@@ -20,6 +21,8 @@ import os
 
 import signal
 import time
+
+number = 1
 
 
 def objective(trial):
@@ -91,6 +94,14 @@ def test_a_task_of_slurm_is_a_worker(tmp_path: Path, environment: dict[str, str]
     [
         ({"--objective": "mine"}, "--objective: must be MODULE:FUNCTION, such as my_module:objective, but got 'mine'"),
         ({"--objective": "mine:nothing"}, "--objective: module 'mine' has no attribute 'nothing'"),
+        (
+            {"--objective": "mine:number"},
+            "--objective: must be a function, such as my_module:objective, but mine:number",
+        ),
+        (
+            {"--storage": "postgresql://me:sec@ret@127.0.0.1:1/x"},
+            "--storage: must not have an @ in its password: write",
+        ),
         ({"--storage": "study.log"}, "--storage: must be the URL of a database, such as sqlite:///study.db, but got"),
         ({"--storage": "nonsense://host"}, "--storage: Can't load plugin: sqlalchemy.dialects:nonsense"),
     ],
@@ -109,20 +120,42 @@ def test_a_wrong_objective_or_storage_is_named_before_anything_is_stored(
     monkeypatch.setattr(sys, "argv", ["cluster.py", *(word for pair in given.items() for word in pair)])
     with pytest.raises(SystemExit, match="2"):
         cluster.main()
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert "ret@" not in told
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".py" and path.is_file()] == []
 
 
-def test_tables_that_another_worker_makes_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    colliding, slept = [IntegrityError("INSERT", {}, Exception("UNIQUE")), StorageInternalError("locked")], []
+class Refusing(RDBStorage):
+    """A database that refuses as often as there are errors."""
 
-    class Database(RDBStorage):
-        def __init__(self, url: str) -> None:
-            if colliding:
-                raise colliding.pop()
-            super().__init__(url)
+    errors: ClassVar[list[Exception]] = []
 
-    monkeypatch.setattr(cluster, "RDBStorage", Database)
+    def __init__(self, url: str) -> None:
+        if self.errors:
+            raise self.errors.pop()
+        super().__init__(url)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr(cluster, "RDBStorage", Refusing)
     monkeypatch.setattr(cluster.time, "sleep", slept.append)
+    return slept
+
+
+def test_tables_that_another_worker_makes_are_waited_for(slept: list[float]) -> None:
+    Refusing.errors = [
+        IntegrityError("INSERT", {}, Exception("UNIQUE")),
+        OperationalError("CREATE", {}, Exception("table studies already exists")),
+    ]
     cluster.make_tables("sqlite://")
-    assert (colliding, len(slept)) == ([], 2)
+    assert (Refusing.errors, len(slept)) == ([], 2)
+
+
+def test_a_database_that_is_refused_is_tried_once(slept: list[float]) -> None:
+    Refusing.errors = [OperationalError("CREATE", {}, Exception("database is locked"))]
+    with pytest.raises(OperationalError, match="database is locked"):
+        cluster.make_tables("sqlite://")
+    assert slept == []

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
+from sqlalchemy.exc import OperationalError
 
 from benchmarks import servers
 from optuna_discipline import DisciplineError
@@ -294,6 +295,30 @@ def test_tables_of_another_optuna_are_refused_with_the_cure(version: str, said: 
         database.execute("UPDATE alembic_version SET version_num = ?", (version,))
     with pytest.raises(DisciplineError, match=f"^--storage sqlite:///.*study.db holds the tables of {said}"):
         storages.opened(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE studies", "INSERT INTO version_info"])
+def test_a_locked_database_is_tried_once(statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def locked(url: str) -> None:
+        tried.append(url)
+        raise OperationalError(statement, {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(storages, "get_storage", locked)
+    with pytest.raises(DisciplineError, match="--storage sqlite:// does not work: .*database is locked"):
+        storages.opened("sqlite://")
+    assert tried == ["sqlite://"]
+
+
+def test_tables_that_others_make_are_waited_for_as_long_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(url: str) -> None:
+        raise OperationalError("CREATE TABLE studies", {}, sqlite3.OperationalError("table studies already exists"))
+
+    monkeypatch.setattr(storages, "get_storage", made)
+    monkeypatch.setattr(storages, "TABLES_SECONDS", 0.1)
+    with pytest.raises(DisciplineError, match="--storage sqlite:// does not work: .*table studies already exists"):
+        storages.opened("sqlite://")
 
 
 def _begin(urls: list[str], together: Any) -> None:
