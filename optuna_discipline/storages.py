@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.storages import JournalStorage
+from optuna.storages import RDBStorage
 from optuna.storages import get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal import JournalFileSymlinkLock
@@ -31,8 +33,8 @@ from optuna_discipline.printable import printable
 
 # Endings of the file names that are taken for journals of Optuna.
 JOURNALS = (".log", ".journal")
-# The tables of Optuna that are made first.
-TABLES = ("studies", "version_info")
+# Tables that every database of Optuna has, and their keys, by which they are told from another program's.
+TABLES = {"studies": "study_id", "version_info": "version_info_id"}
 # How long others that make the same tables at the same time are waited for.
 TABLES_SECONDS = 10
 # How each entry of a journal begins.
@@ -57,7 +59,7 @@ def shown(url: str) -> str:
 
 @contextlib.contextmanager
 def errors_of(url: str | None) -> Iterator[None]:
-    """Say in one line which storage does not work, and why."""
+    """Say in one line which storage does not work, and why; errors of other databases, and without a URL, stay."""
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, AssertionError, UnboundLocalError) as error:
@@ -66,10 +68,12 @@ def errors_of(url: str | None) -> Iterator[None]:
             found = found.__context__
         if isinstance(found, DisciplineError):
             raise found from error
-        if not isinstance(found, (SQLAlchemyError, StorageInternalError)):
+        origins = " ".join(frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__))
+        known = (StorageInternalError, *([SQLAlchemyError] if "optuna.storages" in origins else []))
+        if url is None or found is None or not isinstance(found, known):
             raise
         cause = one_line(found.__cause__ or found)
-        raise DisciplineError(f"--storage {shown(url or '')} does not work: {cause}") from error
+        raise DisciplineError(f"--storage {shown(url)} does not work: {cause}") from error
 
 
 def opened(url: str, *, only_read: bool = False) -> BaseStorage:
@@ -82,7 +86,13 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
     Raises:
         DisciplineError: If it does not open; the message names the option.
     """
+    if not url:
+        raise DisciplineError("--storage must be a URL such as sqlite:///study.db, or a journal's file, but got ''")
+    if re.match("[^:]+://[^:/]*:[^@]*@[^?]*@", url):  # what follows the first would be called a host, and shown
+        raise DisciplineError(f"--storage {shown(url)} must not have an @ in its password: write it as %40")
     path = file_of(url)
+    if path is not None and os.path.exists(path) and not os.path.isfile(path):
+        raise DisciplineError(f"--storage {shown(url)} must be a file, but is a folder or a device: give another")
     if only_read and path is not None and not path.is_file():
         raise DisciplineError(f"--storage {shown(url)}: there is no such file")
     with errors_of(url):
@@ -96,9 +106,9 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
                 f"--storage {shown(url)} does not work, one such as sqlite:///study.db does: "
                 f"{one_line(error.__cause__ or error)}"
             ) from error
-        except RuntimeError as error:
+        except (RuntimeError, SQLAlchemyError) as error:
             if "table schema" not in str(error):
-                raise StorageInternalError(str(error)) from error
+                raise StorageInternalError(str(error)) from error.__cause__ or error
             older = "storage upgrade" in str(error)
             cure = f"`optuna storage upgrade --storage {shown(url)}`" if older else "`pip install -U optuna`"
             raise DisciplineError(
@@ -114,16 +124,28 @@ def _check_tables(url: str, only_read: bool) -> None:
         return
     engine = create_engine(url)
     try:
-        names = inspect(engine).get_table_names() if file is not None else []
-        if names and not set(TABLES) & set(names):
+        tables = inspect(engine)
+        names = set(tables.get_table_names()) if file is not None else set()
+        columns = {name: [column["name"] for column in tables.get_columns(name)] for name in names & set(TABLES)}
+        others = {name for name in columns if TABLES[name] not in columns[name]}
+        if not set(TABLES) <= names - others:
+            others |= names - _optunas_tables()
+        if others:
             raise DisciplineError(
                 f"--storage {shown(url)} must be a database of Optuna, but holds another program's tables "
-                f"({printable(', '.join(names[:3]))}): give another"
+                f"({printable(', '.join(sorted(others)[:3]))}): give another"
             )
-        if only_read and not all(inspect(engine).has_table(name) for name in TABLES):
+        if only_read and not all(tables.has_table(name) for name in TABLES):
             raise DisciplineError(f"--storage {shown(url)}; the storage holds: no study")
     finally:
         engine.dispose()
+
+
+def _optunas_tables() -> set[str]:
+    engine = RDBStorage("sqlite://").engine
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
 
 
 def _database(url: str) -> BaseStorage:
@@ -133,13 +155,9 @@ def _database(url: str) -> BaseStorage:
         try:
             return get_storage(url)
         except (DBAPIError, StorageInternalError) as error:
-            failed = error if isinstance(error, DBAPIError) else error.__cause__
-            if not isinstance(failed, DBAPIError) or time.monotonic() > until:
-                raise
-            said = (
-                f"{type(failed.orig).__name__} {failed.orig}"  # a PostgreSQL of another language names the class only
-            )
-            if not re.search("already exists|unique|duplicate", said, flags=re.IGNORECASE):
+            cause = getattr(error if isinstance(error, DBAPIError) else error.__cause__, "orig", None)
+            said = f"{type(cause).__name__} {cause}"  # PostgreSQL's text may be in another language
+            if time.monotonic() > until or not re.search("already exists|unique|duplicate", said, re.IGNORECASE):
                 raise
             time.sleep(0.2)
 
@@ -153,7 +171,10 @@ class _JournalFile(JournalFileBackend):
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         with _reading(self._path):
-            yield from super().read_logs(log_number_from)
+            for entry in super().read_logs(log_number_from):
+                if not isinstance(entry, dict):
+                    raise TypeError("a line is no entry")
+                yield entry
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         try:
@@ -168,10 +189,10 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageInternalError(str(error)) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:  # no JSON, or none of Optuna's
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:  # not Optuna's
         raise DisciplineError(
-            f"--storage {path} must be a journal of Optuna, but is damaged or another file: give another, or restore "
-            f"it from a copy ({one_line(error)})"
+            f"--storage {path} must be a journal of Optuna, but is damaged, of a newer Optuna, or another file: give "
+            f"another, restore it from a copy, or run `pip install -U optuna` ({one_line(error)})"
         ) from error
 
 
@@ -187,8 +208,7 @@ def _journal(path: str, only_read: bool) -> BaseStorage:
             with file.open("rb") as lines:
                 first = lines.readline()
                 last = () if only_read else collections.deque(lines, maxlen=1)
-            whole = first.endswith(b"\n")
-            if not ("op_code" in json.loads(first) if whole else first[: len(ENTRY)] == ENTRY[: len(first)]):
+            if not ("op_code" in json.loads(first) if first.endswith(b"\n") else ENTRY.startswith(first[: len(ENTRY)])):
                 raise ValueError("its first line is no entry")
             for line in last:  # Optuna reads over a broken one, but no more once another follows
                 if line.endswith(b"\n"):
@@ -209,7 +229,7 @@ def cut_half_line(url: str) -> None:
         return
     path = os.path.realpath(url)
     lock = JournalFileSymlinkLock(path)
-    with errors_of(url), _reading(url), contextlib.ExitStack() as held:
+    with _reading(url), contextlib.ExitStack() as held:
         lock.acquire()
         held.callback(lock.release)
         file = held.enter_context(open(path, "r+b"))
@@ -263,7 +283,7 @@ def file_of(url: str) -> Path | None:
     """
     if "://" not in url:
         return Path(url)
-    with contextlib.suppress(ArgumentError):  # is told where the storage is opened
+    with contextlib.suppress(ArgumentError, ValueError):  # is told where the storage is opened
         parts = make_url(url)
         if parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:"):
             return Path(str(parts.database).removeprefix("file:"))

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileSymlinkLock
 from sqlalchemy.exc import OperationalError
 
@@ -92,8 +93,13 @@ def test_a_journal_file_is_a_storage(name: str, tmp_path: Path) -> None:
     assert storages.file_of(path) == tmp_path / name
 
 
+# Of a newer Optuna, and lines that are no entries.
+UNKNOWN = [b'{"op_code":99,"worker_id":"x"}\n', b'{"op_code":0}\n3\n', b'["op_code"]\n', b'"op_code"\n']
+
+
 @pytest.mark.parametrize(
-    "content", [b"notes", b"notes\n", b"{broken\n{broken\n", b'{"a": 1}\n', b"[1]\n", b"1\n", b"\xff\xfe\n\xff\n"]
+    "content",
+    [b"notes", b"notes\n", b"{broken\n{broken\n", b'{"a": 1}\n', b"[1]\n", b"1\n", b"\xff\n\xff\n", *UNKNOWN],
 )
 def test_a_damaged_journal_or_another_file_is_named_and_left_alone(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "study.log"
@@ -222,6 +228,39 @@ def test_a_journal_that_is_damaged_during_a_search_is_named(tmp_path: Path) -> N
         study.optimize(objective, n_trials=1)
 
 
+@pytest.mark.parametrize("entry", UNKNOWN[1:])
+def test_a_line_that_comes_to_a_journal_and_is_no_entry_is_named(entry: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    journal_of_three_lines(path)
+    storage = storages.opened(str(path))
+    with path.open("ab") as file:
+        file.write(entry.splitlines(keepends=True)[-1])
+    with pytest.raises(DisciplineError, match=r"study\.log must be a journal of Optuna, but is damaged"):
+        storage.get_all_studies()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name")
+@pytest.mark.parametrize("url", ["{}", "sqlite:///{}"])
+def test_what_is_no_file_is_no_storage(url: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.log")
+    (tmp_path / "folder.log").mkdir()
+    for name in ("pipe.log", "folder.log"):
+        for only_read in (True, False):
+            with pytest.raises(DisciplineError, match=rf"--storage \S*{name} must be a file, but is a"):
+                storages.opened(url.format(tmp_path / name), only_read=only_read)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:sec@ret@host/x", "postgresql://me:sec@c/ret@host/x", "mysql+pymysql://me@corp:s@e:ret@host:1/x"],
+)
+def test_an_at_sign_in_a_password_is_refused_and_no_part_is_shown(url: str) -> None:
+    for only_read in (True, False):
+        with pytest.raises(DisciplineError, match="must not have an @ in its password: write it as %40") as caught:
+            storages.opened(url, only_read=only_read)
+        assert "ret" not in str(caught.value)
+
+
 def test_a_full_disk_under_a_journal_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "study.log"
     study = optuna.create_study(storage=storages.opened(str(path)))
@@ -238,6 +277,15 @@ def test_a_full_disk_under_a_journal_is_said_in_one_line(tmp_path: Path, monkeyp
         storages.errors_of(str(path)),
     ):
         study.optimize(objective, n_trials=1)
+
+
+def test_an_error_of_another_database_is_not_called_the_storages() -> None:
+    error = OperationalError("SELECT", {}, sqlite3.OperationalError("no such table: images"))
+    for url in ("sqlite:///study.db", None):
+        with pytest.raises(OperationalError, match="no such table: images"), storages.errors_of(url):
+            raise error
+    with pytest.raises(StorageInternalError, match="lost"), storages.errors_of(None):
+        raise StorageInternalError("lost")
 
 
 def test_an_assertion_that_no_storage_caused_stays_what_it_is() -> None:
@@ -269,6 +317,35 @@ def test_another_programs_sqlite_file_is_refused_and_left_alone(tmp_path: Path) 
         with pytest.raises(DisciplineError, match=r"must be a database of Optuna, but holds .* tables \(notes\): give"):
             call(f"sqlite:///{path}")
     assert tables(path) == ["notes"]
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (["studies (id, title)"], "studies"),
+        (["version_info (v)"], "version_info"),
+        (["studies (study_id)", "patients (id)"], "patients"),
+    ],
+)
+def test_a_name_in_common_makes_no_database_of_optuna(made: list[str], named: str, tmp_path: Path) -> None:
+    path = tmp_path / "clinic.db"
+    with closing(sqlite3.connect(path)) as database:
+        for table in made:
+            database.execute(f"CREATE TABLE {table}")
+    before = path.read_bytes()
+    for call in (storages.opened, lambda url: storages.load_study(url, None)):
+        with pytest.raises(DisciplineError, match=rf"must be a database of Optuna, but holds .* tables \({named}\)"):
+            call(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_a_database_whose_tables_others_make_just_now_and_one_that_has_more_are_optunas(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    for statement in ("DROP TABLE version_info", "CREATE TABLE mine (id)"):
+        optuna.create_study(storage=url)
+        with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+            database.execute(statement)
+        assert storages.opened(url).get_all_studies() != []
 
 
 def test_reading_makes_no_tables(tmp_path: Path) -> None:
@@ -306,7 +383,7 @@ def test_a_locked_database_is_tried_once(statement: str, monkeypatch: pytest.Mon
         raise OperationalError(statement, {}, sqlite3.OperationalError("database is locked"))
 
     monkeypatch.setattr(storages, "get_storage", locked)
-    with pytest.raises(DisciplineError, match="--storage sqlite:// does not work: .*database is locked"):
+    with pytest.raises(DisciplineError, match=r"--storage sqlite:// does not work: .*database is locked"):
         storages.opened("sqlite://")
     assert tried == ["sqlite://"]
 
@@ -317,7 +394,7 @@ def test_tables_that_others_make_are_waited_for_as_long_as_is_said(monkeypatch: 
 
     monkeypatch.setattr(storages, "get_storage", made)
     monkeypatch.setattr(storages, "TABLES_SECONDS", 0.1)
-    with pytest.raises(DisciplineError, match="--storage sqlite:// does not work: .*table studies already exists"):
+    with pytest.raises(DisciplineError, match=r"--storage sqlite:// does not work: .*table studies already exists"):
         storages.opened("sqlite://")
 
 
@@ -353,6 +430,7 @@ def test_workers_that_begin_a_database_at_once_all_begin(
         ("redis://me:secret@host", "RedisStorage is removed"),
         ("oracle+cx_oracle://me:secret@host/x", "No module named 'cx_Oracle'"),
         ("foo://me:secret@host", "Can't load plugin"),
+        ("postgresql://me:secret@host:port/x", "invalid literal for int.*'port'"),
     ],
 )
 def test_a_storage_that_cannot_be_opened_is_named_by_its_option(url: str, reason: str) -> None:
@@ -360,3 +438,9 @@ def test_a_storage_that_cannot_be_opened_is_named_by_its_option(url: str, reason
     with pytest.raises(DisciplineError, match=f"--storage {shown} does not work, one such as .*: {reason}") as caught:
         storages.opened(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("only_read", [True, False])
+def test_an_empty_storage_url_is_refused(only_read: bool) -> None:
+    with pytest.raises(DisciplineError, match=r"--storage must be a URL such as sqlite:///study.db, or .* but got ''"):
+        storages.opened("", only_read=only_read)
