@@ -21,6 +21,7 @@ from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import role_said
+from optuna_discipline.rules.role_names import says_index
 from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import ROLES
@@ -87,9 +88,11 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
     bounds = None if role is None else bounds_of(distribution)
     if role is None or bounds is None:
         return None
+    if name not in told and says_index(name) and _holds_integers(distribution):
+        return None
     if role_of_name(name, told) is None:  # it says exponents
         return role if spelling(role, name, distribution) != PLAIN else None
-    if name not in told and role != "epochs" and bounds.low == 0 and _holds_integers(distribution):
+    if name not in told and role != "epochs" and _is_gapless(distribution):
         return None  # an index, a switch
     of_momentum = role != "momentum" or bounds.high <= 1  # none is above 1, whatever its name
     sure = name in told or (name in ROLE_NAMES and of_momentum)
@@ -100,6 +103,13 @@ def _holds_integers(distribution: BaseDistribution) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return all(isinstance(choice, int) for choice in distribution.choices)
     return isinstance(distribution, IntDistribution)
+
+
+def _is_gapless(distribution: BaseDistribution) -> bool:
+    """Whether these are 0, 1, 2 and so on: sizes and decays that begin at 0 have gaps."""
+    if isinstance(distribution, CategoricalDistribution):
+        return _holds_integers(distribution) and {*distribution.choices} == {*range(len(distribution.choices))}
+    return isinstance(distribution, IntDistribution) and distribution.low == 0 and distribution.step == 1
 
 
 def roles_of(known: Mapping[str, BaseDistribution], told: Mapping[str, Role | None] | None = None) -> dict[str, Role]:

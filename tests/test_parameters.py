@@ -335,6 +335,29 @@ def test_a_list_with_0_and_a_rate_is_no_index() -> None:
     assert parameters.role_of("log2_batch_size", IntDistribution(0, 8)) == "batch_size"
 
 
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [
+        ("batch_size", IntDistribution(0, 256, step=32)),
+        ("batch_size", CategoricalDistribution([64, 0, 32])),
+        ("weight_decay", CategoricalDistribution([0, 1, 10])),
+    ],
+)
+def test_whole_numbers_from_0_with_gaps_are_no_index(name: str, distribution: BaseDistribution) -> None:
+    assert parameters.role_of(name, distribution) == name
+
+
+@pytest.mark.parametrize(
+    "name", "lr_idx lr_index idx_lr learning_rate_id batch_size_idx dataset_id_lr log_lr_id".split()
+)
+def test_a_name_that_says_an_index_has_no_role_where_its_numbers_are_whole(name: str) -> None:
+    whole = (IntDistribution(1, 9), IntDistribution(-4, 0), CategoricalDistribution([3, 5]))
+    assert [parameters.role_of(name, distribution) for distribution in whole] == [None] * 3
+    assert parameters.role_of(name, IntDistribution(1, 9), {name: "batch_size"}) == "batch_size"
+    if name.startswith(("lr", "dataset")):
+        assert parameters.role_of(name, FloatDistribution(1e-5, 1, log=True)) == "lr"
+
+
 @pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
 def test_a_class_or_a_function_says_what_its_name_says() -> None:
     sgd, adam, tanh, relu, rmsprop = (type(name, (), {}) for name in ("SGD", "Adam", "Tanh", "ReLU", "RMSprop"))

@@ -38,7 +38,8 @@ _SAYS: Mapping[str, Role | None] = {
     **dict.fromkeys(("epochs", *(f"{word} epoch" for word in _COUNT)), "epochs"),
 }
 EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
-_ELSE = frozenset({"min", "final", "end", "last", "use", "idx", "index", "id"}) | EXPONENT_WORDS
+_ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
+_INDEX = frozenset({"idx", "index", "id"})
 _NORMS = frozenset({"bn", "batchnorm", "norm"})
 _AVERAGES = frozenset({"ema", "teacher", "target", "moco", "byol", "dino", "key"})  # of weights; each has a momentum
 _SOMETHING_ELSE: Mapping[Role, frozenset[str]] = {
@@ -170,6 +171,15 @@ def says_seed(name: str) -> bool:
     [True, True, True, False, False, False]
     """
     return _SEED.fullmatch(" ".join(words_of(name))) is not None
+
+
+def says_index(name: str) -> bool:
+    """Whether a name says an index, if its numbers are whole: a rate of a data set with an id is none.
+
+    >>> [says_index(name) for name in ("lr_idx", "dataset_id_lr", "lr")]
+    [True, True, False]
+    """
+    return not _INDEX.isdisjoint(words_of(name))
 
 
 def can_be(role: Role, bounds: Bounds) -> bool:

@@ -48,7 +48,7 @@ def test_groups_optimizers_and_spellings_do_not_hide_a_role(names: str, role: st
     [
         "min_lr final_lr warmup_lr log_lr lr_decay lr_scheduler lr_gamma lr.gamma",
         "lr_schedule lr_warmup_steps lr_min lr_ratio lr_factor lr_power lr_patience lr_step_size lr_mult head_lr_mult",
-        "warmup_lr_init lr_C lr_tol lr_l1 lr_l2 lr_epochs lr_idx lr_index idx_lr learning_rate_id batch_size_idx",
+        "warmup_lr_init lr_C lr_tol lr_l1 lr_l2 lr_epochs",
         "bn_momentum batch_norm_momentum ema_momentum momentum_decay beta2",
         "moco_momentum moco.momentum key_momentum encoder_momentum momentum_teacher momentum_encoder",
         "weight_decay_schedule weight_decay_end wd_mult weight_decay_bias l2_norm l2_units reg_lambda",
