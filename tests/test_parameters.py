@@ -348,7 +348,7 @@ def test_whole_numbers_from_0_with_gaps_are_no_index(name: str, distribution: Ba
 
 
 @pytest.mark.parametrize(
-    "name", "lr_idx lr_index idx_lr learning_rate_id batch_size_idx dataset_id_lr log_lr_id".split()
+    "name", ["lr_idx", "lr_index", "idx_lr", "learning_rate_id", "batch_size_idx", "dataset_id_lr", "log_lr_id"]
 )
 def test_a_name_that_says_an_index_has_no_role_where_its_numbers_are_whole(name: str) -> None:
     whole = (IntDistribution(1, 9), IntDistribution(-4, 0), CategoricalDistribution([3, 5]))
