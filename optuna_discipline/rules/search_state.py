@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from optuna_discipline.rules.conditions import added
@@ -204,15 +205,23 @@ class SearchState:
         """Return the best run from before the ladder, which is built on it; None where the ladder is the beginning.
 
         That is another sampler's, but where some had no learning rate: then it is the best of those that had one, or of
-        all if it is new, whoever proposed it; without any the first rung itself, which began beside them.
+        all if it is new, whoever proposed it; without any the first rung itself, which began beside them. None that
+        another sampler has left behind most of those without one: then the model comes back to it if it pays.
         """
         if self._is_late:
             known = [run for run in self.before if not self._lacks(run, "lr")]
             known = known or [run for run in self.slots.of(f"{LADDER}0:1") if math.isfinite(run.score)]
-            return min(known, key=lambda run: run.score, default=None)
+            best = min(known, key=lambda run: run.score, default=None)
+            return None if best is None or self._is_left_behind(best) else best
         own = min((run.number for run in self.runs if run.slot is not None), default=math.inf)
         others = (run for run in self.before if run.slot is None and run.number < own)
         return min(others, key=lambda run: run.score, default=None)
+
+    def _is_left_behind(self, best: Run) -> bool:
+        """Whether the best of another sampler's runs with a learning rate is worse than most of those without one."""
+        without = [run.score for run in self.before if self._lacks(run, "lr")]
+        adopted = any(run.slot is None and "lr" in run.params for run in self.before)
+        return adopted and bool(without) and best.score > median(without)
 
     @property
     def _is_late(self) -> bool:

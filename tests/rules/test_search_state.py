@@ -197,6 +197,18 @@ def test_there_is_no_ladder_where_no_run_with_a_learning_rate_has_ended_well() -
     assert next_params(Recipe(), runs, space=LR).slot == MODEL_SLOT
 
 
+@pytest.mark.parametrize(("loss", "stage"), [(0.3, "lr"), (0.4, "refine")])
+def test_an_adopted_study_has_a_ladder_only_if_a_run_with_a_rate_is_no_worse_than_most_without(
+    loss: float, stage: str
+) -> None:
+    trees = [replace(TREE, number=i, loss=x) for i, x in enumerate((0.1, 0.3, 0.5))]
+    adopted = [*trees, replace(NETS[0], number=3, slot=None, loss=loss)]
+    assert next_params(Recipe(), adopted, space=LR).stage == stage
+    tried_again = replace(NETS[0], number=4, loss=loss - 0.01)
+    assert next_params(Recipe(), [*adopted, tried_again], space=LR).stage == stage
+    assert next_params(Recipe(), [*adopted, replace(tried_again, loss=0.2)], space=LR).stage == "lr"
+
+
 def test_no_short_cycles_compare_momenta_of_a_network_that_has_none() -> None:
     runs = [TREE, replace(NETS[0], state="running", loss=None, params={**NETS[0].params, "momentum": 0.9})]
     assert next_params(SHORT, runs, space=SPACE).slot == MODEL_SLOT
