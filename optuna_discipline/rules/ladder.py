@@ -76,7 +76,8 @@ class Ladder:
 
     def _is_refuted(self, x: float, reading: LrReading) -> bool:
         others = {y / x: loss for y, loss in self.results.items() if y >= x or not self._broke(y)}
-        return reading.is_refuted_by(others, self.results[x], samples_of(example_of(self.slots[x])))
+        samples = samples_of(example_of(self.slots[x]), *self.finished)
+        return reading.is_refuted_by(others, self.results[x], samples)
 
     def _broke(self, x: float) -> bool:
         """Whether a rung has learned nothing, as its rate was far too high: then its loss ranks nothing."""

@@ -73,7 +73,7 @@ class LrReading:
         Args:
             losses: Those of the runs that are alike in all else, by their rates in multiples of this one's.
             loss: Its own.
-            samples: How many it counts, where it is an error: the root of those that are wrong is noise.
+            samples: How many they count, where they are errors: the root of those that are wrong is noise.
         """
         if self.lean is None or (self.lean == "up" and self.far):
             return False
@@ -136,14 +136,20 @@ def is_error(run: Run) -> bool:
     return samples_of(run) > 0
 
 
-def samples_of(run: Run) -> int:
-    """Return how many samples a run's reports count, 0 where they are no error or too few.
+def samples_of(run: Run, *others: Run) -> int:
+    """Return how many samples a run's reports count at least, 0 where they are no error or too few.
+
+    Few reports may have a smaller denominator; those of others on the same data tell more.
 
     >>> samples_of(Run(0, "complete", {}, reports=(-0.5, -0.75, -0.9)))
     20
     """
-    losses = as_losses(run.reports)
-    return samples_counted(sorted(set(run.reports if losses is None else losses.tolist()))) if is_readable(run) else 0
+    if not is_readable(run):
+        return 0
+    known = (other.reports for other in others if all(map(math.isfinite, other.reports)))
+    reports = sum(known, run.reports)
+    losses = as_losses(reports)
+    return samples_counted(sorted(set(reports if losses is None else losses.tolist())))
 
 
 def got_worse(shape: tuple[float, float, float]) -> bool:

@@ -77,9 +77,9 @@ def box_around(
 
 
 def _is_refuted(reading: LrReading, best: Run, runs: Sequence[Run]) -> bool:
-    alike = (run for run in runs if run.finished and differ_in_rate(run, best))
+    alike = [run for run in runs if run.finished and differ_in_rate(run, best)]
     losses = {run.params["lr"] / best.params["lr"]: run.score for run in alike}
-    return reading.is_refuted_by(losses, best.score, samples_of(best))
+    return reading.is_refuted_by(losses, best.score, samples_of(best, *alike))
 
 
 def _is_same(one: float, other: float) -> bool:

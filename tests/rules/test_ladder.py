@@ -238,11 +238,11 @@ def test_a_rung_that_refutes_the_best_curve_ends_the_ladder_and_no_reason_contra
     assert Ladder(AXIS, {1.0: slots[1.0]}).reason(2.0).endswith("best so far 1 x with 0.5")
 
 
-@pytest.mark.parametrize(("samples", "refuted"), [(40, False), (4000, True)])
-def test_one_sample_of_a_few_refutes_no_curve(samples: int, refuted: bool) -> None:
+@pytest.mark.parametrize(("samples", "shows", "refuted"), [(40, 0, False), (4000, 0, True), (4000, 1, True)])
+def test_one_sample_of_a_few_refutes_no_curve(samples: int, shows: int, refuted: bool) -> None:
     climbs, falls = (0.7, 0.3, 0.5, 0.1, *[0.05] * 5), (0.675, 0.525, 0.275, 0.1, *[0.075] * 5)
     slots = {
-        x: [Run(i, "complete", {"lr": x}, of[-1], reports=tuple(y + (i == 0) * (y > 0.2) / samples for y in of))]
+        x: [Run(i, "complete", {"lr": x}, of[-1], reports=tuple(y + (i == shows) * (y > 0.2) / samples for y in of))]
         for i, (x, of) in enumerate({1.0: climbs, 0.3333: falls}.items())
     }
     ladder = Ladder(AXIS, slots)

@@ -256,6 +256,14 @@ def test_the_samples_that_reports_count_are_told_by_all_of_them() -> None:
     assert samples_of(_run((2.3, 1.1, 0.5))) == samples_of(_run((0.5, 0.25))) == 0
 
 
+def test_the_reports_of_others_tell_of_more_samples() -> None:
+    few, more = _run((0.5, 0.25, 0.2)), _run((0.5031, 0.3, 0.2501))
+    assert samples_of(few) == 20
+    assert samples_of(few, more) == samples_of(_run((-0.5, -0.75, -0.8)), _run((-0.4969, -0.7, -0.7499))) == 10_000
+    assert samples_of(few, _run((0.9, math.nan)), _run(())) == 20
+    assert samples_of(few, _run((0.50003, 0.3117, 0.21))) == 0
+
+
 @pytest.mark.parametrize(
     ("reports", "kept"),
     [

@@ -89,6 +89,15 @@ def test_a_clearly_worse_run_that_is_alike_but_for_its_rate_speaks_against_what_
     assert _lr_box(FALLS, {lr: loss}, decay=1e-3) == pytest.approx((0.2, high))
 
 
+@pytest.mark.parametrize(("reports", "low"), [((0.5, 0.3, 0.25), 0.2), ((0.5031, 0.3, 0.25), 0.025)])
+def test_the_reports_of_a_worse_run_tell_whether_its_error_is_worse_by_luck(
+    reports: tuple[float, ...], low: float
+) -> None:
+    best = Run(0, "complete", VALUES, 0.2, reports=(0.5, 0.25, 0.2))
+    above = Run(1, "complete", {**VALUES, "lr": 0.4}, 0.25, reports=reports)
+    assert box_around(VALUES, best, [best, above])["lr"] == pytest.approx((low, 0.4))
+
+
 def test_at_the_end_of_its_bounds_the_learning_rate_may_go_back() -> None:
     assert _lr_box(FALLS, {0.1: 0.6}, limits=Bounds(1e-5, 0.2)) == pytest.approx((0.2 / 8, 0.2))
     assert _lr_box(CLIMBS, {0.4: 0.6}, limits=Bounds(0.2, 1.0)) == pytest.approx((0.2, 0.4))
