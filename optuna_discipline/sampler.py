@@ -118,6 +118,7 @@ class DisciplinedSampler(BaseSampler):
         self._reader = StudyReader(roles)
         self._roles = dict(roles or {})
         self._known_studies: set[str] = set()  # whose settings have been compared
+        self._shown_studies: set[str] = set()  # of which a trial was complete
         self._asked: dict[tuple[str, trial_record.Identity], set[str]] = {}  # by the trials under way that began here
         self._refine_sampler = refine_sampler
         self._independent_sampler = independent_sampler
@@ -218,8 +219,9 @@ class DisciplinedSampler(BaseSampler):
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
             said = f"{trial_record.reason_of(trial)}; nothing asks for {', '.join(enqueued.values_of(trial))}"
             trial_record.write_stage(study._storage, trial, ENQUEUED, said)
-        if trial.number == 0 and state == TrialState.COMPLETE:
-            study_record.warn_of_idle_roles(trial, self._roles)
+        if state == TrialState.COMPLETE and study.study_name not in self._shown_studies:
+            self._shown_studies.add(study.study_name)
+            study_record.warn_of_idle_roles(study, trial, self._roles)
         if self._refine_sampler is not None and self._is_plain(study, trial):
             self._refine_sampler.after_trial(study, trial, state, values)
 
@@ -231,17 +233,17 @@ class DisciplinedSampler(BaseSampler):
             return claim  # the objective has asked elsewhere, if at all
         bound = {name for name in claim.get("bound", ()) if name in trial.params}
         roles = self._reader.roles({n: d for n, d in trial.distributions.items() if not d.single()})
-        others = (roles.keys() | bound) - set(asked) - enqueued.values_of(trial).keys()
+        wished = roles.keys() | bound | (claim.get("suggested", {}).keys() & trial.params.keys())
+        others = wished - set(asked) - enqueued.values_of(trial).keys()
         held = [name for name in sorted(others) if name in bound or self._wished_else(study, trial, claim, name)]
         freed = sorted(bound.intersection(asked))
         found = {"held": held, "freed": freed} if held or freed else {}
         return trial_record.write_claim(study._storage, trial, {**claim, **found})
 
     def _wished_else(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
-        distribution = trial.distributions[name]
-        role = self._reader.role_of(name, distribution)
-        wished = self._answers.answer(Question(study, trial, name, distribution), claim, role)
-        return bool(wished != trial.params[name])
+        question = Question(study, trial, name, trial.distributions[name])
+        role = self._reader.role_of(name, question.distribution)
+        return bool(self._answers.answer(question, claim, role) != trial.params[name])
 
     def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether another trial has shown parameters, and none has a role."""

@@ -11,6 +11,7 @@ from typing import Literal
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.parameters import bounds_of
@@ -87,14 +88,18 @@ def read_settings(study: Study) -> Mapping[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def warn_of_idle_roles(trial: FrozenTrial, told: Mapping[str, str | None]) -> None:
-    """Warn of the names that a user has told of which a trial has not asked for, or has asked for in words."""
-    for name, role in told.items():
+def warn_of_idle_roles(study: Study, trial: FrozenTrial, told: Mapping[str, str | None]) -> None:
+    """Warn of the names told to have a role that a study's first complete trial has not asked for, or for words."""
+    names = [name for name, role in told.items() if role is not None]
+    complete = (TrialState.COMPLETE,)
+    if not names or any(t.number != trial.number for t in study.get_trials(deepcopy=False, states=complete)):
+        return
+    for name in names:
         if name not in trial.distributions:
             asked = f"but trial {trial.number} has not asked for {name!r}"
             cure = "correct the name, unless only other trials ask for it"
             warnings.warn(f"`roles` must name parameters, {asked}: {cure}.", stacklevel=2)
-        elif role is not None and bounds_of(trial.distributions[name]) is None:
+        elif bounds_of(trial.distributions[name]) is None:
             got = f"but {name!r} has {trial.distributions[name]}"
             warnings.warn(f"`roles` must name numbers, {got} and is left without a role: suggest them.", stacklevel=2)
 

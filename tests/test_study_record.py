@@ -118,7 +118,7 @@ def test_what_is_no_range_test_is_said_to_be_none() -> None:
     ("roles", "said"),
     [
         ({"learnign_rate": "lr"}, r"trial 0 has not asked for 'learnign_rate': correct the name"),
-        ({"n_epoch": None}, r"trial 0 has not asked for 'n_epoch'"),
+        ({"learnign_rate": "lr", "n_epoch": None, "rate": None}, r"trial 0 has not asked for 'learnign_rate'"),
         ({"rate": "lr"}, r"must name numbers, but 'rate' has .*'1e-3'.* without a role"),
     ],
 )
@@ -126,4 +126,18 @@ def test_a_role_that_is_told_in_vain_is_warned_of_once(roles: dict[str, str | No
     study = optuna.create_study(sampler=DisciplinedSampler(roles=roles))
     with pytest.warns(UserWarning, match=said) as warned:
         study.optimize(lambda trial: float(trial.suggest_categorical("rate", ["1e-3", "1e-2"])), n_trials=2)
+    assert len(warned) == 1
+
+
+def test_the_first_complete_trial_warns_of_roles_told_in_vain() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        if trial.number == 0:
+            raise optuna.TrialPruned
+        return trial.suggest_float("x", 0, 1)
+
+    study = optuna.create_study(sampler=DisciplinedSampler(roles={"rate": "lr"}))
+    with pytest.warns(UserWarning, match="trial 1 has not asked for 'rate'") as warned:
+        study.optimize(objective, n_trials=3)
+    study.sampler = DisciplinedSampler(roles={"rate": "lr"})  # goes on where others were complete
+    study.optimize(objective, n_trials=1)
     assert len(warned) == 1
