@@ -124,10 +124,14 @@ class Answers:
         return any(name in like.params and like.params[name] != trial.params[name] for name in words)
 
     def _held(self, question: Question, claim: Mapping[str, Any], start: Any) -> Any:
-        """Return the value of the run that the stage builds on, else of the first run, else where it begins."""
+        """Return the value of the run that the stage builds on, else of the first run, else where it begins.
+
+        Where the model took it to be held by another sampler, that value, which the rest was chosen for.
+        """
         like = None if claim["slot"] == MODEL_SLOT else self._example(question, claim.get("like"))
-        held = None if like is None else parameters.as_choice(question.distribution, like.params[question.name])
-        if like is not None and parameters.allows(question.distribution, held):
+        known = claim.get("bound", {}) if like is None else like.params
+        held = parameters.as_choice(question.distribution, known.get(question.name))
+        if question.name in known and parameters.allows(question.distribution, held):
             return held
         return self._begin(question, start, claim.get("failures", 0))
 

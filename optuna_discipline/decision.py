@@ -108,8 +108,6 @@ class Decision:
         if any(map(can_be_smaller, runs)):
             none = "has trained" if all(run.allowed for run in runs) else what_none_did(runs, "has ended well")
             reason += f"; {RETREAT} {none}"
-        if proposal.bound:
-            reason += f"; {refinement.describe_held(proposal.bound)}"
         return claims.write(study, trial, dataclasses.replace(proposal, reason=reason), suggested)
 
     def _is_chosen(self, study: Study, trial: FrozenTrial) -> bool:
@@ -257,7 +255,7 @@ class Decision:
         return refinement.describe_moves(params, base, self._reader.roles(base.distributions), stage)
 
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
-        """Let a reason that names values, or a step of the ladder, name what was run."""
+        """Let a reason that names values, or a step of the ladder, name what was run, and what another sampler held."""
         reason = trial_record.last_told(trial).get("reason", "")
         stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
         corrected = self._true_step(trial, claim, reason) if stage == "lr" else reason
@@ -272,7 +270,7 @@ class Decision:
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if claim.get("free") and stage not in roles:
             corrected += f"; this network has no {stage.replace('_', ' ')}"
-        if held := {name: trial.params[name] for name in claim.get("held", ()) if name not in claim.get("bound", ())}:
+        if held := {name: trial.params[name] for name in claim.get("held", ())}:
             corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, stage, corrected)
