@@ -140,8 +140,7 @@ class Ladder:
             lowest, highest = min(self.results), max(self.results)  # a plateau has no better side, and no middle
             beyond = [x for x in points if not lowest < x < highest]
             outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
-            far = self.axis.nearest(max(lowest / self.axis.factor**2, self.axis.low), below=lowest)
-            outer = [point_key(far) if far is not None and x < lowest else x for x in outer]
+            outer = [self._far_under(lowest) or x if x < lowest else x for x in outer]
             return beyond or outer[:2] or points
         return points
 
@@ -151,11 +150,11 @@ class Ladder:
         best = self.best
         if best is None or self.readings.get(best) != FAR_TOO_HIGH:
             return []
-        far = self.axis.nearest(max(best / self.axis.factor**2, self.axis.low), below=best) or 0.0
-        lower = (x for x in self.slots if x <= point_key(far) and x not in self.results)
+        far = self._far_under(best) or 0.0
+        lower = (x for x in self.slots if x <= far and x not in self.results)
         return [x for x in lower if is_running(self.slots[x])]
 
-    @property
+    @cached_property
     def _below_what_broke(self) -> list[float]:
         """The rung far below all, where the lowest one broke like the best: such losses rank nothing.
 
@@ -167,8 +166,13 @@ class Ladder:
         lowest = min(self.results)
         if lowest == best or not self._broke(lowest):
             return []
-        below = self.axis.nearest(max(lowest / self.axis.factor**2, self.axis.low), below=lowest)
-        return [] if below is None else [point_key(below)]
+        below = self._far_under(lowest)
+        return [] if below is None else [below]
+
+    def _far_under(self, x: float) -> float | None:
+        """Return the rung two steps below one, or the lowest there is; None where that is the lowest."""
+        below = self.axis.nearest(max(x / self.axis.factor**2, self.axis.low), below=x)
+        return None if below is None else point_key(below)
 
     def _left_to_the_model(self) -> bool:
         """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side.
