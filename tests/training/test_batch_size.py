@@ -42,7 +42,7 @@ def step(size):
 step(2)
 before = address_space_used()
 resource.setrlimit(resource.RLIMIT_AS, (before + 150 * 2**20, resource.RLIM_INFINITY))
-found = largest_batch_size(model, (x, y), nn.CrossEntropyLoss(), high=4096)
+found = largest_batch_size(model, (x, y), nn.CrossEntropyLoss(), low=128, high=4096)
 assert address_space_used() - before < 32 * 2**20, "memory was not given back"
 step(found)
 try:
