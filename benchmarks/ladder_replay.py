@@ -62,7 +62,7 @@ def read(path: Path, reports: int | None) -> Recorded:
 def replay(network: Recorded, start: float, rng: np.random.Generator, trainings: int) -> list[float]:
     """Return the regret of the best run after 1, 2, 3, ... trainings of a ladder that begins at `start`."""
     highest = network.lrs[-1] * (1.1 if start <= network.lrs[-1] * 1.1 else FAR_ABOVE)
-    axis = ladder_axis(3.0, start, Bounds(network.lrs[0] * 0.9, highest))
+    axis = ladder_axis(start, Bounds(network.lrs[0] * 0.9, highest))
     slots: dict[float, list[Run]] = {}
     found: list[float] = []
     best = math.inf

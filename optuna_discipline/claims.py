@@ -39,7 +39,6 @@ def write(
         write_stage: Whether to tell people and the objective, too; not while a rival may still have it.
     """
     claim = {**dataclasses.asdict(proposal), "number": trial.number, "suggested": dict(suggested or {})}
-    claim[trial_record.KEEPS_TOLD] = True
     stored = trial_record.write_claim(study._storage, trial, claim)
     if write_stage:
         _tell(study, trial, proposal.stage, proposal.reason)

@@ -48,18 +48,18 @@ _NEED_THE_STUDY = (
 
 
 class DisciplinedSampler(BaseSampler):
-    """Leslie Smith's discipline as a sampler (arXiv 1803.09820): one stage after another, each in a few short runs.
+    """Leslie Smith's discipline as a sampler (arXiv 1803.09820): one stage after another, each in a few runs.
 
     Parameters are recognised by name (`lr`, `momentum`, `weight_decay`, `batch_size`, `epochs` and their usual other
     names, also those of a group, an optimizer or a part of the network, such as `optimizer.lr`, `sgd_momentum`,
     `lr_head`) or by `roles`; any other parameter is held at its best known value during the stages and searched
     together with them in the refinement, where it exists. A seed is no setting and is held. A second learning rate of a
     trial keeps its ratio to the first during the stages, a second momentum, weight decay or batch size is held like
-    what has no role; the model moves them apart. An integer parameter in the role `epochs` lets the stages use
-    short complete cycles; its upper bound is the full length. With `Recipe(short=1)`, the default, the refinement
-    searches the length as well: if the best full run's reports end above their lowest, or, from 8 runs on, where it
-    reports nothing. The study is the only memory: any number of workers may share it, stop and go on, and the same
-    history gives the same next stage.
+    what has no role; the model moves them apart. The upper bound of an integer parameter in the role `epochs` is the
+    full length, at which every stage trains (`Recipe(short=0.25)`: in short complete cycles); the refinement searches
+    the length as well if the best run's reports end above their lowest, or, from 8 runs on, where it reports nothing.
+    The study is the only memory: any number of workers may share it, stop and go on, and the same history gives the
+    same next stage.
 
     The objective finds `stage` and `reason` in `trial.user_attrs`. If it reports every epoch (`trial.report`, or a
     `TrialReporter`), the curve of a run says on which side of its learning rate to look next. Folds of a

@@ -20,6 +20,7 @@ from optuna.trial import Trial
 from optuna.trial import TrialState
 
 from optuna_discipline.exceptions import UnsupportedStudyError
+from optuna_discipline.rules.arguments import encode
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import Diagnosis
@@ -29,7 +30,7 @@ CONSTRAINTS, ONE_CONSTRAINT = "constraints", "constraints:"  # Optuna's
 Identity = tuple[int, datetime.datetime | None]
 PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
-TOLD_KEY, KEEPS_TOLD = PREFIX + "told", "keeps_told"  # stage and reason, if not as claimed; a claim that is so kept
+TOLD_KEY = PREFIX + "told"  # stage and reason, if not as claimed
 RUN_KEY = PREFIX + "run"
 ROW_PREFIX = PREFIX + "epoch:"
 SETTINGS_KEY = PREFIX + "settings"
@@ -193,21 +194,12 @@ def write_stage(storage: BaseStorage, trial: FrozenTrial, stage: str, reason: st
 def stage_of(trial: FrozenTrial) -> str | None:
     """Return the stage that a trial belongs to, None for one that belongs to none."""
     stage: str | None = last_told(trial).get(STAGE_KEY)
-    said, why = (trial.user_attrs.get(key) for key in (STAGE_KEY, REASON_KEY))
-    is_earlier = said in ("refine", "enqueued") and isinstance(why, str)  # as once told, in studies without roles
-    return said if stage is None and is_earlier else stage
+    return stage
 
 
 def reason_of(trial: FrozenTrial) -> str:
-    """Return why a trial has its values, "" where nothing says.
-
-    Earlier versions marked no claim and kept what the end corrected in the user attribute, which begins as claimed.
-    """
-    last, said = last_told(trial), trial.user_attrs.get(REASON_KEY)
-    told, is_kept = last.get(REASON_KEY), TOLD_KEY in trial.system_attrs or KEEPS_TOLD in last
-    if not isinstance(told, str) or (not is_kept and str(said).startswith(told.split(":")[0])):
-        return said if isinstance(said, str) else ""
-    return told
+    """Return why a trial has its values, "" where nothing says."""
+    return str(last_told(trial).get(REASON_KEY, ""))
 
 
 def last_told(trial: FrozenTrial) -> Mapping[str, Any]:
@@ -264,14 +256,6 @@ def may_be_best(trial: FrozenTrial) -> bool:
     return ended and not epochs_of_source(trial) and not breaks_a_constraint(trial)
 
 
-def encode(value: float | None) -> float | str | None:
-    """Return `value` as strict JSON: NaN and inf become strings, which every storage keeps."""
-    if value is None:
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else str(number)
-
-
 def decode(value: float | str | None) -> float | None:
     """Return what `encode` was given."""
-    return None if value is None else float(value)
+    return math.nan if value == "nan" else None if value is None else float(value)  # one NaN, or no cache finds it

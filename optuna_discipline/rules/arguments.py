@@ -1,5 +1,6 @@
 """Checks of arguments that many functions share."""
 
+import math
 import operator
 from typing import Any
 
@@ -55,3 +56,11 @@ def check_type(name: str, value: object, kind: type) -> None:
     """
     if not isinstance(value, kind):
         raise TypeError(f"`{name}` must be a {kind.__name__}, but got {type(value).__name__}: {value!r}.")
+
+
+def encode(value: float | None) -> float | str | None:
+    """Return `value` as strict JSON: NaN and inf become strings, which every storage keeps."""
+    if value is None:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else str(number)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.arguments import encode
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.curve import FloatArray
@@ -29,7 +30,7 @@ class RangeTest:
         lrs: Learning rate of each update made, shape (n,), rising.
         train_loss: Mini-batch loss of each update, shape (n,); NaN and inf allowed.
         val_loss: Validation loss after an update, shape (n,), NaN where it was not evaluated; None if never.
-        stop_reason: Why the sweep ended: "end of range", "diverged", "non-finite loss", "no more data" or "failed".
+        stop_reason: Why the sweep ended: "end of range", "diverged", "non-finite loss" or "no more data".
         initial_loss: Loss before any update (validation if there is one, else the first batch), or None.
         n_steps: Updates that were planned.
         planned_steps: Updates of the training that the test is for; None if not known. A test as long as the training
@@ -104,10 +105,10 @@ class RangeTest:
         """Return the record as JSON values; non-finite numbers become strings ("nan", "inf", "-inf")."""
         return {
             "lrs": self.lrs.tolist(),
-            "train_loss": [_to_json(x) for x in self.train_loss],
-            "val_loss": None if self.val_loss is None else [_to_json(x) for x in self.val_loss],
+            "train_loss": [encode(x) for x in self.train_loss],
+            "val_loss": None if self.val_loss is None else [encode(x) for x in self.val_loss],
             "stop_reason": self.stop_reason,
-            "initial_loss": None if self.initial_loss is None else _to_json(self.initial_loss),
+            "initial_loss": encode(self.initial_loss),
             "n_steps": self.n_steps,
             "planned_steps": self.planned_steps,
             "settings": dict(self.settings),
@@ -236,7 +237,3 @@ def _as_json(settings: Any) -> dict[str, Any]:
         return dict(json.loads(json.dumps(dict(settings), default=lambda value: value.tolist())))
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"`settings` must be a dict of JSON values, but got {settings!r:.80}.") from error
-
-
-def _to_json(value: float) -> float | str:
-    return float(value) if math.isfinite(value) else str(float(value))

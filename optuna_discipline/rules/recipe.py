@@ -54,7 +54,6 @@ class Recipe:
         complexity: Complexity of data and network (see `complexity_of`), which sets the weight decays that short cycles
             and restarts compare (at full length the model chooses); None is unsure.
         momenta: Momenta that short cycles compare, those within the bounds.
-        lr_factor: Ratio between neighbours of the learning-rate ladder, above 1; the first step up is 2 at most.
         cyclical_momentum: Whether the objective cycles momentum against the learning rate. If it does, candidates of
             momentum are compared at one maximal LR; else (None: unless the parameter is a beta1 or max_momentum) at one
             lr / (1 - momentum), the step that the weights really take.
@@ -72,7 +71,6 @@ class Recipe:
     short: float = 1.0
     complexity: Complexity | None = None
     momenta: tuple[float, ...] = MOMENTA
-    lr_factor: float = 3.0
     cyclical_momentum: bool | None = None
     weight_decay_search: Literal["runs", "snapshot"] = "runs"
 
@@ -87,16 +85,13 @@ class Recipe:
         momenta = tuple(self.momenta) if isinstance(self.momenta, Iterable) else ()
         if not momenta or not all(is_number(m) and 0 <= m < 1 for m in momenta):
             raise ValueError(f"`momenta` must be a tuple of numbers in [0, 1), but got {self.momenta!r}.")
-        if not (is_number(self.lr_factor) and 1 < self.lr_factor < math.inf):
-            raise ValueError(f"`lr_factor` must be above 1, but got {self.lr_factor!r}.")
         if self.cyclical_momentum not in (True, False, None):
             raise ValueError(f"`cyclical_momentum` must be True, False or None, but got {self.cyclical_momentum!r}.")
         if self.weight_decay_search not in ("runs", "snapshot"):
             raise ValueError(
                 f"`weight_decay_search` must be 'runs' or 'snapshot', but got {self.weight_decay_search!r}."
             )
-        for name in ("short", "lr_factor"):  # a study keeps its recipe, and no storage takes NumPy's numbers
-            object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "short", float(self.short))  # a study keeps its recipe, and no storage takes NumPy's
         object.__setattr__(self, "stages", stages)
         object.__setattr__(self, "momenta", tuple(map(float, momenta)))
         if self.cyclical_momentum is not None:

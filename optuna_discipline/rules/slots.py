@@ -100,18 +100,7 @@ def what_is_missing(losses: Sequence[float]) -> Sequence[float]:
     if max(losses) <= 0 and min(losses) >= -1:
         return [1 + loss for loss in losses]
     shares = [loss / 100 for loss in losses]
-    return [1 + share for share in shares] if max(losses) <= 0 and counts_samples(shares) else losses
-
-
-def counts_samples(numbers: Sequence[float]) -> bool:
-    """Whether these count samples, as an error or an accuracy does: all are whole multiples of 1 / n.
-
-    Of three numbers by chance once in 10,000 times.
-
-    >>> counts_samples((0.25, 1 / 3, 0.5)), counts_samples((0.253, 0.332, 0.50001))
-    (True, False)
-    """
-    return samples_counted(numbers) > 0
+    return [1 + share for share in shares] if max(losses) <= 0 and samples_counted(shares) else losses
 
 
 def samples_counted(numbers: Sequence[float]) -> int:

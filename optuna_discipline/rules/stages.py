@@ -64,7 +64,7 @@ class Search(SearchState):
 
     def _lr_at(self, rank: int, level: float) -> list[Proposal]:
         start, tested = self._start_of_ladder()
-        axis = ladder_axis(self.recipe.lr_factor, start or 1.0, self.space.get("lr"), tested)
+        axis = ladder_axis(start or 1.0, self.space.get("lr"), tested)
         slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
         if (best := self.known) and start and best.params.get("lr") == start and self._length_of(best) == level:
             slots = {1.0: [best], **slots}  # it has run already

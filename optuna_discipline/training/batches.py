@@ -36,7 +36,6 @@ class TensorBatches:
         shuffle: Whether each epoch has a new order.
         seed: Start of the order; None draws one from torch's global generator.
         device: Where the tensors go; None leaves them.
-        drop_last: Whether a last batch that is not full is left out.
         drop_lone: Whether a last batch of a single sample is left out (normalisation cannot train on one); with
             `shuffle` it is another sample each epoch.
 
@@ -56,7 +55,6 @@ class TensorBatches:
         shuffle: bool = False,
         seed: int | None = None,
         device: torch.device | str | None = None,
-        drop_last: bool = False,
         drop_lone: bool = False,
     ) -> None:
         self.batch_size = as_count("batch_size", batch_size)
@@ -70,11 +68,7 @@ class TensorBatches:
             self.generator.manual_seed(draw_seed() if seed is None else seed)
         rest = self.n_samples % self.batch_size
         lone = drop_lone and rest == 1 and self.n_samples > 1
-        self._used = self.n_samples - rest if drop_last or lone else self.n_samples
-        if self._used == 0:
-            raise DisciplineError(
-                f"`drop_last` leaves no batch: {self.n_samples} samples are less than batch_size={self.batch_size}."
-            )
+        self._used = self.n_samples - rest if lone else self.n_samples
 
     def __len__(self) -> int:
         return math.ceil(self._used / self.batch_size)

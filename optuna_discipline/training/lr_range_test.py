@@ -79,8 +79,8 @@ def lr_range_test(
     DistributedDataParallel model (called on every rank, each its share of the data, the same number of batches) losses
     are those of all ranks, and so is the answer.
 
-    With `val`, pass over the whole curve with about 50 evaluations of 1,024 samples costs as much as 130 updates with
-    batches of 128 beside the 100 of the sweep; the training loss alone bottoms out far below the rate that is best.
+    With `val`, the whole curve's 50 or so evaluations of 1,024 samples cost as much as 130 updates with batches of 128,
+    beside the 100 updates of the sweep; without it, the training loss bottoms out far below the rate that is best.
 
     Args:
         model: Any module; trained as it stands, in train mode (modules in eval mode stay, unless all are).

@@ -246,9 +246,7 @@ def test_a_search_space_that_changes_half_way_is_obeyed_at_every_trial() -> None
 def test_a_recipe_that_changes_half_way_is_said_and_followed() -> None:
     study = new_study()
     study.optimize(good, n_trials=6)
-    study.sampler = DisciplinedSampler(
-        Recipe(stages=("lr", "weight_decay", "momentum", "refine"), lr_factor=2.0), seed=1
-    )
+    study.sampler = DisciplinedSampler(Recipe(stages=("lr", "weight_decay", "momentum", "refine")), seed=1)
     with pytest.warns(UserWarning, match="was begun with other settings of DisciplinedSampler"):
         study.optimize(lambda t: good(t) + t.suggest_float("weight_decay", 0, 0.1), n_trials=1)
     study.optimize(lambda t: good(t) + t.suggest_float("weight_decay", 0, 0.1), n_trials=9)

@@ -9,7 +9,7 @@ from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.rungs import ladder_axis
 from optuna_discipline.rules.space import Bounds
 
-AXIS = ladder_axis(3.0, 0.1, Bounds(1e-5, 10.0))
+AXIS = ladder_axis(0.1, Bounds(1e-5, 10.0))
 FALLS, CLIMBS = (2.0, 1.0, 0.5, 0.3), (2.0, 1.0, 1.5, 0.3)
 NO_SIDE = (2.0, 1.0, 1.05, 0.3)
 

@@ -264,7 +264,6 @@ def test_any_outcomes_give_proposals_inside_the_space(data: st.DataObject) -> No
         ("momenta", (1.0,)),
         ("momenta", ()),
         ("momenta", 0.9),
-        ("lr_factor", 1.0),
         ("cyclical_momentum", "yes"),
     ],
 )
@@ -290,10 +289,9 @@ def test_a_recipe_of_numpys_numbers_is_one_of_pythons() -> None:
     recipe = Recipe(
         short=np.float32(0.25),  # type: ignore[arg-type]
         momenta=np.array([0.5, 0.75]),  # type: ignore[arg-type]
-        lr_factor=np.int64(3),  # type: ignore[arg-type]
         cyclical_momentum=np.bool_(True),  # type: ignore[arg-type]
     )
-    assert recipe == Recipe(short=0.25, momenta=(0.5, 0.75), lr_factor=3.0, cyclical_momentum=True)
+    assert recipe == Recipe(short=0.25, momenta=(0.5, 0.75), cyclical_momentum=True)
     assert json.loads(json.dumps(asdict(recipe)))["momenta"] == [0.5, 0.75]
 
 

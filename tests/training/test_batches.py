@@ -58,7 +58,6 @@ def test_tensors_stay_aligned_when_shuffled() -> None:
     ("n", "size", "options", "sizes"),
     [
         (5, 2, {}, [2, 2, 1]),
-        (5, 2, {"drop_last": True}, [2, 2]),
         (5, 2, {"drop_lone": True}, [2, 2]),
         (6, 4, {"drop_lone": True}, [4, 2]),
         (1, 8, {"drop_lone": True}, [1]),
@@ -131,8 +130,6 @@ def test_what_is_no_data_is_refused() -> None:
         as_batches({"x": torch.ones(3)})
     with pytest.raises(ValueError, match="must be a tuple of tensors"):
         as_batches(7)
-    with pytest.raises(DisciplineError, match="leaves no batch"):
-        TensorBatches(torch.ones(3), batch_size=4, drop_last=True)
 
 
 @pytest.mark.parametrize(
