@@ -40,6 +40,7 @@ class Run:
         others: Values of the parameters without a role, and of a second one of a role but a learning rate, by name.
         allowed: Whether it broke no constraint. One that did is like one that cannot run: its loss is infinite, and it
             has no curve and no reports, or its learning rate would be blamed.
+        handicap: What is added to its loss in comparisons, because its batch size makes an epoch longer.
 
     Raises:
         ValueError: If `state` is another word.
@@ -56,6 +57,7 @@ class Run:
     restarted: bool = False
     others: Mapping[str, Any] = field(default_factory=dict)
     allowed: bool = True
+    handicap: float = 0.0
 
     def __post_init__(self) -> None:
         if self.state not in RUN_STATES:
@@ -105,7 +107,7 @@ class Run:
         """Its loss for comparisons; inf for a run that did not end well."""
         if self.state != "complete" or self.loss is None or not math.isfinite(self.loss) or self.diverged:
             return math.inf
-        return self.loss
+        return self.loss + self.handicap
 
 
 def differ_in_rate(one: Run, other: Run) -> bool:

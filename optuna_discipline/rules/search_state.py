@@ -23,6 +23,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import at_equal_time
+from optuna_discipline.rules.slots import passed_over
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
@@ -134,7 +135,8 @@ class SearchState:
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""
         if any(math.isfinite(run.score) for run in self.runs):
-            return f"model-based search {'near' if near else 'around'} the best full run"
+            passed = passed_over(self.runs, self._best_full())
+            return f"model-based search {'near' if near else 'around'} the best full run{passed}"
         if any(run.finished for run in self.runs):
             return f"model-based search around the start, as no run has {what_none_did(self.runs, 'ended well')}"
         return "drawn, as no run has ended yet"

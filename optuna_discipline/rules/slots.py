@@ -13,7 +13,9 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 
 MAX_FAILURES = 2
-EQUAL_TIME = 1.25
+# At equal time instead of equal epochs the loss of batch 16 over that of 64 rose by this power of an epoch's time: the
+# median of 8 networks, -.02 to 1.05 (benchmarks/README.md, batch size).
+LOSS_OVER_TIME = 0.25
 # Two runs are never told apart below this share of the loss, however quiet the replicate was.
 SMALLEST_NOISE = 0.01
 SHORTEST_TIMED_RUN = 1.0
@@ -139,22 +141,50 @@ def seconds_per_epoch(run: Run) -> float | None:
 
 
 def at_equal_time(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs, without the loss of those whose batch size makes an epoch clearly slower.
+    """Return the runs, those whose batch size makes an epoch longer with a handicap.
 
-    Batch sizes are compared at equal time (Smith 2018, section 4.1): a smaller one whose epochs take more than 1.25
-    times as long as those of the first one would have had fewer of them, so it does not win by its loss. Only networks
-    of the same other parameters are compared, as a width takes its time too.
+    Batch sizes are compared at equal time (Smith 2018, section 4.1): a smaller one whose epochs take r times as long as
+    those of the first one would have had fewer of them, so its loss (of a maximised share what is missing to 1) counts
+    times the fourth root of r. Powers of two and their halves stand for r: the clock's noise decides nothing. Only
+    networks of the same other parameters are compared, as a width takes its time too.
     """
+    longer = _longer_epochs(runs)
+    losses = {run.number: run.loss for run in runs if run.loss is not None and math.isfinite(run.loss)}
+    if not longer or not losses:
+        return list(runs)
+    missing = dict(zip(losses, what_is_missing(list(losses.values())), strict=True))
+    return [
+        replace(run, handicap=(longer[run.number] ** LOSS_OVER_TIME - 1) * abs(missing[run.number]))
+        if run.number in longer and run.number in missing
+        else run
+        for run in runs
+    ]
+
+
+def passed_over(runs: Sequence[Run], best: Run | None) -> str:
+    """Return which run has a lower loss than the best but for its handicap, in words; "" where none has."""
+    if best is None:
+        return ""
+    told = best.score - best.handicap
+    lower = [(run.score - run.handicap, run.number) for run in runs if run.handicap and run.score - run.handicap < told]
+    return f" at equal time, as trial {min(lower)[1]}, though better, has longer epochs" if lower else ""
+
+
+def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
+    """Return how many times as long as with the first batch size an epoch of a smaller one takes, by run."""
     timed = [(run, pace) for run in runs if "batch_size" in run.params and (pace := seconds_per_epoch(run)) is not None]
     alike: dict[str, list[tuple[Run, float]]] = {}
     for run, pace in timed:
         alike.setdefault(repr(sorted(run.others.items(), key=lambda item: item[0])), []).append((run, pace))
-    slow = set()
+    longer: dict[int, float] = {}
     for group in alike.values():
         first = group[0][0].params["batch_size"]
-        most = EQUAL_TIME * median(pace for run, pace in group if run.params["batch_size"] == first)
-        slow |= {run.number for run, pace in group if run.params["batch_size"] < first and pace > most}
-    return [replace(run, loss=math.inf) if run.number in slow else run for run in runs]
+        usual = median(pace for run, pace in group if run.params["batch_size"] == first)
+        smaller = [
+            (run, round(2 * math.log2(pace / usual)) / 2) for run, pace in group if run.params["batch_size"] < first
+        ]
+        longer |= {run.number: 2.0**octaves for run, octaves in smaller if octaves > 0}
+    return longer
 
 
 def without_epochs(run: Run) -> dict[Role, float]:

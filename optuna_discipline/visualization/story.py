@@ -141,10 +141,11 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
         yield f"The stage learning rate moves learning rates only, and goes on from its best run{anew}."
     chosen = [marks.spoken(stage) for stage in deciding if stage != "lr" and stages.by_model(of_stage[stage])]
     if chosen:
+        fair = " at equal time" if "batch_size" in deciding else ""
         yield (
             f"A model of all runs chooses a value of {', '.join(chosen)}, and a learning rate to suit it; it may keep "
-            "the former value, and moves what has no stage, too. The search goes on from the best run so far, however "
-            "little better that is."
+            "the former value, and moves what has no stage, too. The search goes on from the best run so "
+            f"far{fair}, however little better that is."
         )
     compared = [marks.spoken(stage) for stage in deciding if stages.keeps_within_noise(stage, of_stage[stage])]
     if compared:

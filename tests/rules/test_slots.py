@@ -1,4 +1,7 @@
 import math
+from typing import Any
+
+import pytest
 
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
@@ -8,6 +11,7 @@ from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import loss_of
+from optuna_discipline.rules.slots import passed_over
 from optuna_discipline.rules.slots import seconds_per_epoch
 
 
@@ -50,25 +54,46 @@ def test_the_example_is_the_best_and_the_first_of_equals() -> None:
     assert example_of([_run(2, "s", 1.0), _run(1, "s", 1.0), _run(0, "s", 2.0)]).number == 1
 
 
-def test_a_batch_size_with_clearly_longer_epochs_does_not_win_by_its_loss() -> None:
-    def timed(number: int, batch: float, seconds: float) -> Run:
-        return Run(number, "complete", {"batch_size": batch, "epochs": 10.0}, 0.1 * number, seconds=seconds)
+def _timed(number: int, batch: float, seconds: float, loss: float, **others: Any) -> Run:
+    return Run(number, "complete", {"batch_size": batch, "epochs": 10.0}, loss, seconds=seconds, others=others)
 
-    runs = [timed(0, 64, 100), timed(1, 64, 104), timed(2, 16, 300), timed(3, 32, 120), timed(4, 64, 300)]
-    assert [run.score for run in at_equal_time(runs)] == [0.0, 0.1, math.inf, 0.1 * 3, 0.4]
-    too_short_to_be_timed = [Run(0, "complete", {"batch_size": 64.0}, 0.1, seconds=0.1)]
-    assert at_equal_time(too_short_to_be_timed) == too_short_to_be_timed
+
+def test_a_smaller_batch_with_longer_epochs_has_to_be_better_by_the_fourth_root_of_their_time() -> None:
+    runs = [_timed(0, 64, 100, 0.1), _timed(1, 64, 104, 0.2), _timed(2, 16, 400, 0.3), _timed(3, 64, 300, 0.4)]
+    counted = at_equal_time([*runs, _timed(4, 32, 115, 0.1), _timed(5, 256, 40, 0.5)])
+    assert [run.score for run in counted] == [0.1, 0.2, pytest.approx(0.3 * 4**0.25), 0.4, 0.1, 0.5]
+    assert [run.loss for run in counted] == [0.1, 0.2, 0.3, 0.4, 0.1, 0.5]
+    assert at_equal_time([_timed(0, 64, 0.2, 0.1), _timed(1, 16, 0.9, 0.1)])[1].handicap == 0  # too short to be timed
+
+
+@pytest.mark.parametrize("seconds", [350, 400, 450])
+def test_the_noise_of_a_clock_changes_nothing(seconds: float) -> None:
+    assert at_equal_time([_timed(0, 64, 100, 1.0), _timed(1, 16, seconds, 1.0)])[1].handicap == 4**0.25 - 1
+
+
+def test_of_an_accuracy_what_is_missing_counts_and_what_has_no_scale_only_gets_worse() -> None:
+    accuracies = at_equal_time([_timed(0, 64, 100, -0.9), _timed(1, 16, 1600, -0.95)])
+    assert [run.score for run in accuracies] == [-0.9, pytest.approx(-0.9)]
+    returns = at_equal_time([_timed(0, 64, 100, -700.0), _timed(1, 16, 1600, -800.0)])
+    assert returns[1].score > -800.0
+    broken = at_equal_time([_timed(0, 64, 100, 0.5), _timed(1, 16, 400, math.nan), _timed(2, 16, 400, math.inf)])
+    assert [run.score for run in broken] == [0.5, math.inf, math.inf]
 
 
 def test_neither_a_wide_network_nor_a_slow_machine_is_blamed_on_the_batch_size() -> None:
-    def timed(number: int, batch: float, seconds: float, width: int) -> Run:
-        params = {"batch_size": batch, "epochs": 10.0}
-        return Run(number, "complete", params, 0.1, seconds=seconds, others={"width": width})  # type: ignore[arg-type]
-
-    wide = [timed(0, 64, 100, 32), timed(1, 32, 900, 512), timed(2, 128, 900, 32)]
+    wide = [_timed(0, 64, 100, 0.1, width=32), _timed(1, 32, 900, 0.1, width=512), _timed(2, 128, 900, 0.1, width=32)]
     assert at_equal_time(wide) == wide
-    narrow = [*wide, timed(3, 32, 130, 32)]
-    assert [run.score for run in at_equal_time(narrow)] == [0.1, 0.1, 0.1, math.inf]
+    narrow = [*wide, _timed(3, 32, 130, 0.1, width=32)]
+    assert [run.score > 0.1 for run in at_equal_time(narrow)] == [False, False, False, True]
+
+
+def test_a_run_that_is_passed_over_for_its_time_is_named() -> None:
+    best, slow, better = _timed(0, 64, 100, 0.10), _timed(1, 16, 400, 0.09), _timed(2, 16, 400, 0.05)
+    first, passed = at_equal_time([best, slow])
+    assert passed_over([first, passed], first) == " at equal time, as trial 1, though better, has longer epochs"
+    runs = at_equal_time([best, slow, better])
+    assert min(runs, key=lambda run: run.score).number == 2
+    assert passed_over(runs, runs[2]) == passed_over([first], first) == passed_over(runs, None) == ""
 
 
 def test_shares_of_guesses_differ_by_luck() -> None:
