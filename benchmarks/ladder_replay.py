@@ -59,7 +59,9 @@ def read(path: Path, reports: int | None) -> Recorded:
     return Recorded(usual, np.array([float(lr) for lr in lrs]), curves, regrets)
 
 
-def replay(network: Recorded, start: float, rng: np.random.Generator, trainings: int) -> list[float]:
+def replay(
+    network: Recorded, start: float, rng: np.random.Generator, trainings: int, *, knows_usual: bool = False
+) -> list[float]:
     """Return the regret of the best run after 1, 2, 3, ... trainings of a ladder that begins at `start`."""
     highest = network.lrs[-1] * (1.1 if start <= network.lrs[-1] * 1.1 else FAR_ABOVE)
     axis = ladder_axis(start, Bounds(network.lrs[0] * 0.9, highest))
@@ -67,7 +69,7 @@ def replay(network: Recorded, start: float, rng: np.random.Generator, trainings:
     found: list[float] = []
     best = math.inf
     for number in range(trainings):
-        ladder = Ladder(axis, slots)
+        ladder = Ladder(axis, slots, usual=network.usual / start if knows_usual else 0.0)
         rungs = ladder.open(ladder.wanted())
         if not rungs:
             found.append(found[-1])
@@ -91,6 +93,7 @@ def main() -> int:
     parser.add_argument("--curves", type=Path, default=RESULTS)
     parser.add_argument("--reports", type=int)
     parser.add_argument("--repeats", type=int, default=6, help="starts a network and range")
+    parser.add_argument("--usual", action="store_true", help="tell the ladder where the optimizer usually trains")
     parser.add_argument("--trainings", type=int, default=6)
     arguments = parser.parse_args()
     networks = [read(path, arguments.reports) for path in sorted(arguments.curves.glob("*.json"))]
@@ -101,12 +104,13 @@ def main() -> int:
                 rng = np.random.default_rng([repeat, number])
                 start = network.usual * 10 ** rng.uniform(low, high)
                 if network.lrs[0] * 0.9 <= start and (start <= network.lrs[-1] * 1.1 or low > 1):
-                    rows[words].append(replay(network, start, rng, arguments.trainings))
+                    found = replay(network, start, rng, arguments.trainings, knows_usual=arguments.usual)
+                    rows[words].append(found)
     print(f"{len(networks)} networks, mean regret after so many trainings\n")
     print("| begins at, of a usual rate | ladders | " + " | ".join(map(str, range(1, arguments.trainings + 1))) + " |")
     print("|---|---|" + "---|" * arguments.trainings)
-    for words, found in rows.items():
-        print(f"| {words} | {len(found)} | " + " | ".join(f"{x:.3f}" for x in np.mean(found, axis=0)) + " |")
+    for words, ladders in rows.items():
+        print(f"| {words} | {len(ladders)} | " + " | ".join(f"{x:.3f}" for x in np.mean(ladders, axis=0)) + " |")
     return 0
 
 

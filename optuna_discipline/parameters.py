@@ -15,7 +15,6 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
-from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
@@ -36,13 +35,14 @@ from optuna_discipline.rules.spelling import Spelling
 from optuna_discipline.rules.spelling import spelling_of
 from optuna_discipline.rules.usual_values import BETA2
 from optuna_discipline.rules.usual_values import START_WIDTH
+from optuna_discipline.rules.usual_values import adapts_steps
 from optuna_discipline.rules.usual_values import is_width
 from optuna_discipline.rules.usual_values import stays_steep
+from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
 from optuna_discipline.rules.usual_values import word_of
 
 BESIDE = 0.25
-_USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
 def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None]:
@@ -167,7 +167,7 @@ def _start_by_name(name: str) -> float | None:
     if name in START_BY_NAME or role is None:
         return START_BY_NAME.get(name)
     if role == "lr":
-        return next((_USUAL_LR[word] for word in all_words_of(name) if word in _USUAL_LR), None)
+        return next((usual for word in all_words_of(name) if (usual := usual_lr_of(word)) is not None), None)
     return START_BETA if role == "momentum" and any(word.startswith("beta") for word in words_of(name)) else None
 
 
@@ -198,7 +198,7 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
     bounds = bounds_of(distribution)
     if bounds is None:
         assert isinstance(distribution, CategoricalDistribution)
-        wanted = (choice for wish in (_adapts, stays_steep) for choice in distribution.choices if wish(choice))
+        wanted = (choice for wish in (adapts_steps, stays_steep) for choice in distribution.choices if wish(choice))
         return next(wanted, distribution.choices[0])
     usual = usual_value(name, bounds)
     if usual is not None and (usual > 1 or not isinstance(distribution, IntDistribution)):  # a share is no whole number
@@ -216,19 +216,13 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
     return fit(distribution, (1 - share) * distribution.low + share * distribution.high)
 
 
-def _adapts(choice: Any) -> bool:
-    """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
-    return _USUAL_LR.get((word_of(choice) or "").lower()) == USUAL_LR["Adam"]
-
-
 def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
     """Return the usual learning rate of the optimizer that some parameter names, None where none does; see `adds_up`.
 
     >>> usual_lr({"width": 64, "optimizer": "adam"}), round(usual_lr({"optimizer": "rmsprop"}, momentum=0.9), 6)
     (0.005, 0.0005)
     """
-    words = ((word_of(value) or "").lower() for value in params.values())
-    usual = next((_USUAL_LR[word] for word in words if word in _USUAL_LR), None)
+    usual = next((usual for value in params.values() if (usual := usual_lr_of(value)) is not None), None)
     return usual * (1 - momentum) if usual is not None and adds_up(params) else usual
 
 

@@ -47,7 +47,8 @@ class Ladder:
         longest: Whether these are full trainings: then there are no longer ones to turn to when nothing learns, and the
             model goes on from here, so a ladder whose best curve does not say where to go ends after one step.
         usual: Where the study's optimizer usually trains, in multiples of the ladder's first, if that is known: a rate
-            far too low is left for it, or by two steps, whichever is more.
+            far too low is left for it, or by two steps, whichever is more, and a run that stands still a step or more
+            above it was too high, not too low.
         sign: What turns a loss into the study's own value, for words: -1 where that is maximised.
         begins: Why it begins where it does, where that is not a range test's, in words.
     """
@@ -67,7 +68,15 @@ class Ladder:
     @cached_property
     def said(self) -> Mapping[float, LrReading]:
         """What the curves of the finished rungs say."""
-        return {x: said for x, runs in self.slots.items() if (said := read_lr(example_of(runs))) is not None}
+        return {x: said for x, runs in self.slots.items() if (said := self._read(x, example_of(runs))) is not None}
+
+    def _read(self, x: float, run: Run) -> LrReading | None:
+        said = read_lr(run)
+        dead = self._is_above_usual(x) and said == LrReading("up", far=True) and not fell(run)
+        return FAR_TOO_HIGH if dead else said
+
+    def _is_above_usual(self, x: float) -> bool:
+        return 0 < self.usual * self.axis.factor <= x
 
     @cached_property
     def readings(self) -> Mapping[float, LrReading]:
@@ -256,6 +265,8 @@ class Ladder:
         if said is None or said.lean is None or (x < best) != (said.lean == "down"):
             return ""
         shown = f", which {describe_curve(example_of(self.slots[best]), said, sign=self.sign)}"
+        if said == FAR_TOO_HIGH and self._is_above_usual(best):
+            shown += ", far above the usual rate"
         if said.far and said.lean == "up" and above:
             return f"{shown}; {min(above):.3g} x was no better, so one between them"
         return f"{shown}: {VERDICTS[said.lean, said.far]}"

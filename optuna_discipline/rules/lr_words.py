@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import as_losses
+from optuna_discipline.rules.lr_lean import got_worse
+from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.lr_lean import stayed
 from optuna_discipline.rules.run import Run
 
@@ -34,7 +36,9 @@ def describe_curve(run: Run, reading: LrReading, *, sign: float = 1.0) -> str:
         return "got worse on the way" if reading.lean == "down" else "never got clearly worse"
     if stayed(losses):
         ended = "worse than" if losses[-1] > losses[0] else "where" if losses[-1] == losses[0] else "hardly better than"
-        return f"{'got worse and ' * (reading.lean == 'down')}ended {ended} it began"
+        shape = shape_of(run.reports)
+        climbed = reading.lean == "down" and shape is not None and got_worse(shape)
+        return f"{'got worse and ' * climbed}ended {ended} it began"
     if max(run.reports) > 0:
         return "kept over half of its first report"
     top = 1 if min(run.reports) >= -1 else 100

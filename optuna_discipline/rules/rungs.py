@@ -1,6 +1,7 @@
 """The rungs of a learning-rate ladder: which it may take, and which have run elsewhere."""
 
 import math
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.usual_values import usual_lr_of
 
 # The first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a good rate
 # trains now and then, on the edge of divergence (in replays on 42 networks the incumbent's expected regret after 3
@@ -37,6 +39,12 @@ def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], sta
         if first is not None and differ_in_rate(run, first) and (x := point_key(run.params["lr"] / start)) not in slots:
             found.setdefault(x, []).append(run)
     return found
+
+
+def named_usual_lr(runs: Iterable[Run]) -> float:
+    """Return where the optimizer usually trains that the first of some runs to name one names; 0 where none does."""
+    named = (usual_lr_of(value) for run in runs for value in run.others.values())
+    return next(filter(None, named), 0.0)
 
 
 def ladder_axis(start: float, bounds: Bounds | None, tested: LrChoice | None = None) -> Axis:

@@ -19,6 +19,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.run import start_lr
 from optuna_discipline.rules.rungs import ladder_axis
+from optuna_discipline.rules.rungs import named_usual_lr
 from optuna_discipline.rules.rungs import run_elsewhere
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import SMALLEST_NOISE
@@ -85,8 +86,9 @@ class Search(SearchState):
         return []
 
     def _usual_lr(self) -> float:
-        """Return where SGD trains, if a momentum that is not cycled says that this is SGD; else 0."""
-        return USUAL_LR["SGD"] if "momentum" in self.space and not self.recipe.cyclical_momentum else 0.0
+        """Return where the optimizer trains that a run of the ladder names, or SGD, if a momentum says that; else 0."""
+        sgd = "momentum" in self.space and not self.recipe.cyclical_momentum
+        return named_usual_lr(run for _, run in self._rungs()) or (USUAL_LR["SGD"] if sgd else 0.0)
 
     def _start_of_ladder(self) -> tuple[float | None, LrChoice | None]:
         """Return the learning rate of its first rung, if that is known, and the range test that its top obeys."""

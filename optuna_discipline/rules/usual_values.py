@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import POLICY_CLIPS
 from optuna_discipline.rules.role_names import ends_of
 from optuna_discipline.rules.role_names import words_of
@@ -59,6 +60,7 @@ LEAST_SOFT, MOST_SOFT, SOFT = 1.0, 100.0, 4.0
 
 _UNSATURATED = ("lu", "swish", "mish", "softplus", "snake")
 _SINES = ("sin", "sine", "siren")  # as whole words: a cosine is a schedule
+_USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
 def usual_value(name: str, bounds: Bounds) -> float | None:
@@ -97,6 +99,20 @@ def word_of(value: object) -> str | None:
     """
     word = getattr(value, "__name__", value)
     return word if isinstance(word, str) else None
+
+
+def usual_lr_of(choice: object) -> float | None:
+    """Return the usual learning rate of the optimizer that a word or a class names, None for what names none.
+
+    >>> usual_lr_of("adamw"), usual_lr_of("tanh"), usual_lr_of(0.1)
+    (0.005, None, None)
+    """
+    return _USUAL_LR.get((word_of(choice) or "").lower())
+
+
+def adapts_steps(choice: object) -> bool:
+    """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
+    return usual_lr_of(choice) == USUAL_LR["Adam"]
 
 
 def stays_steep(choice: object) -> bool:

@@ -222,7 +222,7 @@ def test_earlier_runs_of_another_sampler_are_built_upon() -> None:
 
 def test_slower_batch_sizes_do_not_win_by_loss_alone() -> None:
     def smaller_is_better(params: dict[Role, float]) -> float:
-        return _valley({**params, "batch_size": 64}) + 0.1 * math.log2(params["batch_size"] / 16)
+        return 1 + _valley({**params, "batch_size": 64}) + 0.1 * math.log2(params["batch_size"] / 16)
 
     def play(seconds_of: Callable[[float], float]) -> set[float]:
         runs: list[Run] = []

@@ -274,6 +274,12 @@ def test_a_rate_far_too_low_is_left_for_the_optimizers_usual_one(cyclical: bool,
     assert _next([low], Recipe(cyclical_momentum=cyclical))[0] == slot
 
 
+@pytest.mark.parametrize(("optimizer", "slot"), [("adam", "lr0:0.1111"), ("net", "lr0:9"), ("SGD", "lr0:9")])
+def test_a_run_that_stands_still_far_above_its_optimizers_usual_rate_was_too_high(optimizer: str, slot: str) -> None:
+    still = Run(0, "complete", {"lr": 0.02}, 2.3, "lr0:1", reports=(2.32, 2.33, 2.31), others={"kind": optimizer})
+    assert _next([still], Recipe())[0] == slot
+
+
 @pytest.mark.parametrize("first", [None, "lr0:1"], ids=["enqueued", "proposed"])
 def test_rates_that_were_enqueued_or_added_are_rungs_that_have_run(first: str | None) -> None:
     losses = {1.0: 0.5, 0.3333: 0.6, 3.0: 0.6}
