@@ -21,8 +21,8 @@ from optuna_discipline import retries
 from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
 from optuna_discipline.rules.conditions import dropped
+from optuna_discipline.rules.curve import without_gaps
 from optuna_discipline.rules.failures import without_placeholders
-from optuna_discipline.rules.lr_lean import without_gaps
 from optuna_discipline.rules.role_names import says_seed
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState

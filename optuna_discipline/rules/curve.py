@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 
 OVERFLOW = 1e150
 """A loss above this counts as infinite."""
+MOST_GAPS = 0.1  # of the reports; or one
 ROUNDING = 1e-3
 """What a mean in half precision may lie beside [0, 1]."""
 
@@ -159,6 +160,19 @@ def check_plan(n_epochs: int, n_classes: int | None) -> None:
             f"`n_classes` must be an integer from 2 on, or None where the task is no classification, "
             f"but got {n_classes!r}."
         )
+
+
+def without_gaps(reports: tuple[float, ...]) -> tuple[float, ...]:
+    """Return reports without a few NaN before the last: there a metric had no value, while the training went on.
+
+    A network that has broken reports no number any more; where the last is none, or many are, all stay.
+
+    >>> without_gaps((math.nan, 0.5, 0.4)), without_gaps((0.5, 0.4, math.nan))
+    ((0.5, 0.4), (0.5, 0.4, nan))
+    """
+    known = tuple(y for y in reports if not math.isnan(y))
+    few = len(reports) - len(known) <= max(1, MOST_GAPS * len(reports))
+    return known if few and reports and not math.isnan(reports[-1]) else reports
 
 
 def running_median(values: ArrayLike, window: int = 5) -> FloatArray:

@@ -26,6 +26,7 @@ from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import losses_of
+from optuna_discipline.rules.standstill import end_alike
 
 # Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings
 # by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
@@ -138,20 +139,29 @@ class Ladder:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
         if self._far_below or self._below_what_broke:
             return self._far_below or self._below_what_broke
+        if self._not_of_the_rate() and (above := self._above(1.0)):
+            return above
         points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
             return []
-        if self._not_of_the_rate():
-            upward = self.axis.nearest(min(self.axis.factor, self.axis.high), above=1.0)
-            points = points if upward is None or upward <= 1 else [point_key(upward)]
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
         if not self.learned and ENOUGH_FOR_A_PLATEAU <= len(self.results) < most:
-            lowest, highest = min(self.results), max(self.results)  # a plateau has no better side, and no middle
-            beyond = [x for x in points if not lowest < x < highest]
-            outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
-            outer = [self._far_under(lowest) or x if x < lowest else x for x in outer]
-            return beyond or outer[:2] or points
+            return self._on_a_plateau(points)
         return points
+
+    def _on_a_plateau(self, points: list[float]) -> list[float]:
+        """Return the wanted ones of some points: no plateau has a better side, a middle, or room above a rate too high.
+
+        Where all rates were too high, what is wrong is held: the next stages move it.
+        """
+        too_high = [x for x, said in self.said.items() if said.lean == "down"]
+        if ENOUGH_FOR_A_PLATEAU < len(self.results) == len(too_high):
+            return []
+        lowest, highest, top = min(self.results), max(self.results), min(too_high, default=math.inf)
+        outer = [x for x in outer_points(self.axis, self.results, 3) if not lowest < x < highest]
+        outer = [self._far_under(lowest) or x if x < lowest else x for x in outer]
+        beyond = [x for x in points if not lowest < x < highest]
+        return next(filter(None, ([x for x in of if x < top] for of in (beyond, outer[:2], points))), [])
 
     @cached_property
     def _far_below(self) -> list[float]:
@@ -178,6 +188,11 @@ class Ladder:
         below = self._far_under(lowest)
         return [] if below is None else [below]
 
+    def _above(self, x: float) -> list[float]:
+        """Return the rung a step above one, if there is one."""
+        point = self.axis.nearest(min(x * self.axis.factor, self.axis.high), above=x)
+        return [] if point is None or point <= x else [point_key(point)]
+
     def _far_under(self, x: float) -> float | None:
         """Return the rung two steps below one, or the lowest there is; None where that is the lowest."""
         below = self.axis.nearest(max(x / self.axis.factor**2, self.axis.low), below=x)
@@ -199,25 +214,26 @@ class Ladder:
     def _goes_on(self, best: float) -> bool:
         """Whether the losses leave a side open: above the first rung, where only a lower, worse one was tried.
 
-        Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that leans to no side
-        closes the one above, unless it is an error that jumped: then nothing says that a larger rate is worse.
+        Not where its curve had asked for the lower one, but for an error's, which hides the better side. Where nothing
+        is reported, beyond the outermost rung, too, if that is the best.
         """
         if best == self.first:
-            jumped = self.readings.get(best) == LrReading(None) and is_error(example_of(self.slots[best]))
-            return (self.silent or jumped) and best == max(self.results)
+            of = self.readings if is_error(example_of(self.slots[best])) else self.said
+            return best == max(self.results) and (self.silent or of.get(best) == LrReading(None))
         return self.silent and best in (min(self.results), max(self.results))
 
     def _not_of_the_rate(self) -> bool:
-        """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.
+        """Whether no rung has learned, lower ones as little as the first, and no higher one was tried.
 
         Then the loss that climbed there says nothing against the rate: the network learns its data by heart at any, or
-        stands on a plateau that only a larger one leaves.
+        stands on a plateau, perhaps since its first epochs, that only a larger one leaves.
         """
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if not self.longest or len(losses) < 2 or max(self.results) > 1:
             return False
         unlearned = all(x in self.said and self.said[x].far for x in self.results)
-        return unlearned and max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
+        alike = max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
+        return (unlearned and alike) or end_alike({x: example_of(self.slots[x]) for x in self.results})
 
     def open(self, wanted: Sequence[float]) -> list[float]:
         """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import as_losses
+from optuna_discipline.rules.lr_lean import fell_at_once
 from optuna_discipline.rules.lr_lean import got_worse
 from optuna_discipline.rules.lr_lean import shape_of
 from optuna_discipline.rules.lr_lean import stayed
@@ -34,6 +35,8 @@ def describe_curve(run: Run, reading: LrReading, *, sign: float = 1.0) -> str:
     losses = as_losses(run.reports)
     if not reading.far or losses is None:
         return "got worse on the way" if reading.lean == "down" else "never got clearly worse"
+    if fell_at_once(losses) and not stayed(losses):
+        return "fell at once and then stood still"
     if stayed(losses):
         ended = "worse than" if losses[-1] > losses[0] else "where" if losses[-1] == losses[0] else "hardly better than"
         shape = shape_of(run.reports)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
+from statistics import median
 
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import is_error
@@ -39,6 +40,11 @@ BEYOND_TRAINED, BEYOND_UNREAD = 1.5, 3.0
 LEAST_ROOM, ENOUGH_BEYOND, SAME = 1.2, 3, 1e-3
 
 
+# Where the best run gained less than this share of its span in its second half, the first look at the weight decay goes
+# up: the network has learned what it can, and a model that knows nothing yet would take the farther end of the box.
+GAINED_LATE, ROOM_ABOVE, MIN_FOR_HALVES = 0.05, 5.0, 4
+
+
 def box_around(
     values: Mapping[Role, float],
     best: Run | None,
@@ -46,6 +52,7 @@ def box_around(
     *,
     near: bool = False,
     limits: Bounds | None = None,
+    decays: Bounds | None = None,
 ) -> dict[Role, tuple[float, float]]:
     """Return bounds of the roles that have a box.
 
@@ -55,6 +62,7 @@ def box_around(
         runs: All runs.
         near: Whether the learning rate is to stay near.
         limits: Bounds of the learning rate.
+        decays: Bounds of the weight decay, where it is looked at for the first time.
     """
     box: dict[Role, tuple[float, float]] = {}
     sizes: dict[Role, tuple[float, float]] = {
@@ -65,6 +73,9 @@ def box_around(
     for role, (low, high) in sizes.items():
         if values.get(role, 0) > 0:
             box[role] = (values[role] * low, values[role] * high)
+    now = values.get("weight_decay", 0)
+    if decays is not None and best is not None and 0 < ROOM_ABOVE * now <= decays.high and _stood_late(best.reports):
+        box["weight_decay"] = (now, now * WEIGHT_DECAY_BOX[1])
     if 0 < values.get("momentum", 0) < 1:
         left = 1 - values["momentum"]
         box["momentum"] = (max(1 - left * MOMENTUM_BOX, 0.0), 1 - left / MOMENTUM_BOX)
@@ -74,6 +85,14 @@ def box_around(
             low, high = max(low, limits.low), min(high, limits.high)
         box["lr"] = _within_reach(low, high, best, runs)
     return box
+
+
+def _stood_late(reports: Sequence[float]) -> bool:
+    """Whether a run gained hardly anything in its second half; medians of three reports are compared."""
+    if len(reports) < MIN_FOR_HALVES or not all(map(math.isfinite, reports)):
+        return False
+    at = len(reports) // 2
+    return median(reports[at - 1 : at + 2]) - median(reports[-3:]) <= GAINED_LATE * (max(reports) - min(reports))
 
 
 def _is_refuted(reading: LrReading, best: Run, runs: Sequence[Run]) -> bool:
@@ -100,8 +119,9 @@ def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tu
     unread = reading is None or (reading.lean is None and is_error(best))
     above = min(high, max(most, lr * (BEYOND_UNREAD if unread else BEYOND_TRAINED)))
     same = sum(_is_same(run.params["lr"], lr) and _is_same(run.score, best.score) for run in others)
-    if lean == "up" and above >= lr * LEAST_ROOM and same + sum(rate > lr for rate in trained) < ENOUGH_BEYOND:
+    near = [rate / lr for rate in trained if 1 / BEYOND_UNREAD <= rate / lr <= BEYOND_UNREAD]
+    if lean == "up" and above >= lr * LEAST_ROOM and same + sum(x > 1 for x in near) < ENOUGH_BEYOND:
         return lr, above
-    if lean == "down" and low <= lr / LEAST_ROOM and same + sum(rate < lr for rate in trained) < ENOUGH_BEYOND:
+    if lean == "down" and low <= lr / LEAST_ROOM and same + sum(x < 1 for x in near) < ENOUGH_BEYOND:
         return low, lr
     return low, above

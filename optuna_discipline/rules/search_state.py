@@ -152,7 +152,9 @@ class SearchState:
                 role: Proposal("refine", MODEL_SLOT, "").value_of(role, b, self.choice)
                 for role, b in self.space.items()
             }
-        box = box_around(around, best, self.runs, near=bool(free) or learns, limits=self.space.get("lr"))
+        decays = self.space.get("weight_decay") if free[:1] == ("weight_decay",) else None
+        near = bool(free) or learns
+        box = box_around(around, best, self.runs, near=near, limits=self.space.get("lr"), decays=decays)
         like = best.number if best is not None else self.incumbent.like
         return Proposal(
             stage, slot, reason, around, like=like, box=box, free=free, learns=learns, any_length=any_length

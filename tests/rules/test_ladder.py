@@ -221,6 +221,25 @@ def test_of_two_rungs_as_good_the_one_to_build_on_is_named() -> None:
     assert "best so far 0.333 x with 0.4" in ladder.reason(0.1111)
 
 
+@pytest.mark.parametrize(("rungs", "wanted"), [((3.0, 1.0, 0.3333), True), ((3.0, 1.0, 0.3333, 0.037), False)])
+def test_a_plateau_of_rates_that_were_all_too_high_is_left_below_and_soon_to_the_next_stages(
+    rungs: tuple[float, ...], wanted: bool
+) -> None:
+    climbs = (0.98, 1.0, 1.04)
+    slots = {x: [Run(i, "complete", {"lr": x}, 1 + x / 999, reports=(*climbs, 1.0))] for i, x in enumerate(rungs)}
+    found = Ladder(AXIS, slots).wanted()
+    assert bool(found) == wanted
+    assert all(x < 0.3333 for x in found)
+
+
+def test_rates_that_fell_to_one_plateau_were_not_too_high() -> None:
+    fell_to = (1.3, 1.12, 1.08, 1.12, 1.08)
+    slots = {x: [Run(i, "complete", {"lr": x}, fell_to[-1], reports=fell_to)] for i, x in enumerate((1.0, 0.3333))}
+    assert Ladder(AXIS, {1.0: slots[1.0]}).wanted() == [0.3333]
+    assert Ladder(AXIS, slots).wanted() == [3.0]
+    assert "so a larger one" in Ladder(AXIS, slots).reason(3.0)
+
+
 def test_on_a_plateau_no_middle_is_tried() -> None:
     guesses = {1.0: -0.1, 0.3333: -0.12, 2.0: -0.1}  # accuracies of ten classes
     ladder = _ladder(guesses, ())
@@ -267,10 +286,10 @@ def test_no_rate_is_called_far_too_low_below_one_that_was_no_better() -> None:
         (720, {1.0: 0.1, 0.5: 0.2, 2.0: 0.15}, []),  # once
         (720, {1.0: 0.1, 0.5: 0.2, 2.0: 0.05}, []),
         (720, {1.0: 0.1, 0.5: 0.05}, []),
-        (math.pi * 1e4, {1.0: 0.1, 0.5: 0.2}, []),  # a loss: about right
+        (math.pi * 1e4, {1.0: 0.1, 0.5: 0.2}, [2.0]),  # a loss, too
     ],
 )
-def test_an_error_that_jumped_is_tried_above_where_below_it_is_worse(
+def test_a_curve_that_leans_to_no_side_is_tried_above_where_below_it_is_worse(
     samples: float, runs: dict[float, float], wanted: list[float]
 ) -> None:
     slots = {}

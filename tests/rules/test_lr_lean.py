@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.curve import without_gaps
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import is_error
@@ -13,7 +14,6 @@ from optuna_discipline.rules.lr_lean import overfits
 from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.lr_lean import shape_of
-from optuna_discipline.rules.lr_lean import without_gaps
 from optuna_discipline.rules.run import Run
 
 END = (0.36, 0.35, 0.345, 0.342, 0.34)

@@ -59,6 +59,25 @@ def test_a_batch_size_moves_by_a_factor_of_four_and_a_weight_decay_farther_down_
     assert box["weight_decay"] == pytest.approx((1e-4 / 300, 3e-3))
 
 
+@pytest.mark.parametrize(
+    ("reports", "high", "low"),
+    [
+        ((1.0, 0.5, 0.4, 0.39, 0.39, 0.39, 0.39, 0.39), 1e-1, 1e-4),  # it stands: up
+        ((1.0, 0.5, 0.4, 0.45, 0.5, 0.6, 0.6, 0.7), 1e-1, 1e-4),  # it has learnt its data by heart
+        ((1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3), 1e-1, 1e-4 / 300),  # it still learns
+        ((1.0, 0.5, 0.4, 0.39, 0.39, 0.39, 0.39, 0.39), 3e-4, 1e-4 / 300),  # no room above
+        ((), 1e-1, 1e-4 / 300),
+        ((0.5, math.nan, 0.5, 0.5, 0.5), 1e-1, 1e-4 / 300),
+    ],
+)
+def test_the_first_look_at_the_weight_decay_goes_up_from_a_run_that_has_learned_what_it_can(
+    reports: tuple[float, ...], high: float, low: float
+) -> None:
+    best = Run(0, "complete", VALUES, 0.3, reports=reports)
+    assert box_around(VALUES, best, [best], decays=Bounds(1e-7, high))["weight_decay"] == pytest.approx((low, 3e-3))
+    assert box_around(VALUES, best, [best])["weight_decay"] == pytest.approx((1e-4 / 300, 3e-3))
+
+
 def test_a_role_without_a_positive_value_has_no_box() -> None:
     assert box_around({"weight_decay": 0.0, "momentum": 0.0}, None, []) == {}
 
@@ -66,9 +85,11 @@ def test_a_role_without_a_positive_value_has_no_box() -> None:
 @pytest.mark.parametrize(
     ("reports", "others", "low", "high"),
     [
-        (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: 0.9}, 0.2 / 8, 0.8),  # all of three above were worse
+        (FALLS, {0.4: 0.5, 0.5: 0.6, 0.6: 0.9}, 0.2 / 8, 0.6),  # all of three above were worse
+        (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: 0.9}, 0.2, 0.8),  # one of them far above
         (FALLS, {0.4: 0.5, 0.5: 0.6, 0.8: math.inf}, 0.2, 0.5),  # of two that trained
-        (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.03: 0.9, 0.5: 0.6}, 0.2 / 8, 0.5),
+        (CLIMBS, {0.1: 0.5, 0.09: 0.6, 0.08: 0.9, 0.5: 0.6}, 0.2 / 8, 0.5),
+        (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.03: 0.9, 0.5: 0.6}, 0.2 / 8, 0.2),
         (CLIMBS, {0.1: 0.5, 0.05: 0.6, 0.5: 0.6}, 0.2 / 8, 0.2),
         (CLIMBS, {0.1: 0.5, 0.2: 0.3, 0.1999: 0.3, 0.5: 0.6}, 0.2 / 8, 0.5),  # as good at its own rate
         (CLIMBS, {0.1: 0.5, 0.2: 0.4, 0.1999: 0.4, 0.5: 0.6}, 0.2 / 8, 0.2),  # worse there: by another parameter
