@@ -44,8 +44,15 @@ def test_the_learning_rate_may_have_another_name() -> None:
     assert diagnose_study(study, roles={"alpha": "lr"}).lowest_lr_that_diverged == 3.0
 
 
+def test_plain_reports_are_said_to_be_there_and_to_be_no_losses() -> None:
+    study = optuna.create_study()
+    study.optimize(lambda trial: [trial.report(1 / (step + 1), step) for step in range(8)] and 0.1, n_trials=2)
+    with pytest.raises(DisciplineError, match=r"none of 2 did, and 2 reported the objective only.*report_epoch"):
+        diagnose_study(study)
+
+
 def test_a_study_without_reports_and_something_else_are_refused() -> None:
-    with pytest.raises(DisciplineError, match=r"A run must have reported its epochs, but none of 0 did"):
+    with pytest.raises(DisciplineError, match=r"A run must have reported its losses, but none of 0 did: report them"):
         diagnose_study(optuna.create_study())
     with pytest.raises(TypeError, match="`study` must be a Study"):
         diagnose_study("study")  # type: ignore[arg-type]

@@ -59,16 +59,18 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     """Return what a set of runs says (Smith 2018, section 3, read over many curves).
 
     Args:
-        runs: Any runs; those without reported epochs are not read.
+        runs: Any runs; those that reported no epoch, or the objective only, are not read.
 
     Raises:
-        DisciplineError: If no run has reported an epoch.
+        DisciplineError: If no run has reported the losses of an epoch.
     """
     read = [(run, run.curve) for run in runs if run.curve is not None and len(run.curve)]
     if not read:
+        plain = sum(bool(run.reports) for run in runs)
+        only = f", and {plain} reported the objective only, which need be no loss" if plain else ""
         raise DisciplineError(
-            f"A run must have reported its epochs, but none of {len(runs)} did: "
-            "report through TrialReporter or report_epoch."
+            f"A run must have reported its losses, but none of {len(runs)} did{only}: "
+            "report them through TrialReporter or report_epoch."
         )
     found = {run.number: diagnose_if_readable(curve) for run, curve in read}
     broken = {number for number, one in found.items() if one is not None and one.verdict == Verdict.DIVERGED}

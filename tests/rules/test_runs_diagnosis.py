@@ -154,7 +154,7 @@ def test_a_curve_is_diagnosed_once_however_often_its_study_is_read(monkeypatch: 
 
 
 def test_runs_without_reports_are_refused() -> None:
-    with pytest.raises(DisciplineError, match=r"none of 1 did: report through TrialReporter"):
+    with pytest.raises(DisciplineError, match=r"none of 1 did: report them through TrialReporter"):
         diagnose_runs([Run(0, "complete", {}, 1.0)])
 
 
