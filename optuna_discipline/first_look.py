@@ -195,9 +195,9 @@ def check_output(
     `step` of the user's is run for "val" only, since one may count its updates; what it raises is its own.
 
     Raises:
-        ValueError: If an accuracy is wanted and cannot be counted, if the squared error, chosen here, would compare
-            every output with every target, if the loss does not take output and target, or is not one number, or if the
-            model fails on the first samples.
+        ValueError: If an accuracy is wanted and cannot be counted, if the squared error or its like would compare every
+            output with every target, if the loss does not take output and target, or is not one number, or if the model
+            fails on the first samples.
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training.modes import keep_modes
@@ -228,8 +228,8 @@ def check_output(
             ) from error
         if name == "val":
             _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
-        if not own_loss and loss_fn is torch.nn.functional.mse_loss:
-            _check_squared(output, target, name)
+        if _compares_each(loss_fn):
+            _check_same_shape(output, target, name)
         as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
 
 
@@ -252,12 +252,20 @@ def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: boo
         ) from error
 
 
-def _check_squared(output: Any, target: Any, name: str) -> None:
+def _compares_each(loss_fn: Any) -> bool:
+    """Whether a loss compares number by number, and shapes that differ are stretched with no more than a warning."""
+    nn = require("torch.nn", extra="torch")
+    functions = (nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss)
+    known = type(loss_fn) in (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+    return known or getattr(loss_fn, "func", loss_fn) in functions  # of a partial
+
+
+def _check_same_shape(output: Any, target: Any, name: str) -> None:
     if hasattr(output, "shape") and hasattr(target, "shape") and output.shape != target.shape:
         raise ValueError(
-            "`build_model` must return what the squared error can compare with the targets, but the first samples of "
-            f"`{name}` have an output of {_shown(output)} and a target of {_shown(target)}: reshape one of them, or "
-            "pass a `loss_fn`."
+            "`build_model` must return outputs of the targets' shape, as the loss compares number by number, but the "
+            f"first samples of `{name}` have an output of {_shown(output)} and a target of {_shown(target)}: reshape "
+            "one of them, or pass a function of your own as `loss_fn`."
         )
 
 

@@ -129,6 +129,19 @@ def test_what_the_loss_does_not_take_is_named_with_its_cure() -> None:
             check_output("val", model, (X, target), cross_entropy, torch.device("cpu"), metric="val_loss", own_loss=own)
 
 
+def test_a_loss_that_would_stretch_the_targets_over_the_outputs_is_refused() -> None:
+    x, y, device = torch.randn(8, 3), torch.randn(8), torch.device("cpu")
+    f = nn.functional
+    losses = (nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functools.partial(f.huber_loss, delta=2))
+    for loss_fn, own in (*((one, True) for one in losses), (f.mse_loss, False)):
+        settings: dict[str, Any] = {"metric": "val_loss", "own_loss": own}
+        with pytest.raises(ValueError, match=r"outputs of the targets' shape.* \(8, 1\) and .* \(8,\): reshape one"):
+            check_output("train", nn.Linear(3, 1), (x, y), loss_fn, device, **settings)
+        check_output("train", nn.Linear(3, 1), (x, y[:, None]), loss_fn, device, **settings)
+    own_words = lambda output, target: f.mse_loss(output.squeeze(1), target)  # noqa: E731
+    check_output("train", nn.Linear(3, 1), (x, y), own_words, device, metric="val_loss", own_loss=True)
+
+
 def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
     model, settings = nn.Linear(3, 2), {"metric": "val_accuracy", "own_loss": True}
 
