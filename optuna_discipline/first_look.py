@@ -91,23 +91,19 @@ def first_batch(name: str, data: Any) -> Any:
     """
     from torch.utils.data import DataLoader
 
-    from optuna_discipline.training.batches import as_batches
-    from optuna_discipline.training.batches import check_columns
-    from optuna_discipline.training.batches import check_repeatable
-    from optuna_discipline.training.batches import is_batched
-    from optuna_discipline.training.loaders import count_of
-    from optuna_discipline.training.loaders import cut_anew
+    from optuna_discipline.training import batches
+    from optuna_discipline.training import loaders
 
-    check_columns(name, data)
-    if name == "train" and is_batched(data) and not isinstance(data, DataLoader):
+    batches.check_columns(name, data)
+    if name == "train" and batches.is_batched(data) and not isinstance(data, DataLoader):
         raise ValueError(
             "`train` must be a tuple of tensors or arrays, a torch Dataset or a DataLoader, because the batch size is "
             f"chosen here, but got {_kind(data)}."
         )
-    check_repeatable(data, name, 2)
+    batches.check_repeatable(data, name, 2)
     if name == "train":
-        count_of(data)
-    cut = cut_anew if name == "train" else as_batches
+        loaders.count_of(data)
+    cut = loaders.cut_anew if name == "train" else batches.as_batches
     try:
         batch = next(iter(cut(data, batch_size=LOOK, name=name)), None)
     except (RuntimeError, TypeError) as error:
@@ -200,8 +196,7 @@ def check_output(
             fails on the first samples.
     """
     torch = require("torch", extra="torch")
-    from optuna_discipline.training.modes import keep_modes
-    from optuna_discipline.training.modes import start_training
+    from optuna_discipline.training import modes
     from optuna_discipline.training.random_state import kept_random
     from optuna_discipline.training.step import StepResult
     from optuna_discipline.training.step import as_loss
@@ -212,8 +207,8 @@ def check_output(
     moved = to_device(batch, device)
     if step is not None and name == "train":
         return
-    with keep_modes(model), kept_random(), torch.set_grad_enabled(name == "train"):
-        start_training(model) if name == "train" else model.eval()
+    with modes.keep_modes(model), kept_random(), torch.set_grad_enabled(name == "train"):
+        modes.start_training(model) if name == "train" else model.eval()
         if step is not None:
             _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
             return
@@ -224,13 +219,21 @@ def check_output(
             shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
             raise ValueError(
                 "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
-                f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}"
+                f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}{_cure_of_dtype(model, inputs)}"
             ) from error
         if name == "val":
             _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
         if _compares_each(loss_fn):
             _check_same_shape(output, target, name)
         as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
+
+
+def _cure_of_dtype(model: Any, inputs: Sequence[Any]) -> str:
+    """Return what to do where the first inputs hold other floats than the model, in words; else ""."""
+    parts: tuple[Any, Any] = (next(iter(inputs), None), next(model.parameters(), None))
+    other, own = (x.dtype if hasattr(x, "is_floating_point") and x.is_floating_point() else None for x in parts)
+    apart = own and other and own != other
+    return f": make the inputs `.to({own})`, or the model `.to({other})`" if apart else ""
 
 
 def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: bool) -> Any:
@@ -243,8 +246,8 @@ def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: boo
             cure = "change the shape or dtype of one of them, or the loss"
         elif hasattr(output, "shape"):
             cure = (
-                "integer targets (n,) want one score for each class; for several labels at once pass "
-                "loss_fn=torch.nn.BCEWithLogitsLoss() and float targets; else the `loss_fn` that suits them"
+                "integer targets (n,) want one score for each class; for a single score, or several labels, pass "
+                "loss_fn=torch.nn.BCEWithLogitsLoss() and float targets of that shape; else the `loss_fn` that suits"
             )
         raise ValueError(
             f"`loss_fn` must take the output of `build_model`'s model and the target, but for {_shown(output)} and "

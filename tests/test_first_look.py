@@ -122,11 +122,23 @@ def test_what_the_loss_does_not_take_is_named_with_its_cure() -> None:
         (Two(), Y, False, "for a tuple of .* it raised TypeError .*: let the model return what the loss takes"),
         (Two(), Y, True, "for a tuple of Tensor and torch.int64 .*or pass a `step` in `train_options`"),
         (nn.Linear(3, 3), labels, False, r"torch.int64 \(8, 3\) of `val` it raised RuntimeError .* float targets"),
-        (nn.Linear(3, 1), Y, False, r"float32 \(8, 1\) .* it raised IndexError .* want one score for each class"),
+        (nn.Linear(3, 1), Y, False, r"float32 \(8, 1\) .* it raised IndexError .* for each class; for a single score,"),
         (nn.Linear(3, 3), labels, True, "it raised RuntimeError .*: change the shape or dtype of one of them"),
     ):
         with pytest.raises(ValueError, match=message):
             check_output("val", model, (X, target), cross_entropy, torch.device("cpu"), metric="val_loss", own_loss=own)
+
+
+def test_inputs_of_other_floats_than_the_model_s_are_named_with_their_cure() -> None:
+    settings: dict[str, Any] = {"metric": "val_loss", "own_loss": True}
+    batch, device = (torch.randn(8, 3).double(), torch.randn(8, 1)), torch.device("cpu")
+    with pytest.raises(
+        ValueError, match=r"make the inputs `.to\(torch.float32\)`, or the model `.to\(torch.float64\)`"
+    ):
+        check_output("val", nn.Linear(3, 1), batch, nn.MSELoss(), device, **settings)
+    check_output("val", nn.Linear(3, 1).double(), batch, nn.MSELoss(), device, **settings)
+    with pytest.raises(ValueError, match=r"multiplied \(8x3 and 4x1\)$"):
+        check_output("val", nn.Linear(4, 1), (batch[0].float(), batch[1]), nn.MSELoss(), device, **settings)
 
 
 def test_a_loss_that_would_stretch_the_targets_over_the_outputs_is_refused() -> None:

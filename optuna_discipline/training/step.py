@@ -12,6 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 LossFn = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, LossFn], Any]
 IGNORED = -100  # the label that torch's cross-entropy leaves out
+_PASS_A_STEP = (
+    "pass a function that says how the model and the loss take it, `step=` (to `tune` train_options={'step': ...})"
+)
 _INPUT_KEYS, _TARGET_KEYS = ("input", "inputs", "x", "image"), ("target", "targets", "y", "label", "labels")
 
 
@@ -66,7 +69,7 @@ def inputs_and_target(batch: Any) -> tuple[tuple[Any, ...], Any]:
         return (tuple(batch[:-1]), batch[-1]) if len(batch) > 1 else ((batch[0],), batch[0])
     if isinstance(batch, Mapping):
         return (_pick(batch, _INPUT_KEYS),), _pick(batch, _TARGET_KEYS)
-    raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: pass `step=` to say how.")
+    raise ValueError(f"A batch of type {type(batch).__name__} cannot be read: {_PASS_A_STEP}.")
 
 
 def check_loss_fn(loss_fn: Any) -> None:
@@ -242,7 +245,4 @@ def _pick(batch: Mapping[Any, Any], keys: tuple[str, ...]) -> Any:
     for key in keys:
         if key in batch:
             return batch[key]
-    raise ValueError(
-        f"A batch with the keys {sorted(map(str, batch))} has none of {list(keys)}: "
-        "pass `step=` to say how the model and the loss take it."
-    )
+    raise ValueError(f"A batch with the keys {sorted(map(str, batch))} has none of {list(keys)}: {_PASS_A_STEP}.")

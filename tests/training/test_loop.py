@@ -274,7 +274,7 @@ def test_dicts_of_any_keys_come_through_the_step_hook() -> None:
 
     logs = list(train_epochs(net(), nn.CrossEntropyLoss(), data, data, OneCycle(0.1, 2), step=step))
     assert logs[-1].val_accuracy is not None
-    with pytest.raises(ValueError, match="pass `step=`"):
+    with pytest.raises(ValueError, match="take it, `step=`"):
         list(train_epochs(net(), nn.CrossEntropyLoss(), data, None, OneCycle(0.1, 2)))
 
 

@@ -37,9 +37,9 @@ def test_the_last_of_a_longer_tuple_is_the_target() -> None:
 
 
 def test_a_batch_that_cannot_be_read_asks_for_a_step() -> None:
-    with pytest.raises(ValueError, match=r"keys \['tokens'\] has none of .* pass `step=`"):
+    with pytest.raises(ValueError, match=r"keys \['tokens'\] has none of .* `step=` \(to `tune` train_options="):
         default_step(nn.Identity(), {"tokens": X}, nn.MSELoss())
-    with pytest.raises(ValueError, match="type str cannot be read: pass `step=`"):
+    with pytest.raises(ValueError, match=r"type str cannot be read: pass a function .* `step=`"):
         default_step(nn.Identity(), "batch", nn.MSELoss())
 
 
