@@ -210,8 +210,7 @@ def moves_of(params: Mapping[str, Any], before: Mapping[str, Any], roles: Mappin
     moves += [f"{name} as it was" for name, old, new in shown if old == new and roles.get(name) == stage and moves]
     moves += [f"new {name} {_shown(params[name])}" for name in names if name not in before]
     others = len(moves) - MOST_MOVES
-    more = f"all {others} others" if all(old != new for _, old, new in shown) else f"{others} more"
-    return [*moves[:MOST_MOVES], more] if others > 1 else moves
+    return [*moves[:MOST_MOVES], f"{others} others"] if others > 1 else moves
 
 
 def _shown(value: Any) -> str:

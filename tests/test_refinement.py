@@ -117,11 +117,11 @@ def test_the_model_is_told_what_could_not_run_but_for_what_has_run_since(monkeyp
         ({"lr": 0.1, "momentum": 0.9}, "trial 0, but new momentum 0.9"),
         (
             {"act": "elu", "width": 1, "a": 2, "b": 2, "c": 2, "lr": 0.2},
-            "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, all 2 others",
+            "trial 0, but lr 0.1 to 0.2, act relu to elu, width 64 to 1, a 1 to 2, 2 others",
         ),
         (
             {"act": "elu", "width": 1, "a": 2, "b": 2, "c": 2, "lr": 0.1},
-            "trial 0, but act relu to elu, width 64 to 1, a 1 to 2, b 1 to 2, 2 more",
+            "trial 0, but act relu to elu, width 64 to 1, a 1 to 2, b 1 to 2, 2 others",
         ),
         (
             {"act": "elu", "width": 1, "a": 2, "b": 2, "lr": 0.2},

@@ -25,7 +25,7 @@ def study_note(told: Story) -> str:
         if entries:
             lines += [f"## {title}", "", *(f"- {as_text(entry)}" for entry in entries), ""]
     if told.stages:
-        head = ("stage", "trials", "values tried", "decision", "best", "in trial")
+        head = ("stage", "trials", "values tried", "decision", "its best", "in trial")
         lines += ["## Stages", "", *_table(head, (_cells(row) for row in told.stages))]
     if told.range_test is not None:
         lines += ["## LR range test", "", as_text(told.range_test), ""]

@@ -39,7 +39,7 @@ def decision_lines(study: Study) -> Iterator[str]:
         yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
-        said = "; ".join(part for part in (decided, row.best and f"best {row.best}") if part)
+        said = "; ".join(part for part in (decided, row.best and f"its best {row.best}") if part)
         yield printable(f"{row.stage:<13} {counted(row.n_trials, 'trial'):<10} {said}")
 
 

@@ -9,7 +9,7 @@ from optuna_discipline.visualization import story
 def test_the_note_says_what_each_stage_decided_and_how_to_read_it(study: optuna.Study) -> None:
     text = note.study_note(story.collect(study))
     assert text.startswith(note.HEADING)
-    assert "| stage | trials | values tried | decision | best | in trial |" in text
+    assert "| stage | trials | values tried | decision | its best | in trial |" in text
     assert "| momentum\\: compare momenta | 3 | 0.9, 0.97, 0.99 |" in text
     assert "A network that was thrown away afterwards" in text
     assert "Short cycles are complete trainings of fewer epochs" in text

@@ -9,7 +9,7 @@ def test_the_range_test_and_every_stage_have_a_line(study: optuna.Study) -> None
     lines = list(terminal.decision_lines(study))
     assert lines[0].startswith("range test ")
     assert [line.split()[0] for line in lines[1:4]] == ["lr", "confirm", "replicate"]
-    assert "best" in lines[1]
+    assert "; its best " in lines[1]
 
 
 def test_the_best_configuration_is_named_with_its_cost(study: optuna.Study) -> None:
