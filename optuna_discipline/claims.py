@@ -106,4 +106,4 @@ def uncontested(
         write(study, trial, give_way("between two claims"), write_stage=False)
         time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
         proposal = propose(int(rng.integers(1, 1000)))
-    return proposal if proposal.slot == MODEL_SLOT else give_way("model-based search, as others hold what is open")
+    return proposal if proposal.slot == MODEL_SLOT else give_way("while others hold what is open")

@@ -148,7 +148,7 @@ class Decision:
     ) -> Proposal:
         """Return what the recipe has open, without so many of the most wanted."""
         if self._range_test is not None and self._whose_range_test(study, trial) == "another's":
-            return self._propose_model(study, trial, "model-based search while another worker runs the range test")
+            return self._propose_model(study, trial, "while another worker runs the range test")
         known, runs, held = self._read(study, trial)
         if new is not None and any(run.finished for run in runs):
             known = {**known, **new}
@@ -163,12 +163,10 @@ class Decision:
         )
         return dataclasses.replace(found, bound=held)
 
-    def _propose_model(self, study: Study, trial: FrozenTrial, reason: str) -> Proposal:
+    def _propose_model(self, study: Study, trial: FrozenTrial, why: str) -> Proposal:
         known, runs, held = self._read(study, trial)
-        found = self._search(study, known, runs).model()
-        return dataclasses.replace(
-            found, reason=found.reason if found.drawn else reason, failures=failures_so_far(runs), bound=held
-        )
+        found = self._search(study, known, runs).model_meanwhile(why)
+        return dataclasses.replace(found, failures=failures_so_far(runs), bound=held)
 
     def _search(self, study: Study, known: Mapping[str, BaseDistribution], runs: Sequence[Run]) -> SearchState:
         return SearchState(self._recipe_for(known), runs, self._reader.space(known), study_record.read_choice(study))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,12 @@ class SearchState:
             return self._drawn()
         learns = self._has_enough and len(self.runs) % 2 == 1
         return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
+
+    def model_meanwhile(self, why: str) -> Proposal:
+        """Return what the model runs for a worker who may not have what is open; no model knows a run that goes on."""
+        found, is_model = self.model(), any(run.finished for run in self.runs)
+        reason = f"model-based search {why}" if is_model else f"drawn {why}, as no run has ended yet"
+        return replace(found, reason=found.reason if found.drawn else reason)
 
     def _drawn(self) -> Proposal:
         """Return what is drawn from all there is; where runs stood still, at the rate farthest from theirs."""

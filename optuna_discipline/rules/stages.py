@@ -287,9 +287,7 @@ class Search(SearchState):
 
     def _meanwhile(self, stage: Stage) -> Proposal:
         """Return what a worker does while others finish a stage: never a stage that builds on it."""
-        reason = f"model-based search while others finish the stage {stage}"
-        found = self.model()
-        return replace(found, reason=found.reason if found.drawn else reason, waits_for=stage)
+        return replace(self.model_meanwhile(f"while others finish the stage {stage}"), waits_for=stage)
 
     def _repeat(self, level: float) -> Proposal:
         """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""

@@ -163,7 +163,9 @@ def _code(params: Mapping[str, Any], terms: Any) -> str:
 
 
 def _stages(told: Story) -> str:
-    head = "".join(f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "its best"))
+    head = "".join(
+        f"<th>{name}</th>" for name in ("stage", "purpose", "trials", "values tried", "decision", "its best")
+    )
     rows = []
     for row in told.stages:
         cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, row.best)

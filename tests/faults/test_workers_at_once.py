@@ -101,7 +101,7 @@ def test_who_finds_a_rival_again_and_again_searches_by_the_model(monkeypatch: py
     late = workers.new().ask()
     suggest(late)
     assert workers.slots()[1] == "model"
-    assert late.user_attrs["reason"].startswith("model-based search, as others hold what is open: trial 0, but ")
+    assert late.user_attrs["reason"].startswith("model-based search while others hold what is open: trial 0, but ")
 
 
 def test_a_late_result_of_an_overdue_trial_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,8 @@ def test_others_do_not_wait_for_the_range_test_and_the_ladder_begins_where_it_sa
     assert workers.slots() == ["lr0:1", "model", "model"]
     assert lr == pytest.approx(TEST.max_lr)
     assert len({*rates, lr}) == 3
-    assert workers.new().trials[1].user_attrs["reason"] == "model-based search while another worker runs the range test"
+    told = workers.new().trials[1].user_attrs["reason"]
+    assert told == "drawn while another worker runs the range test, as no run has ended yet"
 
 
 def test_a_range_test_whose_worker_died_is_run_by_the_next_one() -> None:

@@ -229,3 +229,10 @@ def test_a_run_without_epochs_beside_others_with_them_may_be_the_best_full_one()
     runs = [Run(0, "complete", {**START, "epochs": 16}, 0.3), Run(1, "complete", {"weight_decay": 1e-3}, 0.1)]
     proposal = next_params(Recipe(short=0.25, stages=("refine",)), runs, space=SPACE)
     assert proposal.like == 1
+
+
+def test_while_no_run_has_ended_idle_workers_are_drawn_and_no_model_is_named() -> None:
+    runs = [Run(number, "running", START, slot=f"lr0:{x}") for number, x in enumerate(("1", "2", "0.3333"))]
+    proposal = next_params(Recipe(), runs, space=SPACE)
+    assert proposal.slot == "model"
+    assert proposal.reason == "drawn while others finish the stage lr, as no run has ended yet"
