@@ -9,6 +9,7 @@ from zlib import crc32
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -29,6 +30,8 @@ from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
+
+BESIDE = 0.25  # of its range, so far from the first value a trial may begin that starts beside others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Answers:
         value = self._begin(question, start, failures_so_far(runs))
         before = (other for other in read_trials(question.study) if other.number < question.trial.number)
         if self._independent_sampler is None and any(other.state == TrialState.RUNNING for other in before):
-            return parameters.beside(question.distribution, value, self._stream(question))  # many begin at once
+            return _beside(question.distribution, value, self._stream(question))  # many begin at once
         return value
 
     def of_seed(self, question: Question) -> Any:
@@ -171,6 +174,14 @@ class Answers:
 
     def _stream(self, question: Question) -> np.random.Generator:
         return np.random.default_rng([self._seed, question.trial.number, crc32(question.name.encode())])
+
+
+def _beside(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
+    """Return a number within a quarter of its range beside a value; words and lists as they are."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.single():
+        return value
+    share = parameters.share_of(distribution, float(value)) + rng.uniform(-BESIDE, BESIDE)
+    return parameters.fit(distribution, parameters.at_share(distribution, min(max(share, 0.0), 1.0)))
 
 
 def _fit_any(name: str, distribution: BaseDistribution, value: Any) -> Any:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
@@ -32,6 +31,7 @@ from optuna_discipline.rules.space import above_zero
 from optuna_discipline.rules.space import steps_between
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
+from optuna_discipline.rules.spelling import number_of
 from optuna_discipline.rules.spelling import spelling_of
 from optuna_discipline.rules.usual_values import BETA2
 from optuna_discipline.rules.usual_values import START_WIDTH
@@ -42,8 +42,6 @@ from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
 from optuna_discipline.rules.usual_values import word_of
 
-BESIDE = 0.25
-
 
 def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None]:
     """Return the roles that the user gives to names; None says that a name has none.
@@ -53,8 +51,7 @@ def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None
         TypeError: If `roles` is no mapping of strings.
     """
     names: dict[str, Role | None] = {}
-    if roles is None:
-        return names
+    roles = {} if roles is None else roles
     if not isinstance(roles, Mapping) or not all(isinstance(name, str) for name in roles):
         raise TypeError(f"`roles` must map names to roles, such as {{'alpha': 'weight_decay'}}, but got {roles!r}.")
     for name, role in roles.items():
@@ -65,12 +62,12 @@ def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None
 
 
 def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
-    """Return the numbers of a distribution, whose name may say where to begin; None of words, booleans or None."""
+    """Return the numbers, also those in text, of a distribution, whose name may say where to begin; None without."""
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return _between(float(distribution.low), float(distribution.high), start=_start_by_name(name))
     if isinstance(distribution, CategoricalDistribution):
-        numbers = [c for c in distribution.choices if isinstance(c, int | float) and not isinstance(c, bool)]
-        if len(numbers) == len(distribution.choices) and all(math.isfinite(c) for c in numbers):
+        numbers = [number_of(choice) for choice in distribution.choices]
+        if all(math.isfinite(x) for x in numbers):
             return replace(Bounds.of_choices(numbers), start=_start_by_name(name))
     return None
 
@@ -101,14 +98,15 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
 
 def _holds_integers(distribution: BaseDistribution) -> bool:
     if isinstance(distribution, CategoricalDistribution):
-        return all(isinstance(choice, int) for choice in distribution.choices)
+        return all(isinstance(choice, int) or str(choice).isdigit() for choice in distribution.choices)
     return isinstance(distribution, IntDistribution)
 
 
 def _is_gapless(distribution: BaseDistribution) -> bool:
     """Whether these are 0, 1, 2 and so on: sizes and decays that begin at 0 have gaps."""
     if isinstance(distribution, CategoricalDistribution):
-        return _holds_integers(distribution) and {*distribution.choices} == {*range(len(distribution.choices))}
+        count = len(distribution.choices)
+        return _holds_integers(distribution) and {*map(number_of, distribution.choices)} == {*range(count)}
     return isinstance(distribution, IntDistribution) and distribution.low == 0 and distribution.step == 1
 
 
@@ -145,9 +143,9 @@ def bounds_in_role(role: Role | None, name: str, distribution: BaseDistribution)
 
 
 def value_in_role(role: Role | None, name: str, distribution: BaseDistribution, value: Any) -> Any:
-    """Return what a parameter's value says in its role; a value that is spelt as it is stays what it is."""
-    spelt = spelling(role, name, distribution)
-    return value if spelt == PLAIN else spelt.read(float(value))
+    """Return what a parameter's value says in its role; a number that is spelt as it is stays what it is."""
+    spelt, is_text = spelling(role, name, distribution), isinstance(value, str) and bounds_of(distribution) is not None
+    return value if spelt == PLAIN and not is_text else spelt.read(float(value))
 
 
 def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, number: float) -> Any:
@@ -176,7 +174,7 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
     if isinstance(distribution, CategoricalDistribution):
         bounds = bounds_of(distribution)
         nearest = bounds.clip(value) if bounds is not None else None
-        return next((c for c in distribution.choices if c == nearest), distribution.choices[0])
+        return next((c for c in distribution.choices if number_of(c) == nearest), distribution.choices[0])
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
     inside = min(max(low, float(value)), high)  # in this order NaN gives low
@@ -274,14 +272,6 @@ def at_share(distribution: BaseDistribution, share: float) -> float:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = distribution.low, distribution.high
     return float(low * (high / low) ** share) if distribution.log else low + share * (high - low)
-
-
-def beside(distribution: BaseDistribution, value: Any, rng: np.random.Generator) -> Any:
-    """Return a number within a quarter of its range beside a value; words and lists as they are."""
-    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.single():
-        return value
-    share = share_of(distribution, float(value)) + rng.uniform(-BESIDE, BESIDE)
-    return fit(distribution, at_share(distribution, min(max(share, 0.0), 1.0)))
 
 
 def step_of(distribution: BaseDistribution) -> float | None:

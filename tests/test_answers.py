@@ -315,3 +315,16 @@ def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_u
     study = new_study(DisciplinedSampler(seed=0, roles={"seed": None}))
     study.optimize(lambda t: t.suggest_float("lr", 0.1, 1.0) + t.suggest_int("seed", 1, 9), n_trials=12)
     assert len({t.params["seed"] for t in study.trials}) > 3
+
+
+def test_numbers_in_text_are_searched_as_numbers_and_given_as_text() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_categorical("lr", ["1e-1", "1e-2", "1e-3", "1e-4"])
+        size = trial.suggest_categorical("batch_size", ["16", "32", "64"])
+        return abs(math.log10(float(lr)) + 3) + float(size) / 1000
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    assert study.trials[0].params == {"lr": "1e-2", "batch_size": "32"}
+    assert study.trials[0].user_attrs["stage"] == "lr"
+    assert study.best_params == {"lr": "1e-3", "batch_size": "16"}

@@ -62,7 +62,10 @@ def test_what_went_through_logarithms_is_what_it_was_within_bounds_and_on_steps(
     [
         (FloatDistribution(0.5, 2), Bounds(0.5, 2.0)),
         (CategoricalDistribution([64, 16]), Bounds(16.0, 64.0, (16.0, 64.0))),
+        (CategoricalDistribution(["1e-2", "0.1"]), Bounds(0.01, 0.1, (0.01, 0.1))),
         (CategoricalDistribution(["a", "b"]), None),
+        (CategoricalDistribution(["64", "auto"]), None),
+        (CategoricalDistribution(["1", "nan"]), None),
         (CategoricalDistribution([True, False]), None),
         (CategoricalDistribution([1, None]), None),
         (CategoricalDistribution([1.0, math.inf]), None),
@@ -70,6 +73,16 @@ def test_what_went_through_logarithms_is_what_it_was_within_bounds_and_on_steps(
 )
 def test_bounds_are_those_of_numbers(distribution: BaseDistribution, bounds: Bounds | None) -> None:
     assert parameters.bounds_of(distribution) == bounds
+
+
+def test_numbers_in_text_have_roles_and_are_given_as_the_text_that_they_are() -> None:
+    rates, index = CategoricalDistribution(["1e-1", "1e-2", "1e-3"]), CategoricalDistribution(["0", "1", "2"])
+    assert (parameters.role_of("lr", rates), parameters.role_of("opt.lr", index)) == ("lr", None)
+    assert parameters.fit(rates, 0.02) == "1e-2"
+    assert parameters.fit_in_role("lr", "log_lr", CategoricalDistribution(["-3", "-2"]), 0.02) == "-2"
+    assert parameters.value_in_role("lr", "lr", rates, "1e-3") == 1e-3
+    assert parameters.value_in_role("batch_size", "bs", CategoricalDistribution(["auto", "64"]), "64") == "64"
+    assert parameters.ordered_choices(rates) == ["1e-3", "1e-2", "1e-1"]
 
 
 @pytest.mark.parametrize("value", ["a", None, 99, math.nan])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from optuna_discipline.rules.role_names import EXPONENT_WORDS
 from optuna_discipline.rules.role_names import words_of
@@ -59,6 +60,18 @@ class Spelling:
 
 
 PLAIN = Spelling()
+
+
+def number_of(choice: Any) -> float:
+    """Return the number of a choice, also of one in text; NaN for words, booleans and all else.
+
+    >>> number_of("1e-3"), number_of(64), number_of("relu"), number_of(True)
+    (0.001, 64.0, nan, nan)
+    """
+    try:
+        return float(choice) if isinstance(choice, int | float | str) and not isinstance(choice, bool) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def spelling_of(role: Role | None, name: str, bounds: Bounds, *, log: bool = False) -> Spelling:
