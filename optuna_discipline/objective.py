@@ -13,6 +13,7 @@ from typing import get_args
 import optuna
 from optuna.trial import BaseTrial
 
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline.exceptions import UnsupportedStudyError
 from optuna_discipline.rules.arguments import check_type
@@ -113,7 +114,8 @@ class TrialReporter:
         trial: The objective's trial.
         n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it; a report beyond it is
             warned of, and is compared with none.
-        metric: What `trial.report` gets, and what the study optimises: "val_loss", "val_accuracy" or "train_loss".
+        metric: What `trial.report` gets, and what the study optimises: "val_loss", "val_accuracy" or "train_loss"; one
+            that the study turns round is warned of.
         n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
 
     Raises:
@@ -275,6 +277,7 @@ def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: i
                 "TrialReporter and report_epoch report one objective, by which runs are compared, but the study has "
                 f"{len(trial.study.directions)}: optimise one, or report no epochs."
             )
+        study_record.warn_of_direction(trial.study, metric)
         trial_record.write_run(
             trial.study._storage, trial._trial_id, n_epochs=n_epochs, metric=metric, n_classes=n_classes
         )

@@ -15,6 +15,7 @@ from optuna_discipline import UnsupportedStudyError
 from optuna_discipline import report_epoch
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import trial_record
+from optuna_discipline.objective import Metric
 from optuna_discipline.trial_record import read_curve
 from optuna_discipline.trial_record import read_rows
 
@@ -139,15 +140,24 @@ def test_bad_reporters_are_refused(arguments: Any, message: str) -> None:
 
 
 def test_reports_without_their_number_are_refused() -> None:
-    trial = optuna.create_study().ask()
+    trial, maximized = optuna.create_study().ask(), optuna.create_study(direction="maximize").ask()
     with pytest.raises(ValueError, match="must hold the reporter's metric 'val_accuracy'"):
-        TrialReporter(trial, n_epochs=1, metric="val_accuracy").report(EpochLog(0, 0.1, 1.0, 1.0))
+        TrialReporter(maximized, n_epochs=1, metric="val_accuracy").report(EpochLog(0, 0.1, 1.0, 1.0))
     with pytest.raises(ValueError, match="`val_loss` or `value` must be given"):
         report_epoch(trial, 0, train_loss=1.0)
     with pytest.raises(ValueError, match="`n_epochs` must be a positive integer or None"):
         report_epoch(trial, 0, val_loss=1.0, n_epochs=0)
     with pytest.raises(ValueError, match="`epoch` must be an integer from 0 on"):
         report_epoch(trial, -1, val_loss=1.0)
+
+
+@pytest.mark.parametrize(("direction", "metric"), [("minimize", "val_accuracy"), ("maximize", "val_loss")])
+def test_a_metric_that_the_study_turns_round_is_warned_of(direction: str, metric: Metric) -> None:
+    study, cure = optuna.create_study(direction=direction), "maximize" if direction == "minimize" else "minimize"
+    with pytest.warns(UserWarning, match=f"is to {direction}, .* but got '{metric}': .* direction='{cure}'"):
+        TrialReporter(study.ask(), n_epochs=2, metric=metric)
+    TrialReporter(optuna.create_study(direction=cure).ask(), n_epochs=2, metric=metric)  # a warning fails
+    report_epoch(study.ask(), 0, val_loss=1.0, value=0.5)
 
 
 def test_hyperparameters_are_suggested_within_their_bounds_or_fixed() -> None:
