@@ -24,6 +24,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import at_equal_time
+from optuna_discipline.rules.slots import has_repeated
 from optuna_discipline.rules.slots import passed_over
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
@@ -179,7 +180,7 @@ class SearchState:
         if full is None or best is not full:
             return best is not None
         ended = [run for run in self.runs if run.finished and run.trained]
-        enough = len(ended) >= ENOUGH_FOR_LENGTHS or _has_repeated(ended)
+        enough = len(ended) >= ENOUGH_FOR_LENGTHS or has_repeated(ended)
         return overfits(full) or (not is_readable(full) and enough)
 
     # ---- what is known ----------------------------------------------------------------------------------------
@@ -292,13 +293,3 @@ class SearchState:
         runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
         runs = [run for run in runs if self._allows(run)] or runs
         return min(runs, key=lambda run: run.score, default=None)
-
-
-def _has_repeated(runs: Sequence[Run]) -> bool:
-    """Whether the model has run again what had run before, as it does where nothing else is left."""
-    before: list[tuple[Mapping[Role, float], Mapping[str, object]]] = []
-    for run in runs:
-        if run.slot == MODEL_SLOT and (run.params, run.others) in before:
-            return True
-        before.append((run.params, run.others))
-    return False

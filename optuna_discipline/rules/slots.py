@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 
 from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
 
@@ -185,6 +186,16 @@ def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
         ]
         longer |= {run.number: 2.0**octaves for run, octaves in smaller if octaves > 0}
     return longer
+
+
+def has_repeated(runs: Sequence[Run]) -> bool:
+    """Whether the model has run again what had run before, as it does where nothing else is left."""
+    before: list[tuple[Mapping[Role, float], Mapping[str, object]]] = []
+    for run in runs:
+        if run.slot == MODEL_SLOT and (run.params, run.others) in before:
+            return True
+        before.append((run.params, run.others))
+    return False
 
 
 def without_epochs(run: Run) -> dict[Role, float]:
