@@ -17,7 +17,6 @@ from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.divergence import is_diverged
-from optuna_discipline.rules.divergence import why_exploded
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import check_slack
 from optuna_discipline.rules.pruning import compares_with_peers
@@ -92,7 +91,7 @@ class DisciplinedPruner(BasePruner):
         reason, broken = decision.reason, is_diverged(reported.curve)
         if plain and broken:
             reason = _no_number(trial)
-        elif guessed and not broken and reason != why_exploded(reported.curve):
+        elif guessed and not broken:
             reason += "; it counts as long as the longest complete run"
         if _stored_reason(study, trial) != reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)

@@ -19,9 +19,6 @@ LEFT_START, BACK_AT_START = 0.9, 0.98
 DEAD_EPOCHS, BURST = 5, 100.0
 # A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
 FLAT = 0.03
-# Of the trainings of `benchmarks.pruner_replay` 65 had a finite validation loss so many times the first for so many
-# epochs running; none of them ended among the best third of its group. At 10 times it was 85, and one did.
-EXPLODED, EXPLODED_EPOCHS = 100.0, 3
 # Losses of unknown scale that end within this share of their first, or this many times their noise, stood still.
 STILL, STILL_IN_NOISE = 0.01, 2.0
 
@@ -77,19 +74,6 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
         if known and before.max() > _times(start, BLOWN_UP):
             return f"the training loss was {before.max():.3g} and stays at {losses[-1]:.3g}, that of {word}"
     return None
-
-
-def why_exploded(curve: LossCurve) -> str | None:
-    """Return why a run that reports nothing but what it minimises is past hope, None if it is not.
-
-    It stands far above its first report, three reports running; what is or was below 0 has no such scale.
-    """
-    known = curve.val_loss[np.isfinite(curve.val_loss)]
-    if curve.has_train_loss or len(known) <= EXPLODED_EPOCHS or known.min() <= 0:
-        return None
-    if known[-EXPLODED_EPOCHS:].min() <= EXPLODED * known[0]:
-        return None
-    return f"the last {EXPLODED_EPOCHS} reports, {known[-1]:.3g} at the end, are over {EXPLODED:g} times the first"
 
 
 def why_broken(curve: LossCurve) -> str | None:

@@ -19,7 +19,6 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.divergence import why_diverged
-from optuna_discipline.rules.divergence import why_exploded
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import check_values
@@ -87,7 +86,7 @@ def should_stop(
             "`peers` must hold what they are compared by where `values` or `maximize` is given, but got a LossCurve: "
             "give optuna_discipline.rules.standing.as_peer(curve, values=..., maximize=...) of each."
         )
-    broken = why_diverged(curve) or (None if maximize else why_exploded(curve))
+    broken = why_diverged(curve)
     if broken is not None:
         return StopDecision(True, broken)
     if not compares_with_peers(curve):

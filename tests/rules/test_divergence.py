@@ -11,8 +11,6 @@ from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.divergence import stood_still
 from optuna_discipline.rules.divergence import why_diverged
-from optuna_discipline.rules.divergence import why_exploded
-from optuna_discipline.rules.pruning import should_stop
 
 
 def _curve(train: list[Any], n_epochs: int | None = None, n_classes: int | None = None, lr: Any = 0.1) -> LossCurve:
@@ -97,27 +95,6 @@ def test_a_training_loss_of_0_from_the_first_epoch_says_nothing() -> None:
 )
 def test_the_epoch_from_which_the_loss_is_no_number_is_named(losses: list[Any], reason: str) -> None:
     assert why_diverged(_curve(losses)) == reason
-
-
-@pytest.mark.parametrize(
-    ("reports", "exploded"),
-    [
-        ([1.0, 5.0, 200.0, 300.0, 400.0], True),
-        ([1.0, 5.0, 200.0, 300.0, 90.0], False),  # it comes back
-        ([1.0, 5.0, 200.0, 300.0], False),
-        ([0.0, 5.0, 200.0, 300.0, 400.0], False),  # no scale
-        ([-1.0, 5.0, 200.0, 300.0, 400.0], False),
-        ([1.0, None, 200.0, 300.0, 400.0], True),
-        ([], False),
-    ],
-)
-def test_plain_reports_far_above_the_first_are_past_hope(reports: list[float | None], exploded: bool) -> None:
-    curve = LossCurve(tuple(EpochLog(i, None, None, y) for i, y in enumerate(reports)), n_epochs=10)
-    assert (why_exploded(curve) is not None) == exploded
-    assert should_stop(curve).stop == exploded
-    assert not should_stop(curve, values=reports, maximize=True).stop
-    trained = LossCurve(tuple(EpochLog(i, 0.1, 0.5, y) for i, y in enumerate(reports)), n_epochs=10)
-    assert why_exploded(trained) is None
 
 
 def test_a_run_stood_still_if_neither_loss_moved_beyond_its_noise() -> None:
