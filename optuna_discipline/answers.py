@@ -28,6 +28,8 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
+from optuna_discipline.rules.usual_values import adds_up
+from optuna_discipline.rules.usual_values import usual_lr
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
@@ -98,9 +100,9 @@ class Answers:
             like = next((t for t in read_trials(question.study) if t.number == proposal.like), None)
             if leader is not None:
                 return _follow(trial, name, distribution, leader, like)
-            if (usual := parameters.usual_lr(trial.params, self._momentum_of(trial))) is not None:
+            if (usual := usual_lr(trial.params, self._momentum_of(trial))) is not None:
                 bounds = dataclasses.replace(bounds, start=usual)
-        if role == "momentum" and parameters.adds_up(trial.params):
+        if role == "momentum" and adds_up(trial.params):
             bounds = dataclasses.replace(bounds, start=bounds.low)
         if leader is not None and role != "epochs":  # what the stages say is of the first
             return self._held(

@@ -26,12 +26,12 @@ from optuna_discipline.parameters import ordered_choices
 from optuna_discipline.parameters import share_of
 from optuna_discipline.parameters import spelling
 from optuna_discipline.parameters import step_of
-from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.gaussian_process import Coordinate
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.usual_values import usual_lr
 
 SMALLEST = 1e-9  # where a range begins at zero, which has no logarithm
 # How far the loss is alike along each role (natural logs; of 1 - momentum for momentum), and how much it rises there

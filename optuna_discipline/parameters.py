@@ -40,7 +40,6 @@ from optuna_discipline.rules.usual_values import is_width
 from optuna_discipline.rules.usual_values import stays_steep
 from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
-from optuna_discipline.rules.usual_values import word_of
 
 
 def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None]:
@@ -212,21 +211,6 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
     if distribution.log:
         return fit(distribution, distribution.low ** (1 - share) * distribution.high**share)
     return fit(distribution, (1 - share) * distribution.low + share * distribution.high)
-
-
-def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
-    """Return the usual learning rate of the optimizer that some parameter names, None where none does; see `adds_up`.
-
-    >>> usual_lr({"width": 64, "optimizer": "adam"}), round(usual_lr({"optimizer": "rmsprop"}, momentum=0.9), 6)
-    (0.005, 0.0005)
-    """
-    usual = next((usual for value in params.values() if (usual := usual_lr_of(value)) is not None), None)
-    return usual * (1 - momentum) if usual is not None and adds_up(params) else usual
-
-
-def adds_up(params: Mapping[str, Any]) -> bool:
-    """Whether the optimizer that some parameter names is RMSprop: it has no momentum unless told, and adds its up."""
-    return any((word_of(value) or "").lower() == "rmsprop" for value in params.values())
 
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:

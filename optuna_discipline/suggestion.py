@@ -14,13 +14,13 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 
 from optuna_discipline.coordinates import Coordinates
-from optuna_discipline.parameters import usual_lr
 from optuna_discipline.rules.conditions import Condition
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.model import NEAR
 from optuna_discipline.rules.model import anywhere
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.usual_values import usual_lr
 
 # A Gaussian process takes the cube of its points in time: it gets the best and the latest, half each.
 MOST_POINTS = 200

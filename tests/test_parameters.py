@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 
 from optuna_discipline import parameters
+from optuna_discipline.rules import usual_values
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import default_of
 
@@ -148,7 +149,7 @@ def test_an_optimizer_begins_with_one_that_adapts_its_steps() -> None:
     assert parameters.start_of("opt", CategoricalDistribution(["sgd", "adamw"])) == "adamw"
     assert parameters.start_of("opt", CategoricalDistribution(["SGD", "Lion", "Mystery"])) == "SGD"
     assert parameters.start_of("opt", CategoricalDistribution(["Lion", "lamb", "sgd"])) == "lamb"
-    assert parameters.usual_lr({"optimizer": "lion"}) == 7e-4
+    assert usual_values.usual_lr({"optimizer": "lion"}) == 7e-4
     assert parameters.start_of("opt", CategoricalDistribution([None, 3, "x"])) is None
 
 
@@ -162,12 +163,12 @@ def test_an_activation_begins_with_one_that_does_not_saturate() -> None:
 
 
 def test_the_usual_learning_rate_is_that_of_the_optimizer_that_is_named() -> None:
-    assert parameters.usual_lr({"activation": "relu", "opt": "SGD", "width": 3}) == 0.1
-    assert parameters.usual_lr({"opt": "AdamW"}) == 5e-3
-    assert parameters.usual_lr({"opt": "adadelta"}) == 1.0
-    assert parameters.usual_lr({"activation": "relu", "nesterov": True, "none": None}) is None
-    assert parameters.usual_lr({"opt": "RMSprop"}, momentum=0.95) == pytest.approx(2.5e-4)
-    assert parameters.usual_lr({"opt": "Adam"}, momentum=0.95) == 5e-3
+    assert usual_values.usual_lr({"activation": "relu", "opt": "SGD", "width": 3}) == 0.1
+    assert usual_values.usual_lr({"opt": "AdamW"}) == 5e-3
+    assert usual_values.usual_lr({"opt": "adadelta"}) == 1.0
+    assert usual_values.usual_lr({"activation": "relu", "nesterov": True, "none": None}) is None
+    assert usual_values.usual_lr({"opt": "RMSprop"}, momentum=0.95) == pytest.approx(2.5e-4)
+    assert usual_values.usual_lr({"opt": "Adam"}, momentum=0.95) == 5e-3
 
 
 def test_roles_are_checked() -> None:
@@ -376,9 +377,9 @@ def test_a_class_or_a_function_says_what_its_name_says() -> None:
     sgd, adam, tanh, relu, rmsprop = (type(name, (), {}) for name in ("SGD", "Adam", "Tanh", "ReLU", "RMSprop"))
     assert parameters.start_of("opt", CategoricalDistribution([sgd, adam])) is adam  # type: ignore[list-item]
     assert parameters.start_of("act", CategoricalDistribution([tanh, relu])) is relu  # type: ignore[list-item]
-    assert parameters.usual_lr({"opt": sgd}) == parameters.usual_lr({"opt": "SGD"})
-    assert parameters.adds_up({"opt": rmsprop})
-    assert parameters.usual_lr({"opt": lambda: None, "width": 3, "act": relu}) is None
+    assert usual_values.usual_lr({"opt": sgd}) == usual_values.usual_lr({"opt": "SGD"})
+    assert usual_values.adds_up({"opt": rmsprop})
+    assert usual_values.usual_lr({"opt": lambda: None, "width": 3, "act": relu}) is None
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import losses_of
-from optuna_discipline.rules.standstill import end_alike
 
 # Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings
 # by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
@@ -223,17 +222,16 @@ class Ladder:
         return self.silent and best in (min(self.results), max(self.results))
 
     def _not_of_the_rate(self) -> bool:
-        """Whether no rung has learned, lower ones as little as the first, and no higher one was tried.
+        """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.
 
         Then the loss that climbed there says nothing against the rate: the network learns its data by heart at any, or
-        stands on a plateau, perhaps since its first epochs, that only a larger one leaves.
+        stands on a plateau that only a larger one leaves.
         """
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if not self.longest or len(losses) < 2 or max(self.results) > 1:
             return False
         unlearned = all(x in self.said and self.said[x].far for x in self.results)
-        alike = max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
-        return (unlearned and alike) or end_alike({x: example_of(self.slots[x]) for x in self.results})
+        return unlearned and max(losses) - min(losses) <= HARDLY_APART * max(abs(x) for x in losses)
 
     def open(self, wanted: Sequence[float]) -> list[float]:
         """Return the wanted rungs that nobody runs; where all run, the next outer ones, for who has nothing to do.
@@ -263,7 +261,7 @@ class Ladder:
         if not math.isfinite(self.results[best]):
             none = what_none_did(self.finished, "ended well")
             return f"learning-rate ladder: {x:.3g} x the start; nothing has {none} so far"
-        value = self.sign * self.results[best]
+        value = self.sign * (self.results[best] - example_of(self.slots[best]).handicap)
         reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"

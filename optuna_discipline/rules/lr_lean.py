@@ -106,7 +106,7 @@ def read_lr(run: Run) -> LrReading | None:
     if got_worse(shape):
         return LrReading("down", far=unlearned)
     if losses is not None and fell_at_once(losses):
-        return LrReading("down", far=True)
+        return LrReading("down")
     if climbed <= LEVEL:
         return LrReading("up", far=unlearned or (losses is not None and began_late(losses)))
     if climbed > CLIMBED:
@@ -221,15 +221,15 @@ def stayed(losses: FloatArray) -> bool:
 
 
 def fell_at_once(losses: FloatArray) -> bool:
-    """Whether all that a loss fell, it fell between two reports, and then stood: a network that burst, and is dead.
+    """Whether all that a loss fell, it fell between two reports, and then stood, not at 0: it may be dead.
 
-    So did 12 of 2,989 recorded trainings; a better rate lay below for all of them.
+    So did 12 of 2,989 recorded trainings; a better rate lay below for all of them. Or it is as low as it can be.
 
     >>> fell_at_once(np.array([9110.0, 2310, 2320, 2309, 2308])), fell_at_once(np.array([0.9, 0.31, 0.3, 0.29, 0.28]))
     (True, False)
     """
     rest = losses[1:]
-    stood = len(rest) >= MIN_REPORTS and np.ptp(rest) <= AT_START * rest.max()
+    stood = len(rest) >= MIN_REPORTS and rest.max() > 0 and np.ptp(rest) <= AT_START * rest.max()
     return bool(stood and np.ptp(rest) <= MOST_AFTER * (losses[0] - rest.max()))
 
 

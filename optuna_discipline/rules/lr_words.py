@@ -33,10 +33,10 @@ def describe_curve(run: Run, reading: LrReading, *, sign: float = 1.0) -> str:
     'kept over half of what was missing to 1 at first'
     """
     losses = as_losses(run.reports)
+    if reading == LrReading("down") and losses is not None and fell_at_once(losses):
+        return "fell at once and then stood still"
     if not reading.far or losses is None:
         return "got worse on the way" if reading.lean == "down" else "never got clearly worse"
-    if fell_at_once(losses) and not stayed(losses):
-        return "fell at once and then stood still"
     if stayed(losses):
         ended = "worse than" if losses[-1] > losses[0] else "where" if losses[-1] == losses[0] else "hardly better than"
         shape = shape_of(run.reports)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from statistics import median
 
+from optuna_discipline.rules.lr_lean import NEARBY
 from optuna_discipline.rules.lr_lean import LrReading
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import read_lr
@@ -121,7 +122,7 @@ def _within_reach(low: float, high: float, best: Run, runs: Sequence[Run]) -> tu
     unread = reading is None or (reading.lean is None and is_error(best))
     above = min(high, max(most, lr * (BEYOND_UNREAD if unread else BEYOND_TRAINED)))
     same = sum(_is_same(run.params["lr"], lr) and _is_same(run.score, best.score) for run in others)
-    near = [rate / lr for rate in trained if 1 / BEYOND_UNREAD <= rate / lr <= BEYOND_UNREAD]
+    near = [rate / lr for rate in trained if 1 / NEARBY <= rate / lr <= NEARBY]
     if lean == "up" and above >= lr * LEAST_ROOM and same + sum(x > 1 for x in near) < ENOUGH_BEYOND:
         return lr, above
     if lean == "down" and low <= lr / LEAST_ROOM and same + sum(x < 1 for x in near) < ENOUGH_BEYOND:

@@ -11,7 +11,7 @@ from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.space import Bounds
-from optuna_discipline.rules.usual_values import usual_lr_of
+from optuna_discipline.rules.usual_values import usual_lr
 
 # The first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a good rate
 # trains now and then, on the edge of divergence (in replays on 42 networks the incumbent's expected regret after 3
@@ -43,8 +43,7 @@ def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], sta
 
 def named_usual_lr(runs: Iterable[Run]) -> float:
     """Return where the optimizer usually trains that the first of some runs to name one names; 0 where none does."""
-    named = (usual_lr_of(value) for run in runs for value in run.others.values())
-    return next(filter(None, named), 0.0)
+    return next(filter(None, (usual_lr(run.others, run.params.get("momentum", 0.0)) for run in runs)), 0.0)
 
 
 def ladder_axis(start: float, bounds: Bounds | None, tested: LrChoice | None = None) -> Axis:

@@ -72,8 +72,9 @@ class SearchState:
         maximize: bool = False,
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
-        self.runs = at_equal_time(runs)
-        found = drawn_first(self.runs)
+        self.told, self.runs = runs, at_equal_time(runs)
+        first = drawn_first(runs)
+        found = None if first is None else next(run for run in self.runs if run.number == first.number)
         counted = those_that_count(self.runs, found)
         self.slots = Slots(counted)
         self.levels = self._levels()
@@ -91,7 +92,7 @@ class SearchState:
 
         Nobody contests it: any number of workers may run the model at once.
         """
-        if all_in_vain(self.runs):
+        if all_in_vain(self.told):
             return self._drawn()
         learns = self._has_enough and len(self.runs) % 2 == 1
         return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
@@ -120,10 +121,10 @@ class SearchState:
     def _far_away(self) -> list[Proposal]:
         """Return the best full run at the learning rate farthest from all tried, if it is the turn and one is far."""
         best, bounds = self._best_full(), self.space.get("lr")
-        turn = len(self.runs) % FAR_TURN == 0 if self._has_enough else may_be_flat(self.runs)
+        turn = len(self.runs) % FAR_TURN == 0 if self._has_enough else may_be_flat(self.told)
         if not turn or best is None or bounds is None or self._fixed("lr") or self._lacks(best, "lr"):
             return []
-        if all_in_vain(self.runs):
+        if all_in_vain(self.told):
             return []
         rate = widest_gap(self.runs, bounds, at_least=WIDEST_LEFT)
         if rate is None or not self.slots.is_open(slot := far_slot(rate)):
@@ -143,7 +144,7 @@ class SearchState:
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""
         if any(math.isfinite(run.score) for run in self.runs):
-            passed = passed_over(self.runs, self._best_full())
+            passed = passed_over(self._full(), self._best_full())
             return f"model-based search {'near' if near else 'around'} the best full run{passed}"
         if any(run.finished for run in self.runs):
             return f"model-based search around the start, as no run has {what_none_did(self.runs, 'ended well')}"
@@ -284,12 +285,14 @@ class SearchState:
         return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
 
     def _best_full(self, before: float = math.inf) -> Run | None:
-        return self._best([run for run in self.runs if self._length_of(run) == 1 and run.number < before])
+        return min(self._full(before), key=lambda run: run.score, default=None)
+
+    def _full(self, before: float = math.inf) -> list[Run]:
+        return self._that_may_be_best([run for run in self.runs if self._length_of(run) == 1 and run.number < before])
 
     def _best_of_any_length(self) -> Run | None:
-        return self._best(self.runs)
+        return min(self._that_may_be_best(self.runs), key=lambda run: run.score, default=None)
 
-    def _best(self, runs: Sequence[Run]) -> Run | None:
+    def _that_may_be_best(self, runs: Sequence[Run]) -> list[Run]:
         runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
-        runs = [run for run in runs if self._allows(run)] or runs
-        return min(runs, key=lambda run: run.score, default=None)
+        return [run for run in runs if self._allows(run)] or runs

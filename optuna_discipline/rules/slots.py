@@ -137,7 +137,7 @@ def seconds_per_epoch(run: Run) -> float | None:
     """Return the pace of a run, None for one too short to be timed."""
     if run.seconds is None or run.seconds < SHORTEST_TIMED_RUN:
         return None
-    epochs = len(run.curve) if run.curve is not None else run.params.get("epochs", 1.0)
+    epochs = len(run.curve) if run.curve is not None else len(run.reports) or run.params.get("epochs", 1.0)
     return run.seconds / max(1.0, epochs)
 
 
@@ -145,35 +145,40 @@ def at_equal_time(runs: Sequence[Run]) -> list[Run]:
     """Return the runs, those whose batch size makes an epoch longer with a handicap.
 
     Batch sizes are compared at equal time (Smith 2018, section 4.1): a smaller one whose epochs take r times as long as
-    those of the first one would have had fewer of them, so its loss (of a maximised share what is missing to 1) counts
-    times the fourth root of r. Powers of two and their halves stand for r: the clock's noise decides nothing. Only
-    networks of the same other parameters are compared, as a width takes its time too.
+    those of the first one would have had fewer of them, so its loss (of a maximised share what is missing to 1, of what
+    has no zero the distance of the median from the best) counts times the fourth root of r. Powers of two and their
+    halves stand for r: the clock's noise decides nothing. Only networks of the same other parameters are compared, as a
+    width takes its time too.
     """
     longer = _longer_epochs(runs)
-    losses = {run.number: run.loss for run in runs if run.loss is not None and math.isfinite(run.loss)}
+    losses = [run.loss for run in runs if run.loss is not None and math.isfinite(run.loss)]
     if not longer or not losses:
         return list(runs)
-    missing = dict(zip(losses, what_is_missing(list(losses.values())), strict=True))
+    best, spread = min(losses), median(losses) - min(losses)
+
+    def missing(loss: float) -> float:
+        return loss if best >= 0 else 1 + loss if best >= -1 else spread
+
     return [
-        replace(run, handicap=(longer[run.number] ** LOSS_OVER_TIME - 1) * abs(missing[run.number]))
-        if run.number in longer and run.number in missing
+        replace(run, handicap=(longer[run.number] ** LOSS_OVER_TIME - 1) * max(0.0, missing(run.loss)))
+        if run.number in longer and run.loss is not None and math.isfinite(run.loss)
         else run
         for run in runs
     ]
 
 
 def passed_over(runs: Sequence[Run], best: Run | None) -> str:
-    """Return which run has a lower loss than the best but for its handicap, in words; "" where none has."""
-    if best is None:
+    """Return which of the runs that may be the best has a lower loss than it but for its handicap, in words."""
+    if best is None or best.loss is None:
         return ""
-    told = best.score - best.handicap
-    lower = [(run.score - run.handicap, run.number) for run in runs if run.handicap and run.score - run.handicap < told]
+    lower = [(run.loss, run.number) for run in runs if run.handicap and run.loss is not None and run.loss < best.loss]
     return f" at equal time, as trial {min(lower)[1]}, though better, has longer epochs" if lower else ""
 
 
 def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
     """Return how many times as long as with the first batch size an epoch of a smaller one takes, by run."""
-    timed = [(run, pace) for run in runs if "batch_size" in run.params and (pace := seconds_per_epoch(run)) is not None]
+    complete = [run for run in runs if run.state == "complete" and "batch_size" in run.params]
+    timed = [(run, pace) for run in complete if (pace := seconds_per_epoch(run)) is not None]
     alike: dict[str, list[tuple[Run, float]]] = {}
     for run, pace in timed:
         alike.setdefault(repr(sorted(run.others.items(), key=lambda item: item[0])), []).append((run, pace))

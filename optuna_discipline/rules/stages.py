@@ -87,8 +87,8 @@ class Search(SearchState):
 
     def _usual_lr(self) -> float:
         """Return where the optimizer trains that a run of the ladder names, or SGD, if a momentum says that; else 0."""
-        sgd = "momentum" in self.space and not self.recipe.cyclical_momentum
-        return named_usual_lr(run for _, run in self._rungs()) or (USUAL_LR["SGD"] if sgd else 0.0)
+        named = named_usual_lr([*(run for _, run in self._rungs()), *filter(None, [self.known])])
+        return named or USUAL_LR["SGD"] * ("momentum" in self.space and not self.recipe.cyclical_momentum)
 
     def _start_of_ladder(self) -> tuple[float | None, LrChoice | None]:
         """Return the learning rate of its first rung, if that is known, and the range test that its top obeys."""

@@ -5,15 +5,11 @@ penalty, or at a loss that was clipped. A search around the best of such runs wo
 """
 
 import math
-from collections.abc import Mapping
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from optuna_discipline.rules.lr_lean import LITTLE
-from optuna_discipline.rules.lr_lean import NEARBY
-from optuna_discipline.rules.lr_lean import as_losses
 from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Run
@@ -22,7 +18,6 @@ from optuna_discipline.rules.space import Bounds
 
 # So many runs, at learning rates that differ by so much, with losses no farther apart than this share of themselves.
 FIRST, SPAN, ALIKE = 6, 9.0, 0.05
-TWICE = 1.99
 DRAWN_AT_ONCE = 6  # one after the other, later ones in turn with the usual search
 FAR = "refine:lr="  # the slots of runs at the rate farthest from all tried
 # After so many runs, none of them better than the median one by this share of it, nothing shows that rates matter.
@@ -52,21 +47,6 @@ def first_to_learn(runs: Sequence[Run]) -> Run | None:
     if level is None:
         return None
     return next((run for run in ended[FIRST:] if run.slot == MODEL_SLOT and _is_better(run, level)), None)
-
-
-def end_alike(rungs: Mapping[float, Run]) -> bool:
-    """Whether neighbouring rates, a factor of 2 or more apart in all, end alike with half of their first report left.
-
-    Then they stand on a plateau, which some reach on the way, and their curves say nothing of the rate.
-    """
-    curves = [as_losses(run.reports) for run in rungs.values()]
-    losses = [losses for losses in curves if losses is not None and losses[-1] >= LITTLE * losses[0]]
-    if not all(map(fell, rungs.values())):
-        return False
-    rates = sorted(rungs)
-    if len(losses) < len(rungs) or rates[-1] < TWICE * rates[0] or any(y > NEARBY * x for x, y in pairwise(rates)):
-        return False
-    return _alike(*(float(of[-1]) for of in losses))
 
 
 def far_slot(lr: float) -> str:

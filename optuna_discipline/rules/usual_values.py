@@ -1,6 +1,7 @@
 """Where a number without a role begins whose name says what it is: usual values of the literature and of libraries."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import POLICY_CLIPS
@@ -108,6 +109,21 @@ def usual_lr_of(choice: object) -> float | None:
     (0.005, None, None)
     """
     return _USUAL_LR.get((word_of(choice) or "").lower())
+
+
+def usual_lr(params: Mapping[str, Any], momentum: float = 0.0) -> float | None:
+    """Return the usual learning rate of the optimizer that some parameter names, None where none does; see `adds_up`.
+
+    >>> usual_lr({"width": 64, "optimizer": "adam"}), round(usual_lr({"optimizer": "rmsprop"}, momentum=0.9), 6)
+    (0.005, 0.0005)
+    """
+    usual = next((usual for value in params.values() if (usual := usual_lr_of(value)) is not None), None)
+    return usual * (1 - momentum) if usual is not None and adds_up(params) else usual
+
+
+def adds_up(params: Mapping[str, Any]) -> bool:
+    """Whether the optimizer that some parameter names is RMSprop: it has no momentum unless told, and adds its up."""
+    return any((word_of(value) or "").lower() == "rmsprop" for value in params.values())
 
 
 def adapts_steps(choice: object) -> bool:

@@ -232,14 +232,6 @@ def test_a_plateau_of_rates_that_were_all_too_high_is_left_below_and_soon_to_the
     assert all(x < 0.3333 for x in found)
 
 
-def test_rates_that_fell_to_one_plateau_were_not_too_high() -> None:
-    fell_to = (1.3, 1.12, 1.08, 1.12, 1.08)
-    slots = {x: [Run(i, "complete", {"lr": x}, fell_to[-1], reports=fell_to)] for i, x in enumerate((1.0, 0.3333))}
-    assert Ladder(AXIS, {1.0: slots[1.0]}).wanted() == [0.3333]
-    assert Ladder(AXIS, slots).wanted() == [3.0]
-    assert "so a larger one" in Ladder(AXIS, slots).reason(3.0)
-
-
 def test_on_a_plateau_no_middle_is_tried() -> None:
     guesses = {1.0: -0.1, 0.3333: -0.12, 2.0: -0.1}  # accuracies of ten classes
     ladder = _ladder(guesses, ())

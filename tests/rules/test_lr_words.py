@@ -13,8 +13,8 @@ from optuna_discipline.rules.run import Run
         ((0.69, 0.96, 1.88, 4.17), LrReading("down", far=True), "got worse and ended worse than it began"),
         ((0.3964, 0.6036, 0.3964, 0.3964), LrReading("down", far=True), "got worse and ended where it began"),
         ((2.0, 1.0, 1.5, 0.6), LrReading("down"), "got worse on the way"),
-        ((9110.0, 2310.0, 2320.0, 2309.0, 2308.0), LrReading("down", far=True), "fell at once and then stood still"),
-        ((-0.412, -0.588, -0.588, -0.588), LrReading("down", far=True), "fell at once and then stood still"),
+        ((9110.0, 2310.0, 2320.0, 2309.0, 2308.0), LrReading("down"), "fell at once and then stood still"),
+        ((-0.412, -0.588, -0.588, -0.588), LrReading("down"), "fell at once and then stood still"),
         ((0.9, 0.31, 0.3, 0.29, 0.28), LrReading("up"), "never got clearly worse"),  # it learns on
         ((1.091, 1.098, 1.107, 1.105), LrReading("up", far=True), "ended worse than it began"),
         ((2.3026, 2.303, 2.3026), LrReading("up", far=True), "ended where it began"),

@@ -5,6 +5,7 @@ import pytest
 from optuna_discipline import Recipe
 from optuna_discipline import Run
 from optuna_discipline import next_params
+from optuna_discipline.rules import search_state
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.search_state import WIDEST_LEFT
@@ -218,7 +219,7 @@ def test_no_short_cycles_compare_momenta_of_a_network_that_has_none() -> None:
 def test_the_best_run_goes_far_away_only_if_it_has_a_learning_rate(
     model: str, far: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optuna_discipline.rules.search_state.ENOUGH_TO_LEARN", 8)
+    monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 8)
     runs = [Run(i, "complete", {"lr": 0.1 * (1 + i)}, 1.0 - 0.1 * i, others={"model": "net"}) for i in range(7)]
     runs.append(Run(7, "complete", {"lr": 0.1} if model == "net" else {}, 0.1, others={"model": model}))
     slot = next_params(Recipe(stages=("refine",)), runs, space=LR).slot

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import Run
+from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import at_equal_time
@@ -72,12 +74,23 @@ def test_the_noise_of_a_clock_changes_nothing(seconds: float) -> None:
 
 
 def test_of_an_accuracy_what_is_missing_counts_and_what_has_no_scale_only_gets_worse() -> None:
-    accuracies = at_equal_time([_timed(0, 64, 100, -0.9), _timed(1, 16, 1600, -0.95)])
-    assert [run.score for run in accuracies] == [-0.9, pytest.approx(-0.9)]
+    runs = [_timed(0, 64, 100, -0.9), _timed(1, 16, 1600, -0.95)]
+    assert [run.score for run in at_equal_time(runs)] == [-0.9, pytest.approx(-0.9)]
+    assert at_equal_time([*runs, _timed(2, 64, 100, 0.02)])[1].score == pytest.approx(-0.9)  # a bad R2 changes no scale
     returns = at_equal_time([_timed(0, 64, 100, -700.0), _timed(1, 16, 1600, -800.0)])
-    assert returns[1].score > -800.0
+    assert returns[1].score == pytest.approx(-750)
     broken = at_equal_time([_timed(0, 64, 100, 0.5), _timed(1, 16, 400, math.nan), _timed(2, 16, 400, math.inf)])
     assert [run.score for run in broken] == [0.5, math.inf, math.inf]
+
+
+def test_only_whole_runs_tell_a_pace_and_plain_reports_are_their_epochs() -> None:
+    def plain(number: int, state: RunState, batch: float, reports: int) -> Run:
+        return Run(number, state, {"batch_size": batch}, 0.4, reports=(0.5,) * reports, seconds=10.0 * reports)
+
+    runs = [plain(0, "complete", 64, 16), plain(1, "pruned", 64, 2), plain(2, "complete", 32, 16)]
+    assert at_equal_time(runs) == runs
+    stopped = replace(plain(1, "failed", 64, 0), seconds=2.0)
+    assert at_equal_time([runs[0], stopped, runs[2]])[2].handicap == 0
 
 
 def test_neither_a_wide_network_nor_a_slow_machine_is_blamed_on_the_batch_size() -> None:
@@ -93,6 +106,7 @@ def test_a_run_that_is_passed_over_for_its_time_is_named() -> None:
     assert passed_over([first, passed], first) == " at equal time, as trial 1, though better, has longer epochs"
     runs = at_equal_time([best, slow, better])
     assert min(runs, key=lambda run: run.score).number == 2
+    assert passed_over([best, replace(slow, loss=0.1, handicap=0.1)], best) == ""  # as good is no better
     assert passed_over(runs, runs[2]) == passed_over([first], first) == passed_over(runs, None) == ""
 
 

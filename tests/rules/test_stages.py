@@ -278,6 +278,12 @@ def test_a_rate_far_too_low_is_left_for_the_optimizers_usual_one(cyclical: bool,
 def test_a_run_that_stands_still_far_above_its_optimizers_usual_rate_was_too_high(optimizer: str, slot: str) -> None:
     still = Run(0, "complete", {"lr": 0.02}, 2.3, "lr0:1", reports=(2.32, 2.33, 2.31), others={"kind": optimizer})
     assert _next([still], Recipe())[0] == slot
+    enqueued = replace(still, slot=None)
+    assert _next([enqueued], Recipe())[0] == slot
+    fell = replace(still, reports=(2.32, 2.2, 2.1), loss=2.1)
+    assert _next([fell], Recipe())[0] != "lr0:0.1111"
+    told = next_params(Recipe(), [still], space=SPACE).reason
+    assert ("far above the usual rate: far too high" in told) == (slot == "lr0:0.1111")
 
 
 @pytest.mark.parametrize("first", [None, "lr0:1"], ids=["enqueued", "proposed"])
