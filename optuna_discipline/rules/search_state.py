@@ -100,7 +100,7 @@ class SearchState:
     def model_meanwhile(self, why: str) -> Proposal:
         """Return what the model runs for a worker who may not have what is open; no model knows a run that goes on."""
         found, is_model = self.model(), any(run.finished for run in self.runs)
-        reason = f"model-based search {why}" if is_model else f"drawn {why}, as no run has ended yet"
+        reason = f"model-based search {why}" if is_model else f"drawn {why}, as no run has ended well yet"
         return replace(found, reason=found.reason if found.drawn else reason)
 
     def _drawn(self) -> Proposal:
@@ -148,7 +148,7 @@ class SearchState:
             return f"model-based search {'near' if near else 'around'} the best full run{passed}"
         if any(run.finished for run in self.runs):
             return f"model-based search around the start, as no run has {what_none_did(self.runs, 'ended well')}"
-        return "drawn, as no run has ended yet"
+        return "drawn, as no run has ended well yet"
 
     def _by_model(
         self, stage: Stage, slot: str, reason: str, free: tuple[Role, ...] = (), *, learns: bool = False

@@ -158,7 +158,7 @@ def test_others_do_not_wait_for_the_range_test_and_the_ladder_begins_where_it_sa
     assert lr == pytest.approx(TEST.max_lr)
     assert len({*rates, lr}) == 3
     told = workers.new().trials[1].user_attrs["reason"]
-    assert told == "drawn while another worker runs the range test, as no run has ended yet"
+    assert told == "drawn while another worker runs the range test, as no run has ended well yet"
 
 
 def test_a_range_test_whose_worker_died_is_run_by_the_next_one() -> None:

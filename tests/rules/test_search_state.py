@@ -35,6 +35,24 @@ def test_the_models_box_lies_around_the_best_full_run() -> None:
     assert proposal.like == 0
 
 
+@pytest.mark.parametrize(("late", "high"), [(0.39, 1e-3), (0.2, 3e-3)], ids=["it stands", "it still learns"])
+def test_the_first_look_at_the_weight_decay_goes_up_where_the_best_run_stands(late: float, high: float) -> None:
+    reports = (1.0, 0.6, 0.41, 0.4, late, late)
+    run = Run(0, "complete", {**START, "weight_decay": 1e-4, "epochs": 16}, late, "lr0:1", reports=reports)
+    proposal = next_params(Recipe(stages=("weight_decay", "refine")), [run], space=SPACE)
+    assert proposal.slot == "weight_decay:model"
+    assert proposal.box["weight_decay"][1] == pytest.approx(high)
+
+
+def test_the_reason_names_a_run_that_is_better_but_for_the_time_of_its_epochs() -> None:
+    first = Run(0, "complete", {**START, "batch_size": 64, "epochs": 16}, 0.5, seconds=100)
+    slow = replace(first, number=1, params={**first.params, "batch_size": 16}, loss=0.45, seconds=400)
+    short = replace(slow, number=2, params={**slow.params, "epochs": 8}, loss=0.4)
+    told = next_params(Recipe(stages=("refine",)), [first, slow, short], space=SPACE)
+    assert told.like == 0
+    assert told.reason.endswith("the best full run at equal time, as trial 1, though better, has longer epochs")
+
+
 def test_the_first_reason_says_that_a_range_test_is_not_sure_of_its_rate() -> None:
     sure = LrChoice(4.83, 0.483, (0.48, 10.0), "OK", "", confident=True)
     guess, none = replace(sure, confident=False), replace(sure, max_lr=None, confident=False)
@@ -236,4 +254,4 @@ def test_while_no_run_has_ended_idle_workers_are_drawn_and_no_model_is_named() -
     runs = [Run(number, "running", START, slot=f"lr0:{x}") for number, x in enumerate(("1", "2", "0.3333"))]
     proposal = next_params(Recipe(), runs, space=SPACE)
     assert proposal.slot == "model"
-    assert proposal.reason == "drawn while others finish the stage lr, as no run has ended yet"
+    assert proposal.reason == "drawn while others finish the stage lr, as no run has ended well yet"
