@@ -13,6 +13,7 @@ from optuna_discipline.rules.line_search import open_points
 from optuna_discipline.rules.line_search import outer_points
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_lean import LrReading
+from optuna_discipline.rules.lr_lean import climbed_by_noise
 from optuna_discipline.rules.lr_lean import fell
 from optuna_discipline.rules.lr_lean import is_error
 from optuna_discipline.rules.lr_lean import is_readable
@@ -213,12 +214,14 @@ class Ladder:
     def _goes_on(self, best: float) -> bool:
         """Whether the losses leave a side open: above the first rung, where only a lower, worse one was tried.
 
-        Not where its curve had asked for the lower one, but for an error's, which hides the better side. Where nothing
-        is reported, beyond the outermost rung, too, if that is the best.
+        Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that leans to no side
+        closes the one above, unless it is an error that jumped, or climbed within its noise only: then nothing says
+        that a larger rate is worse.
         """
         if best == self.first:
-            of = self.readings if is_error(example_of(self.slots[best])) else self.said
-            return best == max(self.results) and (self.silent or of.get(best) == LrReading(None))
+            run = example_of(self.slots[best])
+            jumped = self.readings.get(best) == LrReading(None) and (is_error(run) or climbed_by_noise(run))
+            return (self.silent or jumped) and best == max(self.results)
         return self.silent and best in (min(self.results), max(self.results))
 
     def _not_of_the_rate(self) -> bool:

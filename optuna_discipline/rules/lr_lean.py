@@ -146,6 +146,11 @@ def got_worse(shape: tuple[float, float, float]) -> bool:
     return shape[1] > CLIMBED or shape[2] > OVERSHOT
 
 
+def climbed_by_noise(run: Run) -> bool:
+    """Whether a run's reports only fell but for their noise, as at a rate that stays what it is."""
+    return (shape := shape_of(run.reports)) is not None and shape[1] <= LEVEL and not got_worse(shape)
+
+
 def fell(run: Run) -> bool:
     """Whether a run has left the loss that it started from: it has learned; False where nothing can be read.
 
