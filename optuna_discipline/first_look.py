@@ -197,22 +197,18 @@ def check_output(
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training import modes
+    from optuna_discipline.training import step as steps
     from optuna_discipline.training.random_state import kept_random
-    from optuna_discipline.training.step import StepResult
-    from optuna_discipline.training.step import as_loss
-    from optuna_discipline.training.step import inputs_and_target
-    from optuna_discipline.training.step import run_step
-    from optuna_discipline.training.step import to_device
 
-    moved = to_device(batch, device)
+    moved = steps.to_device(batch, device)
     if step is not None and name == "train":
         return
     with modes.keep_modes(model), kept_random(), torch.set_grad_enabled(name == "train"):
         modes.start_training(model) if name == "train" else model.eval()
         if step is not None:
-            _check_countable(run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
+            _check_countable(steps.run_step(step, model, moved, loss_fn), metric=metric, by_step=True)
             return
-        inputs, target = inputs_and_target(moved)
+        inputs, target = steps.inputs_and_target(moved)
         try:
             output = model(*inputs)
         except Exception as error:  # the model is the user's, and may fail in any way
@@ -222,10 +218,10 @@ def check_output(
                 f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}{_cure_of_dtype(model, inputs)}"
             ) from error
         if name == "val":
-            _check_countable(StepResult(torch.zeros(()), output, target), metric=metric)
+            _check_countable(steps.StepResult(torch.zeros(()), output, target), metric=metric)
         if _compares_each(loss_fn):
             _check_same_shape(output, target, name)
-        as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
+        steps.as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
 
 
 def _cure_of_dtype(model: Any, inputs: Sequence[Any]) -> str:
@@ -258,9 +254,13 @@ def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: boo
 def _compares_each(loss_fn: Any) -> bool:
     """Whether a loss compares number by number, and shapes that differ are stretched with no more than a warning."""
     nn = require("torch.nn", extra="torch")
-    functions = (nn.functional.mse_loss, nn.functional.l1_loss, nn.functional.smooth_l1_loss, nn.functional.huber_loss)
-    known = type(loss_fn) in (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
-    return known or getattr(loss_fn, "func", loss_fn) in functions  # of a partial
+    kinds = ("MSE", "L1", "SmoothL1", "Huber", "PoissonNLL", "KLDiv", "HingeEmbedding", "MultiLabelSoftMargin")
+    names = ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div"]
+    names += ["hinge_embedding_loss", "multilabel_soft_margin_loss"]
+    called = getattr(loss_fn, "func", loss_fn)  # of a partial
+    called = getattr(called, "forward", called)  # of a module; a subclass may have its own
+    known = (*(getattr(nn, f"{kind}Loss").forward for kind in kinds), *(getattr(nn.functional, x) for x in names))
+    return getattr(called, "__func__", called) in known
 
 
 def _check_same_shape(output: Any, target: Any, name: str) -> None:
@@ -288,9 +288,7 @@ def _check_countable(result: Any, *, metric: Metric, by_step: bool = False) -> N
 
 
 def _shown(value: Any) -> str:
-    if not hasattr(value, "shape"):
-        return _kind(value)
-    return f"{value.dtype} {tuple(value.shape)}"
+    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "shape") else _kind(value)
 
 
 def _kind(data: Any) -> str:

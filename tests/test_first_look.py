@@ -144,14 +144,25 @@ def test_inputs_of_other_floats_than_the_model_s_are_named_with_their_cure() -> 
 def test_a_loss_that_would_stretch_the_targets_over_the_outputs_is_refused() -> None:
     x, y, device = torch.randn(8, 3), torch.randn(8), torch.device("cpu")
     f = nn.functional
+
+    class Named(nn.MSELoss):  # type: ignore[misc, name-defined]
+        pass
+
+    class Squeezing(nn.MSELoss):  # type: ignore[misc, name-defined]
+        def forward(self, output: Any, target: Any) -> Any:
+            return super().forward(output.squeeze(1), target)
+
     losses = (nn.MSELoss(), nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), functools.partial(f.huber_loss, delta=2))
-    for loss_fn, own in (*((one, True) for one in losses), (f.mse_loss, False)):
+    others = (nn.PoissonNLLLoss(), f.poisson_nll_loss, nn.KLDivLoss(reduction="batchmean"), nn.HingeEmbeddingLoss())
+    wrapped = (nn.MultiLabelSoftMarginLoss(), Named(), nn.MSELoss().forward, functools.partial(nn.MSELoss()))
+    for loss_fn, own in (*((one, True) for one in losses + others + wrapped), (f.mse_loss, False)):
         settings: dict[str, Any] = {"metric": "val_loss", "own_loss": own}
         with pytest.raises(ValueError, match=r"outputs of the targets' shape.* \(8, 1\) and .* \(8,\): reshape one"):
             check_output("train", nn.Linear(3, 1), (x, y), loss_fn, device, **settings)
         check_output("train", nn.Linear(3, 1), (x, y[:, None]), loss_fn, device, **settings)
     own_words = lambda output, target: f.mse_loss(output.squeeze(1), target)  # noqa: E731
-    check_output("train", nn.Linear(3, 1), (x, y), own_words, device, metric="val_loss", own_loss=True)
+    for loss_fn in (own_words, Squeezing()):
+        check_output("train", nn.Linear(3, 1), (x, y), loss_fn, device, metric="val_loss", own_loss=True)
 
 
 def test_a_step_is_looked_at_as_the_validation_runs_it() -> None:
