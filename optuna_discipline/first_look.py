@@ -1,5 +1,6 @@
 """One look at what `tune` was given, before anything is stored: device, options, data, loss, the model's output."""
 
+import re
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -215,7 +216,7 @@ def check_output(
             shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
             raise ValueError(
                 "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
-                f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}{_cure_of_dtype(model, inputs)}"
+                f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}{_cure_of_dtype(model, inputs, error)}"
             ) from error
         if name == "val":
             _check_countable(steps.StepResult(torch.zeros(()), output, target), metric=metric)
@@ -224,11 +225,12 @@ def check_output(
         steps.as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
 
 
-def _cure_of_dtype(model: Any, inputs: Sequence[Any]) -> str:
-    """Return what to do where the first inputs hold other floats than the model, in words; else ""."""
+def _cure_of_dtype(model: Any, inputs: Sequence[Any], error: Exception) -> str:
+    """Return what to do where an error speaks of two float types, the first inputs' and the model's; else ""."""
+    said = {*re.findall(r"bfloat16|half|double|float\d*|mixed dtype", str(error).lower())}
     parts: tuple[Any, Any] = (next(iter(inputs), None), next(model.parameters(), None))
     other, own = (x.dtype if hasattr(x, "is_floating_point") and x.is_floating_point() else None for x in parts)
-    apart = own and other and own != other
+    apart = own and other and own != other and (len(said) > 1 or "mixed dtype" in said)
     return f": make the inputs `.to({own})`, or the model `.to({other})`" if apart else ""
 
 

@@ -137,6 +137,11 @@ def test_inputs_of_other_floats_than_the_model_s_are_named_with_their_cure() -> 
     ):
         check_output("val", nn.Linear(3, 1), batch, nn.MSELoss(), device, **settings)
     check_output("val", nn.Linear(3, 1).double(), batch, nn.MSELoss(), device, **settings)
+    for layer in (nn.LayerNorm(3), nn.LSTM(3, 1)):
+        with pytest.raises(ValueError, match=r"make the inputs `.to\(torch.float32\)`"):
+            check_output("val", layer, batch, nn.MSELoss(), device, **settings)
+    with pytest.raises(ValueError, match=r"checking arguments for embedding\)$"):  # wants integers
+        check_output("val", nn.Embedding(4, 1), batch, nn.MSELoss(), device, **settings)
     with pytest.raises(ValueError, match=r"multiplied \(8x3 and 4x1\)$"):
         check_output("val", nn.Linear(4, 1), (batch[0].float(), batch[1]), nn.MSELoss(), device, **settings)
 
