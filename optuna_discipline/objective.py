@@ -149,7 +149,7 @@ class TrialReporter:
         self._metric = metric
         self._is_loss = metric != "val_accuracy"
         self._limit = CLIP * math.log(n_classes) if n_classes is not None and self._is_loss else None
-        _once(trial, lambda live: _write_run(live, n_epochs, metric, n_classes))
+        _once(trial, lambda live: _write_run(live, n_epochs, metric, n_classes, stacklevel=6))
 
     def report(self, log: EpochLog) -> None:
         """Write the epoch's row, report its metric, ask the pruner: two storage writes.
@@ -232,7 +232,7 @@ def _report_epoch(trial: BaseTrial, log: EpochLog, value: float | None, n_epochs
     if n_epochs is not None and not is_count(n_epochs):
         raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
     if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
-        _write_run(trial, n_epochs, "val_loss" if value is None else "value", None)
+        _write_run(trial, n_epochs, "val_loss" if value is None else "value", None, stacklevel=7)
     _report(trial, log, reported, n_epochs)
 
 
@@ -270,14 +270,14 @@ def _warn_once_beyond(trial: optuna.Trial, stored: Mapping[str, Any], epoch: int
         )
 
 
-def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: int | None) -> None:
+def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: int | None, *, stacklevel: int) -> None:
     if isinstance(trial, optuna.Trial):
         if len(trial.study.directions) > 1:
             raise UnsupportedStudyError(
                 "TrialReporter and report_epoch report one objective, by which runs are compared, but the study has "
                 f"{len(trial.study.directions)}: optimise one, or report no epochs."
             )
-        study_record.warn_of_direction(trial.study, metric)
+        study_record.warn_of_direction(trial.study, metric, stacklevel=stacklevel)
         trial_record.write_run(
             trial.study._storage, trial._trial_id, n_epochs=n_epochs, metric=metric, n_classes=n_classes
         )

@@ -104,15 +104,18 @@ def warn_of_idle_roles(study: Study, trial: FrozenTrial, told: Mapping[str, str 
             warnings.warn(f"`roles` must name numbers, {got} and is left without a role: suggest them.", stacklevel=2)
 
 
-def warn_of_direction(study: Study, metric: str) -> None:
-    """Warn of a metric that the study turns round, an accuracy that it minimises or a loss that it maximises."""
+def warn_of_direction(study: Study, metric: str, *, stacklevel: int) -> None:
+    """Warn of a metric that the study turns round, an accuracy that it minimises or a loss that it maximises.
+
+    Every trial warns, at the line `stacklevel` calls up; of one line Python shows the first.
+    """
     direction, of_study = "maximize" if metric == "val_accuracy" else "minimize", study.direction.name.lower()
     if metric != "value" and of_study != direction:
         warnings.warn(
             f"Reports should be of what the study {study.study_name!r} is to {of_study}, or its best runs pass for the "
             f"worst, but got {metric!r}: make the study with {direction=}, or report what the objective returns "
             "(`metric=` of TrialReporter, `value=` of report_epoch).",
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
 
 
