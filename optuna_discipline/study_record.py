@@ -74,12 +74,20 @@ def keep_settings(study: Study, settings: Mapping[str, Any]) -> None:
     before = _attributes(study).get(trial_record.SETTINGS_KEY)
     if before is None:
         study._storage.set_study_user_attr(study._study_id, trial_record.SETTINGS_KEY, now)
-    elif before != now:
+    elif _as_known(before, now) != now:
         warnings.warn(
             f"The study {study.study_name!r} was begun with other settings of DisciplinedSampler ({before}); "
             f"it goes on with {now}, and stages that are decided may be asked again.",
             stacklevel=2,
         )
+
+
+def _as_known(before: Any, now: Mapping[str, Any]) -> Any:
+    """Return stored settings in the fields of today's: one that another version had, or had not, says nothing."""
+    if not isinstance(before, dict):
+        return before
+    told = {name: before.get(name, value) for name, value in now.items()}
+    return {**told, "recipe": _as_known(told["recipe"], now["recipe"])} if "recipe" in now else told
 
 
 def read_settings(study: Study) -> Mapping[str, Any]:

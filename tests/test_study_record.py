@@ -62,6 +62,15 @@ def test_other_settings_are_reported_and_the_same_are_not() -> None:
         study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1), n_trials=2)
 
 
+def test_fields_that_only_another_version_knows_are_no_other_settings() -> None:
+    study, recipe = optuna.create_study(), {"short": 1.0, "new": 2}
+    study.set_user_attr(SETTINGS_KEY, {"recipe": {"short": 1.0, "lr_factor": 3.0}, "roles": {}, "gone": 1})
+    study_record.keep_settings(study, {"recipe": recipe, "roles": {}})  # a warning fails
+    for other in ({"recipe": {**recipe, "short": 0.5}, "roles": {}}, {"recipe": recipe, "roles": {"alpha": "lr"}}):
+        with pytest.warns(UserWarning, match="was begun with other settings of DisciplinedSampler"):
+            study_record.keep_settings(study, other)
+
+
 def test_the_roles_that_were_told_are_read_without_what_is_none() -> None:
     study = optuna.create_study()
     assert study_record.told_roles(study) == {}
