@@ -31,6 +31,7 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.gaussian_process import Coordinate
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.spelling import number_of
 from optuna_discipline.rules.usual_values import usual_lr
 
 SMALLEST = 1e-9  # where a range begins at zero, which has no logarithm
@@ -273,12 +274,11 @@ class Coordinates:
     def _forward(self, name: str, params: Mapping[str, Any]) -> Any:
         value, role = params[name], self._roles.get(name)
         if name in self._lists:
-            ordered = self._lists[name]
-            return ordered.index(value) if value in ordered else -1
+            ordered, number = [*map(number_of, self._lists[name])], number_of(value)  # "0.1" and "1e-1" are one
+            return ordered.index(number) if number in ordered else -1
         if role is None:
             return value
-        unit = self._lr_unit(params) if role == "lr" else 1.0
-        return self._log_of(name, value) - math.log(unit)
+        return self._log_of(name, value) - (math.log(self._lr_unit(params)) if role == "lr" else 0.0)
 
     def _log_of(self, name: str, value: Any) -> float:
         number = self._in_role(name, value)

@@ -267,5 +267,6 @@ def step_of(distribution: BaseDistribution) -> float | None:
 
 
 def ordered_choices(distribution: CategoricalDistribution) -> list[Any]:
-    """Return the numbers of a list, rising."""
-    return sorted(distribution.choices, key=float)
+    """Return the numbers of a list, rising; of several spellings of one the first."""
+    found = {number_of(choice): choice for choice in reversed(distribution.choices)}
+    return [found[number] for number in sorted(found)]

@@ -17,6 +17,7 @@ from optuna_discipline.parameters import share_of
 from optuna_discipline.parameters import spelling
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.spelling import PLAIN
+from optuna_discipline.rules.spelling import number_of
 
 
 def retreat(
@@ -34,7 +35,7 @@ def retreat(
         if bounds_of(distribution) is None:
             return draw("", distribution, rng)
         ordered = ordered_choices(distribution)
-        share = ordered.index(value) / max(1, len(ordered) - 1) if value in ordered else 0.5
+        share = ordered.index(fit(distribution, number_of(value))) / max(1, len(ordered) - 1)
         return ordered[math.floor(_less(share, times, rng) * len(ordered) * (1 - 1e-9))]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if distribution.single():

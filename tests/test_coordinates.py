@@ -85,6 +85,14 @@ def test_a_list_of_numbers_is_searched_in_its_order() -> None:
     assert coordinates.vector({**BEST, "depth": 3, "size": 1.0}) is None
 
 
+def test_two_spellings_of_a_number_are_one_place() -> None:
+    coordinates = Coordinates({"lr": CategoricalDistribution(["1e-2", "1e-3", "0.001"])}, {"lr": "lr"}, {}, None)
+    places = [coordinates.vector({"lr": text}) for text in ("1e-3", "0.001", "1e-2")]
+    assert [place.tolist() for place in places if place is not None] == [[0], [0], [1]]
+    assert coordinates.params(np.array([0.0])) == {"lr": "1e-3"}
+    assert coordinates.vector({"lr": "words"}) is None
+
+
 @pytest.mark.parametrize(
     ("box", "ends"),
     [

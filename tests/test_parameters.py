@@ -84,6 +84,7 @@ def test_numbers_in_text_have_roles_and_are_given_as_the_text_that_they_are() ->
     assert parameters.value_in_role("lr", "lr", rates, "1e-3") == 1e-3
     assert parameters.value_in_role("batch_size", "bs", CategoricalDistribution(["auto", "64"]), "64") == "64"
     assert parameters.ordered_choices(rates) == ["1e-3", "1e-2", "1e-1"]
+    assert parameters.ordered_choices(CategoricalDistribution(["1e-1", "0.01", "0.1", "1e-2"])) == ["0.01", "1e-1"]
 
 
 @pytest.mark.parametrize("value", ["a", None, 99, math.nan])

@@ -65,10 +65,10 @@ class Bounds:
 
     @classmethod
     def of_choices(cls, choices: Sequence[float]) -> "Bounds":
-        """Return the bounds of a finite set of numbers."""
+        """Return the bounds of a finite set of numbers, each once."""
         numbers = [to_float(choice) for choice in choices]
-        ordered = tuple(sorted(x for x in numbers if x is not None and math.isfinite(x)))
-        if not ordered or len(ordered) < len(numbers):
+        ordered = tuple(sorted({x for x in numbers if x is not None and math.isfinite(x)}))
+        if not ordered or len(ordered) < len({*numbers}):
             raise ValueError(f"`choices` must hold one finite number at least, and nothing else, but got {choices!r}.")
         return cls(ordered[0], ordered[-1], ordered)
 

@@ -20,6 +20,7 @@ def test_any_wish_is_fitted_into_the_bounds(wish: float, limits: tuple[float, fl
 def test_choices_are_near_by_ratio() -> None:
     assert Bounds.of_choices([256, 16, 64]).clip(33) == 64
     assert Bounds.of_choices([256, 16, 64]).middle() == 64
+    assert Bounds.of_choices([16, 64.0, 64, 16]).choices == (16, 64)
 
 
 def test_defaults_are_the_papers_within_the_bounds() -> None:
