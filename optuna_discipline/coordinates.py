@@ -82,6 +82,7 @@ class Coordinates:
             for name, distribution in space.items()
             if isinstance(distribution, CategoricalDistribution) and bounds_by_name[name] is not None
         }
+        self._places = {name: {number_of(x): i for i, x in enumerate(found)} for name, found in self._lists.items()}
         momenta = (n for n, role in self._roles.items() if role == "momentum")
         self._momentum = None if coupled is None else next(momenta, None)
         self._centre = min(coupled or 0.0, 0.999)
@@ -274,8 +275,7 @@ class Coordinates:
     def _forward(self, name: str, params: Mapping[str, Any]) -> Any:
         value, role = params[name], self._roles.get(name)
         if name in self._lists:
-            ordered, number = [*map(number_of, self._lists[name])], number_of(value)  # "0.1" and "1e-1" are one
-            return ordered.index(number) if number in ordered else -1
+            return self._places[name].get(number_of(value), -1)  # "0.1" and "1e-1" are one
         if role is None:
             return value
         return self._log_of(name, value) - (math.log(self._lr_unit(params)) if role == "lr" else 0.0)
