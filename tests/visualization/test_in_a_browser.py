@@ -68,9 +68,8 @@ def address(storage: str) -> Iterator[str]:
 class Page:
     """A page that keeps what went wrong on it."""
 
-    def __init__(self, chromium: Any, *, width: int = 1440, scheme: str = "light", touch: bool = False) -> None:
-        size = {"width": width, "height": 900}
-        self.context = chromium.new_context(viewport=size, color_scheme=scheme, has_touch=touch, is_mobile=touch)
+    def __init__(self, chromium: Any, *, touch: bool = False) -> None:
+        self.context = chromium.new_context(has_touch=touch, is_mobile=touch)
         self.context.add_init_script(STAND_STILL)
         self.page = self.context.new_page()
         self.wrong: list[str] = []
@@ -79,6 +78,7 @@ class Page:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.wrong.append(dialog.message), dialog.dismiss()))
         self.page.on("request", lambda request: self.asked.append(request.url))
+        self.look()
 
     def __enter__(self) -> "Page":
         return self
@@ -86,11 +86,31 @@ class Page:
     def __exit__(self, *_: object) -> None:
         self.context.close()
 
+    def look(self, width: int = 1440, scheme: str = "light") -> None:
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(media="screen", color_scheme=scheme)
+
     def boxes(self, selector: str) -> list[dict[str, float]]:
         return [box for found in self.page.locator(selector).all() if (box := found.bounding_box()) is not None]
 
     def background(self) -> str:
         return str(self.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+@pytest.fixture(scope="module")
+def window(chromium: Any) -> Iterator[Page]:
+    with Page(chromium) as window:
+        yield window
+
+
+@pytest.fixture
+def one(window: Page, address: str) -> Page:
+    """Return the one page of all tests: a new one compiles the dashboard anew, which takes longer than a test."""
+    window.page.goto(f"{address}/api/studies")  # where no program runs: what the last test left has come to its end
+    window.look()
+    window.wrong.clear()
+    window.asked.clear()
+    return window
 
 
 def overlap(one: dict[str, float], two: dict[str, float]) -> bool:
@@ -100,49 +120,46 @@ def overlap(one: dict[str, float], two: dict[str, float]) -> bool:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
-def test_the_history_page_shows_the_four_pictures_whole(chromium: Any, address: str, width: int, scheme: str) -> None:
-    with Page(chromium, width=width, scheme=scheme) as one:
-        one.page.goto(f"{address}/dashboard/studies/1")
-        for title in TITLES:
-            one.page.get_by_text(title).first.wait_for(timeout=PATIENCE)
-        # the page cuts off what is higher than its frame
-        frames = one.boxes(".js-plotly-plot:has(.gtitle)")
-        pictures = one.boxes(".js-plotly-plot:has(.gtitle) .main-svg:has(.gtitle)")
-        assert len(frames) == len(pictures) == 4
-        for frame, picture in zip(frames, pictures, strict=True):
-            assert picture["y"] + picture["height"] <= frame["y"] + frame["height"] + 1
-            assert picture["x"] + picture["width"] <= frame["x"] + frame["width"] + 1
-        assert not any(overlap(a, b) for i, a in enumerate(frames) for b in frames[i + 1 :])
-        one.page.get_by_text("report.html").first.wait_for(timeout=PATIENCE)
-        assert one.wrong == []
+def test_the_history_page_shows_the_four_pictures_whole(one: Page, address: str, width: int, scheme: str) -> None:
+    one.look(width, scheme)
+    one.page.goto(f"{address}/dashboard/studies/1")
+    for title in TITLES:
+        one.page.get_by_text(title).first.wait_for(timeout=PATIENCE)
+    # the page cuts off what is higher than its frame
+    frames = one.boxes(".js-plotly-plot:has(.gtitle)")
+    pictures = one.boxes(".js-plotly-plot:has(.gtitle) .main-svg:has(.gtitle)")
+    assert len(frames) == len(pictures) == 4
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert picture["y"] + picture["height"] <= frame["y"] + frame["height"] + 1
+        assert picture["x"] + picture["width"] <= frame["x"] + frame["width"] + 1
+    assert not any(overlap(a, b) for i, a in enumerate(frames) for b in frames[i + 1 :])
+    one.page.get_by_text("report.html").first.wait_for(timeout=PATIENCE)
+    assert one.wrong == []
 
 
-def test_the_note_page_shows_the_story_and_its_tables(chromium: Any, address: str) -> None:
-    with Page(chromium) as one:
-        one.page.goto(f"{address}/dashboard/studies/1/note")
-        one.page.get_by_role("heading", name="What was decided").wait_for(timeout=PATIENCE)
-        tables = one.page.get_by_role("table").all()
-        assert [table.get_by_role("row").count() for table in tables] == [4, 7]
-        assert "compare momenta" in tables[1].inner_text()
-        assert one.wrong == []
+def test_the_note_page_shows_the_story_and_its_tables(one: Page, address: str) -> None:
+    one.page.goto(f"{address}/dashboard/studies/1/note")
+    one.page.get_by_role("heading", name="What was decided").wait_for(timeout=PATIENCE)
+    tables = one.page.get_by_role("table").all()
+    assert [table.get_by_role("row").count() for table in tables] == [4, 7]
+    assert "compare momenta" in tables[1].inner_text()
+    assert one.wrong == []
 
 
-def test_a_trial_has_its_note(chromium: Any, address: str, study: optuna.Study) -> None:
+def test_a_trial_has_its_note(one: Page, address: str, study: optuna.Study) -> None:
     best = study.best_trial  # its note comes first
-    with Page(chromium) as one:
-        one.page.goto(f"{address}/dashboard/studies/1/trials?numbers={best.number}")
-        one.page.get_by_text("What its curve shows:").wait_for(timeout=PATIENCE)
-        assert best.user_attrs["reason"][:40] in one.page.inner_text("body")
-        assert one.wrong == []
+    one.page.goto(f"{address}/dashboard/studies/1/trials?numbers={best.number}")
+    one.page.get_by_text("What its curve shows:").wait_for(timeout=PATIENCE)
+    assert best.user_attrs["reason"][:40] in one.page.inner_text("body")
+    assert one.wrong == []
 
 
-def test_a_study_of_failed_and_running_trials_has_its_pages(chromium: Any, address: str) -> None:
-    with Page(chromium) as one:
-        one.page.goto(f"{address}/dashboard/studies/2/note")
-        one.page.get_by_text("No training has finished yet; 2 trials have been started.").wait_for(timeout=PATIENCE)
-        one.page.locator("a[href='/dashboard/studies/2']").click()
-        one.page.get_by_text("No trial has ended yet.").wait_for(timeout=PATIENCE)
-        assert one.wrong == []
+def test_a_study_of_failed_and_running_trials_has_its_pages(one: Page, address: str) -> None:
+    one.page.goto(f"{address}/dashboard/studies/2/note")
+    one.page.get_by_text("No training has finished yet; 2 trials have been started.").wait_for(timeout=PATIENCE)
+    one.page.locator("a[href='/dashboard/studies/2']").click()
+    one.page.get_by_text("No trial has ended yet.").wait_for(timeout=PATIENCE)
+    assert one.wrong == []
 
 
 def test_the_artifact_of_the_dashboard_is_the_report(address: str) -> None:
@@ -173,59 +190,53 @@ def test_a_study_that_the_dashboard_renamed_is_published_again(study: optuna.Stu
     assert [attribute["key"] for attribute in detail["user_attrs"]] == ["discipline:settings"]
 
 
-def test_the_report_opens_offline_and_fits_its_page(chromium: Any, study: optuna.Study, tmp_path: Path) -> None:
+def test_the_report_opens_offline_and_fits_its_page(one: Page, study: optuna.Study, tmp_path: Path) -> None:
     path = write_report(study, tmp_path / "report.html")
-    with Page(chromium) as one:
-        one.page.goto(browsers.file_url(path))
-        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
-        assert one.page.locator(".js-plotly-plot").count() == 5
-        assert one.page.get_by_role("table").count() == 2
-        for width, scheme, background in ((1440, "light", "255, 255, 255"), (800, "dark", "22, 22, 22")):
-            one.page.set_viewport_size({"width": width, "height": 900})
-            one.page.emulate_media(color_scheme=scheme)
-            one.page.wait_for_function(f"document.querySelector('.main-svg').getBoundingClientRect().right <= {width}")
-            assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-            assert all(box["x"] + box["width"] <= width for box in one.boxes(".main-svg"))
-            assert one.background() == f"rgb({background})"
-        assert [url for url in one.asked if not url.startswith(("file:", "data:", "blob:"))] == []
-        one.page.emulate_media(media="print", color_scheme="dark")
-        assert one.background() == "rgb(255, 255, 255)"
-        assert one.wrong == []
+    one.page.goto(browsers.file_url(path))
+    one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+    assert one.page.locator(".js-plotly-plot").count() == 5
+    assert one.page.get_by_role("table").count() == 2
+    for width, scheme, background in ((1440, "light", "255, 255, 255"), (800, "dark", "22, 22, 22")):
+        one.look(width, scheme)
+        one.page.wait_for_function(f"document.querySelector('.main-svg').getBoundingClientRect().right <= {width}")
+        assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert all(box["x"] + box["width"] <= width for box in one.boxes(".main-svg"))
+        assert one.background() == f"rgb({background})"
+    assert [url for url in one.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    one.page.emulate_media(media="print", color_scheme="dark")
+    assert one.background() == "rgb(255, 255, 255)"
+    assert one.wrong == []
 
 
-def test_long_names_do_not_make_the_report_wider_than_a_phone(chromium: Any, tmp_path: Path) -> None:
+def test_long_names_do_not_make_the_report_wider_than_a_phone(one: Page, tmp_path: Path) -> None:
     study = optuna.create_study(study_name="a_long_name_" * 20)
     study.optimize(lambda trial: trial.suggest_float("a_long_name_" * 20, 0, 1), n_trials=1)
-    with Page(chromium) as one:
-        one.page.set_viewport_size({"width": 400, "height": 900})
-        one.page.goto(browsers.file_url(write_report(study, tmp_path / "report.html")))
-        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
-        assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    one.look(400)
+    one.page.goto(browsers.file_url(write_report(study, tmp_path / "report.html")))
+    one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+    assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_hostile_text_runs_nowhere(
-    chromium: Any, plain: optuna.Study, storage: str, address: str, tmp_path: Path
-) -> None:
+def test_hostile_text_runs_nowhere(one: Page, plain: optuna.Study, storage: str, address: str, tmp_path: Path) -> None:
     hostile = copy(plain, "<script>alert(1)</script>", storage)
     publish(hostile)
-    with Page(chromium) as one:
-        one.page.goto(browsers.file_url(write_report(hostile, tmp_path / "report.html")))
-        one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
-        for page in ("", "/note", "/trials"):
-            one.page.goto(f"{address}/dashboard/studies/{hostile._study_id}{page}")
-            one.page.get_by_text("alert(1)").first.wait_for(timeout=PATIENCE)
-            assert one.page.locator("img[src=x]").count() == 0
-        assert one.wrong == []
+    one.page.goto(browsers.file_url(write_report(hostile, tmp_path / "report.html")))
+    one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+    for page in ("", "/note", "/trials"):
+        one.page.goto(f"{address}/dashboard/studies/{hostile._study_id}{page}")
+        one.page.get_by_text("alert(1)").first.wait_for(timeout=PATIENCE)
+        assert one.page.locator("img[src=x]").count() == 0
+    assert one.wrong == []
 
 
 def test_a_touch_screen_gets_the_report_without_the_buttons_that_lie_over_its_titles(
-    chromium: Any, plain: optuna.Study, tmp_path: Path
+    one: Page, chromium: Any, plain: optuna.Study, tmp_path: Path
 ) -> None:
     path = write_report(plain, tmp_path / "report.html")
-    with Page(chromium) as mouse, Page(chromium, touch=True) as touch:
-        for one in (mouse, touch):
-            one.page.goto(browsers.file_url(path))
-            one.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
+    with Page(chromium, touch=True) as touch:
+        for each in (one, touch):
+            each.page.goto(browsers.file_url(path))
+            each.page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=PATIENCE)
         buttons = ".modebar-container .modebar"
-        assert mouse.page.evaluate(f"getComputedStyle(document.querySelector('{buttons}')).display") != "none"
+        assert one.page.evaluate(f"getComputedStyle(document.querySelector('{buttons}')).display") != "none"
         assert touch.page.evaluate(f"getComputedStyle(document.querySelector('{buttons}')).display") == "none"
