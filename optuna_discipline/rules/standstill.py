@@ -109,21 +109,24 @@ def _ended(runs: Sequence[Run]) -> list[Run]:
 def _level(ended: Sequence[Run]) -> float | None:
     """Return the best loss of the first runs, if these stood still; None if any has learned.
 
-    One may have ended higher. Less than half may have fallen, to this level: a network that broke falls back to it.
+    One may have ended higher, as it broke: not at a lower rate than the others, where it has only learned less. Less
+    than half may have fallen, to this level: a network that broke falls back to it.
     """
-    first = ended[:FIRST]
+    first = sorted(ended[:FIRST], key=lambda run: run.score)
     rates = {run.number: run.params["lr"] for run in first if run.params.get("lr", 0.0) > 0}
     if len(rates) < FIRST:
         return None
-    middle = sorted(run.score for run in first)[FIRST // 2]
-    level = [run for run in first if _alike(run.score, middle)]
-    if len(level) < FIRST - 1 or any(_is_better(run, middle) for run in first):
+    level = first if _alike(*(run.score for run in first)) else first[:-1]
+    if not _alike(*(run.score for run in level)):
         return None
-    apart = max(rates[run.number] for run in level) / min(rates[run.number] for run in level)
+    lowest = min(rates[run.number] for run in level)
+    apart = max(rates[run.number] for run in level) / lowest
+    if apart < SPAN or min(rates.values()) < lowest:
+        return None
     fallen = [run for run in level if fell(run)]
-    if apart < SPAN or 2 * len(fallen) >= len(level) or not all(_alike(run.reports[-1], middle) for run in fallen):
+    if 2 * len(fallen) >= len(level) or not all(_alike(run.reports[-1], level[0].score) for run in fallen):
         return None
-    return min(run.score for run in level)
+    return level[0].score
 
 
 def _alike(*losses: float) -> bool:

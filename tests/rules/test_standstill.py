@@ -68,6 +68,15 @@ def test_who_broke_and_fell_back_to_the_level_or_ended_above_it_has_not_learned(
     assert not stands_still([*(replace(run, loss=3.1, reports=above) for run in runs[:2]), *runs[2:]])
 
 
+def test_losses_that_rise_towards_lower_rates_or_are_a_tenth_apart_show_that_rates_matter() -> None:
+    runs = still()
+    lowest = min(runs, key=lambda run: run.params["lr"])
+    worse = [replace(run, loss=2.6) if run is lowest else run for run in runs]
+    assert not stands_still(worse)
+    assert stands_still([replace(run, loss=2.6) if run.params["lr"] == 0.6 else run for run in runs])
+    assert not stands_still([replace(run, loss=2.2 + 0.04 * i) for i, run in enumerate(runs)])
+
+
 def test_it_ends_with_the_first_that_learned_and_the_search_begins_there() -> None:
     runs = [*still(), drawn(6, 2.31), drawn(7, 2.9)]
     assert stands_still(runs)
