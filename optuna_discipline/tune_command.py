@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.storage:
             _publish(study)
         if task.test is not None and not arguments.no_compare and not interrupted:
-            scores = _compare(task, best, arguments, device)
+            scores = _compare(task, study, best, arguments, device)
     except KeyboardInterrupt:
         interrupted.append(True)
     finally:  # what was found is told, also where its report or the comparison breaks
@@ -120,13 +120,14 @@ def _search(
     )
 
 
-def _compare(task: Any, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:
+def _compare(task: Any, study: Study, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:
+    """Return the scores of the best trial, of the first, as start and schedule have their share, and of a default."""
+    first = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
     seeds = range(10_000 + arguments.seed, 10_000 + arguments.seed + COMPARISON_SEEDS)
     settings: dict[str, Any] = {"epochs": best.params["epochs"], "seeds": seeds, "device": device}
-    return {
-        "tuned": comparison.score(task, best.params, cycle=True, optimizer=arguments.optimizer, **settings),
-        "default": comparison.score(task, comparison.DEFAULT, cycle=False, **settings),
-    }
+    ours: dict[str, Any] = {**settings, "cycle": True, "optimizer": arguments.optimizer}
+    scores = {name: comparison.score(task, of.params, **ours) for name, of in (("tuned", best), ("first", first))}
+    return {**scores, "default": comparison.score(task, comparison.DEFAULT, cycle=False, **settings)}
 
 
 def _check_same_task(storage: BaseStorage, study_name: str, task_name: str) -> None:
@@ -205,6 +206,7 @@ def _print_result(
     if scores:
         print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {best.params['epochs']} epochs a training")
         print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
+        print(f"  where the search began, 1cycle     {scores['first'].summary()}")
         print(f"  untuned default, constant lr 0.01  {scores['default'].summary()}")
     if arguments.storage or report is not None:
         print("\nWhere it lies")

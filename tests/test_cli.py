@@ -50,7 +50,13 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 def test_tune_prints_a_line_a_trial_the_decisions_and_where_things_lie(tuned: str, stored: str) -> None:
     lines = tuned.splitlines()
     assert sum("epochs  lr" in line for line in lines) == 5
-    for words in ("What was decided", "range test", "Best configuration", "untuned default, constant lr 0.01"):
+    for words in (
+        "What was decided",
+        "range test",
+        "Best configuration",
+        "where the search began, 1cycle",
+        "untuned default",
+    ):
         assert words in tuned
     assert f"dashboard --storage {stored} --study-name discipline" in tuned
 
