@@ -169,6 +169,11 @@ def test_the_readme_shows_code_on_its_first_screen_and_links_to_what_exists() ->
         assert (ROOT / script).stat().st_mode & 0o111, script
 
 
+def test_the_map_of_the_code_names_every_module() -> None:
+    drawn = (PACKAGE / "README.md").read_text(encoding="utf-8").split("## Where things are")[1]
+    assert {p.stem for p in MODULES if not p.name.startswith("__")} <= set(re.findall(r"\w+", drawn))
+
+
 @pytest.mark.parametrize(
     "path", [p for p in MODULES if p.name != "__init__.py"], ids=lambda path: str(path.relative_to(PACKAGE))
 )
