@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--data-root", type=Path, help="folder with FashionMNIST/raw and tabular/, adds three tasks")
     here = [name for name in METHODS if name != "auto" or find_spec("optunahub") is not None]
     which = parser.add_mutually_exclusive_group()
-    for flag, text in (("held-out", "the networks that no rule was chosen on"), ("fresh", "eleven written later")):
+    for flag, text in (("held-out", "the networks written apart"), ("fresh", "eleven written later")):
         folder = "duel_" + flag.replace("-", "_")
         which.add_argument(f"--{flag}", dest="which", action="store_const", const=folder, default="duel", help=text)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/duel, duel_held_out or duel_fresh")

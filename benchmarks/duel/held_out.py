@@ -1,7 +1,11 @@
-"""The held-out duel: networks that no rule of the sampler was chosen on (`python -m benchmarks.duel --held-out`).
+"""The held-out duel: networks that were written apart (`python -m benchmarks.duel --held-out`).
 
 They are the held-out networks of the range tests, and two whose width, depth and dropout are searched too. Every task
 has seeds of its own, so that a lucky sequence of random points helps a peer on one task only.
+
+No rule of the sampler had seen them at first. Since then they were among those that were read for the ladder's steps
+(`lr_lean`, `ladder_replay`) and for the first look at the weight decay (`decay_and_rate`), and some rules were judged
+here, too.
 """
 
 from pathlib import Path
