@@ -4,7 +4,8 @@ Other losses than cross-entropy and the squared error, sequences, words, attenti
 labels. Like the held-out ones, every task has seeds of its own. scikit-learn's data, its descriptions' text, and made
 ones; Fashion-MNIST and CIFAR-10 are skipped without `--data-root`.
 
-No rule had seen them at first. Since then they were read for one: the first look at the weight decay (`decay_and_rate`).
+No rule had seen them at first. Since then one was chosen on them, too: the first look at the weight decay
+(`decay_and_rate`).
 """
 
 import math

@@ -74,6 +74,13 @@ def regrets(results: Results, reading: Reading, checkpoints: list[int]) -> dict[
     return table
 
 
+def cells(tasks: dict[str, np.ndarray]) -> list[str]:
+    """Return a method's mean over tasks at each checkpoint, and its standard error."""
+    rows = np.array([runs.mean(axis=0) for runs in tasks.values()])
+    error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.zeros(rows.shape[1])
+    return [f"{m:.3f} ({e:.3f})" for m, e in zip(rows.mean(axis=0), error, strict=True)]
+
+
 def span(
     methods: dict[str, dict[int, dict[str, Any]]], reading: Reading, checkpoints: Sequence[int]
 ) -> tuple[float, float]:
@@ -138,10 +145,7 @@ def main() -> int:
         print("| method | runs | " + " | ".join(str(c) for c in checkpoints) + " |")
         print("|---|---|" + "---|" * len(checkpoints))
         for name in arguments.methods or _names(results):
-            rows = np.array([runs.mean(axis=0) for runs in table[name].values()])
-            error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows)) if len(rows) > 1 else np.zeros(len(checkpoints))
-            cells = (f"{m:.3f} ({e:.3f})" for m, e in zip(rows.mean(axis=0), error, strict=True))
-            print(f"| {name} | {counts[name]} | " + " | ".join(cells) + " |")
+            print(f"| {name} | {counts[name]} | " + " | ".join(cells(table[name])) + " |")
         _print_targets(table, checkpoints)
         if arguments.tasks:
             _print_tasks(table, checkpoints)
