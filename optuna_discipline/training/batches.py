@@ -17,6 +17,7 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.random_state import draw_seed
+from optuna_discipline.training.random_state import loaders_generator
 from optuna_discipline.training.step import check_holds_numbers
 
 _FALLBACK_SIZE = 64  # of batches where none is given; a search begins at its own, `DEFAULT_BATCH_SIZE`
@@ -76,7 +77,7 @@ class TensorBatches:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         order = None
         if self.shuffle:
-            order = torch.randperm(self.n_samples, generator=self.generator).to(self.tensors[0].device)
+            order = torch.randperm(self.n_samples, generator=self.generator, device="cpu").to(self.tensors[0].device)
         for start in range(0, self._used, self.batch_size):
             end = min(start + self.batch_size, self._used)
             if order is None:
@@ -205,8 +206,7 @@ def _check_iterable(name: str, data: Any) -> None:
 def _loader(
     dataset: Dataset[Any], batch_size: int, shuffle: bool, seed: int | None, drop_lone: bool
 ) -> DataLoader[Any]:
-    generator = torch.Generator()
-    generator.manual_seed(draw_seed() if seed is None else seed)
+    generator = loaders_generator(seed)
     if isinstance(dataset, IterableDataset):
         return DataLoader(dataset, batch_size=batch_size, generator=generator)
     n_samples = len(dataset)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def _whole_tensors(data: Any) -> tuple[torch.Tensor | np.ndarray[Any, Any], ...]
         return data.tensors
     if type(data) is Subset:
         whole = _whole_tensors(data.dataset)
-        indices = torch.as_tensor(data.indices, dtype=torch.long)
+        indices = torch.as_tensor(data.indices, dtype=torch.long, device="cpu")
         return None if whole is None else tuple(tensor[indices] for tensor in whole)
     return None
 

@@ -3,13 +3,13 @@
 import copy
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import IterableDataset
 
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
-from optuna_discipline.training.random_state import draw_seed
+from optuna_discipline.training.random_state import generators_of
+from optuna_discipline.training.random_state import loaders_generator
 
 _KEPT = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context"),
@@ -48,8 +48,8 @@ def with_batch_size(
             f"a {type(loader).__name__} that makes batches of its own: pass its dataset, or a loader with a `sampler`."
         )
     n_samples = count_of(loader)
-    generator = torch.Generator()
-    generator.manual_seed(draw_seed() if seed is None else seed)
+    own = next(iter(generators_of(loader)), None)
+    generator = loaders_generator(seed, None if own is None else own.device)
     settings = {name: getattr(loader, name) for name in _KEPT if hasattr(loader, name)}
     if not isinstance(loader.dataset, IterableDataset):
         settings["sampler"] = sampler = copy.copy(loader.sampler)

@@ -146,7 +146,18 @@ def seed_global(seed: int, device: torch.device) -> None:
 
 def draw_seed() -> int:
     """Return a seed drawn from torch's global generator, as a DataLoader does."""
-    return int(torch.empty((), dtype=torch.int64).random_().item())
+    return int(torch.empty((), dtype=torch.int64, device="cpu").random_().item())
+
+
+def loaders_generator(seed: int | None, device: torch.device | None = None) -> torch.Generator:
+    """Return a generator for a DataLoader, which draws on torch's default device unless its sampler says otherwise.
+
+    Args:
+        seed: Start of its numbers; None draws one.
+        device: Where it draws; None is torch's default device.
+    """
+    generator = torch.Generator(device=torch.empty(0).device if device is None else device)
+    return generator.manual_seed(draw_seed() if seed is None else seed)
 
 
 def generators_of(*data: object) -> tuple[torch.Generator, ...]:

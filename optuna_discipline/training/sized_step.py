@@ -135,7 +135,7 @@ def repeat_samples(batch: Any, size: int) -> Any:
     [1, 2, 1]
     """
     if are_lists_of_samples(batch):
-        index = torch.arange(size) % len(batch[0])
+        index = torch.arange(size, device="cpu") % len(batch[0])
         parts = [_take(p, index) if isinstance(p, torch.Tensor) else [p[i] for i in index.tolist()] for p in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in _tensors_of(batch)}
@@ -145,7 +145,7 @@ def repeat_samples(batch: Any, size: int) -> Any:
             "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of samples "
             f"of which one holds dicts, but has shapes {shapes}: give a single sample one with x[None]."
         )
-    return _take(batch, torch.arange(size) % max(lengths, default=1))
+    return _take(batch, torch.arange(size, device="cpu") % max(lengths, default=1))
 
 
 def _take(batch: Any, index: torch.Tensor) -> Any:
@@ -167,8 +167,8 @@ def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
 
 def load_all_of_torch() -> None:
     """Make torch import what it imports at an optimizer's first step: no child shall pay for it, nor count it."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
+    parameter = nn.Parameter(torch.zeros(1, device="cpu"))
+    parameter.grad = torch.zeros(1, device="cpu")
     torch.optim.SGD([parameter], lr=0.0).step()
 
 

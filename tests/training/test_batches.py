@@ -174,3 +174,12 @@ def test_what_is_no_data_is_not_blamed_on_the_batch_size() -> None:
 def test_data_without_numbers_are_refused_by_their_name() -> None:
     with pytest.raises(ValueError, match=r"`val` cannot be used: Data .* shape \(2, 3\) is on 'meta'"):
         as_batches((torch.ones(2), torch.ones(2, 3, device="meta")), name="val")
+
+
+def test_another_default_device_takes_no_part_in_the_order() -> None:
+    x, subset = torch.arange(6), Subset(TensorDataset(torch.arange(9)), [5, 0, 2])
+    expected = order(TensorBatches(x, batch_size=4, shuffle=True, seed=0))
+    with torch.device("meta"):  # stands for a GPU: what is made there cannot be read
+        assert order(TensorBatches(x, batch_size=4, shuffle=True, seed=0)) == expected
+        assert sorted(order(TensorBatches(x, batch_size=4, shuffle=True))) == x.tolist()
+        assert order(as_batches(subset, batch_size=2)) == [5, 0, 2]

@@ -10,6 +10,7 @@ from torch.utils.data import RandomSampler
 from torch.utils.data import SubsetRandomSampler
 from torch.utils.data import WeightedRandomSampler
 
+from optuna_discipline.training import loaders
 from optuna_discipline.training.loaders import count_of
 from optuna_discipline.training.loaders import cut_anew
 from optuna_discipline.training.loaders import with_batch_size
@@ -104,3 +105,12 @@ def test_what_is_no_loader_is_cut_as_ever() -> None:
     x = torch.arange(9)
     assert [len(batch[0]) for batch in cut_anew((x,), batch_size=4)] == [4, 4, 1]
     assert (count_of((x, x)), count_of(ROWS)) == (9, 9)
+
+
+def test_the_generator_stays_on_the_device_of_the_loaders_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(loaders, "loaders_generator", lambda seed, device: asked.append(device) or torch.Generator())
+    with_batch_size(DataLoader(ROWS, 2, shuffle=True, generator=torch.Generator()), 4)
+    with_batch_size(DataLoader(ROWS, 2, sampler=RandomSampler(ROWS, generator=torch.Generator())), 4)
+    with_batch_size(DataLoader(ROWS, 2), 4)
+    assert asked == [torch.device("cpu"), torch.device("cpu"), None]

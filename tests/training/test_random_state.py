@@ -1,6 +1,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -13,6 +14,7 @@ from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.random_state import kept_random
+from optuna_discipline.training.random_state import loaders_generator
 
 CPU = torch.device("cpu")
 
@@ -102,3 +104,15 @@ def test_a_look_into_a_loader_gives_its_random_states_back() -> None:
     before = draw()
     first.restore()
     assert draw() == before
+
+
+def test_a_loaders_generator_is_on_the_device_where_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded = loaders_generator(3)
+    assert seeded.device == CPU
+    assert torch.equal(seeded.get_state(), torch.Generator().manual_seed(3).get_state())
+    made, asked = torch.Generator, []
+    monkeypatch.setattr(torch, "Generator", lambda device: asked.append(str(device)) or made())
+    with torch.device("meta"):  # stands for a GPU as torch's default device
+        loaders_generator(0)
+        loaders_generator(None, CPU)
+    assert asked == ["meta", "cpu"]

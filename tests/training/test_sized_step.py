@@ -75,3 +75,10 @@ def test_everything_is_given_back_also_after_an_exception() -> None:
         raise KeyError("stop")
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_samples_are_repeated_under_another_default_device() -> None:
+    batch, lists = torch.tensor([1, 2]), ([{"id": 1}, {"id": 2}], torch.tensor([3, 4]))
+    with torch.device("meta"):  # stands for a GPU
+        assert repeat_samples(batch, 3).tolist() == [1, 2, 1]
+        assert repeat_samples(lists, 3)[1].tolist() == [3, 4, 3]
