@@ -27,7 +27,8 @@ from optuna_discipline.training.update import windows
 _VAL_BATCH_SIZE = 256
 _FIRST = 10  # updates that together say where the training loss started
 _PATIENCE = 3  # evaluations in a row above the level of divergence
-_MAX_SKIPS = 10  # updates in a row that the gradient scaler skipped; a fresh scaler needs some to find its scale
+_MAX_SKIPS = 10  # updates in a row that the gradient scaler skipped
+_LEAST_SCALE = 2.0**-16  # until the first update: a fresh scaler halves its 2**16 at every skip, some far below 1
 
 
 @dataclass
@@ -72,7 +73,8 @@ class Sweep:
             loss, skipped = self._update(window)
             if skipped and math.isfinite(loss):
                 skips += 1
-                if skips >= _MAX_SKIPS:
+                searching = not self.train_loss and (self.updater.scale or 0.0) >= _LEAST_SCALE
+                if skips >= _MAX_SKIPS and not searching:
                     return "diverged"
                 continue
             skips = 0

@@ -139,3 +139,10 @@ def test_streams_are_passed_over_again_and_iterators_end() -> None:
     once = iter([task()] * 7)
     test = lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), once, num_steps=20, end_lr=0.1)
     assert (test.stop_reason, len(test.lrs), test.n_steps) == ("no more data", 7, 20)
+
+
+def test_a_fresh_scaler_may_look_for_its_scale_far_below_one() -> None:
+    run, reason, updater = sweep([1.0] * 40, 10, skipped=set(range(21)))
+    assert (reason, len(run.train_loss), updater.scale) == ("end of range", 10, 2.0**-5)
+    run, reason, updater = sweep([1.0] * 40, 10, skipped=set(range(40)))
+    assert (reason, len(run.train_loss), updater.scale) == ("diverged", 0, 2.0**-17)
