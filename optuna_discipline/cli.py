@@ -186,7 +186,7 @@ def _add_task(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--device",
         type=lambda text: None if text == "auto" else text,
-        help="auto, cpu or cuda (default auto: the GPU if there is one)",
+        help="auto, cpu or cuda (default auto: cuda if there is one)",
     )
     seed = "fixes weights, orders and configurations; the data stay the same (default 0)"
     command.add_argument("--seed", type=functools.partial(_whole, least=0), default=0, help=seed)

@@ -23,7 +23,7 @@ TRAIN_OPTIONS = (
 
 
 def as_device(device: Any) -> Any:
-    """Return a torch device; None is the GPU if there is one, else the CPU.
+    """Return a torch device; None is CUDA's GPU if there is one, else the CPU.
 
     Raises:
         ValueError: If there is no such device here, or it cannot compute.

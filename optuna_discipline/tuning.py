@@ -114,7 +114,7 @@ def tune(
         storage: Optuna storage or its URL; a study of this name that `tune` has made goes on, with the same metric,
             optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
         study_name: Name of the study; None is "discipline" in a storage.
-        device: Where to train; None is the GPU if there is one, else the CPU.
+        device: Where to train; None is CUDA's GPU if there is one, else the CPU (on a Mac, too).
         seed: Fixes everything on a CPU, where trials run one at a time, but for the clock: epochs of over a second that
             take longer with a smaller batch size count. None is unrepeatable.
         callbacks: Called as `callback(study, trial)` after every trial.

@@ -73,7 +73,7 @@ def lr_range_test(
     """Raise the learning rate from `start_lr` to `end_lr`, one update each, and record the losses as they are.
 
     The model, the optimizer, the loss, every train or eval flag, all buffers, the gradients, the random generators
-    (Python, NumPy, torch, CUDA, the loaders') come back exactly as they were, also after an exception, and so do a
+    (Python, NumPy, torch, CUDA, mps, the loaders') come back exactly as they were, also after an exception, and so do a
     module's other attributes (a counter, a hidden state). What cannot be given back are the items taken from a one-shot
     iterator, and what is changed inside an attribute: a list, a tensor that is no buffer. With a
     DistributedDataParallel model (called on every rank, each its share of the data, the same number of batches) losses

@@ -1,4 +1,4 @@
-"""Random generators borrowed and given back: Python's, NumPy's, torch's, CUDA's, and those of a loader."""
+"""Random generators borrowed and given back: Python's, NumPy's, torch's (CPU, CUDA, mps), and those of a loader."""
 
 import random
 from collections.abc import Iterable
@@ -21,6 +21,7 @@ class RandomStates:
         numpy: `numpy.random.get_state()`.
         torch_cpu: State of torch's default CPU generator.
         cuda: States of all CUDA generators; None where CUDA was not in use.
+        mps: State of the generator of Apple's GPU; None where there is none.
         generators: Other torch generators, such as a loader's, with their states.
     """
 
@@ -28,6 +29,7 @@ class RandomStates:
     numpy: Any
     torch_cpu: torch.Tensor
     cuda: list[torch.Tensor] | None
+    mps: torch.Tensor | None = None
     generators: tuple[tuple[torch.Generator, torch.Tensor], ...] = ()
 
     @classmethod
@@ -38,12 +40,12 @@ class RandomStates:
             generators: Further generators to keep, such as `generators_of(loader)`.
             device: A CUDA device is started, if it is not, so that its generator can be kept too.
         """
-        use_cuda = torch.cuda.is_initialized() or (device is not None and device.type == "cuda")  # type: ignore[no-untyped-call]
         return cls(
             python=random.getstate(),
             numpy=np.random.get_state(),
             torch_cpu=torch.get_rng_state(),
-            cuda=torch.cuda.get_rng_state_all() if use_cuda else None,
+            cuda=torch.cuda.get_rng_state_all() if _uses_cuda(device) else None,
+            mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             generators=tuple((generator, generator.get_state()) for generator in generators),
         )
 
@@ -54,6 +56,8 @@ class RandomStates:
         torch.set_rng_state(self.torch_cpu)
         if self.cuda is not None:
             torch.cuda.set_rng_state_all(self.cuda)
+        if self.mps is not None:
+            torch.mps.set_rng_state(self.mps)
         for generator, state in self.generators:
             generator.set_state(state)
 
@@ -65,11 +69,12 @@ class RandomStates:
             "numpy": (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
             "torch_cpu": self.torch_cpu,
             "cuda": self.cuda,
+            "mps": self.mps,
         }
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "RandomStates":
-        """Return what `to_dict` was given; CUDA's states only where as many devices are in use.
+        """Return what `to_dict` was given; CUDA's states only where as many devices are in use, that of mps likewise.
 
         Raises:
             KeyError: If a state is missing.
@@ -80,11 +85,13 @@ class RandomStates:
         cuda = stored["cuda"]
         if cuda is not None and not (torch.cuda.is_available() and torch.cuda.device_count() == len(cuda)):
             cuda = None
+        mps = stored.get("mps") if torch.backends.mps.is_available() else None
         return cls(
             python=(version, tuple(words), gauss),
             numpy=(name, keys.numpy().astype(np.uint32), *rest),
             torch_cpu=stored["torch_cpu"].cpu(),
             cuda=None if cuda is None else [state.cpu() for state in cuda],
+            mps=None if mps is None else mps.cpu(),
         )
 
 
@@ -136,12 +143,14 @@ class PrivateRandom:
 
 
 def seed_global(seed: int, device: torch.device) -> None:
-    """Seed Python's, NumPy's and torch's global generators; CUDA's only if `device` is one."""
+    """Seed Python's, NumPy's and torch's global generators; CUDA's only if it is in use or `device` is one."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed a CUDA that is not in use
-    if device.type == "cuda":
+    if _uses_cuda(device):
         torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 def draw_seed() -> int:
@@ -171,3 +180,7 @@ def generators_of(*data: object) -> tuple[torch.Generator, ...]:
             if isinstance(generator, torch.Generator):
                 found[id(generator)] = generator
     return tuple(found.values())
+
+
+def _uses_cuda(device: torch.device | None) -> bool:
+    return torch.cuda.is_initialized() or (device is not None and device.type == "cuda")  # type: ignore[no-untyped-call]

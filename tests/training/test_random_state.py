@@ -116,3 +116,71 @@ def test_a_loaders_generator_is_on_the_device_where_it_draws(monkeypatch: pytest
         loaders_generator(0)
         loaders_generator(None, CPU)
     assert asked == ["meta", "cpu"]
+
+
+class Generators:
+    """Stands for the generators of a GPU: CUDA's module, or that of mps."""
+
+    def __init__(self) -> None:
+        self.own = torch.Generator()
+
+    def get_rng_state_all(self) -> list[torch.Tensor]:
+        return [self.get_rng_state()]
+
+    def set_rng_state_all(self, states: list[torch.Tensor]) -> None:
+        self.set_rng_state(states[0])
+
+    def get_rng_state(self) -> torch.Tensor:
+        return self.own.get_state()
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        self.own.set_state(state)
+
+    def manual_seed(self, seed: int) -> None:
+        self.own.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+
+@pytest.fixture(params=["cuda", "mps"])
+def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.Generator:
+    module, generators = getattr(torch, request.param), Generators()
+    for name in vars(Generators):
+        if hasattr(module, name) and not name.startswith("__"):
+            monkeypatch.setattr(module, name, getattr(generators, name))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: request.param == "cuda")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: request.param == "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: request.param == "mps")
+    return generators.own
+
+
+def test_a_private_stream_on_the_cpu_covers_a_gpu_that_is_in_use(gpu: torch.Generator) -> None:
+    def drawn() -> float:
+        return float(torch.rand((), generator=gpu))
+
+    gpu.manual_seed(2)
+    callers, seen = [drawn(), drawn()], []
+    for start in (1, 2):
+        gpu.manual_seed(start)
+        stream = PrivateRandom(7, CPU)
+        with stream:
+            seen.append(drawn())
+    assert drawn() == callers[0]
+    with stream:
+        seen.append(drawn())
+    assert drawn() == callers[1]
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_gpus_state_is_stored_and_read_again(gpu: torch.Generator) -> None:
+    stored = RandomStates.capture().to_dict()
+    first = float(torch.rand((), generator=gpu))
+    RandomStates.from_dict(stored).restore()
+    assert float(torch.rand((), generator=gpu)) == first
+
+
+def test_states_that_were_stored_without_mps_are_read() -> None:
+    stored = RandomStates.capture().to_dict()
+    del stored["mps"]
+    assert RandomStates.from_dict(stored).mps is None
