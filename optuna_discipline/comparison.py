@@ -87,12 +87,13 @@ def score(
     """
     from optuna_discipline.training.batches import as_batches
     from optuna_discipline.training.loop import train_epochs
+    from optuna_discipline.training.random_state import PrivateRandom
+    from optuna_discipline.training.update import resolve_device
 
     torch = require("torch", extra="torch")
     val_accuracy, test_accuracy = [], []
     for seed in seeds:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with PrivateRandom(seed, resolve_device(torch.nn.Identity(), device)):
             model = task.build_model()
         batches = as_batches(task.train, batch_size=int(params["batch_size"]), shuffle=True, seed=seed, device=device)
         steps, momentum = epochs * len(batches), float(params["momentum"])  # type: ignore[arg-type]

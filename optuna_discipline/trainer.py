@@ -63,7 +63,7 @@ class Trainer:
         metric: What a trial returns.
         optimizer: Its name.
         epochs: Length of a full training.
-        device: Where to train; None is the GPU if there is one.
+        device: Where to train; None is CUDA's GPU if there is one, else the CPU.
         seed: Fixes weights and orders, anew for each trial; None does not.
         options: Further arguments of `train_epochs`, by name.
         space: Arguments of `suggest_hyperparams`.
@@ -145,12 +145,14 @@ class Trainer:
     def _look_at_model(self, batches: Mapping[str, Any], *, own_loss: bool) -> Complexity:
         """Return the model's complexity, after a check of how it is trained, and of its output for either data."""
         from optuna_discipline.training.loaders import count_of
+        from optuna_discipline.training.update import autocast
 
         model = self._model(None, 0)
         self._check_options(model)
         how: dict[str, Any] = {"metric": self.metric, "own_loss": own_loss, "step": self.options.get("step")}
         for name in ("val", "train"):
-            check_output(name, model, batches[name], self.loss_fn, self.device, **how)
+            with autocast(self.device, self.options.get("amp")):
+                check_output(name, model, batches[name], self.loss_fn, self.device, **how)
         return complexity_of(model, max(1, count_of(self.train)), self.n_classes)
 
     @property
@@ -230,12 +232,10 @@ class Trainer:
 
     def _model(self, trial: Trial | None, seed: int | None) -> Any:
         """Return a fresh model whose weights the seed fixes; the caller's random state stays."""
-        torch = require("torch", extra="torch")
         from optuna_discipline.training.arguments import as_module
+        from optuna_discipline.training.random_state import PrivateRandom
 
-        with torch.random.fork_rng(enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with PrivateRandom(seed, self.device):
             model = as_module(self.build_model(trial) if self.takes_trial else self.build_model(), self.seen)
         check_gradients(model, self.optimizer, self._most_weight_decay)
         return model

@@ -62,3 +62,8 @@ def test_trainings_that_broke_are_counted_not_averaged() -> None:
 def test_the_constant_schedule_is_constant() -> None:
     schedule = comparison.Constant(0.01, 10, 0.9)
     assert {(schedule.lr(step), schedule.momentum(step)) for step in range(10)} == {(0.01, 0.9)}
+
+
+def test_a_comparison_on_the_cpu_asks_nothing_of_cuda(task: examples.Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.random, "fork_rng", None)  # it reads the generators of all devices
+    assert comparison.score(task, comparison.DEFAULT, epochs=1, seeds=(0,), cycle=False).val_accuracy[0] > 0

@@ -91,3 +91,35 @@ def test_a_loader_is_made_anew_with_the_trials_batch_size_and_validates_as_it_is
 def test_a_model_that_takes_the_trial_is_seen() -> None:
     assert _trainer(build_model=lambda trial: None).takes_trial
     assert not _trainer(build_model=lambda width=3: nn.Linear(width, 2)).takes_trial
+
+
+def test_weights_come_from_the_seed_on_every_device_that_the_training_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", refuse)
+    before = torch.get_rng_state()
+    trainer = _trainer()
+    first, again, other = (trainer._model(None, seed)[0].weight for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_first_look_at_a_model_is_by_the_precision_of_its_training() -> None:
+    class HalfOnly(nn.Module):  # as flash attention
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.first(x)
+            if hidden.dtype != torch.bfloat16:
+                raise RuntimeError("only half precision")
+            return self.last(hidden)
+
+    assert _trainer(build_model=HalfOnly, options={"amp": "bf16"}).n_classes == 2
+    with pytest.raises(ValueError, match="only half precision"):
+        _trainer(build_model=HalfOnly)
