@@ -81,3 +81,16 @@ def test_labels_that_cross_entropy_ignores_are_no_wrong_answers(net: nn.Sequenti
         (net.eval()(X[:6]).argmax(1) == Y[:6]).float().mean().item()
     )
     assert evaluate(net, [(X, torch.full_like(Y, -100))], nn.CrossEntropyLoss(), device=CPU).accuracy is None
+
+
+def test_a_synchronised_norm_waits_for_no_other_rank(net: nn.Sequential, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = evaluate_with_batch_statistics(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU)
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(ValueError, match="to be on"):  # where it would wait on a GPU
+        synchronised(X)
+    before = copy.deepcopy(synchronised.state_dict())
+    assert evaluate_with_batch_statistics(synchronised, [(X, Y)], nn.CrossEntropyLoss(), device=CPU) == expected
+    assert all(torch.equal(value, before[name]) for name, value in synchronised.state_dict().items())
+    with pytest.raises(ValueError, match="to be on"):
+        synchronised(X)
