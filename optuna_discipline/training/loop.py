@@ -28,6 +28,7 @@ from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import set_hyperparams
 from optuna_discipline.training.optimizers import trainable_parameters
+from optuna_discipline.training.placement import moved
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.ranks import check_equal_batches
 from optuna_discipline.training.ranks import over_ranks
@@ -112,7 +113,8 @@ def train_epochs(
         accumulate: Batches of one update; the gradient is the mean over all their samples.
         channels_last: Whether the model and its images take torch's channels_last layout (the model keeps it).
         compile: Whether the model is called through `torch.compile`.
-        device: Where the model is moved and trained; None is where it is.
+        device: Where the model is moved and trained; None is where it is, also over several devices: batches go to that
+            of its first parameter.
         seed: Fixes the order of the data, dropout and augmentations that use the global generators, which the caller
             gets back untouched at every epoch. None uses the global generators. The weights are not drawn here.
         step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
@@ -160,22 +162,20 @@ def train_epochs(
     check_repeatable(batches, "train", epochs)
     if val_batches is not None:
         check_repeatable(val_batches, "val", epochs)
-    built = build_optimizer(
-        model,
-        optimizer,
-        lr=schedule.lr(0),
-        momentum=schedule.momentum(0),
-        weight_decay=as_number("weight_decay", weight_decay(0)) if callable(weight_decay) else weight_decay,
-        nesterov=nesterov,
-        decay_bias_and_norm=decay_bias_and_norm,
-    )
-    called: Any = torch.compile(model) if compile else model
-    updater = Updater(
-        called, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm, channels_last=channels_last
-    )
-    model.to(target)
-    if isinstance(loss_fn, nn.Module):
-        loss_fn.to(target)
+    with moved(model, loss_fn, optimizer, target, named=device is not None):  # some optimizers make state at once
+        built = build_optimizer(
+            model,
+            optimizer,
+            lr=schedule.lr(0),
+            momentum=schedule.momentum(0),
+            weight_decay=as_number("weight_decay", weight_decay(0)) if callable(weight_decay) else weight_decay,
+            nesterov=nesterov,
+            decay_bias_and_norm=decay_bias_and_norm,
+        )
+        called: Any = torch.compile(model) if compile else model
+        updater = Updater(
+            called, loss_fn, built, target, step=step, amp=amp, clip_norm=clip_norm, channels_last=channels_last
+        )
     if channels_last:
         model.to(memory_format=torch.channels_last)
     decay = weight_decay if callable(weight_decay) else None

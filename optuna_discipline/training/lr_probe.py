@@ -37,6 +37,7 @@ from optuna_discipline.training.optimizers import default_range
 from optuna_discipline.training.optimizers import is_adam_like
 from optuna_discipline.training.optimizers import takes
 from optuna_discipline.training.optimizers import usual_lr
+from optuna_discipline.training.placement import moved
 from optuna_discipline.training.random_state import PrivateRandom
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.step import LossFn
@@ -145,10 +146,9 @@ class Prober:
             self.cost += self.untrained_cost
             model = self._build()
             device = resolve_device(model, self.device)
-            with PrivateRandom(self.seed, device):
-                start_training(model.to(device))
-                if isinstance(self.loss_fn, nn.Module):
-                    self.loss_fn.to(device)
+            named = self.device is not None
+            with PrivateRandom(self.seed, device), moved(model, self.loss_fn, None, device, named=named):
+                start_training(model)
                 first = islice(self._train_batches(device), _UNTRAINED_BATCHES)
                 self.untrained_loss = evaluate_with_batch_statistics(
                     model, first, self.loss_fn, device=device, step=self.step

@@ -27,6 +27,7 @@ from optuna_discipline.training.optimizers import check_takes
 from optuna_discipline.training.optimizers import default_range
 from optuna_discipline.training.optimizers import lr_ratios
 from optuna_discipline.training.optimizers import trainable_parameters
+from optuna_discipline.training.placement import moved
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.random_state import seed_global
 from optuna_discipline.training.ranks import check_equal_batches
@@ -138,9 +139,7 @@ def lr_range_test(
             given = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
             target = resolve_device(model, device)
             stack.enter_context(preserved(model, given, loss_fn, generators_of(train, val), target))
-            model.to(target)
-            if isinstance(loss_fn, nn.Module):
-                loss_fn.to(target)
+            stack.enter_context(moved(model, loss_fn, given, target, named=device is not None))
             start_training(model)
             if seed is not None:
                 seed_global(seed, target)

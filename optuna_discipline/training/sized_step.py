@@ -16,6 +16,7 @@ from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import OptimizerKind
 from optuna_discipline.training.optimizers import build_optimizer
 from optuna_discipline.training.optimizers import trainable_parameters
+from optuna_discipline.training.placement import moved
 from optuna_discipline.training.snapshot import preserved
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
@@ -43,6 +44,7 @@ class SizedStep:
         channels_last: Whether images take that layout.
         step: A hook that knows what a batch is, or None.
         device: Where to train.
+        named: Whether the caller named the device.
     """
 
     model: nn.Module
@@ -53,6 +55,7 @@ class SizedStep:
     channels_last: bool
     step: Step | None
     device: torch.device
+    named: bool
 
     @classmethod
     def of(
@@ -82,15 +85,18 @@ class SizedStep:
             )
         repeat_samples(sample, 1)
         target = resolve_device(model, device)
-        return cls(model, sample, loss_fn or _mean_square, optimizer, amp, channels_last, step, target)
+        return cls(
+            model, sample, loss_fn or _mean_square, optimizer, amp, channels_last, step, target, device is not None
+        )
 
     def run(self, size: int, updates: Callable[[Callable[[], object]], None] | None = None) -> None:
         """Make two updates with batches of `size`, or what `updates` makes of the update."""
-        self.model.to(self.device)
+        with moved(self.model, self.loss_fn, self.optimizer, self.device, named=self.named):
+            self._run_here(size, updates)
+
+    def _run_here(self, size: int, updates: Callable[[Callable[[], object]], None] | None) -> None:
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        if isinstance(self.loss_fn, nn.Module):
-            self.loss_fn.to(self.device)
         start_training(self.model)
         built = build_optimizer(self.model, self.optimizer, lr=1e-6, momentum=0.9)  # a schedule sets one: its buffer
         updater = Updater(

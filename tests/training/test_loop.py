@@ -331,6 +331,22 @@ def test_a_model_is_moved_to_the_gpu_with_its_data_and_loss() -> None:
     assert model[0].weight.is_cuda
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_optimizers_with_a_state_from_the_cpu_train_on_the_gpu() -> None:
+    model = net()
+    given = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(task()[0]).sum().backward()
+    given.step()
+    for optimizer in (torch.optim.Adagrad, given):
+        logs = list(
+            train_epochs(
+                model, nn.CrossEntropyLoss(), task(), None, OneCycle(0.1, 4), optimizer=optimizer, device="cuda"
+            )
+        )
+        assert math.isfinite(logs[-1].train_loss or math.nan)
+        model = model.cpu()
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_tiny_data_trains(n: int) -> None:
     data = task(n)

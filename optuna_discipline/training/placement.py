@@ -1,0 +1,66 @@
+"""Model, loss and a given optimizer's state moved to the device of a training, and back where it is refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from optuna_discipline.training.optimizers import tensors_of
+
+
+@contextmanager
+def moved(model: nn.Module, loss_fn: object, optimizer: object, device: torch.device, *, named: bool) -> Iterator[None]:
+    """Move what is trained to a device; where the `with` block raises all of it goes back.
+
+    A module that is there already is not asked to move, which a quantized one refuses. One that lies over several
+    devices is gathered only where the caller named one.
+
+    Args:
+        model: Any module.
+        loss_fn: Moved if it is a module.
+        optimizer: One that was made before keeps its state beside the parameters; others are made after the move.
+        device: Where to train.
+        named: Whether the caller named the device.
+    """
+    modules = [module for module in (model, loss_fn) if isinstance(module, nn.Module)]
+    tables: list[dict[str, Any]] = [
+        table for module in modules for part in module.modules() for table in (part._parameters, part._buffers)
+    ]
+    places = [(table, name, tensor) for table in tables for name, tensor in table.items() if tensor is not None]
+    contents = [(part, part.data) for _, _, tensor in places for part in (tensor, tensor.grad) if part is not None]
+    kept = _beside_parameters(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else []
+    try:
+        for module in modules:
+            found = {tensor.device for _, tensor in tensors_of(module)}
+            if found != {device} and (named or len(found) <= 1):
+                module.to(device)
+        for parameter, values, key, tensor in kept:
+            values[key] = tensor.to(parameter.device)
+        yield
+    except BaseException:
+        for tensor, content in contents:
+            tensor.data = content
+        for table, name, tensor in places:
+            table[name] = tensor
+        for _, values, key, tensor in kept:
+            values[key] = tensor
+        raise
+
+
+def _beside_parameters(
+    optimizer: torch.optim.Optimizer,
+) -> list[tuple[torch.Tensor, dict[Any, Any], Any, torch.Tensor]]:
+    """Return what an optimizer keeps on the device of a parameter: that, where it is kept, by which key, the tensor."""
+    return [
+        (parameter, values, key, value)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        for values in [optimizer.state.get(parameter)]
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if isinstance(value, torch.Tensor) and value.device == parameter.device
+        # A count of steps stays on the CPU, unless the step is captured or fused.
+        if key != "step" or group.get("capturable") or group.get("fused")
+    ]
