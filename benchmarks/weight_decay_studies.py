@@ -29,7 +29,7 @@ from benchmarks.weight_decay_tasks import train
 from optuna_discipline import Recipe
 from optuna_discipline import tune
 from optuna_discipline.costs import cost_of_range_test
-from optuna_discipline.costs import costs_of
+from optuna_discipline.costs import read_costs
 from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
 
@@ -103,7 +103,7 @@ def _study(task: Task, search: Any, seed: int) -> dict[str, Any]:
             seed=seed,
             device="cpu",
         )
-    spent = cost_of_range_test(study) + np.cumsum(list(costs_of(study.trials, told_roles(study)).values()))
+    spent = cost_of_range_test(study) + np.cumsum(list(read_costs(study.trials, told_roles(study)).spent.values()))
     trained: dict[int, list[float]] = {}
     retrained = {}
     for checkpoint in CHECKPOINTS:

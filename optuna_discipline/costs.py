@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -30,11 +31,32 @@ def cost_in_full_trainings(study: Study) -> float:
     another's snapshot, or as a retry from its former attempt; one that reported none counts whole if it is complete or
     was pruned, else as nothing. The range test counts by its updates where it knows those of a full training.
     """
-    return sum(costs_of(study.get_trials(deepcopy=False), told_roles(study)).values()) + cost_of_range_test(study)
+    return sum(read_costs(study.get_trials(deepcopy=False), told_roles(study)).spent.values()) + cost_of_range_test(
+        study
+    )
 
 
-def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
-    """Return what each trial has cost in full trainings, by number; one that has not begun is missing.
+@dataclass(frozen=True)
+class Costs:
+    """How long the trials of a study were to be and have been, in epochs, and what they have cost.
+
+    Attributes:
+        full: Epochs of a full training: the most that any trial could have run, 0 if none says.
+        longest: Epochs (or other steps) up to the last report of any complete trial, 0 if none has reported.
+        planned: What each trial was to run, by number; 0 if it does not say.
+        reported: What each has run up to its last report, by number.
+        spent: What each has cost in full trainings, by number; one that has not begun is missing.
+    """
+
+    full: float
+    longest: float
+    planned: Mapping[int, float]
+    reported: Mapping[int, float]
+    spent: Mapping[int, float]
+
+
+def read_costs(trials: Sequence[FrozenTrial], told: Told) -> Costs:
+    """Return what each trial has cost; each is read once, as that takes longest of all that a picture asks of it.
 
     A retry has trained from the last report of its former attempts before its own first one, where it went on; only a
     retry says that it goes on from another training, so any other whose reports begin late is a whole one. So is a
@@ -44,25 +66,19 @@ def costs_of(trials: Sequence[FrozenTrial], told: Told) -> dict[int, float]:
         trials: All trials of a study.
         told: The roles that its sampler was told (`study_record.told_roles`), here and below.
     """
-    full = full_epochs(trials, told) or longest_reported(trials, told)
     by_number = {trial.number: trial for trial in trials}
-    costs = {}
+    lengths = {trial.number: _epochs_and_most(trial, told) for trial in trials}
+    planned = {number: epochs for number, (epochs, _) in lengths.items()}
+    reported = {trial.number: _reported(trial, planned[trial.number]) for trial in trials}
+    full = max((most for _, most in lengths.values()), default=0.0)
+    longest = max((reported[trial.number] for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+    unit, spent = full or longest, {}
     for trial in trials:
-        done = epochs_reported(trial, told)
+        done, length = reported[trial.number], planned[trial.number]
         if done or trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-            trained = _epochs_trained(trial, by_number, told) if done else epochs_of(trial, told) or full or 1.0
-            costs[trial.number] = trained / (full or done or 1.0)
-    return costs
-
-
-def full_epochs(trials: Sequence[FrozenTrial], told: Told) -> float:
-    """Return the epochs of a full training: the most that any trial could have run, 0 if none says."""
-    return max((_most_epochs_of(trial, told) for trial in trials), default=0.0)
-
-
-def longest_reported(trials: Sequence[FrozenTrial], told: Told) -> float:
-    """Return the epochs (or other steps) up to the last report of any complete trial, 0 if none has reported."""
-    return max((epochs_reported(trial, told) for trial in trials if trial.state == TrialState.COMPLETE), default=0.0)
+            trained = _trained(trial, done, length, by_number) if done else length or unit or 1.0
+            spent[trial.number] = trained / (unit or done or 1.0)
+    return Costs(full, longest, planned, reported, spent)
 
 
 def cost_of_range_test(study: Study) -> float:
@@ -74,27 +90,40 @@ def cost_of_range_test(study: Study) -> float:
         return 0.0
 
 
-def epochs_reported(trial: FrozenTrial, told: Told) -> float:
+def epochs_of(trial: FrozenTrial, told: Told) -> float:
+    """Return the epochs that a trial was to run, 0 if it does not say."""
+    return _epochs_and_most(trial, told)[0]
+
+
+def _epochs_and_most(trial: FrozenTrial, told: Told) -> tuple[float, float]:
+    """Return the epochs that a trial was to run, and the most that it could have been asked to; 0 if it is silent."""
+    name = next((name for name, role in roles_of(trial.distributions, told).items() if role == "epochs"), None)
+    epochs = float(read_run(trial).get("n_epochs") or 0) if name is None else float(trial.params[name])
+    bounds = None if name is None else bounds_of(trial.distributions[name])
+    return epochs, epochs if bounds is None else bounds.high
+
+
+def _reported(trial: FrozenTrial, planned: float) -> float:
     """Return the epochs up to the last report (a report every fifth epoch counts five), at most those planned.
 
     Reports that count updates say so by their `n_epochs`: the 200th of 800 is a quarter of the trial's epochs.
     """
     reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
-    done = (max(reported, default=-1) + 1) * _epochs_a_step(trial, told)
-    return min(done, epochs_of(trial, told) or done)
+    done = (max(reported, default=-1) + 1) * _epochs_a_step(trial, planned)
+    return min(done, planned or done)
 
 
-def _epochs_a_step(trial: FrozenTrial, told: Told) -> float:
+def _epochs_a_step(trial: FrozenTrial, planned: float) -> float:
     """Return what a step of the reports is in epochs: 1 but where they count updates."""
     steps = read_run(trial).get("n_epochs")
-    return (epochs_of(trial, told) or steps) / steps if steps else 1.0
+    return (planned or steps) / steps if steps else 1.0
 
 
-def _epochs_trained(trial: FrozenTrial, by_number: Mapping[int, FrozenTrial], told: Told) -> float:
+def _trained(trial: FrozenTrial, done: float, planned: float, by_number: Mapping[int, FrozenTrial]) -> float:
     """Return the epochs up to the last report that a trial has trained itself."""
-    done, attempts = epochs_reported(trial, told), former_attempts(trial, by_number)
+    attempts = former_attempts(trial, by_number)
     if attempts:
-        done = min(done, _steps_of_retry(trial, attempts) * _epochs_a_step(trial, told))
+        done = min(done, _steps_of_retry(trial, attempts) * _epochs_a_step(trial, planned))
     return max(0.0, done - epochs_of_source(trial))
 
 
@@ -103,20 +132,3 @@ def _steps_of_retry(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> int:
     own = own_steps(trial)
     before = (step for attempt in attempts for step in attempt.intermediate_values if step < own[0])
     return own[-1] - max(before, default=-1) if own else 0
-
-
-def epochs_of(trial: FrozenTrial, told: Told) -> float:
-    """Return the epochs that a trial was to run, 0 if it does not say."""
-    name = _length_of(trial, told)
-    return float(read_run(trial).get("n_epochs") or 0) if name is None else float(trial.params[name])
-
-
-def _most_epochs_of(trial: FrozenTrial, told: Told) -> float:
-    name = _length_of(trial, told)
-    bounds = None if name is None else bounds_of(trial.distributions[name])
-    return epochs_of(trial, told) if bounds is None else bounds.high
-
-
-def _length_of(trial: FrozenTrial, told: Told) -> str | None:
-    """Return the parameter that says how long a trial trains, None without one."""
-    return next((name for name, role in roles_of(trial.distributions, told).items() if role == "epochs"), None)

@@ -148,6 +148,10 @@ def best_run(study: Study) -> FrozenTrial | None:
     Raises:
         UnsupportedStudyError: If the study has several objectives.
     """
-    sign = trial_record.sign_of(study)
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial_record.may_be_best(trial)]
-    return min(trials, key=lambda trial: sign * (trial.value or 0.0), default=None)
+    return best_of(study.get_trials(deepcopy=False), trial_record.sign_of(study))
+
+
+def best_of(trials: Sequence[FrozenTrial], sign: int) -> FrozenTrial | None:
+    """Return the best of trials, as `best_run` does of a study's; `sign` as of `trial_record.sign_of`."""
+    able = (trial for trial in trials if trial_record.may_be_best(trial))
+    return min(able, key=lambda trial: sign * (trial.value or 0.0), default=None)

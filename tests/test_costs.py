@@ -67,7 +67,7 @@ def test_plain_reports_cost_their_share_of_the_longest_complete_trial() -> None:
             trial.report(1.0, step)
         if state is not None:
             study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state)
-    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([1, 0.1, 0.25, 0.5])
+    assert list(costs.read_costs(study.trials, {}).spent.values()) == pytest.approx([1, 0.1, 0.25, 0.5])
     study.tell(study.ask(), 1.0)  # reported nothing
     assert cost_in_full_trainings(study) == pytest.approx(2.85)
 
@@ -102,7 +102,7 @@ def test_a_retry_costs_what_it_trained_itself(
         _report(first, before, None if plain else n_epochs)
         study.tell(first, state=TrialState.FAIL)
         _report(retry_of(study, 1, inherits=inherits), own, None if plain else n_epochs)
-        found = costs.costs_of(study.trials, {}).get(2, 0.0)
+        found = costs.read_costs(study.trials, {}).spent.get(2, 0.0)
         expected = (unknown if sampler is None else inherited) if inherits and plain else trained
         assert found * n_epochs == pytest.approx(expected), (inherits, plain)
 
@@ -116,7 +116,7 @@ def test_a_retry_of_a_retry_went_on_from_where_any_attempt_had_come() -> None:
     last = retry_of(study, 1)
     _report(last, range(5, 8))
     study.tell(last, 1.0)
-    assert costs.costs_of(study.trials, {}) == pytest.approx({0: 5 / 8, 2: 3 / 8})
+    assert costs.read_costs(study.trials, {}).spent == pytest.approx({0: 5 / 8, 2: 3 / 8})
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_where_reports_begin_late_and_nothing_says_that_they_go_on_a_trial_is_wh
         trial = study.ask()
         _report(trial, steps)
         study.tell(trial, 1.0)
-    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([1] * len(reported))
+    assert list(costs.read_costs(study.trials, {}).spent.values()) == pytest.approx([1] * len(reported))
 
 
 def test_trials_of_which_only_the_last_epochs_are_reported_cost_their_lengths() -> None:
@@ -144,7 +144,7 @@ def test_trials_of_which_only_the_last_epochs_are_reported_cost_their_lengths() 
         trial = study.ask({"epochs": IntDistribution(1, 20)})
         _report(trial, range(epochs - 5, epochs))
         study.tell(trial, 1.0)
-    assert list(costs.costs_of(study.trials, {}).values()) == pytest.approx([0.5, 1, 1])
+    assert list(costs.read_costs(study.trials, {}).spent.values()) == pytest.approx([0.5, 1, 1])
 
 
 def _report(trial: optuna.Trial, epochs: Any, n_epochs: int | None = None) -> None:
@@ -182,5 +182,5 @@ def test_the_cost_is_counted_by_the_roles_that_the_sampler_was_told(name: str, r
 @pytest.mark.parametrize("lengths", [IntDistribution(1, 16), CategoricalDistribution([4, 16, 8])])
 def test_a_full_training_is_the_longest_that_any_trial_could_ask_for(lengths: Any) -> None:
     trials = [optuna.create_trial(params={"epochs": n}, distributions={"epochs": lengths}, value=1.0) for n in (4, 8)]
-    assert costs.full_epochs(trials, {}) == 16
-    assert costs.full_epochs([], {}) == 0
+    assert costs.read_costs(trials, {}).full == 16
+    assert costs.read_costs([], {}).full == 0

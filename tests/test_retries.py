@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import report_epoch
 from optuna_discipline import retries
-from optuna_discipline.costs import costs_of
+from optuna_discipline.costs import read_costs
 from optuna_discipline.study_reader import StudyReader
 from tests.test_trial_record import retry_of
 
@@ -108,7 +108,7 @@ class Counted(list[FrozenTrial]):
 
 @pytest.mark.parametrize(
     "read",
-    [lambda study, trials: costs_of(trials, {}), lambda study, trials: StudyReader().runs(study, trials)],
+    [lambda study, trials: read_costs(trials, {}).spent, lambda study, trials: StudyReader().runs(study, trials)],
 )
 def test_a_study_of_many_retries_is_not_gone_through_for_each(read: Callable[[optuna.Study, Counted], Any]) -> None:
     passes = []

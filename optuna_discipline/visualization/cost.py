@@ -8,15 +8,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import costs
-from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
-from optuna_discipline.rules.arguments import check_type
-from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 # Above so many trials the words shown on hovering would make the figure too heavy for the dashboard (30 kB).
 HOVER_TRIALS = 60
@@ -82,49 +81,44 @@ def plot_cost(study: Study) -> Any:
         return draw(collect(study))
 
 
-def collect(study: Study) -> CostPlot:
+def collect(source: Study | StudyView) -> CostPlot:
     """Return the ended trials in the order in which they ended, with what the search had cost by then."""
-    check_type("study", study, Study)
-    sign = trial_record.sign_of(study)
-    trials = study.get_trials(deepcopy=False)
-    best = study_record.best_run(study)
-    told = told_roles(study)
-    full, spent_on = costs.full_epochs(trials, told), costs.costs_of(trials, told)
-    chosen = {row.chosen for row in stages.collect(study)}
-    ended = sorted((t for t in trials if t.state.is_finished()), key=_end)
-    spent, figures = costs.cost_of_range_test(study), marks.figures_of(trials, sign)
+    view = view_of(source)
+    chosen = {row.chosen for row in stages.collect(view)}
+    ended = sorted((t for t in view.trials if t.state.is_finished()), key=_end)
+    spent = costs.cost_of_range_test(view.study)
     points: list[TrialPoint] = []
     incumbent: list[tuple[float, float]] = []
     for trial in ended:
-        spent += spent_on.get(trial.number, 0.0)
+        spent += view.costs.spent.get(trial.number, 0.0)
         if not marks.has_ended(trial):
             continue
-        text = _words(trial, figures) if len(ended) <= HOVER_TRIALS else ""
+        text = _words(trial, view.figures) if len(ended) <= HOVER_TRIALS else ""
         point = TrialPoint(
             trial.number,
             marks.stage_of(trial),
             _short(spent),
             marks.value_of(trial),
-            marks.kind_of(trial, full, told),
+            marks.kind_of(trial, view.costs),
             trial.number in chosen,
             text,
         )
         points.append(point)
         if point.value is None or not trial_record.may_be_best(trial):
             continue
-        if not incumbent or sign * point.value < sign * incumbent[-1][1]:
+        if not incumbent or view.sign * point.value < view.sign * incumbent[-1][1]:
             incumbent.append((point.cost, point.value))
     if incumbent:
         incumbent.append((_short(spent), incumbent[-1][1]))
         incumbent = [incumbent[i] for i in style.thinned(range(len(incumbent)))]
     return CostPlot(
-        marks.metric_name(trials),
+        view.metric,
         tuple(points[-MAX_TRIALS:]),
         tuple(incumbent),
-        None if best is None else best.number,
-        marks.limit_of(points, sign),
-        len(trials) - len(points[-MAX_TRIALS:]),
-        figures,
+        None if view.best is None else view.best.number,
+        marks.limit_of(points, view.sign),
+        len(view.trials) - len(points[-MAX_TRIALS:]),
+        view.figures,
     )
 
 

@@ -16,7 +16,6 @@ from optuna.artifacts import upload_artifact
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from optuna_discipline import study_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.arguments import is_number
@@ -28,6 +27,8 @@ from optuna_discipline.visualization import recipe
 from optuna_discipline.visualization import report
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import story
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 # Fixed ids, so that a figure replaces its former self; a ":" in one breaks the study page. The page shows them in any
 # order, so the titles are numbered.
@@ -72,15 +73,16 @@ def _publish(study: Study, artifact_store: Any, seconds_for_notes: float) -> Non
     """Publish, with the notes of as many trials as the time allows, one at least."""
     _check_store(artifact_store)
     with naming_a_lost_study(study):
-        told, drawn = story.collect(study), figures(study)
+        view = view_of(study)
+        told, drawn = story.collect(view), figures(view)
         kept = _read_attributes(study)
         for graph_id, figure in drawn.items():
             _write(study, kept, f"{FIGURE_PREFIX}{graph_id}:", figure.to_json())
         now = _read_attributes(study)  # what a user saved meanwhile stays
         _write_note(study, now, None, note.beside(_read_note(now, None), note.study_note(told)))
-        _write_trial_notes(study, now, seconds_for_notes)
+        _write_trial_notes(view, now, seconds_for_notes)
         if artifact_store is not None:
-            _upload_report(study, kept, artifact_store)
+            _upload_report(view, kept, artifact_store)
 
 
 class DashboardCallback:
@@ -136,13 +138,14 @@ class DashboardCallback:
             self._lock.release()
 
 
-def figures(study: Study) -> dict[str, Any]:
+def figures(source: Study | StudyView) -> dict[str, Any]:
     """Return the pictures of a study's history page by id, their titles numbered."""
+    view = view_of(source)
     drawn = {
-        RECIPE_ID: recipe.plot_recipe(study),
-        COST_ID: cost.plot_cost(study),
-        RANGE_TEST_ID: range_test.plot_range_test(study),
-        CURVE_ID: loss_curve.plot_loss_curve(study),
+        RECIPE_ID: recipe.draw(recipe.collect(view)),
+        COST_ID: cost.draw(cost.collect(view)),
+        RANGE_TEST_ID: range_test.plot_range_test(view.study),
+        CURVE_ID: loss_curve.draw(loss_curve.collect(view)),
     }
     for number, figure in enumerate(drawn.values(), start=1):
         figure.layout.title.text = f"{number}. {figure.layout.title.text}"
@@ -157,14 +160,13 @@ def _check_store(artifact_store: Any) -> None:
         )
 
 
-def _write_trial_notes(study: Study, kept: Mapping[str, Any], seconds: float) -> None:
+def _write_trial_notes(view: StudyView, kept: Mapping[str, Any], seconds: float) -> None:
     """Write the notes that ended trials lack, the most telling first, until the time is over, one at least."""
-    ended = {trial._trial_id: trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()}
+    ended = {trial._trial_id: trial for trial in view.trials if trial.state.is_finished()}
     notes = {trial_id: note.trial_note(trial) for trial_id, trial in ended.items()}
     ours = set(notes.values())
     due = [trial_id for trial_id, body in notes.items() if _is_due(kept, trial_id, body, ours)]
-    best = study_record.best_run(study)
-    telling = {row.chosen for row in stages.collect(study)} | {None if best is None else best.number}
+    telling = {row.chosen for row in stages.collect(view)} | {None if view.best is None else view.best.number}
     due.sort(key=lambda trial_id: (ended[trial_id].number not in telling, -ended[trial_id].number))
     began = looked = time.monotonic()
     look = 0.0
@@ -172,11 +174,11 @@ def _write_trial_notes(study: Study, kept: Mapping[str, Any], seconds: float) ->
         # A user may have written one meanwhile. A look reads all notes, and so is no fresher than it is long: looking
         # for at most half of the time costs no more than that and keeps the work linear.
         if (now := time.monotonic()) - looked >= look:
-            kept = _read_attributes(study)
+            kept = _read_attributes(view.study)
             looked = time.monotonic()
             look = looked - now
         if _is_due(kept, trial_id, notes[trial_id], ours):
-            _write_note(study, kept, trial_id, notes[trial_id])
+            _write_note(view.study, kept, trial_id, notes[trial_id])
         if time.monotonic() - began > seconds:
             break
 
@@ -232,17 +234,18 @@ def _read_attributes(study: Study) -> dict[str, Any]:
     return study._storage.get_study_system_attrs(study._study_id)
 
 
-def _upload_report(study: Study, kept: Mapping[str, Any], artifact_store: Any) -> None:
+def _upload_report(view: StudyView, kept: Mapping[str, Any], artifact_store: Any) -> None:
     """Write the report into the study's artifact of its name; a second upload would stand beside the first."""
     with tempfile.TemporaryDirectory() as folder:
-        path = report.write_report(study, Path(folder) / REPORT)
+        path = Path(folder) / REPORT
+        path.write_text(report.as_html(view), encoding="utf-8")
         former = _artifact_named(REPORT, kept)
         if former is not None:
             with path.open("rb") as file:
                 artifact_store.write(former, file)
         else:
             upload_artifact(
-                artifact_store=artifact_store, file_path=str(path), study_or_trial=study, mimetype="text/html"
+                artifact_store=artifact_store, file_path=str(path), study_or_trial=view.study, mimetype="text/html"
             )
 
 

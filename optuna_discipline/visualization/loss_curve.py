@@ -9,13 +9,14 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import diagnose_if_readable
 from optuna_discipline.visualization import style
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 # Several runs differ in dash and colours, and in their marks, the only ones that the gap has beside the dash.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -74,10 +75,10 @@ def plot_loss_curve(source: Source) -> Any:
         return draw(collect(source))
 
 
-def collect(source: Source) -> tuple[CurvePlot, ...]:
+def collect(source: Source | StudyView) -> tuple[CurvePlot, ...]:
     """Return the runs that have reported; of a study its best one."""
-    if isinstance(source, Study):
-        best = study_record.best_run(source)
+    if isinstance(source, Study | StudyView):
+        best = view_of(source).best
         source = [] if best is None else [best]
     items = source if isinstance(source, list | tuple) else [source]
     plots = []

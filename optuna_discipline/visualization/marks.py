@@ -9,8 +9,8 @@ import numpy as np
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
-from optuna_discipline import costs
 from optuna_discipline import trial_record
+from optuna_discipline.costs import Costs
 from optuna_discipline.visualization import style
 
 OTHER = "other"
@@ -95,8 +95,13 @@ def spoken(stage: str) -> str:
 
 def comparable(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that may be compared: complete ones that break no constraint."""
-    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
-    return [trial for trial in complete if not trial_record.breaks_a_constraint(trial)]
+    return [trial for trial in trials if is_comparable(trial)]
+
+
+def is_comparable(trial: FrozenTrial) -> bool:
+    """Whether a trial may be compared: it is complete and breaks no constraint."""
+    complete = trial.state == TrialState.COMPLETE and trial.value is not None
+    return complete and not trial_record.breaks_a_constraint(trial)
 
 
 def has_ended(trial: FrozenTrial) -> bool:
@@ -119,11 +124,11 @@ def value_of(trial: FrozenTrial) -> float | None:
     return style.finite(trial.values[0]) if trial.values else None
 
 
-def kind_of(trial: FrozenTrial, full: float, told: costs.Told) -> str:
-    """Return how a trial ended, one of `KINDS`, where a full training has so many epochs."""
+def kind_of(trial: FrozenTrial, costs: Costs) -> str:
+    """Return how a trial ended, one of `KINDS`, given what the trials of its study have cost."""
     if trial.state == TrialState.PRUNED:
         return "stopped"
-    return "full" if costs.epochs_of(trial, told) == full else "short"
+    return "full" if costs.planned[trial.number] == costs.full else "short"
 
 
 def limit_of(items: Sequence[HasValue], sign: int) -> Limit | None:

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial
 
-from optuna_discipline import costs
-from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
-from optuna_discipline.rules.arguments import check_type
-from optuna_discipline.rules.space import Role
-from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import noise
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 # So many labels stand side by side where the dashboard is 800 pixels wide.
 MAX_TICKS = 3.5
@@ -104,22 +100,18 @@ def plot_recipe(study: Study) -> Any:
         return draw(collect(study))
 
 
-def collect(study: Study) -> RecipePlot:
+def collect(source: Study | StudyView) -> RecipePlot:
     """Return the candidates of every stage that settles a number."""
-    check_type("study", study, Study)
-    sign = trial_record.sign_of(study)
-    trials = study.get_trials(deepcopy=False)
-    rows = stages.collect(study)
-    best = min((row for row in rows if row.best), key=lambda row: sign * (row.best_value or 0.0), default=None)
-    panels = tuple(
-        panel for row in rows if row.stage in stages.DECIDING and (panel := _panel(row, trials, study)).candidates
-    )
+    view = view_of(source)
+    rows = stages.collect(view)
+    best = min((row for row in rows if row.best), key=lambda row: view.sign * (row.best_value or 0.0), default=None)
+    panels = tuple(panel for row in rows if row.stage in stages.DECIDING and (panel := _panel(row, view)).candidates)
     return RecipePlot(
-        marks.metric_name(trials),
+        view.metric,
         panels,
-        marks.limit_of([c for panel in panels for c in panel.candidates], sign),
-        marks.figures_of(trials, sign),
-        stages.why_none(study) or "No stage has compared anything yet.",
+        marks.limit_of([c for panel in panels for c in panel.candidates], view.sign),
+        view.figures,
+        stages.why_none(view) or "No stage has compared anything yet.",
         best.best if best is not None and best.stage == "refine" else "",
     )
 
@@ -218,25 +210,23 @@ def _add(
         named.add(name)
 
 
-def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) -> StagePanel:
-    roles, told = stages.role_names(study), told_roles(study)
-    full = costs.full_epochs(trials, told)
-    own = [trial for trial in trials if marks.stage_of(trial) == row.stage and marks.has_ended(trial)]
-    base = stages.began_from(own, trials)
+def _panel(row: stages.StageRow, view: StudyView) -> StagePanel:
+    own = [trial for trial in view.trials if marks.stage_of(trial) == row.stage and marks.has_ended(trial)]
+    base = stages.began_from(own, view.trials)
     shown = own[-MAX_CANDIDATES:] + ([base] if base is not None and base not in own else [])
     candidates = [
         Candidate(
             _rounded(x),
             trial.number,
             marks.value_of(trial),
-            marks.kind_of(trial, full, told),
+            marks.kind_of(trial, view.costs),
             marks.stage_of(trial),
-            stages.moved_in(trial, trials, roles) if marks.stage_of(trial) == row.stage else "",
+            stages.moved_in(trial, view) if marks.stage_of(trial) == row.stage else "",
         )
         for trial in shown
-        if (x := stages.value_of(trial, row.stage, roles)) is not None
+        if (x := stages.value_of(trial, row.stage, view.roles)) is not None
     ]
-    around = noise.noise_around(base, trials)
+    around = noise.noise_around(base, view.trials)
     measured = around is not None and around.measured
     band = None
     if around is not None and (measured or stages.keeps_within_noise(row.stage, own)):
@@ -246,19 +236,17 @@ def _panel(row: stages.StageRow, trials: Sequence[FrozenTrial], study: Study) ->
         tuple(sorted(candidates, key=lambda c: marks.order(c.x))),
         band,
         measured,
-        _chosen(row, candidates, trials, roles),
+        _chosen(row, candidates, view),
         row.decision,
     )
 
 
-def _chosen(
-    row: stages.StageRow, candidates: Sequence[Candidate], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]
-) -> int | None:
+def _chosen(row: stages.StageRow, candidates: Sequence[Candidate], view: StudyView) -> int | None:
     """Return the candidate with which the study went on: that run, or one of its value (the run at full length)."""
     taken = [c for c in candidates if c.number == row.went_on_with]
     if not taken:
-        run = next((trial for trial in trials if trial.number == row.went_on_with), None)
-        value = None if run is None else stages.value_of(run, row.stage, roles)
+        run = next((trial for trial in view.trials if trial.number == row.went_on_with), None)
+        value = None if run is None else stages.value_of(run, row.stage, view.roles)
         taken = [c for c in candidates if c.x == _rounded(value)]
     return taken[0].number if taken else None
 

@@ -25,6 +25,8 @@ from optuna_discipline.visualization import schedule
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization import style
 from optuna_discipline.visualization.story import Story
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 STYLE = """
 :root { --ink: #1a1a1a; --page: #fff; --line: #ccc; --soft: #f3f3f3; }
@@ -96,28 +98,29 @@ def _replace(place: Path, page: str) -> None:
         raise
 
 
-def as_html(study: Study) -> str:
+def as_html(source: Study | StudyView) -> str:
     """Return the page of a report."""
-    told = story.collect(study)
-    title = f"Report of the study {study.study_name}"
+    view = view_of(source)
+    told = story.collect(view)
+    title = f"Report of the study {view.study.study_name}"
     parts = [
         f"<h1>{_text(title)}</h1>",
         f'<p class="verdict">{_text(told.headline)}</p>',
         NO_PICTURES,
         *_list("Mind", told.warnings),
-        *_best(told, study.user_attrs.get(TERMS_KEY)),
+        *_best(told, view.study.user_attrs.get(TERMS_KEY)),
         "<h2>LR range test</h2>",
         f"<p>{_text(told.range_test)}</p>" if told.range_test else "",
-        _figure(range_test.plot_range_test(study), captioned=False),
+        _figure(range_test.plot_range_test(view.study), captioned=False),
         "<h2>Stages</h2>",
         _stages(told) if told.stages else "",
-        _figure(recipe.plot_recipe(study)),
+        _figure(recipe.draw(recipe.collect(view))),
         "<h2>The best run</h2>",
-        _figure(loss_curve.plot_loss_curve(study)),
-        _figure(schedule.plot_schedule(study)),
+        _figure(loss_curve.draw(loss_curve.collect(view))),
+        _figure(schedule.draw(schedule.collect(view))),
         "<h2>Cost</h2>",
         f"<p>{told.cost:.1f} full trainings.</p>",
-        _figure(cost.plot_cost(study)),
+        _figure(cost.draw(cost.collect(view))),
         *_list("What to try next", told.next_steps),
         *_list("How to read this", told.how_to_read),
     ]

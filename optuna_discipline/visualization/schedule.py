@@ -8,7 +8,6 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
@@ -17,9 +16,10 @@ from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
 from optuna_discipline.rules.space import Role
-from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import style
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 NO_RUN = (
     "There is no schedule to show: no run has ended at a number, or none has reported its learning rates by "
@@ -67,11 +67,11 @@ def plot_schedule(schedule: Source) -> Any:
         return draw(collect(schedule))
 
 
-def collect(schedule: Source) -> SchedulePlot | None:
+def collect(schedule: Source | StudyView) -> SchedulePlot | None:
     """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
-    if isinstance(schedule, Study):
-        best = study_record.best_run(schedule)
-        return None if best is None else _of_trial(best, told_roles(schedule))
+    if isinstance(schedule, Study | StudyView):
+        view = view_of(schedule)
+        return None if view.best is None else _of_trial(view.best, view.told)
     if isinstance(schedule, FrozenTrial):
         return _of_trial(schedule, {})
     if not isinstance(schedule, OneCycle | Triangular):

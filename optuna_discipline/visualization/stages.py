@@ -9,16 +9,15 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import trial_record
-from optuna_discipline.parameters import known_distributions
-from optuna_discipline.parameters import roles_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.refinement import moves_of
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.space import Role
-from optuna_discipline.study_record import told_roles
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import noise
 from optuna_discipline.visualization.marks import show
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 PURPOSES = {
     "lr": "find the learning rate in complete cycles",
@@ -71,14 +70,16 @@ class StageRow:
         return "" if self.best_value is None else f"{show(self.best_value, self.figures)} in trial {self.best_trial}"
 
 
-def collect(study: Study) -> tuple[StageRow, ...]:
+def collect(source: Study | StudyView) -> tuple[StageRow, ...]:
     """Return one row a stage, in the order in which the stages began."""
-    trials = study.get_trials(deepcopy=False)
-    roles, sign = role_names(study), trial_record.sign_of(study)
+    return view_of(source).once(_rows)
+
+
+def _rows(view: StudyView) -> tuple[StageRow, ...]:
     by_stage: dict[str, list[FrozenTrial]] = {}
-    for trial in trials:
+    for trial in view.trials:
         by_stage.setdefault(marks.stage_of(trial), []).append(trial)
-    return tuple(_row(stage, own, trials, roles, sign) for stage, own in by_stage.items())
+    return tuple(_row(stage, own, view) for stage, own in by_stage.items())
 
 
 def purpose_of(stage: str, own: Sequence[FrozenTrial]) -> str:
@@ -89,12 +90,12 @@ def purpose_of(stage: str, own: Sequence[FrozenTrial]) -> str:
     return " and ".join(drawn if all(map(marks.was_drawn, own)) else [*drawn, PURPOSES.get(stage, "run other trials")])
 
 
-def why_none(study: Study) -> str:
+def why_none(source: Study | StudyView) -> str:
     """Return why a study with trials has no stages, "" where it has some or may still get them."""
-    trials = study.get_trials(deepcopy=False)
-    if not trials or trial_record.SETTINGS_KEY in study.user_attrs:
+    view = view_of(source)
+    if not view.trials or trial_record.SETTINGS_KEY in view.study.user_attrs:
         return ""
-    staged = any(marks.stage_of(trial) != marks.OTHER for trial in trials)
+    staged = any(marks.stage_of(trial) != marks.OTHER for trial in view.trials)
     return "" if staged else "There are no stages: another sampler than DisciplinedSampler chose the parameters."
 
 
@@ -109,11 +110,6 @@ def keeps_within_noise(stage: str, own: Sequence[FrozenTrial]) -> bool:
     return stage in DECIDING and stage != "lr" and not by_model(own)
 
 
-def role_names(study: Study) -> Mapping[str, Role]:
-    """Return the role of each parameter name: those known by themselves and those that the sampler was told."""
-    return roles_of(known_distributions(study.get_trials(deepcopy=False)), told_roles(study))
-
-
 def value_of(trial: FrozenTrial, role: str, roles: Mapping[str, Role]) -> Any:
     """Return what a trial's parameter says in a role, None without one."""
     name = next((name for name in trial.params if roles.get(name) == role), None)
@@ -124,60 +120,51 @@ def began_from(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> Fro
     """Return the finished run that the trials of a stage stand on, None for a stage that stands on defaults."""
     claims = [claim for trial in own if (claim := trial_record.read_claim(trial)) is not None]
     numbers = {claim.get("like") for claim in claims}
-    return next((trial for trial in marks.comparable(trials) if trial.number in numbers), None)
+    return next((trial for trial in trials if trial.number in numbers and marks.is_comparable(trial)), None)
 
 
-def moved_in(trial: FrozenTrial, trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
+def moved_in(trial: FrozenTrial, view: StudyView) -> str:
     """Return what a trial whose values a model chose changed beside the number of its stage; "" for any other."""
     stage = marks.stage_of(trial)
-    base = began_from([trial], trials) if by_model([trial]) else None
+    base = began_from([trial], view.trials) if by_model([trial]) else None
     if base is None:
         return ""
-    others = {name: value for name, value in trial.params.items() if roles.get(name) not in (stage, "epochs")}
-    return ", ".join(moves_of(others, base.params, roles, stage))
+    others = {name: value for name, value in trial.params.items() if view.roles.get(name) not in (stage, "epochs")}
+    return ", ".join(moves_of(others, base.params, view.roles, stage))
 
 
-def _row(
-    stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role], sign: int
-) -> StageRow:
+def _row(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> StageRow:
     numbers = (trial for trial in marks.comparable(own) if marks.value_of(trial) is not None)
-    best = min(numbers, key=lambda trial: sign * (trial.value or 0.0), default=None)
-    figures = marks.figures_of(trials, sign)
-    base = _went_on_with(own, trials) if stage in DECIDING else None
+    best = min(numbers, key=lambda trial: view.sign * (trial.value or 0.0), default=None)
+    base = _went_on_with(own, view.trials) if stage in DECIDING else None
     if stage in DECIDING:
-        decision = _decision(stage, own, base, best, trials, roles, sign)
+        decision = _decision(stage, own, base, best, view)
     elif stage == "refine":
-        decision = _gained(own, trials, best, roles, sign, figures)
+        decision = _gained(own, best, view)
     else:
-        spread = noise.spread(trials) if stage == "replicate" else None
+        spread = noise.spread(view.trials) if stage == "replicate" else None
         decision = "" if spread is None else f"equal runs differ by {show(spread)}"
     return StageRow(
         stage,
         purpose_of(stage, own),
         len(own),
-        _tried(stage, own, trials, roles) if stage in DECIDING else "",
+        _tried(stage, own, view) if stage in DECIDING else "",
         decision,
         base.number if base is not None and base in own else None,
         None if base is None else base.number,
         None if best is None else best.value,
         None if best is None else best.number,
-        figures,
+        view.figures,
     )
 
 
 def _decision(
-    stage: str,
-    own: Sequence[FrozenTrial],
-    base: FrozenTrial | None,
-    best: FrozenTrial | None,
-    trials: Sequence[FrozenTrial],
-    roles: Mapping[str, Role],
-    sign: int,
+    stage: str, own: Sequence[FrozenTrial], base: FrozenTrial | None, best: FrozenTrial | None, view: StudyView
 ) -> str:
     """Return with which value the study went on, and why with no other."""
     if base is None:
         return OPEN
-    found, why = value_of(base, stage, roles), _why_no_other(stage, own, base, best, trials, roles, sign)
+    found, why = value_of(base, stage, view.roles), _why_no_other(stage, own, base, best, view)
     if found is None:
         return f"trial {base.number} kept, which has no {marks.spoken(stage)}"
     value = show(found)
@@ -186,33 +173,26 @@ def _decision(
     return f"{value}: {why}" if why else value
 
 
-def _tried(stage: str, own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], roles: Mapping[str, Role]) -> str:
+def _tried(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> str:
     """Return the values that a stage has tried, each with what a model moved beside it, or where it began anew."""
     tried: dict[Any, str] = {}
     for trial in own:
-        value = value_of(trial, stage, roles)
+        value = value_of(trial, stage, view.roles)
         if value is not None:
-            moved = marks.began_anew(trial, trials) or moved_in(trial, trials, roles)
+            moved = marks.began_anew(trial, view.trials) or moved_in(trial, view)
             tried.setdefault(value, f"{show(value)} ({moved})" if moved else show(value))
     return ", ".join(tried[value] for value in sorted(tried, key=marks.order))
 
 
-def _gained(
-    own: Sequence[FrozenTrial],
-    trials: Sequence[FrozenTrial],
-    best: FrozenTrial | None,
-    roles: Mapping[str, Role],
-    sign: int,
-    figures: int,
-) -> str:
+def _gained(own: Sequence[FrozenTrial], best: FrozenTrial | None, view: StudyView) -> str:
     """Return from which run to which a refinement has gone, what moved and what that gained; "" without either."""
-    base = began_from([trial for trial in own if not marks.was_drawn(trial)][:1], trials)
+    base = began_from([trial for trial in own if not marks.was_drawn(trial)][:1], view.trials)
     if base is None or base.value is None or best is None or best.value is None:
         return ""
-    if not sign * (base.value - best.value) > 0:
+    if not view.sign * (base.value - best.value) > 0:
         return f"trial {base.number} kept: nothing else was better"
-    moved = ", ".join(moves_of(best.params, base.params, roles, "refine")) or "nothing moved"
-    gain = f"{show(base.value, figures)} to {show(best.value, figures)}"
+    moved = ", ".join(moves_of(best.params, base.params, view.roles, "refine")) or "nothing moved"
+    gain = f"{show(base.value, view.figures)} to {show(best.value, view.figures)}"
     return f"from trial {base.number} to trial {best.number}: {moved}; {gain}"
 
 
@@ -242,26 +222,20 @@ def _part(trial: FrozenTrial) -> str:
 
 
 def _why_no_other(
-    stage: str,
-    own: Sequence[FrozenTrial],
-    base: FrozenTrial,
-    best: FrozenTrial | None,
-    trials: Sequence[FrozenTrial],
-    roles: Mapping[str, Role],
-    sign: int,
+    stage: str, own: Sequence[FrozenTrial], base: FrozenTrial, best: FrozenTrial | None, view: StudyView
 ) -> str:
     """Return why the study did not go on with the stage's best, "" where it did or there was nothing better."""
-    if base not in marks.comparable(trials):
+    if not marks.is_comparable(base):
         return "no run had ended well" + (" within the constraints" if trial_record.breaks_a_constraint(base) else "")
-    values = {value_of(trial, stage, roles) for trial in (*own, base, began_from(own, trials) or base)}
+    values = {value_of(trial, stage, view.roles) for trial in (*own, base, began_from(own, view.trials) or base)}
     if by_model(own) and len(values) == 1:
         return "no other value was tried"
-    within = noise.noise_around(base, trials) if keeps_within_noise(stage, own) else None
+    within = noise.noise_around(base, view.trials) if keeps_within_noise(stage, own) else None
     former = base.value if within is None or base is best else within.mean
-    if best is None or former is None or best.value is None or not sign * (former - best.value) > 0:
+    if best is None or former is None or best.value is None or not view.sign * (former - best.value) > 0:
         return ""
     gain = abs(former - best.value)
-    better = f"{show(value_of(best, stage, roles))} was better by {show(gain)}"
+    better = f"{show(value_of(best, stage, view.roles))} was better by {show(gain)}"
     if within is not None and gain <= within.width:
         return f"{better} only, and {'the noise is' if within.measured else 'what counts is'} {show(within.width)}"
     return f"{better}, but {'its epochs take longer' if stage == 'batch_size' else 'only when the study had gone on'}"

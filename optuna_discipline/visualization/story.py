@@ -13,27 +13,26 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
-from optuna_discipline import costs
-from optuna_discipline import study_record
 from optuna_discipline import trial_record
+from optuna_discipline.costs import cost_of_range_test
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import share_of
-from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.runs_diagnosis import advice_on_best
 from optuna_discipline.rules.runs_diagnosis import advice_on_shares
+from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.standstill import SPAN
-from optuna_discipline.study_diagnosis import diagnose_study
-from optuna_discipline.study_record import told_roles
+from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.marks import counted
-from optuna_discipline.visualization.marks import metric_name
 from optuna_discipline.visualization.marks import show
 from optuna_discipline.visualization.stages import StageRow
+from optuna_discipline.visualization.view import StudyView
+from optuna_discipline.visualization.view import view_of
 
 # A best value within this share of its range beside a bound may have its optimum beyond it.
 NEAR_A_BOUND = 0.02
@@ -66,27 +65,25 @@ class Story:
     how_to_read: tuple[str, ...]
 
 
-def collect(study: Study) -> Story:
+def collect(source: Study | StudyView) -> Story:
     """Return what a study says; one without trials or stages says so."""
-    check_type("study", study, Study)
-    rows = tuple(row for row in stages.collect(study) if row.stage != marks.OTHER)
-    trials = study.get_trials(deepcopy=False)
-    best = study_record.best_run(study)
-    sign, cost, told = trial_record.sign_of(study), costs.cost_in_full_trainings(study), told_roles(study)
-    roles = stages.role_names(study)
-    restarts, barred = _ended_better(trials, best, sign)
+    view = view_of(source)
+    best = view.best
+    rows = tuple(row for row in stages.collect(view) if row.stage != marks.OTHER)
+    cost = sum(view.costs.spent.values()) + cost_of_range_test(view.study)
+    restarts, barred = _ended_better(view.trials, best, view.sign)
     among = (" of whole trainings" if restarts else "") + (" within the constraints" if barred else "")
-    tested = range_test.read(study)
+    tested = range_test.read(view.study)
     return Story(
-        headline=_headline(trials, best, among, cost, told, sign),
+        headline=_headline(view, among, cost),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
         range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
         stages=rows,
         cost=cost,
-        warnings=tuple(_warnings(trials, best, restarts, roles, told, sign)),
-        next_steps=tuple(_next_steps(trials, best, _read_runs(study, told), roles)),
-        how_to_read=tuple(_how_to_read(trials, rows, told)),
+        warnings=tuple(_warnings(view, restarts)),
+        next_steps=tuple(_next_steps(view, _read_runs(view))),
+        how_to_read=tuple(_how_to_read(view, rows)),
     )
 
 
@@ -98,21 +95,21 @@ def _range_test(test: RangeTest) -> str:
     )
 
 
-def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow], told: costs.Told) -> Iterator[str]:
-    full = costs.full_epochs(trials, told)
-    if full:
+def _how_to_read(view: StudyView, rows: Sequence[StageRow]) -> Iterator[str]:
+    if view.costs.full:
         yield (
-            f"Cost is counted in full trainings ({counted(full, 'epoch')}): by epochs, those of stopped trials and of "
-            "the range test too."
+            f"Cost is counted in full trainings ({counted(view.costs.full, 'epoch')}): by epochs, those of stopped "
+            "trials and of the range test too."
         )
-    elif longest := costs.longest_reported(trials, told):
+    elif view.costs.longest:
         yield (
             f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
-            f"({counted(longest, 'step')} up to its last report); a stopped one counts up to its last report."
+            f"({counted(view.costs.longest, 'step')} up to its last report); a stopped one counts up to its "
+            "last report."
         )
     else:
         yield "Cost is counted in full trainings: one a trial, as no complete trial says how many epochs it ran."
-    others = sum(marks.stage_of(trial) == marks.OTHER and bool(trial.params) for trial in trials)
+    others = sum(marks.stage_of(trial) == marks.OTHER and bool(trial.params) for trial in view.trials)
     if others and any(row.stage in (*stages.DECIDING, "refine") for row in rows):
         yield (
             f"No stage lists {counted(others, 'trial')} whose parameters the sampler did not choose; the cost and the "
@@ -120,7 +117,7 @@ def _how_to_read(trials: Sequence[FrozenTrial], rows: Sequence[StageRow], told: 
         )
     if not any(row.stage in stages.DECIDING for row in rows):
         return
-    yield from _how_stages_decide(trials, [row.stage for row in rows if row.stage in stages.DECIDING])
+    yield from _how_stages_decide(view.trials, [row.stage for row in rows if row.stage in stages.DECIDING])
     if any(row.stage == "confirm" for row in rows):
         yield (
             "Short cycles are complete trainings of fewer epochs that answer one question cheaply; the best "
@@ -156,26 +153,23 @@ def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -
         )
 
 
-def _headline(
-    trials: list[FrozenTrial], best: FrozenTrial | None, among: str, cost: float, told: costs.Told, sign: int
-) -> str:
-    waiting = marks.count(trials, TrialState.WAITING)
-    begun = len(trials) - waiting
+def _headline(view: StudyView, among: str, cost: float) -> str:
+    best, waiting = view.best, marks.count(view.trials, TrialState.WAITING)
+    begun = len(view.trials) - waiting
     if best is None:
-        finished = any(trial.state == TrialState.COMPLETE for trial in trials)
+        finished = any(trial.state == TrialState.COMPLETE for trial in view.trials)
         nothing = "No training has ended at a number that may be chosen" if finished else "No training has finished yet"
         waits = f", {waiting} wait{'s' if waiting == 1 else ''} to begin" if waiting else ""
         return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
-    value = show(best.value, marks.figures_of(trials, sign))
-    planned, full = costs.epochs_of(best, told), costs.full_epochs(trials, told)
-    reported = costs.epochs_reported(best, told)
+    planned, reported, full = view.costs.planned[best.number], view.costs.reported[best.number], view.costs.full
     length = f"a training of {counted(planned, 'epoch')}"
     if planned < full:
         length += f" (a full one has {full:g})"
     if 0 < reported < planned:  # stopped early, or not reported each epoch
         length += f", reported for {reported:g}"
     return (
-        f"The {'lowest' if sign > 0 else 'highest'} {metric_name(trials)}{among} is {value}, in trial {best.number}, "
+        f"The {'lowest' if view.sign > 0 else 'highest'} {view.metric}{among} is {show(best.value, view.figures)}, "
+        f"in trial {best.number}, "
         + (f"{length}, " if planned else "")
         + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings."
     )
@@ -194,15 +188,9 @@ def _ended_better(
     return [trial for trial in better if not breaks(trial)], [trial for trial in better if breaks(trial)]
 
 
-def _warnings(
-    trials: list[FrozenTrial],
-    best: FrozenTrial | None,
-    restarts: Sequence[FrozenTrial],
-    roles: Mapping[str, Role],
-    told: costs.Told,
-    sign: int,
-) -> list[str]:
+def _warnings(view: StudyView, restarts: Sequence[FrozenTrial]) -> list[str]:
     found: list[str] = []
+    trials, best, planned = view.trials, view.best, view.costs.planned
     ended, failed = sum(trial.state.is_finished() for trial in trials), marks.count(trials, TrialState.FAIL)
     if failed:
         found.append(f"{failed} of {counted(ended, 'trial')} failed.")
@@ -213,17 +201,19 @@ def _warnings(
     if best is None:
         return found
     if restarts:
-        restart = min(restarts, key=lambda trial: sign * (trial.value or 0.0))
-        value = show(restart.value, marks.figures_of(trials, sign))
+        restart = min(restarts, key=lambda trial: view.sign * (trial.value or 0.0))
+        value = show(restart.value, view.figures)
         found.append(
             f"Trial {restart.number} ended better, at {value}, but went on from the middle of "
             "another training: a whole one with its parameters may end elsewhere."
         )
-    longest = max(costs.epochs_of(trial, told) for trial in trials if trial_record.may_be_best(trial))
-    if 0 < 2 * costs.epochs_of(best, told) <= longest:  # a little less is luck as well
+    longest = max(planned[trial.number] for trial in trials if trial_record.may_be_best(trial))
+    if 0 < 2 * planned[best.number] <= longest:  # a little less is luck as well
         found.append("A short training is better than every full one: the full ones overfit; regularise more.")
     for name, distribution in best.distributions.items():
-        if roles.get(name) in (None, "epochs") or not isinstance(distribution, FloatDistribution | IntDistribution):
+        if view.roles.get(name) in (None, "epochs") or not isinstance(
+            distribution, FloatDistribution | IntDistribution
+        ):
             continue
         if where := _beside_a_bound(distribution, best.params[name]):
             found.append(f"The best {name}, {show(best.params[name])}, lies {where} its bound: widen the bounds.")
@@ -243,10 +233,10 @@ def _beside_a_bound(distribution: FloatDistribution | IntDistribution, value: fl
     return "near" if share >= 1 - NEAR_A_BOUND or (distribution.log and share <= NEAR_A_BOUND) else ""
 
 
-def _read_runs(study: Study, told: costs.Told) -> RunsDiagnosis | None:
+def _read_runs(view: StudyView) -> RunsDiagnosis | None:
     """Return what the curves of a study show together, None where no trial has reported one."""
     try:
-        return diagnose_study(study, roles=told)
+        return diagnose_runs(StudyReader(view.told).runs(view.study, view.trials))
     except DisciplineError:
         return None
 
@@ -268,12 +258,11 @@ def _look_at_nan(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> Iterat
         )
 
 
-def _next_steps(
-    trials: list[FrozenTrial], best: FrozenTrial | None, together: RunsDiagnosis | None, roles: Mapping[str, Role]
-) -> list[str]:
+def _next_steps(view: StudyView, together: RunsDiagnosis | None) -> list[str]:
+    trials, best = view.trials, view.best
     steps = [] if together is None else advice_on_shares(together)
     if best is None:
-        steps = steps or list(_look_at_nan(trials, roles))
+        steps = steps or list(_look_at_nan(trials, view.roles))
         if marks.count(trials, TrialState.FAIL):
             steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
         if marks.count_without_number(trials):

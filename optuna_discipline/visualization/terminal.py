@@ -14,6 +14,7 @@ from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.marks import counted
+from optuna_discipline.visualization.view import view_of
 
 
 def trial_line(trial: FrozenTrial) -> str:
@@ -45,10 +46,9 @@ def decision_lines(study: Study) -> Iterator[str]:
 
 def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     """Yield the best configuration, and what finding it cost beside a default that costs nothing to find."""
-    trials = study.get_trials(deepcopy=False)
-    value = marks.show(best.value, marks.figures_of(trials, trial_record.sign_of(study)))
-    yield f"Best configuration (trial {best.number}, {marks.metric_name(trials)} {value})"
+    view = view_of(study)
+    yield f"Best configuration (trial {best.number}, {view.metric} {marks.show(best.value, view.figures)})"
     yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
     cost = costs.cost_in_full_trainings(study)
-    trained = counted(len(trials), "trial")
+    trained = counted(len(view.trials), "trial")
     yield f"  Tuning cost {cost:.1f} full trainings in {trained}; an untuned default costs one training."

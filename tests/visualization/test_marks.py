@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from optuna_discipline.costs import read_costs
 from optuna_discipline.visualization import marks
 
 
@@ -19,7 +20,9 @@ class Item:
 
 
 def test_a_trial_is_full_short_or_stopped() -> None:
-    kinds = [marks.kind_of(t, 16, {}) for t in (trial(), trial(epochs=4), trial(state="PRUNED"))]
+    study = optuna.create_study()
+    study.add_trials([trial(), trial(epochs=4), trial(state="PRUNED")])
+    kinds = [marks.kind_of(t, read_costs(study.trials, {})) for t in study.trials]
     assert kinds == ["full", "short", "stopped"]
     assert set(kinds) == set(marks.KINDS)
 

@@ -7,6 +7,7 @@ import pytest
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import trial_record
 from optuna_discipline.visualization import stages
+from optuna_discipline.visualization.view import view_of
 
 DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
     "lr": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True),
@@ -108,9 +109,9 @@ def test_the_sampler_may_have_been_told_other_names() -> None:
     study.optimize(lambda t: t.suggest_float("alpha", 1e-3, 1, log=True), n_trials=2)
     assert len(stages.collect(study)[0].tried.split(", ")) == 2
     study.set_user_attr(trial_record.SETTINGS_KEY, "damaged")
-    assert stages.role_names(study) == {}
+    assert view_of(study).roles == {}
     study.optimize(lambda t: t.suggest_float("optimizer.lr", 1e-3, 1, log=True), n_trials=1)
-    assert stages.role_names(study) == {"optimizer.lr": "lr"}
+    assert view_of(study).roles == {"optimizer.lr": "lr"}
 
 
 def test_values_of_mixed_kinds_are_shown() -> None:
