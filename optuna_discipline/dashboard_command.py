@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     storages.cut_half_line(arguments.storage)
     n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies)
     with tune_command.reader_may_leave():
-        print(f"Publishing {marks.counted(n_trials, 'trial')}: the first time takes some seconds for a hundred.")
+        print(f"Publishing {marks.counted(n_trials, 'trial')} first; each hundred new ones take 3 to 20 seconds.")
     for study in studies:
         try:
             publish(study, artifact_store=store)

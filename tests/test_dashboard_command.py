@@ -28,7 +28,7 @@ def test_every_study_that_can_be_is_published_and_the_others_are_named(
     shown = capsys.readouterr()
     assert "two is shown without its story: a study must have one objective" in shown.err
     first, second = shown.out.splitlines()
-    assert first.startswith("Publishing 1 trial: ")  # before the work, which may take a minute
+    assert first.startswith("Publishing 1 trial first; ")  # before the work, which may take a minute
     assert re.search("/dashboard .stop", second)
     assert len(list(folder.iterdir())) == 1
 
