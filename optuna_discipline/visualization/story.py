@@ -128,6 +128,17 @@ def _how_to_read(view: StudyView, rows: Sequence[StageRow]) -> Iterator[str]:
         "together: what each stage tried is seen in the picture What each stage compared, what the search gained in "
         "Cost and best so far."
     )
+    held = _held_length(view)
+    if held is not None:
+        yield f"There the epochs' importance means nothing: every complete trial had {held:g}, of a range of lengths."
+
+
+def _held_length(view: StudyView) -> float | None:
+    """Return the epochs of all complete trials, where they could have had others; None if they differ, or say none."""
+    name = next((name for name, role in view.roles.items() if role == "epochs"), "")
+    complete = [t for t in view.trials if t.state == TrialState.COMPLETE and name in t.params]
+    lengths = {view.costs.planned[trial.number] for trial in complete}
+    return lengths.pop() if len(lengths) == 1 and not all(t.distributions[name].single() for t in complete) else None
 
 
 def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -> Iterator[str]:

@@ -323,3 +323,14 @@ def test_trials_of_another_sampler_are_in_no_stage_and_are_counted() -> None:
     study.sampler = DisciplinedSampler(seed=0)
     study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=1)
     assert any(words.startswith("No stage lists 3 trials") for words in story.collect(study).how_to_read)
+
+
+@pytest.mark.parametrize(("low", "lengths", "held"), [(1, (8, 8), True), (8, (8, 8), False), (1, (8, 4), False)])
+def test_epochs_that_stood_still_in_a_range_have_no_importance(low: int, lengths: tuple[int, ...], held: bool) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    for epochs in lengths:
+        study.enqueue_trial({"lr": 0.1, "epochs": epochs})
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
+    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
+    said = "There the epochs' importance means nothing: every complete trial had 8, of a range of lengths."
+    assert (said in story.collect(study).how_to_read) == held
