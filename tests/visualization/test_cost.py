@@ -63,6 +63,11 @@ def test_any_study_is_shown(empty: optuna.Study, plain: optuna.Study) -> None:
         plot_cost(3)  # type: ignore[arg-type]
 
 
+def test_trials_that_ended_without_a_number_have_ended(empty: optuna.Study) -> None:
+    empty.tell(empty.ask(), state=optuna.trial.TrialState.FAIL)
+    assert plot_cost(empty).layout.annotations[0].text.replace("<br>", " ") == "No trial has ended at a number."
+
+
 def test_a_thousand_trials_fit_on_the_dashboard() -> None:
     study = optuna.create_study()
     distributions = {"lr": optuna.distributions.FloatDistribution(0, 1)}

@@ -192,5 +192,5 @@ def test_bad_places_are_refused_and_the_former_report_stays(
 def test_what_there_is_nothing_to_show_of_takes_one_line(empty: optuna.Study) -> None:
     body = report.as_html(empty).partition("<body>")[2]
     assert '<div class="figure">' not in body
-    for words in ("This study has no LR range test.", "There is no run to show", "No trial has ended yet."):
+    for words in ("This study has no LR range test.", "There is no run to show", "No trial has ended at a number."):
         assert body.count(words) == 1
