@@ -8,15 +8,16 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.parameters import roles_of
-from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.rules.schedule import Triangular
 from optuna_discipline.rules.space import Role
 from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import stages
 from optuna_discipline.visualization import style
 from optuna_discipline.visualization.view import StudyView
 from optuna_discipline.visualization.view import view_of
@@ -25,6 +26,8 @@ NO_RUN = (
     "There is no schedule to show: no run has ended at a number, or none has reported its learning rates by "
     "TrialReporter, or by report_epoch with lr=."
 )
+# No trial says how many updates an epoch has: from so many on, more would not be seen.
+STEPS_AN_EPOCH = 100
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class SchedulePlot:
         unit: What `steps` count.
         steps: Optimizer steps, or epochs.
         lr: Learning rate at each, None where it was not reported.
-        momentum: Likewise; empty for a trial, which does not report it.
+        momentum: Likewise; of a trial, which does not report it, what `OneCycle` has where the study's sampler was told
+            that it cycles, else empty.
         max_momentum: The trial's momentum, None for a schedule.
     """
 
@@ -71,9 +75,11 @@ def collect(schedule: Source | StudyView) -> SchedulePlot | None:
     """Return a schedule at a few hundred steps, the corners of the (first ten) cycles among them; None without one."""
     if isinstance(schedule, Study | StudyView):
         view = view_of(schedule)
-        return None if view.best is None else _of_trial(view.best, view.told)
+        recipe = study_record.read_settings(view.study).get("recipe")
+        cycles = isinstance(recipe, Mapping) and bool(recipe.get("cyclical_momentum"))
+        return None if view.best is None else _of_trial(view.best, view.told, cycles=cycles)
     if isinstance(schedule, FrozenTrial):
-        return _of_trial(schedule, {})
+        return _of_trial(schedule, {}, cycles=False)
     if not isinstance(schedule, OneCycle | Triangular):
         raise TypeError(
             f"`schedule` must be a OneCycle, a Triangular, a trial or a study, "
@@ -99,18 +105,20 @@ def draw(plot: SchedulePlot | None) -> Any:
     made.update_xaxes(title=plot.unit, **style.counting_axis(plot.steps))
     made.update_yaxes(**_around_constant(plot.lr))
     line = {"color": style.TRAIN_COLOR}
-    mode = "lines" if plot.momentum else "lines+markers"
+    mode = "lines" if plot.max_momentum is None and plot.momentum else "lines+markers"
     made.add_trace(go.Scatter(x=plot.steps, y=plot.lr, name="learning rate", line=line, mode=mode, connectgaps=True))
     if plot.momentum:
         dashed = {"color": style.VAL_COLOR, "dash": "dash"}
-        made.add_trace(go.Scatter(x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line=dashed))
+        made.add_trace(go.Scatter(x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line=dashed, mode=mode))
         right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False}
         made.update_layout(yaxis2={**right, **_around_constant(plot.momentum)})
         style.axes(made)
-        return style.titled(made, f"{plot.name} schedule")
+        if plot.max_momentum is None:
+            return style.titled(made, f"{plot.name} schedule")
     remark = "the learning rate at the end of each epoch, as the trial reported it"
     if plot.max_momentum is not None:
-        remark += f"; momentum {marks.show(plot.max_momentum)}, its largest where it cycles"
+        cycles = " at most, drawn as OneCycle has it" if plot.momentum else ", its largest where it cycles"
+        remark += f"; momentum {marks.show(plot.max_momentum)}{cycles}"
     return style.titled(made, f"Schedule of {plot.name}", remark)
 
 
@@ -120,18 +128,26 @@ def _around_constant(values: Sequence[float | None]) -> dict[str, Any]:
     return {"range": [0.0, 2 * known.pop() or 1.0]} if len(known) == 1 else {}
 
 
-def _of_trial(trial: FrozenTrial, told: Mapping[str, Role | None]) -> SchedulePlot | None:
-    logs = [row.log for row in trial_record.read_rows(trial)]
-    logs = [logs[i] for i in style.thinned(range(len(logs)))]
+def _of_trial(trial: FrozenTrial, told: Mapping[str, Role | None], *, cycles: bool) -> SchedulePlot | None:
+    curve = trial_record.read_curve(trial)
+    logs = [] if curve is None else [curve.logs[i] for i in style.thinned(range(len(curve)))]
     lr = tuple(style.finite(log.lr) for log in logs)
-    if all(rate is None for rate in lr):
+    if curve is None or all(rate is None for rate in lr):
         return None
-    name = next((name for name, role in roles_of(trial.distributions, told).items() if role == "momentum"), None)
-    momentum = None if name is None else value_in_role("momentum", name, trial.distributions[name], trial.params[name])
+    roles = roles_of(trial.distributions, told)
+    max_lr, momentum = (stages.value_of(trial, role, roles) for role in ("lr", "momentum"))
+    cycle = None
+    if cycles and max_lr is not None and momentum is not None:
+        cycle = OneCycle(float(max_lr), curve.n_epochs * STEPS_AN_EPOCH, max_momentum=float(momentum))
     return SchedulePlot(
         f"trial {trial.number}",
         "epoch",
         tuple(log.epoch for log in logs),
         lr,
+        () if cycle is None else tuple(_at_end_of(log.epoch, cycle) for log in logs),
         max_momentum=None if momentum is None else float(momentum),
     )
+
+
+def _at_end_of(epoch: int, cycle: OneCycle) -> float:
+    return float(f"{cycle.momentum(min((epoch + 1) * STEPS_AN_EPOCH - 1, cycle.total_steps)):.6g}")

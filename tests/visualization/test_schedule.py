@@ -3,6 +3,7 @@ import pytest
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import OneCycle
+from optuna_discipline import Recipe
 from optuna_discipline import Triangular
 from optuna_discipline import plot_schedule
 from optuna_discipline import report_epoch
@@ -66,6 +67,23 @@ def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_
     assert "no run has ended at a number, or none has reported its learning rates" in plot_schedule(
         empty
     ).layout.annotations[0].text.replace("<br>", " ")
+
+
+@pytest.mark.parametrize("cycles", [True, False, None])
+def test_the_momentum_is_drawn_where_the_study_says_that_it_cycles(cycles: bool | None) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(cyclical_momentum=cycles), seed=0))
+    trial = study.ask()
+    top, momentum = trial.suggest_float("lr", 1e-3, 1, log=True), trial.suggest_float("momentum", 0.8, 0.99)
+    cycle = OneCycle(top, 20 * 50, max_momentum=momentum)
+    ends = [(epoch + 1) * 50 - 1 for epoch in range(20)]
+    for epoch, step in enumerate(ends):
+        report_epoch(trial, epoch, val_loss=1.0, lr=cycle.lr(step), n_epochs=20)
+    study.tell(trial, 1.0)
+    figure = plot_schedule(study)
+    said = "at most, drawn as OneCycle has it." if cycles else ", its largest where it cycles."
+    assert schedule.style.caption(figure).endswith(said)
+    drawn = [list(trace.y) for trace in figure.data if trace.name == "momentum"]
+    assert drawn == ([pytest.approx([cycle.momentum(step) for step in ends], abs=1e-3)] if cycles else [])
 
 
 def test_a_studys_momentum_is_known_by_the_name_that_its_sampler_was_told() -> None:
