@@ -107,7 +107,7 @@ def draw(plot: RangeTestPlot | None) -> Any:
         made.add_vline(plot.choice.max_lr, line={"color": style.GOOD, "dash": "dash", "width": 2})
         made.add_annotation(
             x=math.log10(plot.choice.max_lr), y=1, yref="paper", yanchor="bottom", showarrow=False,
-            text=f"max_lr {plot.choice.max_lr:.3g}", font={"size": style.SMALL_SIZE + 1},
+            text=f"max_lr {plot.choice.max_lr:.3g}", font={"size": style.SMALL_SIZE - 1},
         )  # fmt: skip
     style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason)
     if plot.choice.max_lr is not None:

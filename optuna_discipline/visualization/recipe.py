@@ -133,7 +133,7 @@ def draw(plot: RecipePlot) -> Any:
         subplot_titles=[_panel_title(panel) for panel in plot.panels],
         figure=made,
     )
-    made.update_annotations(font={"size": style.SMALL_SIZE + 1})
+    made.update_annotations(font={"size": style.SMALL_SIZE - 1})
     named: set[str] = set()
     for index, panel in enumerate(plot.panels):
         _draw_panel(made, panel, plot, row=index // columns + 1, column=index % columns + 1, named=named)

@@ -47,3 +47,17 @@ def test_a_page_may_write_title_and_remarks_itself() -> None:
 def test_short_axes_have_labels_between_the_powers() -> None:
     assert style.log_axis(False) == {}
     assert [style.log_axis(True, decades=decades)["dtick"] for decades in (1.2, 3, 8, 9, 300)] == ["D2", 1, 1, 2, 38]
+
+
+def test_text_and_lines_are_seen_on_the_dashboards_white_and_dark_paper() -> None:
+    def light(color: str) -> float:
+        parts = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) + 0.05
+
+    def contrast(color: str) -> float:
+        return min(light("#FFFFFF") / light(color), light(color) / light("#1E1E1E"))
+
+    assert contrast(style.INK) > 4
+    assert contrast(style.INK) == max(contrast(f"#{grey:02X}{grey:02X}{grey:02X}") for grey in range(60, 200))
+    assert min(map(contrast, (style.TRAIN_COLOR, style.VAL_COLOR))) > 3
