@@ -60,6 +60,14 @@ def _timed(number: int, batch: float, seconds: float, loss: float, **others: Any
     return Run(number, "complete", {"batch_size": batch, "epochs": 10.0}, loss, seconds=seconds, others=others)
 
 
+def test_neither_a_slow_first_run_nor_other_programs_decide_between_batch_sizes() -> None:
+    slow = [_timed(0, 64, 200, 0.5), _timed(1, 64, 100, 0.5), _timed(2, 32, 150, 0.4), _timed(3, 32, 900, 0.4)]
+    counted = at_equal_time(slow)
+    assert counted[2].handicap == counted[3].handicap == pytest.approx(0.4 * (2.0**0.5) ** 0.25 - 0.4)
+    only = at_equal_time([slow[1], slow[3]])
+    assert only[1].handicap == pytest.approx(0.4 * 2.0**0.25 - 0.4)  # twice as many updates take twice the time
+
+
 def test_a_smaller_batch_with_longer_epochs_has_to_be_better_by_the_fourth_root_of_their_time() -> None:
     runs = [_timed(0, 64, 100, 0.1), _timed(1, 64, 104, 0.2), _timed(2, 16, 400, 0.3), _timed(3, 64, 300, 0.4)]
     counted = at_equal_time([*runs, _timed(4, 32, 115, 0.1), _timed(5, 256, 40, 0.5)])
@@ -74,10 +82,10 @@ def test_the_noise_of_a_clock_changes_nothing(seconds: float) -> None:
 
 
 def test_of_an_accuracy_what_is_missing_counts_and_what_has_no_scale_only_gets_worse() -> None:
-    runs = [_timed(0, 64, 100, -0.9), _timed(1, 16, 1600, -0.95)]
+    runs = [_timed(0, 64, 100, -0.9), _timed(1, 4, 1600, -0.95)]
     assert [run.score for run in at_equal_time(runs)] == [-0.9, pytest.approx(-0.9)]
     assert at_equal_time([*runs, _timed(2, 64, 100, 0.02)])[1].score == pytest.approx(-0.9)  # a bad R2 changes no scale
-    returns = at_equal_time([_timed(0, 64, 100, -700.0), _timed(1, 16, 1600, -800.0)])
+    returns = at_equal_time([_timed(0, 64, 100, -700.0), _timed(1, 4, 1600, -800.0)])
     assert returns[1].score == pytest.approx(-750)
     broken = at_equal_time([_timed(0, 64, 100, 0.5), _timed(1, 16, 400, math.nan), _timed(2, 16, 400, math.inf)])
     assert [run.score for run in broken] == [0.5, math.inf, math.inf]
