@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.curve import EpochLog
+from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import without_gaps
 from optuna_discipline.rules.lr_lean import Lean
 from optuna_discipline.rules.lr_lean import LrReading
@@ -76,6 +78,14 @@ BREAKS = (2.3, 1.9, 2.8, 2.4, 2.5)
 )
 def test_who_has_learned_little_leans_far(reports: tuple[float, ...], lean: str, far: bool) -> None:
     assert read_lr(_run(reports)) == LrReading(lean, far)  # type: ignore[arg-type]
+
+
+def test_who_learned_all_in_the_first_epoch_is_not_far_too_high() -> None:
+    reports = (0.65, 0.69, 0.75, 0.68, 0.7, 0.67, 0.69, 0.67)
+    trained = (0.76, 0.5, 0.4, 0.32, 0.3, 0.28, 0.27, 0.26)
+    curve = LossCurve(tuple(EpochLog(i, 0.1, x, y) for i, (x, y) in enumerate(zip(trained, reports, strict=True))), 8)
+    assert read_lr(_run(reports)) == LrReading("down", far=True)
+    assert read_lr(replace(_run(reports), curve=curve)) == LrReading("down")
 
 
 @pytest.mark.parametrize(
