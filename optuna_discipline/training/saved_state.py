@@ -151,8 +151,9 @@ def apply_state(
         The random states with which the training goes on; None if it has to begin anew.
     """
     generators = generators_of(*loaders)
-    before = Snapshot.capture(model, updater.optimizer, updater.scaler, updater.loss_fn, generators, updater.device)
+    before = None
     try:
+        before = Snapshot.capture(model, updater.optimizer, updater.scaler, updater.loss_fn, generators, updater.device)
         _check_plan_fits(state, n_epochs, total_steps, updates_per_epoch)
         _check_fits(state, generators, updater)
         model.load_state_dict(state.model)
@@ -167,7 +168,8 @@ def apply_state(
         for generator, saved in zip(generators, state.generators, strict=True):
             generator.set_state(saved)
     except _FIT_ERRORS as error:
-        before.restore()
+        if before is not None:
+            before.restore()
         warnings.warn(f"The saved training does not fit this one, which begins anew: {error}", stacklevel=2)
         return None
     return random

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
+from contextlib import ExitStack
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import are_lists_of_samples
 from optuna_discipline.training.step import check_loss_fn
 from optuna_discipline.training.step import map_leaves
+from optuna_discipline.training.step import tensors_in
 from optuna_discipline.training.step import to_device
 from optuna_discipline.training.update import Amp
 from optuna_discipline.training.update import Updater
@@ -78,7 +79,7 @@ class SizedStep:
         trainable_parameters(model)
         if loss_fn is not None:
             check_loss_fn(loss_fn)
-        if not _tensors_of(sample):
+        if not tensors_in(sample):
             raise ValueError(
                 "`sample` must be a batch of tensors such as `next(iter(loader))` or (x[:1], y[:1]), "
                 f"but got {type(sample).__name__} without a tensor."
@@ -118,7 +119,9 @@ class SizedStep:
 
     def fits_here(self, size: int, limit: int | None) -> bool:
         """Tell whether `size` fits, tried in this process."""
-        with self.everything_kept():
+        with ExitStack() as stack:
+            if try_here(lambda: stack.enter_context(self.everything_kept()), self.device, None) != "fits":
+                return False
             return try_here(lambda: self.run(size), self.device, limit) == "fits"
 
     @contextmanager
@@ -144,9 +147,9 @@ def repeat_samples(batch: Any, size: int) -> Any:
         index = torch.arange(size, device="cpu") % len(batch[0])
         parts = [_take(p, index) if isinstance(p, torch.Tensor) else [p[i] for i in index.tolist()] for p in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in _tensors_of(batch)}
+    lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in tensors_in(batch)}
     if len(lengths) > 1 or 0 in lengths:
-        shapes = [tuple(tensor.shape) for tensor in _tensors_of(batch)]
+        shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
         raise ValueError(
             "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of samples "
             f"of which one holds dicts, but has shapes {shapes}: give a single sample one with x[None]."
@@ -156,13 +159,6 @@ def repeat_samples(batch: Any, size: int) -> Any:
 
 def _take(batch: Any, index: torch.Tensor) -> Any:
     return map_leaves(batch, lambda part: part[index.to(part.device)] if isinstance(part, torch.Tensor) else part)
-
-
-def _tensors_of(batch: Any) -> list[torch.Tensor]:
-    if isinstance(batch, torch.Tensor):
-        return [batch]
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return [tensor for part in parts for tensor in _tensors_of(part)]
 
 
 def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from optuna_discipline.training.random_state import RandomStates
+from optuna_discipline.training.step import tensors_in
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a training at one moment, in memory only (files of parallel runs have overwritten each other).
+    """The state of a training at one moment, in the CPU's memory (files of parallel runs have overwritten each other).
 
     `restore` writes in place, so that parameters, buffers and parameter groups keep their identity, and may be called
     more than once: nothing that it gives back shares memory with the copy.
@@ -97,7 +98,7 @@ def preserved(
 
 @dataclass(frozen=True)
 class _TensorCopy:
-    """A tensor, the memory it stood in, and its content."""
+    """A tensor, the memory it stood in, and its content: on the CPU, since a GPU may have no room for both."""
 
     place: torch.Tensor
     content: torch.Tensor
@@ -105,7 +106,7 @@ class _TensorCopy:
     @classmethod
     def of(cls, tensor: torch.Tensor) -> "_TensorCopy":
         place = tensor.detach()
-        return cls(place, place.clone())
+        return cls(place, place.to("cpu", copy=True))
 
     def restore(self) -> torch.Tensor:
         with torch.no_grad():
@@ -124,7 +125,7 @@ class _ParameterState:
     @classmethod
     def capture(cls, parameter: nn.Parameter) -> "_ParameterState":
         grad = parameter.grad
-        content = None if grad is None else grad.detach().clone()
+        content = None if grad is None else _TensorCopy.of(grad).content
         return cls(parameter, _TensorCopy.of(parameter), parameter.requires_grad, grad, content)
 
     def restore(self) -> None:
@@ -190,24 +191,29 @@ def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCop
 
 @dataclass(frozen=True)
 class _OptimizerState:
-    """An optimizer's state, copied without `state_dict`, whose loading aliases tensors and casts their dtype."""
+    """An optimizer's state, copied without `state_dict`, whose loading aliases tensors and casts their dtype.
+
+    Its tensors stay where they are and get their content back; all else in it is copied.
+    """
 
     optimizer: torch.optim.Optimizer
     state: dict[Any, Any]
+    tensors: tuple[tuple[torch.Tensor, _TensorCopy], ...]
     groups: tuple[tuple[dict[str, Any], dict[str, Any], list[Any]], ...]
 
     @classmethod
     def capture(cls, optimizer: torch.optim.Optimizer) -> "_OptimizerState":
         return cls(
             optimizer,
-            {parameter: copy.deepcopy(values) for parameter, values in optimizer.state.items()},
+            {parameter: _copy_around_tensors(values) for parameter, values in optimizer.state.items()},
+            tuple((tensor, _TensorCopy.of(tensor)) for tensor in tensors_in(optimizer.state)),
             tuple((group, _copy_values(group), list(group["params"])) for group in optimizer.param_groups),
         )
 
     def restore(self) -> None:
         self.optimizer.state.clear()
         for parameter, values in self.state.items():
-            self.optimizer.state[parameter] = copy.deepcopy(values)
+            self.optimizer.state[parameter] = _copy_around_tensors(values)
         self.optimizer.param_groups[:] = [group for group, _, _ in self.groups]
         for group, values, parameters in self.groups:
             tensors = {key: value for key, value in group.items() if isinstance(value, torch.Tensor)}
@@ -219,6 +225,12 @@ class _OptimizerState:
                     group[key] = tensors[key].copy_(value)
                 else:
                     group[key] = copy.deepcopy(value)
+        for tensor, saved in self.tensors:
+            tensor.data = saved.restore()
+
+
+def _copy_around_tensors(values: Any) -> Any:
+    return copy.deepcopy(values, {id(tensor): tensor for tensor in tensors_in(values)})
 
 
 def _copy_values(group: dict[str, Any]) -> dict[str, Any]:

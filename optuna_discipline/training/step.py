@@ -174,6 +174,14 @@ def map_leaves(nested: Any, change: Callable[[Any], Any]) -> Any:
     return change(nested)
 
 
+def tensors_in(nested: Any) -> list[torch.Tensor]:
+    """Return the tensors in tuples, lists and dicts, nested or not, in their order."""
+    if isinstance(nested, torch.Tensor):
+        return [nested]
+    parts = nested.values() if isinstance(nested, Mapping) else nested if isinstance(nested, (tuple, list)) else ()
+    return [tensor for part in parts for tensor in tensors_in(part)]
+
+
 def count_samples(batch: Any) -> int:
     """Return the number of samples of a batch: the first dimension of its first tensor, 1 where there is none.
 

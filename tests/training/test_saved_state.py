@@ -220,6 +220,17 @@ def test_a_state_that_does_not_fit_is_left_with_a_warning(tmp_path: Path, option
     assert keeper.noted is None
 
 
+def test_no_memory_to_try_a_state_in_costs_the_state_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    keeper, fresh = Keeper(given=saved(tmp_path)), run(None)
+    monkeypatch.setattr(saved_state.Snapshot, "capture", fail)
+    with pytest.warns(UserWarning, match="begins anew: CUDA out of memory"):
+        assert run(keeper) == fresh
+    assert keeper.noted is None
+
+
 def adam(amsgrad: bool) -> Any:
     return {"optimizer": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=amsgrad)}
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from optuna_discipline.training import sized_step
 from optuna_discipline.training.sized_step import SizedStep
 from optuna_discipline.training.sized_step import repeat_samples
 
@@ -82,3 +83,13 @@ def test_samples_are_repeated_under_another_default_device() -> None:
     with torch.device("meta"):  # stands for a GPU
         assert repeat_samples(batch, 3).tolist() == [1, 2, 1]
         assert repeat_samples(lists, 3)[1].tolist() == [3, 4, 3]
+
+
+def test_no_memory_to_keep_the_model_in_is_a_size_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    step = SizedStep.of(nn.Linear(3, 2), torch.randn(4, 3), None, "sgd", None, False, None, None)
+    assert step.fits_here(4, None)
+    monkeypatch.setattr(sized_step, "preserved", fail)
+    assert not step.fits_here(4, None)

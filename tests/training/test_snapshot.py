@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from optuna_discipline.training.snapshot import Snapshot
 from optuna_discipline.training.snapshot import preserved
@@ -123,14 +124,42 @@ def test_training_on_from_a_restart_repeats_itself(trained: tuple[Net, torch.opt
 
 def test_identities_are_kept(trained: tuple[Net, torch.optim.Optimizer]) -> None:
     model, optimizer = trained
-    things = [*model.parameters(), *model.buffers(), *optimizer.param_groups]
-    places = [p.data_ptr() for p in model.parameters()]
+    moments = [value for values in optimizer.state.values() for value in values.values()]
+    things = [*model.parameters(), *model.buffers(), *optimizer.param_groups, *moments]
+    places = [tensor.data_ptr() for tensor in (*model.parameters(), *moments)]
     snapshot = Snapshot.capture(model, optimizer)
     spoil(model, optimizer)
     snapshot.restore()
-    after = [*model.parameters(), *model.buffers(), *optimizer.param_groups]
+    moments = [value for values in optimizer.state.values() for value in values.values()]
+    after = [*model.parameters(), *model.buffers(), *optimizer.param_groups, *moments]
     assert all(a is b for a, b in zip(things, after, strict=True))
-    assert [p.data_ptr() for p in model.parameters()] == places
+    assert [tensor.data_ptr() for tensor in (*model.parameters(), *moments)] == places
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_nothing_is_copied_on_a_gpu() -> None:
+    with FakeTensorMode():  # tensors without content, of a GPU that need not be there
+        model = nn.BatchNorm1d(3, device="cuda")
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        snapshot = Snapshot.capture(model, optimizer)
+        optimizer.step()
+        model.zero_grad()
+        snapshot.restore()
+    (state,), held = snapshot._modules, snapshot._optimizer
+    assert held is not None
+    copies = [parameter.data for parameter in state.parameters] + [copied for _, copied in held.tensors]
+    copies += [saved[1] for _, buffers in state.buffers for saved in buffers.values() if saved is not None]
+    contents = [copied.content for copied in copies] + [
+        p.grad_copy for p in state.parameters if p.grad_copy is not None
+    ]
+    assert len(contents) == 2 * 3 + 3
+    assert {tensor.device.type for tensor in contents} == {"cpu"}
+    moments = [value for values in optimizer.state.values() for value in values.values()]
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers(), *moments)} == {"cuda"}
+    assert all(p.grad is not None and p.grad.is_cuda for p in model.parameters())
 
 
 def test_a_gradient_that_was_none_is_none_again() -> None:
