@@ -72,6 +72,7 @@ class Trainer:
         chance: The number of classes, where a network that knows nothing has the loss of chance, ln(n_classes).
         snapshots: Saves trials and restarts them, None for neither.
         seen: The models made so far, as far as somebody holds them, by id.
+        moved: The data as they are on the device, by name, from their first use until `close`.
     """
 
     build_model: Callable[..., Any]
@@ -90,6 +91,7 @@ class Trainer:
     chance: int | None = None
     snapshots: SnapshotRestarts | None = None
     seen: WeakValueDictionary[int, Any] = dataclasses.field(default_factory=WeakValueDictionary)
+    moved: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def checked(self) -> "Trainer":
         """Return the trainer with its defaults filled in, after one look at data, options, model and search space.
@@ -116,8 +118,7 @@ class Trainer:
         loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
         ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn, options=dict(self.options))
         n_classes = ready._count_classes(target)
-        chance = n_classes if is_cross_entropy(loss_fn) else None
-        ready = dataclasses.replace(ready, n_classes=n_classes, chance=chance)
+        ready = dataclasses.replace(ready, n_classes=n_classes, chance=n_classes if is_cross_entropy(loss_fn) else None)
         if self.takes_trial:  # only a trial has its model: options and loss are checked with any other
             ready._check_options(torch.nn.PReLU())
             return ready
@@ -179,11 +180,7 @@ class Trainer:
         seed = self._seed_of(trial.number)
         model = self._model(trial, seed)
         batches = self._train_batches(params.batch_size, seed)
-        schedule = OneCycle(
-            params.max_lr,
-            total_steps=params.epochs * self._updates(batches),
-            max_momentum=params.momentum,
-        )
+        schedule = OneCycle(params.max_lr, params.epochs * self._updates(batches), max_momentum=params.momentum)
         reporter = TrialReporter(trial, n_epochs=params.epochs, metric=self.metric, n_classes=self.chance)
         value = math.nan
         for log in train_epochs(
@@ -214,7 +211,6 @@ class Trainer:
 
         batches = self._first_batches()
         planned = self.epochs * self._updates(batches)
-        names = ("amp", "clip_norm", "accumulate", "step")
         return lr_range_test(
             self._model(None, self.seed),
             self.loss_fn,  # type: ignore[arg-type]
@@ -227,7 +223,7 @@ class Trainer:
             device=self.device,
             seed=self.seed,
             planned_steps=planned,
-            **{name: self.options[name] for name in names if name in self.options},
+            **{name: self.options[name] for name in ("amp", "clip_norm", "accumulate", "step") if name in self.options},
         )
 
     def _model(self, trial: Trial | None, seed: int | None) -> Any:
@@ -248,20 +244,24 @@ class Trainer:
     def _train_batches(self, batch_size: int, seed: int | None) -> Any:
         from optuna_discipline.training.loaders import cut_anew
 
-        return cut_anew(
-            self.train,
-            batch_size=batch_size,
-            shuffle=True,
-            seed=seed,
-            device=self.device,
-            drop_lone=True,
-            name="train",
-        )
+        train = self._data("train")
+        return cut_anew(train, batch_size=batch_size, shuffle=True, seed=seed, drop_lone=True, name="train")
 
     def _val_batches(self) -> Any:
         from optuna_discipline.training.batches import as_batches
 
-        return as_batches(self.val, batch_size=VALIDATION_BATCH, device=self.device, name="val")
+        return as_batches(self._data("val"), batch_size=VALIDATION_BATCH, name="val")
+
+    def _data(self, name: str) -> Any:
+        from optuna_discipline.training.batches import on_device
+
+        if name not in self.moved:
+            self.moved[name] = on_device(getattr(self, name), self.device)
+        return self.moved[name]
+
+    def close(self) -> None:
+        """Free the data on the device; a sampler may hold the trainer as long as its study is there."""
+        self.moved.clear()
 
     def _updates(self, batches: Any) -> int:
         """Return the optimizer updates of one epoch."""

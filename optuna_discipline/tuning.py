@@ -167,7 +167,7 @@ def tune(
     if test is None or isinstance(test, bool):
         tested = not trainer.takes_trial and (trainer.range_test_is_cheap() if test is None else test)
         test = trainer.range_test if tested else None
-    with _snapshots(full_recipe, storage, artifact_store) as snapshots:
+    with contextlib.closing(trainer), _snapshots(full_recipe, storage, artifact_store) as snapshots:
         trainer = dataclasses.replace(trainer, snapshots=snapshots)
         direction: Literal["minimize", "maximize"] = "maximize" if metric == "val_accuracy" else "minimize"
         study = optuna.create_study(
@@ -220,8 +220,7 @@ def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
     if stored is None and begun:
         raise ValueError(f"the study {study.study_name!r} was not made by `tune`, but has trials: {cure}")
     if stored is None:
-        study.set_user_attr(TERMS_KEY, terms)
-        return
+        return study.set_user_attr(TERMS_KEY, terms)
     for name, value in terms.items():
         if stored.get(name) != value:
             raise ValueError(

@@ -1,5 +1,7 @@
+import gc
 import inspect
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 from typing import get_args
@@ -20,6 +22,7 @@ from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import read_curve
 
 torch = pytest.importorskip("torch")
+batches = pytest.importorskip("optuna_discipline.training.batches")
 nn = torch.nn
 
 SHORT = Recipe(stages=("lr", "confirm", "momentum"), cyclical_momentum=True)
@@ -526,3 +529,22 @@ def test_what_suggest_hyperparams_may_fix_may_be_fixed_here_and_the_types_say_so
     wide, narrow = (inspect.signature(function).parameters for function in (tune, suggest_hyperparams))
     for name in ("lr", "momentum", "weight_decay", "batch_size"):
         assert set(get_args(narrow[name].annotation)) <= set(get_args(wide[name].annotation)), name
+
+
+def test_the_data_are_moved_once_a_study_and_freed_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[Any] = []
+    on_device = batches.on_device
+
+    def move(data: Any, device: Any) -> Any:
+        columns = tuple(column.clone() for column in on_device(data, device))  # as to a GPU
+        moved.extend(weakref.ref(column) for column in columns)
+        return columns
+
+    monkeypatch.setattr(batches, "on_device", move)
+    before = [column.clone() for column in (*TRAIN, *VAL)]
+    study = tune(_model, TRAIN, VAL, n_trials=3, epochs=2, range_test=True, seed=0, device="cpu")
+    assert len(moved) == 4
+    gc.collect()
+    assert [column() for column in moved] == [None] * 4
+    assert RANGE_TEST_KEY in study.trials[0].system_attrs
+    assert all(map(torch.equal, before, (*TRAIN, *VAL)))

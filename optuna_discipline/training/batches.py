@@ -132,6 +132,12 @@ def as_batches(
     return batches
 
 
+def on_device(data: Any, device: torch.device | str) -> Any:
+    """Return data that are whole tensors or arrays as a tuple of tensors on a device; all other data as they are."""
+    tensors = _whole_tensors(data)
+    return data if tensors is None else TensorBatches(*tensors, batch_size=1, device=device).tensors
+
+
 def is_batched(data: Any) -> bool:
     """Tell whether `data` comes in batches already, so that a batch size cannot be chosen."""
     return _whole_tensors(data) is None and not isinstance(data, Dataset)

@@ -16,6 +16,7 @@ from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import check_repeatable
 from optuna_discipline.training.batches import n_batches
+from optuna_discipline.training.batches import on_device
 
 
 class Squares(Dataset[Any]):
@@ -183,3 +184,17 @@ def test_another_default_device_takes_no_part_in_the_order() -> None:
         assert order(TensorBatches(x, batch_size=4, shuffle=True, seed=0)) == expected
         assert sorted(order(TensorBatches(x, batch_size=4, shuffle=True))) == x.tolist()
         assert order(as_batches(subset, batch_size=2)) == [5, 0, 2]
+
+
+def test_whole_tensors_move_as_they_are_and_other_data_stay() -> None:
+    x, y = torch.arange(4.0), torch.arange(4)
+    for data in ((x, y), TensorDataset(x, y), Subset(TensorDataset(x, y), range(4))):
+        moved = on_device(data, "meta")
+        assert [(part.device.type, part.shape, part.dtype) for part in moved] == [
+            ("meta", (4,), torch.float32),
+            ("meta", (4,), torch.int64),
+        ]
+    assert on_device(x.numpy(), "cpu")[0].tolist() == [0, 1, 2, 3]
+    squares, batches = Squares(3), [(x, y)]
+    assert on_device(squares, "meta") is squares
+    assert on_device(batches, "meta") is batches
