@@ -46,7 +46,9 @@ def work(url: str, study_name: str, n_trials: int, objective: str, heartbeat: in
         pruner=DisciplinedPruner(),
     )
     if len(study.get_trials(deepcopy=False, states=DONE)) < n_trials:
-        study.optimize(load(objective), callbacks=[MaxTrialsCallback(n_trials, states=DONE)])
+        enough = MaxTrialsCallback(n_trials, states=DONE)
+        # The error of a trial that is pruned or fails holds its model; a GPU's memory does not make Python collect it.
+        study.optimize(load(objective), callbacks=[enough], gc_after_trial=True)
 
 
 def work_on_ray(n_workers: int, gpus: float, address: str | None, *arguments: object) -> None:

@@ -189,6 +189,7 @@ def tune(
                         callbacks=[*callbacks, limit, *([] if snapshots is None else [snapshots])],
                         n_jobs=n_jobs,
                         catch=catch,
+                        gc_after_trial=trainer.device.type != "cpu",  # 0.2 s; Optuna's errors hold model and data
                         show_progress_bar=progress_bar,
                     )
         except KeyboardInterrupt:

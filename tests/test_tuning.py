@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import inspect
 import math
@@ -19,6 +20,7 @@ from optuna_discipline import suggest_hyperparams
 from optuna_discipline import tune
 from optuna_discipline.costs import cost_in_full_trainings
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
+from optuna_discipline.trainer import Trainer
 from optuna_discipline.trial_record import read_curve
 
 torch = pytest.importorskip("torch")
@@ -548,3 +550,22 @@ def test_the_data_are_moved_once_a_study_and_freed_with_it(monkeypatch: pytest.M
     assert [column() for column in moved] == [None] * 4
     assert RANGE_TEST_KEY in study.trials[0].system_attrs
     assert all(map(torch.equal, before, (*TRAIN, *VAL)))
+
+
+@pytest.mark.parametrize(("device", "collects"), [("cpu", False), ("cuda", True)])
+def test_what_a_trial_held_on_a_gpu_is_freed_before_the_next(
+    device: str, collects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+
+    def optimize(study: optuna.Study, *_: Any, gc_after_trial: bool, **__: Any) -> None:
+        told.append(gc_after_trial)
+        study._stop_flag = True
+
+    checked = Trainer.checked
+    monkeypatch.setattr(
+        Trainer, "checked", lambda self: dataclasses.replace(checked(self), device=torch.device(device))
+    )
+    monkeypatch.setattr(optuna.Study, "optimize", optimize)
+    tune(_model, TRAIN, VAL, n_trials=1, epochs=2, range_test=False, device="cpu")
+    assert told == [collects]

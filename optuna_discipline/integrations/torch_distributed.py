@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 joined_ranks = stand_in("optuna_discipline.training.ranks.joined_ranks", needs="torch.distributed", extra="torch")
+_SEEN = ("number", "params", "distributions", "user_attrs", "datetime_start")
 _NEXT, _DONE = "next trial", "done"
 
 
@@ -88,20 +89,22 @@ class DistributedTrial(BaseTrial):
                 try:
                     answer = _Answer(call(self._trial))
                 finally:
-                    answer = answer._replace(seen=_properties(self._trial))
+                    answer = answer._replace(seen={name: getattr(self._trial, name) for name in _SEEN})
             except Exception as caught:
                 error = caught
         answers = self._exchange(answer._replace(error=_sendable(error)))
-        if error is not None:
-            raise error
-        ended = [other for other in answers if isinstance(other, _End)]
-        if ended:
-            self._leave(ended)
-        result, self._received, seen = answers[0]
-        self._seen = seen or self._seen
-        if self._received is not None:
-            raise self._received
-        return result  # type: ignore[no-any-return]
+        try:
+            if error is not None:
+                raise error
+            if ended := [other for other in answers if isinstance(other, _End)]:
+                self._leave(ended)
+            result, self._received, seen = answers[0]
+            self._seen = seen or self._seen
+            if self._received is not None:
+                raise self._received
+            return result  # type: ignore[no-any-return]
+        finally:
+            del error, answers  # the traceback of what is raised holds this frame: what a trial held would stay
 
     def _leave(self, ended: list[_End]) -> NoReturn:
         """End this objective as the one of another rank has."""
@@ -213,8 +216,7 @@ class DistributedTrial(BaseTrial):
     @property
     def datetime_start(self) -> datetime | None:
         """When the trial began."""
-        started: datetime | None = self._seen["datetime_start"]
-        return started
+        return self._seen["datetime_start"]  # type: ignore[no-any-return]
 
 
 def optimize_on_ranks(
@@ -284,11 +286,6 @@ def optimize_on_ranks(
             failed = error
     if news != _DONE:
         raise failed or DisciplineError(news)
-
-
-def _properties(trial: Trial) -> dict[str, Any]:
-    names = ("number", "params", "distributions", "user_attrs", "datetime_start")
-    return {name: getattr(trial, name) for name in names}
 
 
 def _sendable(error: Exception | None) -> Exception | None:

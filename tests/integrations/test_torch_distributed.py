@@ -59,6 +59,10 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
     assert first["errors"][1] == "OSError: disk full"
     assert "both are None" in first["errors"][2]
 
+    # an error holds nothing for longer than it lives; Optuna keeps its own of rank 0
+    assert first["freed"][-1]
+    assert second["freed"] == [True] * 3
+
     # a group has a first rank of its own
     assert (first["group_of_its_own"], second["group_of_its_own"]) == (0, 2)
 

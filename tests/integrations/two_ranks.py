@@ -1,6 +1,7 @@
 """What each of two ranks sees, as JSON in a file: a program, which loads torch once and forks into both."""
 
 import datetime
+import gc
 import importlib.util
 import json
 import logging
@@ -8,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,32 @@ def errors() -> list[str]:
     if study is not None:
         assert [trial.state.name for trial in study.trials] == ["FAIL"] * 3
     return seen
+
+
+def freed() -> list[bool]:
+    """Return whether what an objective held is gone with its error, before any garbage is collected."""
+    held: list[weakref.ref[nn.Module]] = []
+
+    def objective(trial: DistributedTrial) -> float:
+        def fail(live: optuna.Trial) -> float:
+            raise OSError("disk full")
+
+        model = nn.Linear(1, 1)
+        held.append(weakref.ref(model))
+        return trial.on_first_rank(fail)
+
+    study = new_study()
+    gc.disable()
+    try:
+        optimize_on_ranks(study, objective, n_trials=2, catch=OSError)
+        trial = DistributedTrial(None if study is None else study.ask())
+        try:
+            objective(trial)
+        except OSError:
+            trial._received = None  # as the end of an objective does
+        return [model() is None for model in held]
+    finally:
+        gc.enable()
 
 
 def one_sided_nan() -> list[list[float]]:
@@ -266,7 +294,7 @@ def fork_ranks() -> int:
     for rank in range(2):
         children.append(os.fork())
         if children[-1] == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
             return rank
     while children:
         ended, status = os.wait()
@@ -290,6 +318,7 @@ if __name__ == "__main__":
         for check in (
             decisions,
             errors,
+            freed,
             one_sided_nan,
             shares,
             misuse,
