@@ -2,7 +2,8 @@
 
     torchrun --nproc-per-node 2 examples/ddp.py --storage sqlite:///ddp.db
 
-Rank 0 holds the study; all ranks see the same parameters, and are pruned at the same epoch.
+Rank 0 holds the study; all ranks see the same parameters, and are pruned at the same epoch. They train on GPUs where a
+machine has one for each of its ranks, else on CPUs.
 """
 
 import argparse
@@ -29,14 +30,13 @@ EPOCHS, BATCH = 4, 32  # a batch of each rank
 def objective(trial: DistributedTrial) -> float:
     """Train on this rank's share of the data; the losses are those of all ranks."""
     rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
     p = suggest_hyperparams(trial, batch_size=BATCH, epochs=EPOCHS)
     x = torch.randn(1024, 16, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] * x[:, 1] > 0).long()
     train, val = (x[rank:768:world], y[rank:768:world]), (x[768 + rank :: world], y[768 + rank :: world])
     torch.manual_seed(0)
     model = DistributedDataParallel(
-        nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 2)).to(device)
+        nn.Sequential(nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 2)).to(own_device())
     )
     steps = EPOCHS * -(-len(train[0]) // BATCH)
     reporter = TrialReporter(trial, n_epochs=EPOCHS, n_classes=2)
@@ -49,12 +49,21 @@ def objective(trial: DistributedTrial) -> float:
     return log.val_loss
 
 
+def own_device() -> torch.device:
+    """Return this rank's GPU, the CPU where not every rank of this machine has one."""
+    if torch.cuda.device_count() < int(os.environ["LOCAL_WORLD_SIZE"]):
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
 def main() -> None:
     """Join the other ranks and tune."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--storage", help="URL; without it nothing is kept")
     parser.add_argument("--trials", type=int, default=6)
     given = parser.parse_args()
+    if own_device().type == "cuda":
+        torch.cuda.set_device(own_device())  # else what the ranks tell each other goes through the first one's
     torch.distributed.init_process_group()  # gloo for what is on the CPU, NCCL for what is on GPUs
     study = None
     if torch.distributed.get_rank() == 0:

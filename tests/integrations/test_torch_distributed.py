@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -106,3 +107,15 @@ def test_without_a_process_group_nothing_begins() -> None:
         with pytest.raises(DisciplineError, match="has joined no others: start all by torchrun"):
             call()
     assert study.trials == []
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(0, ["cpu", "cpu"]), (1, ["cpu", "cpu"]), (2, ["cuda:0", "cuda:1"])])
+def test_the_example_takes_gpus_where_each_rank_has_one(
+    gpus: int, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_device = runpy.run_path(str(ROOT / "examples" / "ddp.py"))["own_device"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for rank, device in enumerate(devices):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert str(own_device()) == device
