@@ -94,7 +94,7 @@ def largest_batch_size(
     load_all_of_torch()
     free = free_memory(trial.device) if memory_limit is None else memory_limit
     if trial.device.type != "cpu":
-        found = search_largest(lambda size: trial.fits_here(size, free), low, high, tolerance)
+        found = search_largest(lambda size: trial.fits_here(size, free, smaller_fits=size > low), low, high, tolerance)
     elif sys.platform != "linux" or free is None:
         raise DisciplineError(
             f"The search for a batch size on a CPU needs Linux, which can limit a child's memory, not {sys.platform}."

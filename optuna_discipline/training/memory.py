@@ -23,9 +23,17 @@ _MESSAGES = (
     "can't allocate memory",
     "not enough memory",
     "bad_alloc",
-    "CUBLAS_STATUS_ALLOC_FAILED",
+    "ALLOC_FAILED",  # cuBLAS's, cuDNN's, cuSOLVER's, cuFFT's and hipBLAS's status
+    "ALLOCATION_FAILED",
     "could not create a primitive",  # oneDNN without room for its scratchpad
     "could not create a memory",
+)
+# Of cuDNN and cuBLAS without room for a workspace, and of those that do not fit the GPU or torch: then at any size.
+_AT_A_LARGER_SIZE = (
+    "unable to find an engine",
+    "Unable to find a valid cuDNN algorithm",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "_STATUS_NOT_INITIALIZED",
 )
 _NO_FORK = "fork-based multiprocessing"  # of torch's error where autograd's threads were left behind by the fork
 _PATIENCE_S = 600.0
@@ -52,18 +60,25 @@ def free_memory(device: torch.device) -> int | None:
     return max(0, int(min(limits) * (1 - _KEPT_FREE)))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException, *, smaller_fits: bool = False) -> bool:
     """Tell whether an exception says that memory ran out, on whatever device.
+
+    Args:
+        error: Any exception.
+        smaller_fits: Whether the same has worked with less: then it also counts that a GPU's library found no way.
 
     >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
     True
     """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
+    messages = (*_MESSAGES, *_AT_A_LARGER_SIZE) if smaller_fits else _MESSAGES
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
 
 
-def try_here(task: Callable[[], object], device: torch.device, limit: int | None) -> Outcome:
+def try_here(
+    task: Callable[[], object], device: torch.device, limit: int | None, *, smaller_fits: bool = False
+) -> Outcome:
     """Run `task` in this process and give its memory back.
 
     Args:
@@ -71,12 +86,13 @@ def try_here(task: Callable[[], object], device: torch.device, limit: int | None
         device: Whose memory it takes.
         limit: Bytes beyond what is in use now that it may take; watched on CUDA only, elsewhere the device's own
             refusal counts.
+        smaller_fits: As in `is_out_of_memory`.
     """
     before = _start_peak(device)
     try:
         task()
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error, smaller_fits=smaller_fits):
             raise
         outcome: Outcome = "out of memory"
     else:

@@ -117,12 +117,12 @@ class SizedStep:
             updater.update([batch])
         wait_for(self.device)
 
-    def fits_here(self, size: int, limit: int | None) -> bool:
-        """Tell whether `size` fits, tried in this process."""
+    def fits_here(self, size: int, limit: int | None, *, smaller_fits: bool = False) -> bool:
+        """Tell whether `size` fits, tried in this process; see `is_out_of_memory` for `smaller_fits`."""
         with ExitStack() as stack:
             if try_here(lambda: stack.enter_context(self.everything_kept()), self.device, None) != "fits":
                 return False
-            return try_here(lambda: self.run(size), self.device, limit) == "fits"
+            return try_here(lambda: self.run(size), self.device, limit, smaller_fits=smaller_fits) == "fits"
 
     @contextmanager
     def everything_kept(self) -> Iterator[None]:

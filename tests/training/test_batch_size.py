@@ -105,6 +105,24 @@ def test_elsewhere_the_devices_own_refusal_counts(
     assert same(before, facts(model, optimizer))
 
 
+@pytest.mark.parametrize("limit", [1, 50])
+def test_a_library_that_finds_no_way_has_run_out_of_memory_only_above_a_size_that_fits(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > limit:
+                raise RuntimeError("GET was unable to find an engine to execute this computation")
+            return super().forward(x)
+
+    monkeypatch.setattr(sized_step, "resolve_device", lambda *_: Gpu("cpu"))
+    if limit > 1:
+        assert largest_batch_size(Picky(3, 2), torch.randn(1, 3), tolerance=0) == limit
+        return
+    with pytest.raises(RuntimeError, match="unable to find an engine"):
+        largest_batch_size(Picky(3, 2), torch.randn(1, 3))
+
+
 def test_a_model_on_the_gpu_is_tried_there() -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")

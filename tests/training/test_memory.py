@@ -40,12 +40,30 @@ def fail(error: BaseException) -> NoReturn:
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
             True,
         ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"), False),
         (ValueError("out of memory"), False),
     ],
 )
 def test_only_a_lack_of_memory_counts_as_one(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "GET was unable to find an engine to execute this computation",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input.",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_library_that_finds_no_way_lacks_memory_where_a_smaller_size_has_fitted(message: str) -> None:
+    assert not is_out_of_memory(RuntimeError(message))
+    assert is_out_of_memory(RuntimeError(message), smaller_fits=True)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), smaller_fits=True)
 
 
 @linux
