@@ -256,7 +256,8 @@ def _more_below(lr: float, test: RangeTest, val_every: bool = False) -> str:
     steps, sweep = np.diff(test.lrs), test.settings.get("sweep")
     if sweep is None and len(steps) >= 3 and max(steps) < 1.25 * min(steps):  # above a rise by 2, exponential: 1.6
         sweep = "linear"
-    knob = "end_lr" if sweep == "linear" and test.lrs[0] < lr / 2 else "start_lr"
+    reached = max(lr, float(test.lrs[:2][-1]))  # a sweep that broke at its first rate took the next in one step
+    knob = "end_lr" if sweep == "linear" and test.lrs[0] < reached / 2 else "start_lr"
     return f"lower `{knob}`" + " or `val_every`" * val_every
 
 
@@ -291,10 +292,8 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
 
 def _status(curve: SmoothedLoss, test: RangeTest) -> tuple[LrStatus, str]:
     if curve.best < 5:
-        return (
-            "BEST_AT_START",
-            f", but the best loss stands at the start of the sweep: {_more_below(curve.edge_lr, test)}",
-        )
+        care = f", but the best loss stands at the start of the sweep: {_more_below(curve.edge_lr, test)}"
+        return "BEST_AT_START", care
     if curve.edge is None and curve.broken == len(curve.lrs) and curve.falls_to_its_end:
         return "CENSORED", f", and the loss was still falling: {_cure(test, 'raise `end_lr`')}"
     return ("NO_RISE", "") if curve.edge is None else ("OK", "")

@@ -101,9 +101,10 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
         measured = early
     noise = _noise(losses[:end], measured)
     start = measured
-    if name == "training" and end:  # the first ones together say it better still, unless they rise already
+    if name == "training" and end:  # the first ones together say it better still, unless they rise or fall already
         first = float(np.median(losses[:MIN_EVALUATIONS]))
-        start = first if first <= measured + 3 * noise else measured
+        start = early if measured == losses[0] else measured  # one batch may be an unlucky one, too
+        start = first if abs(first - start) <= 3 * noise else start
     front = max(measured, start)  # the untrained loss stands before the sweep; one lucky batch is no gain
     smooth = running_median(np.concatenate([[front, front], losses]))[2:]
     smooth[end:] = np.inf

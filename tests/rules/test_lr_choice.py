@@ -294,6 +294,15 @@ def test_a_linear_sweep_that_spends_its_steps_above_the_edge_asks_for_a_lower_en
     assert "start_lr" not in choice.reason
 
 
+def test_a_linear_sweep_that_rises_in_its_first_step_asks_for_a_lower_end_unless_its_steps_are_small() -> None:
+    losses = np.geomspace(9, 1e3, 40)
+    for start, knob in ((1e-5, "end_lr"), (5.0, "start_lr")):
+        test = RangeTest(np.linspace(start, 10, 40), losses, losses, "diverged", 2.3, settings={"sweep": "linear"})
+        choice = choose_max_lr(test)
+        assert choice.status == "DIVERGED_AT_START"
+        assert choice.reason.endswith(f"at lr {start:.3g} already: lower `{knob}`.")
+
+
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("ratio", [1.5, 3.0, 10.0])
 def test_few_points_of_an_exponential_sweep_are_not_told_as_linear(n: int, ratio: float) -> None:

@@ -43,7 +43,17 @@ def test_a_loss_that_falls_from_its_first_evaluation_on_is_read_there() -> None:
     val, _ = read_losses(_test(np.full(N, 2.3), val_loss=np.linspace(2.0, 0.1, N)))
     assert val.smooth[:3] == pytest.approx(np.linspace(2.0, 0.1, N)[:3])
     assert loss.smooth[:3] == pytest.approx(np.linspace(2.0, 0.1, N)[:3])
-    assert loss.start == pytest.approx(np.median(np.linspace(2.0, 0.1, N)[:10]))
+    assert loss.start == 2.3  # not the median of the first ten, by which it has fallen
+
+
+def test_a_network_that_learns_within_ten_updates_starts_where_it_was_untrained() -> None:
+    losses = [2.37, 2.33, 1.99, 1.57, 0.98, 0.67, 0.45, 0.21, 0.37, 0.42, 0.8, 0.78, *np.linspace(0.9, 5, 18)]
+    (loss,) = read_losses(_test(losses, initial_loss=2.37))
+    assert loss.start == pytest.approx(2.35, abs=0.05)
+    assert loss.learns
+    unlucky = [5.0, *(2.3 + 0.02 * np.random.default_rng(0).standard_normal(N - 1))]
+    (loss,) = read_losses(_test(unlucky, initial_loss=5.0))
+    assert not loss.learns
 
 
 def test_a_last_loss_that_jumps_up_is_an_edge_and_one_within_the_noise_is_none() -> None:
