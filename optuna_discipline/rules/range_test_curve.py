@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.curve import sd_of_differences
@@ -79,8 +81,8 @@ def read_losses(test: RangeTest) -> list[SmoothedLoss]:
     if test.val_loss is None or not has_validation(test):
         return [_curve("training", test, test.lrs, test.train_loss, test.initial_loss)]
     seen = ~np.isnan(test.val_loss)
-    if test.stop_reason == "non-finite loss" and len(seen):
-        seen = seen | (np.arange(len(seen)) == len(seen) - 1)
+    seen[_broken(test.train_loss)[:1]] = True  # not evaluated any more, but known to be lost
+    seen[-1:] |= test.stop_reason == "non-finite loss"
     first = float(test.train_loss[0])
     return [
         _curve("validation", test, test.lrs[seen], test.val_loss[seen], test.initial_loss),
@@ -89,14 +91,14 @@ def read_losses(test: RangeTest) -> list[SmoothedLoss]:
 
 
 def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, initial: float | None) -> SmoothedLoss:
-    broken = np.flatnonzero(~np.isfinite(losses))
+    broken = _broken(losses)
     end = int(broken[0]) if len(broken) else len(losses)
-    bad_train = np.flatnonzero(~np.isfinite(test.train_loss))
+    bad_train = _broken(test.train_loss)
     if len(bad_train):
         end = min(end, int(np.searchsorted(lrs, test.lrs[bad_train[0]])))
     raw, losses = losses, np.where(np.arange(len(losses)) < end, losses, np.inf)
     early = float(running_median(losses[:3])[0]) if len(losses) else math.nan
-    measured = early if initial is None or not math.isfinite(initial) else initial
+    measured = early if initial is None or len(_broken(initial)) else initial
     if name == "training" and early > measured:  # of one batch, which may be a lucky one
         measured = early
     noise = _noise(losses[:end], measured)
@@ -104,13 +106,19 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
     if name == "training" and end:  # the first ones together say it better still, unless they rise or fall already
         first = float(np.median(losses[:MIN_EVALUATIONS]))
         start = early if measured == losses[0] else measured  # one batch may be an unlucky one, too
-        start = first if abs(first - start) <= 3 * noise else start
+        near = min(noise, _noise(losses[:end][:MIN_EVALUATIONS], measured))  # larger rates are noisier
+        start = first if abs(first - start) <= 3 * near else start
     front = max(measured, start)  # the untrained loss stands before the sweep; one lucky batch is no gain
     smooth = running_median(np.concatenate([[front, front], losses]))[2:]
     smooth[end:] = np.inf
     if end and losses[end - 1] > smooth[end - 1] + 3 * noise:  # no later loss can show that it was a spike
         smooth[end - 1] = losses[end - 1]
     return SmoothedLoss(name, lrs, raw, smooth, end, start, 1.2533 * noise / math.sqrt(5))
+
+
+def _broken(losses: FloatArray | float) -> NDArray[np.intp]:
+    """Return where losses are no numbers, or so large that their differences would overflow."""
+    return np.flatnonzero(~(np.abs(losses) < OVERFLOW))
 
 
 def _noise(losses: FloatArray, start: float) -> float:

@@ -398,6 +398,13 @@ def test_any_losses_give_a_choice_inside_the_range_or_a_refusal_with_a_reason(lo
         assert LRS[0] <= low <= high <= LRS[-1] * (1 + 1e-12)
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1e308, -1e308, 5e-324]), max_size=N))
+def test_losses_near_the_largest_number_overflow_nowhere(losses: list[float]) -> None:
+    for initial in (None, 1.0, 1e308):
+        for curves in ({}, {"val_loss": losses[::-1]}):
+            assert choose_max_lr(_test(losses, initial=initial, **curves)).reason
+
+
 @given(st.sampled_from([2.0**k for k in range(-12, 13)]), st.integers(0, 20))
 def test_scaling_the_losses_does_not_change_the_choice(scale: float, seed: int) -> None:
     losses = _valley() + 0.02 * np.random.default_rng(seed).standard_normal(N)

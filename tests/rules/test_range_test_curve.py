@@ -30,6 +30,14 @@ def test_a_loss_is_read_up_to_where_it_is_no_number() -> None:
     assert (loss.broken, loss.edge, loss.edge_lr) == (20, 20, pytest.approx(LRS[19]))
 
 
+@pytest.mark.parametrize("stop_reason", ["end of range", "diverged", "non-finite loss"])
+def test_a_validation_loss_ends_where_the_training_loss_is_no_number(stop_reason: str) -> None:
+    losses = np.where(np.arange(N) < 20, np.linspace(2.3, 1.0, N), np.nan)
+    val, train = read_losses(_test(losses, val_loss=losses, stop_reason=stop_reason))
+    assert (val.broken, val.edge_lr) == (train.broken, train.edge_lr) == (20, pytest.approx(LRS[19]))
+    assert np.isnan(val.raw[20])
+
+
 @pytest.mark.parametrize(
     ("above", "held"),
     [([0, 1, 0, 0], [0, 0, 0, 0]), ([0, 1, 1, 0, 0], [0, 1, 0, 0, 0]), ([0, 1, 0, 1], [0, 1, 0, 1]), ([], [])],
@@ -51,6 +59,9 @@ def test_a_network_that_learns_within_ten_updates_starts_where_it_was_untrained(
     (loss,) = read_losses(_test(losses, initial_loss=2.37))
     assert loss.start == pytest.approx(2.35, abs=0.05)
     assert loss.learns
+    wild = np.tile([0.3, 3.4], (N - 12) // 2)  # at larger rates
+    (loss,) = read_losses(_test([*losses[:12], *wild], initial_loss=2.37))
+    assert loss.start == pytest.approx(2.35, abs=0.05)
     unlucky = [5.0, *(2.3 + 0.02 * np.random.default_rng(0).standard_normal(N - 1))]
     (loss,) = read_losses(_test(unlucky, initial_loss=5.0))
     assert not loss.learns
