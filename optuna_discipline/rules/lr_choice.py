@@ -63,7 +63,7 @@ class LrChoice:
         bounds: Interval (low, high) worth searching; None where the curve shows none.
         status: How the curve looked; `OK`, or the reason for care.
         reason: One sentence with its numbers.
-        confident: False where the curve cannot answer.
+        confident: False where the curve cannot answer, or wanders as noise does.
         cost: What the choice cost, in full trainings of the run that it is for (0 for a curve that was there already).
     """
 
@@ -136,7 +136,7 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
         + ("never rose for good" if main.edge is None else f"rose for good after {main.edge_lr:.3g}")
         + f"; max_lr {max_lr:.3g} is {how}{care}."
     )
-    return LrChoice(max_lr, max_lr / 10, bounds, status, reason, confident=status == "OK")
+    return LrChoice(max_lr, max_lr / 10, bounds, status, reason, confident=status == "OK" and not care)
 
 
 def check_optimizer_of(range_test: RangeTest, optimizer: str) -> None:
@@ -296,4 +296,5 @@ def _status(curve: SmoothedLoss, test: RangeTest) -> tuple[LrStatus, str]:
         return "BEST_AT_START", care
     if curve.edge is None and curve.broken == len(curve.lrs) and curve.falls_to_its_end:
         return "CENSORED", f", and the loss was still falling: {_cure(test, 'raise `end_lr`')}"
-    return ("NO_RISE", "") if curve.edge is None else ("OK", "")
+    care = ", but the loss wandered by much of what it gained, as noise does" if curve.wanders else ""
+    return "NO_RISE" if curve.edge is None else "OK", care

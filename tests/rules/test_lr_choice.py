@@ -383,6 +383,21 @@ def test_pure_noise_is_not_confident() -> None:
     assert not any(choose_max_lr(_test(2.3 + 0.05 * rng.standard_normal(N))).confident for _ in range(50))
 
 
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("kind", ["log-normal", "slow"])
+def test_noise_with_heavy_tails_or_a_slow_wander_is_seldom_read_with_confidence(kind: str, validated: bool) -> None:
+    rng, sure, unsure = np.random.default_rng(0), 0, ""
+    for _ in range(60):
+        noise = rng.standard_normal((2, 3 * N))
+        slow = [2.3 + np.convolve(0.1 * row, 0.9 ** np.arange(50))[N : 2 * N] for row in noise]
+        train, val = slow if kind == "slow" else 2.3 * np.exp(3 * noise[:, :N])
+        choice = choose_max_lr(_test(train, val_loss=val if validated else None))
+        sure += choice.confident
+        unsure = choice.reason if (choice.status, choice.confident) == ("OK", False) else unsure
+    assert sure <= 20
+    assert unsure.endswith(", but the loss wandered by much of what it gained, as noise does.")
+
+
 @given(
     st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=N),
     st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True, width=32)),

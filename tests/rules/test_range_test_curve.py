@@ -127,3 +127,12 @@ def test_one_lucky_first_batch_is_neither_the_start_nor_a_gain() -> None:
     (loss,) = read_losses(_test([2.15, *(2.3 + noise[1:])], initial_loss=2.15))
     assert loss.start == pytest.approx(2.3, abs=0.1)
     assert not loss.learns
+
+
+def test_a_loss_wanders_that_rises_before_its_best_or_falls_again_after_it_by_much_of_its_gain() -> None:
+    fall, rise = np.linspace(2.3, 1.3, 15), np.linspace(1.3, 2.3, 15)
+    bump, again = np.repeat([2.3, 1.6, 2.3], 5), np.repeat([2.3, 1.6, 2.3], 5)
+    assert not read_losses(_test([*fall, *rise]))[0].wanders
+    assert not read_losses(_test([*fall, *np.tile([50.0, 50.0, 50.0, 4.0, 4.0], 3)]))[0].wanders  # above its start
+    assert read_losses(_test([*bump, *fall]))[0].wanders
+    assert read_losses(_test([*fall, *again]))[0].wanders
