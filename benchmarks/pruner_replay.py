@@ -198,7 +198,8 @@ def main() -> int:
     """Record, replay or print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("record", "replay", "again", "table", "divergence"))
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"pruners: {', '.join(PRUNERS)}")
+    pruners = ", ".join(PRUNERS).replace("%", "%%")  # argparse formats its help
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"pruners: {pruners}")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", ExperimentalWarning)

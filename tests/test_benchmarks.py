@@ -1,6 +1,7 @@
 """The benchmarks count what they spend, and make their tables from files alone."""
 
 import argparse
+import importlib
 import json
 import math
 import sys
@@ -33,6 +34,13 @@ from benchmarks.duel.tasks import mlp  # noqa: E402
 from benchmarks.record_or_table import record_or_table  # noqa: E402
 from benchmarks.tuning_losses import KINDS  # noqa: E402
 from benchmarks.tuning_losses import Loss  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+    if "def main() -> int:" in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.fixture(scope="module")
@@ -238,3 +246,13 @@ def test_what_a_recording_leaves_out_is_named(
     assert capsys.readouterr().out == "not recorded, since their data is not there: elsewhere, nowhere\n"
     assert record("more") == ["more"]
     assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_its_arguments(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        importlib.import_module(name).main()
+    assert "usage: " in capsys.readouterr().out
