@@ -1,9 +1,10 @@
-"""Seconds per trial that the samplers themselves take: `python -m benchmarks.overhead`.
+"""Seconds per trial that samplers take, and per call that pruners do: `python -m benchmarks.overhead`.
 
 Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
 in one process and one run, so that ratios can be compared although seconds cannot. "ours, ladder" is the time while the
 ladder decides, as it does not count another sampler's trials as its own; "ours, refinement" is the model's, which
-the stages of momentum, weight decay and batch size ask too.
+the stages of momentum, weight decay and batch size ask too. A pruner is asked at each of 24 epochs of a trial after N
+complete ones, all reported by `report_epoch` under 1cycle; the seconds are of the thread, the fastest of some calls.
 """
 
 import argparse
@@ -15,16 +16,23 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from optuna.pruners import BasePruner
+from optuna.pruners import MedianPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler
 from optuna.samplers import GPSampler
 from optuna.samplers import RandomSampler
 from optuna.samplers import TPESampler
 
 from benchmarks.result_files import settings
+from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import OneCycle
 from optuna_discipline import Recipe
+from optuna_discipline import report_epoch
 
 SIZES = (10, 100, 1_000, 10_000)
+EPOCHS, CALLS = 24, 30
 SLOW = 1_000  # GPSampler is not timed above this: it would take minutes a trial
 
 
@@ -60,12 +68,37 @@ def seconds(make: BaseSampler, size: int, storage: str | None, repeats: int) -> 
     return float(np.median(times[1:]))
 
 
+def seconds_of_a_call(pruner: BasePruner, size: int) -> float:
+    """Return the median seconds of a question to a pruner in memory, after `size` complete trials, over the epochs."""
+    random, cycle = np.random.default_rng(0), OneCycle(1.0, EPOCHS)
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    times = []
+    for number in range(size + 1):
+        trial, loss = study.ask(), 0.0
+        for epoch in range(EPOCHS):
+            loss = 1.5 * float(np.exp(-4 * (epoch + 1) / EPOCHS)) + 0.3 + 0.01 * random.normal()
+            study.pruner = NopPruner()
+            report_epoch(trial, epoch, val_loss=loss, train_loss=loss - 0.1, lr=cycle.lr(epoch), n_epochs=EPOCHS)
+            study.pruner = pruner
+            if number == size:
+                times.append(min(_thread_seconds(trial) for _ in range(CALLS)))
+        study.tell(trial, loss)
+    return float(np.median(times))
+
+
+def _thread_seconds(trial: optuna.Trial) -> float:
+    start = time.thread_time()
+    trial.should_prune()
+    return time.thread_time() - start
+
+
 def main() -> int:
-    """Print the table; return the exit code."""
+    """Print the tables; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--sqlite-sizes", type=int, nargs="*", default=SIZES[:3])
+    parser.add_argument("--pruner-sizes", type=int, nargs="*", default=SIZES[:3])
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -90,6 +123,11 @@ def main() -> int:
                     url = None if kind == "memory" else f"sqlite:///{Path(folder) / f'{name}-{size}.db'}"
                     cells.append(f"{1e3 * seconds(make(), size, url, arguments.repeats):.1f}")
                 print(f"| {kind} | {name} | " + " | ".join(cells) + " |", flush=True)
+    print("\nMilliseconds a call of a pruner\n\n| pruner | " + " | ".join(map(str, arguments.pruner_sizes)) + " |")
+    print("|---|" + "---|" * len(arguments.pruner_sizes))
+    for name, pruner in (("ours", DisciplinedPruner), ("median", MedianPruner)):
+        cells = (f"{1e3 * seconds_of_a_call(pruner(), size):.2f}" for size in arguments.pruner_sizes)
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     return 0
 
 

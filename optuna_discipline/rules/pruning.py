@@ -9,9 +9,11 @@ worse than that, too.
 
 import math
 import operator
+import statistics
 from collections.abc import Hashable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -81,7 +83,8 @@ def should_stop(
     check_type("curve", curve, LossCurve)
     check_slack(slack)
     check_values(curve, values)
-    if (values is not None or maximize) and any(isinstance(peer, LossCurve) for peer in peers):
+    read = set(map(type, peers)) <= {Standing}  # of a thousand peers, and without a loop in Python
+    if not read and (values is not None or maximize) and any(isinstance(peer, LossCurve) for peer in peers):
         raise ValueError(
             "`peers` must hold what they are compared by where `values` or `maximize` is given, but got a LossCurve: "
             "give optuna_discipline.rules.standing.as_peer(curve, values=..., maximize=...) of each."
@@ -91,9 +94,9 @@ def should_stop(
         return StopDecision(True, broken)
     if not compares_with_peers(curve):
         return StopDecision(False, f"{curve.fraction:.0%} of the run is done, and a comparison would come too early")
-    read = (as_peer(peer) if isinstance(peer, LossCurve) else peer for peer in peers)
     own = stand(curve, values=values, maximize=maximize, label=label)
-    return compare(own, [peer for peer in read if peer is not None], slack=slack, rises=not has_falling_lr(curve))
+    known = cast("Sequence[Standing]", peers) if read else [peer for peer in map(_read, peers) if peer is not None]
+    return compare(own, known, slack=slack, rises=not has_falling_lr(curve))
 
 
 def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:
@@ -108,7 +111,7 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
     alike = _like(own, peers)
     good = alike[: max(FEWEST_GOOD, min(MOST_GOOD, math.ceil(GOOD_SHARE * len(alike))))]
     done = own.fraction
-    start = float(np.median([own.start, *(peer.start for peer, _ in alike)]))
+    start = _median([own.start, *(peer.start for peer, _ in alike)])
     at_start = bool(own.lowest_train[-1] > AT_START * max(own.start, start) > 0)
     if at_start and done < IN_A_CYCLE:
         return StopDecision(False, "a run that has not left its start is not ranked before its middle")
@@ -157,6 +160,10 @@ def check_slack(slack: float) -> None:
         raise ValueError(f"`slack` must be a finite number from 0 on, but got {slack!r}.")
 
 
+def _read(peer: LossCurve | Standing | None) -> Standing | None:
+    return as_peer(peer) if isinstance(peer, LossCurve) else peer
+
+
 def _like(own: Standing, peers: Sequence[Standing]) -> list[tuple[Standing, int]]:
     """Return the comparable peers, best end first, with their places at this epoch; as many as can matter."""
     now, last = own.epochs[-1], len(own.epochs) - 1
@@ -190,7 +197,7 @@ def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float
     """
     levels = [float(peer.scores[place]) for peer, place in good]
     worst, zero = max(levels), _zero(own, good)
-    noise = max(float(own.score_noise[-1]), float(np.median([peer.score_noise[place] for peer, place in good])))
+    noise = max(float(own.score_noise[-1]), _median([float(peer.score_noise[place]) for peer, place in good]))
     step = max(own.step, *(peer.step for peer, _ in good))
     noise = max(noise, math.sqrt(max(0.0, worst - zero) * step) if own.best_possible is not None else 0.0)
     recent_best = float(np.fmin.reduce(own.scores[len(own.scores) // 2 :]))
@@ -202,7 +209,7 @@ def _zero(own: Standing, good: Sequence[tuple[Standing, int]]) -> float:
     if all(one.best_possible is not None for one in (own, *(peer for peer, _ in good))):
         return min(one.best_possible or 0.0 for one in (own, *(peer for peer, _ in good)))
     best = min(peer.final for peer, _ in good)
-    start = float(np.median([peer.first for peer, _ in good]))
+    start = _median([peer.first for peer, _ in good])
     return best - 0.1 * max(0.0, start - best)
 
 
@@ -214,3 +221,8 @@ def _trains_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: f
 def _gap_is_wider(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:
     widest = max(float(peer.gap[place]) for peer, place in good)
     return bool(own.gap[-1] > widest + slack * abs(widest))
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return NumPy's median of a few numbers, NaN if one is NaN, in a tenth of its time."""
+    return math.nan if any(map(math.isnan, values)) else statistics.median(values)

@@ -105,7 +105,8 @@ def stand(
     train = np.where(np.isfinite(curve.train_loss), curve.train_loss, np.nan)
     n_reports = curve.n_epochs * len(curve) / (curve.logs[-1].epoch + 1)
     window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, math.ceil(WINDOW_SHARE * n_reports)))
-    levels = running_tail_median(train, window)
+    gap = np.where(np.isfinite(curve.gap), curve.gap, np.nan)
+    levels = running_tail_median(np.stack([scores, train, gap]), window)
     known = scores[np.isfinite(scores)]
     best_possible = _best_possible(known, maximize)
     unit = 100.0 if best_possible == PERCENT else 1.0
@@ -113,13 +114,13 @@ def stand(
         n_epochs=curve.n_epochs,
         label=label,
         epochs=tuple(log.epoch for log in curve.logs),
-        scores=running_tail_median(scores, window),
+        scores=levels[0],
         score_noise=_running_noise(scores),
-        train=levels,
-        gap=running_tail_median(np.where(np.isfinite(curve.gap), curve.gap, np.nan), window),
+        train=levels[1],
+        gap=levels[2],
         lr_shares=_lr_shares(curve.lr),
         start=start_of(curve, train[np.isfinite(train)])[0] if np.isfinite(train).any() else math.nan,
-        lowest_train=np.fmin.accumulate(levels),
+        lowest_train=np.fmin.accumulate(levels[1]),
         final=float(scores[-1]) if np.isfinite(scores[-1]) else math.inf,
         first=float(known[0]) if len(known) else math.nan,
         best_possible=best_possible,
@@ -163,18 +164,20 @@ def rank_alike(ends: Sequence[tuple[float, float]]) -> bool:
 
 
 def running_tail_median(values: FloatArray, count: int) -> FloatArray:
-    """Return the median of the last `count` known values at each place, NaN where there is none.
+    """Return the median of the last `count` known values at each place of the last axis, NaN where there is none.
 
     >>> running_tail_median(np.array([3.0, 1.0, np.nan, 5.0]), 2).tolist()
     [3.0, 2.0, 1.0, 5.0]
     """
-    if not len(values):
-        return values
-    padded = np.concatenate([np.full(count - 1, np.nan), values])
-    ordered = np.sort(np.lib.stride_tricks.sliding_window_view(padded, count), axis=1)  # NaN comes last
-    known = np.maximum(np.isfinite(ordered).sum(axis=1), 1)
-    rows = np.arange(len(values))
-    return np.asarray(ordered[rows, (known - 1) // 2] / 2 + ordered[rows, known // 2] / 2, dtype=np.float64)
+    n = values.shape[-1]
+    windows = np.full((count, values.size), np.nan)
+    for back in range(min(count, n)):
+        windows[back].reshape(values.shape)[..., back:] = values[..., : n - back]
+    windows.sort(axis=0)  # NaN comes last
+    known = np.maximum(np.isfinite(windows).sum(axis=0), 1)
+    places = np.arange(values.size)
+    medians: FloatArray = windows[(known - 1) // 2, places] / 2 + windows[known // 2, places] / 2
+    return medians.reshape(values.shape)
 
 
 def _running_noise(values: FloatArray) -> FloatArray:
@@ -208,9 +211,11 @@ def _best_possible(known: FloatArray, maximize: bool) -> float | None:
 
 def _step_of_a_share(known: FloatArray) -> float:
     """Return the unit of which all differences between shares are multiples, 0 if there is none."""
-    steps = np.diff(np.unique(known))
+    if not len(known) or np.abs(known).max() > 1:
+        return 0.0
+    steps = np.diff(np.sort(known))
     steps = steps[steps > 2e-6]  # beyond the rounding of float32
-    if len(steps) < 2 or np.max(np.abs(known)) > 1:
+    if len(steps) < 2:
         return 0.0
     smallest = float(steps.min())
     whole = np.abs(steps - np.round(steps / smallest) * smallest) < 2e-6

@@ -29,6 +29,10 @@ def test_a_level_is_the_median_of_the_last_known_values(values: list[float], cou
     found = running_tail_median(np.array(values, dtype=float), count)
     wanted = [tail_median(values[: i + 1], count) for i in range(len(values))]
     assert found == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+    pair = [values, values[::-1]]
+    both = running_tail_median(np.array(pair, dtype=float), count)
+    alone = [running_tail_median(np.array(one, dtype=float), count) for one in pair]
+    assert np.array_equal(both, np.array(alone), equal_nan=True)
 
 
 @given(st.lists(st.tuples(ANY, ANY, ANY, ANY), min_size=1, max_size=30), st.booleans(), st.booleans())
