@@ -10,11 +10,11 @@ import numpy as np
 
 from benchmarks.pruner_curves import Group
 from optuna_discipline import LossCurve
-from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import compare
 from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import has_falling_lr
+from optuna_discipline.rules.pruning import why_certain
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import stand
@@ -32,11 +32,14 @@ class PreparedRun:
         self._maximize = metric == "val_accuracy"
         self._curve = curve
         self._values = [log.val_accuracy for log in curve.logs] if self._maximize else None
-        self.breaks_at = next((end for end in range(1, len(curve) + 1) if is_diverged(self._until(end))), None)
+        self.breaks_at = next((end for end in range(1, len(curve) + 1) if self._is_certain(end)), None)
         self.peer = as_peer(curve, values=self._values, maximize=self._maximize)
 
     def _until(self, end: int) -> LossCurve:
         return LossCurve(self._curve.logs[:end], n_epochs=self._curve.n_epochs, n_classes=self._curve.n_classes)
+
+    def _is_certain(self, end: int) -> bool:
+        return why_certain(self._until(end), None if self._values is None else self._values[:end]) is not None
 
     @functools.cached_property
     def standings(self) -> list[tuple[int, Standing, bool]]:

@@ -36,12 +36,13 @@ _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 class DisciplinedPruner(BasePruner):
     """Stops diverged runs as soon as it is certain, hopeless ones when it is safe, and leaves the best of 1cycle alone.
 
-    It reads the rows of `TrialReporter` or `report_epoch`. With plain `trial.report` it knows neither training loss nor
-    learning rate: then it stops runs whose reports are no numbers, and after three quarters of their length those far
-    worse than every good one before. A run that does not say how long it is counts as long as the longest complete one;
-    after three such stops in a row one run is not compared, in case they are longer now. Trials of different stages or
-    lengths are not compared, nor are any by reports that rank the complete trials against their values: an accuracy
-    beside a loss. The reason of a stop is the user attribute `pruned_because` of the trial.
+    It reads the rows of `TrialReporter` or `report_epoch`, and stops a run, too, whose metric has been no number for
+    three reports and a tenth of its length while the training goes on. With plain `trial.report` it knows neither
+    training loss nor learning rate: then it stops runs whose reports are no numbers, and after three quarters of their
+    length those far worse than every good one before. A run that does not say how long it is counts as long as the
+    longest complete one; after three such stops in a row one run is not compared, in case they are longer now. Trials
+    of different stages or lengths are not compared, nor are any by reports that rank the complete trials against their
+    values: an accuracy beside a loss. The reason of a stop is the user attribute `pruned_because` of the trial.
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a

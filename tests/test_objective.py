@@ -117,6 +117,21 @@ def test_a_diverged_run_is_pruned_in_the_users_loop() -> None:
     assert study.trials[0].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_metric_that_is_no_number_for_good_is_pruned_while_the_training_goes_on(bad: float) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for epoch in range(20):
+            val_loss = bad if epoch in (1, 2) or epoch > 4 else 1.5
+            report_epoch(trial, epoch, val_loss=val_loss, train_loss=1.5 - 0.05 * epoch, lr=0.1, n_epochs=20)
+        return bad
+
+    study = optuna.create_study(pruner=DisciplinedPruner())
+    study.optimize(objective, n_trials=1)
+    assert len(study.trials[0].intermediate_values) == 8
+    reason = f"the study's metric is {bad} at epoch 5 and no number since"
+    assert study.trials[0].user_attrs["pruned_because"] == reason
+
+
 def test_fixed_trials_are_reported_into_nothing() -> None:
     trial = optuna.trial.FixedTrial({"lr": 0.1})
     TrialReporter(trial, n_epochs=1).report(LOG)

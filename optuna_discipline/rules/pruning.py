@@ -7,6 +7,7 @@ run look here that ends well? While the learning rate has risen, the training lo
 worse than that, too.
 """
 
+import itertools
 import math
 import operator
 import statistics
@@ -38,6 +39,7 @@ MIN_PEERS, MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED = 4, 2
 # The peers that ended best: a third of them, 3 to 10.
 GOOD_SHARE, FEWEST_GOOD, MOST_GOOD = 0.34, 3, 10
 MIN_EPOCHS, MIN_RATES = 8, 3
+LOST_REPORTS, LOST_SHARE = 3, 0.1
 # A run has not left its start while its training loss is above the first share of it; a peer has below the second.
 AT_START, CLEARLY_LEARNED = 0.95, 0.7
 
@@ -89,7 +91,7 @@ def should_stop(
             "`peers` must hold what they are compared by where `values` or `maximize` is given, but got a LossCurve: "
             "give optuna_discipline.rules.standing.as_peer(curve, values=..., maximize=...) of each."
         )
-    broken = why_diverged(curve)
+    broken = why_certain(curve, values)
     if broken is not None:
         return StopDecision(True, broken)
     if not compares_with_peers(curve):
@@ -97,6 +99,24 @@ def should_stop(
     own = stand(curve, values=values, maximize=maximize, label=label)
     known = cast("Sequence[Standing]", peers) if read else [peer for peer in map(_read, peers) if peer is not None]
     return compare(own, known, slack=slack, rises=not has_falling_lr(curve))
+
+
+def why_certain(curve: LossCurve, values: Sequence[float | None] | None = None) -> str | None:
+    """Return why a run is stopped whatever others did, None if it is not: it diverged, or its metric is lost.
+
+    The study's metric is lost once it has been no number for three reports and a tenth of the run, while the training
+    goes on. One that comes back before is let through.
+    """
+    broken = why_diverged(curve)
+    if broken is not None:
+        return broken
+    column = [log.val_loss for log in curve.logs] if values is None else values
+    known = [(log.epoch, x) for log, x in zip(curve.logs, column, strict=True) if x is not None]
+    lost = list(itertools.takewhile(lambda one: not math.isfinite(one[1]), reversed(known)))
+    if len(lost) < max(LOST_REPORTS, math.ceil(LOST_SHARE * curve.n_epochs)):
+        return None
+    epoch, first = lost[-1]
+    return f"the study's metric is {first} at epoch {epoch} and no number since"
 
 
 def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:

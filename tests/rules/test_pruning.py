@@ -242,6 +242,23 @@ def test_a_comparison_with_thousands_costs_less_than_reading_a_hundred_runs() ->
     assert seconds(lambda: compare(own, peers)) < seconds(lambda: [as_peer(GOOD_IN_CYCLE[0]) for _ in range(100)])
 
 
+@pytest.mark.parametrize(
+    ("values", "stops"),
+    [
+        ([0.5, math.nan, math.inf, math.nan], True),
+        ([0.5, 0.4, math.nan, math.nan], False),  # two may come back
+        ([math.nan, math.nan, math.nan, 0.5], False),
+        ([math.nan, None, math.nan, math.nan], True),  # not measured is neither lost nor found
+        ([None, None, None, None], False),
+    ],
+)
+def test_a_metric_that_is_no_number_any_more_stops_a_run_that_trains(values: list[float | None], stops: bool) -> None:
+    assert should_stop(_run(0.1, 4), values=values).stop is stops
+    logs = tuple(EpochLog(i, 0.1, 1.0 / (i + 1), value) for i, value in enumerate(values))
+    assert should_stop(LossCurve(logs, N)).stop is stops
+    assert not should_stop(LossCurve(logs, 5 * N)).stop  # a tenth of the run is ten reports
+
+
 def test_bad_slack_is_refused() -> None:
     with pytest.raises(ValueError, match="`slack` must be a finite number from 0 on"):
         should_stop(_run(1.0), slack=math.nan)
