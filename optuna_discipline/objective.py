@@ -145,8 +145,7 @@ class TrialReporter:
         check_type("trial", trial, BaseTrial)
         if metric not in METRICS:
             raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
-        self._trial, self._n_epochs = trial, n_epochs
-        self._metric = metric
+        self._trial, self._n_epochs, self._metric = trial, n_epochs, metric
         self._is_loss = metric != "val_accuracy"
         self._limit = CLIP * math.log(n_classes) if n_classes is not None and self._is_loss else None
         _once(trial, lambda live: _write_run(live, n_epochs, metric, n_classes, stacklevel=6))
@@ -198,6 +197,7 @@ def report_epoch(
     lr: float | None = None,
     value: float | None = None,
     n_epochs: int | None = None,
+    n_classes: int | None = None,
 ) -> None:
     """Report one epoch from a foreign training loop, in one line.
 
@@ -211,28 +211,28 @@ def report_epoch(
         lr: Learning rate at the end of the epoch.
         value: The study's metric, if that is not the validation loss.
         n_epochs: Epochs of this run, as planned; a report beyond it is warned of.
+        n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
 
     Raises:
         optuna.TrialPruned: If the pruner says so.
         UnsupportedStudyError: If the study has several objectives.
-        ValueError: If neither `val_loss` nor `value` is given, or `n_epochs` is no positive integer.
+        ValueError: If neither `val_loss` nor `value` is given, or another argument breaks its rule.
     """
     check_type("trial", trial, BaseTrial)
     log = EpochLog(epoch, lr, train_loss, val_loss)
-    _once(trial, lambda live: _report_epoch(live, log, value, n_epochs))
+    _once(trial, lambda live: _report_epoch(live, log, value, n_epochs, n_classes))
 
 
-def _report_epoch(trial: BaseTrial, log: EpochLog, value: float | None, n_epochs: int | None) -> None:
+def _report_epoch(trial: BaseTrial, log: EpochLog, value: Any, n_epochs: int | None, n_classes: int | None) -> None:
     number = to_float(value)
     if number is None and value is not None:
         raise ValueError(f"`value` must be a number or None, but got {value!r}.")
     reported = log.val_loss if number is None else number
     if reported is None:
         raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
-    if n_epochs is not None and not is_count(n_epochs):
-        raise ValueError(f"`n_epochs` must be a positive integer or None, but got {n_epochs!r}.")
+    check_plan(1 if n_epochs is None else n_epochs, n_classes)
     if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
-        _write_run(trial, n_epochs, "val_loss" if value is None else "value", None, stacklevel=7)
+        _write_run(trial, n_epochs, "val_loss" if value is None else "value", n_classes, stacklevel=7)
     _report(trial, log, reported, n_epochs)
 
 

@@ -117,6 +117,20 @@ def test_a_diverged_run_is_pruned_in_the_users_loop() -> None:
     assert study.trials[0].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
 
 
+@pytest.mark.parametrize(("n_classes", "lived"), [(10, 5), (None, 8)])
+def test_a_net_that_died_at_chance_is_pruned_sooner_where_the_classes_are_known(
+    n_classes: int | None, lived: int
+) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for epoch, loss in enumerate([2.6, 1.2, 0.8, *[2.303] * 17]):
+            report_epoch(trial, epoch, val_loss=loss + 0.02, train_loss=loss, n_epochs=20, n_classes=n_classes)
+        return 2.303
+
+    study = optuna.create_study(pruner=DisciplinedPruner())
+    study.optimize(objective, n_trials=1)
+    assert (study.trials[0].state, len(study.trials[0].intermediate_values)) == (TrialState.PRUNED, lived)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_metric_that_is_no_number_for_good_is_pruned_while_the_training_goes_on(bad: float) -> None:
     def objective(trial: optuna.Trial) -> float:
@@ -160,8 +174,10 @@ def test_reports_without_their_number_are_refused() -> None:
         TrialReporter(maximized, n_epochs=1, metric="val_accuracy").report(EpochLog(0, 0.1, 1.0, 1.0))
     with pytest.raises(ValueError, match="`val_loss` or `value` must be given"):
         report_epoch(trial, 0, train_loss=1.0)
-    with pytest.raises(ValueError, match="`n_epochs` must be a positive integer or None"):
+    with pytest.raises(ValueError, match="`n_epochs` must be a positive integer"):
         report_epoch(trial, 0, val_loss=1.0, n_epochs=0)
+    with pytest.raises(ValueError, match="`n_classes` must be an integer from 2 on"):
+        report_epoch(trial, 0, val_loss=1.0, n_classes=1)
     with pytest.raises(ValueError, match="`epoch` must be an integer from 0 on"):
         report_epoch(trial, -1, val_loss=1.0)
 

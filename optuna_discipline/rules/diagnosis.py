@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.climb import FAR_ABOVE_BEST
 from optuna_discipline.rules.climb import RISE
 from optuna_discipline.rules.climb import measure_climb
 from optuna_discipline.rules.climb import noise_of_end
@@ -70,6 +71,10 @@ ADVICE: Mapping[Verdict, str] = {
     Verdict.NOISY: "The noise is larger than the trend: wait, average more runs, or take a larger validation set.",
 }
 ROSE_ON_THE_WAY = "The validation loss still falls, but rose on the way: train longer, or regularise less."
+NAME_THE_CLASSES = (
+    " It has levelled off far above its best: if it is that of a classification, give `n_classes`, by which a net that "
+    "died is told."
+)
 NOTHING_LEARNED = (
     "The loss has never left that of chance ({:.3g}), so nothing was learned: try learning rates far above and below "
     "this one, and look at the labels and the loss."
@@ -85,7 +90,7 @@ class Diagnosis:
         evidence: Numbers by name: changes over the last third of the curve, gap, share of the run done, the loss of
             chance where it was never left; noise of the second half twice: `val_noise` by the differences from epoch to
             epoch, in which a bend counts, `val_jumps` by what goes up and down, in which it does not.
-        advice: One sentence after Smith.
+        advice: One sentence after Smith; one more where the number of classes would tell.
     """
 
     verdict: Verdict
@@ -138,7 +143,9 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         return Diagnosis(Verdict.UNDERFITTING, {**evidence, "chance": chance}, NOTHING_LEARNED.format(chance))
     if verdict == Verdict.UNDERFITTING and (shape := shape_of(tuple(val.tolist()))) is not None and got_worse(shape):
         return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
-    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises=trend > 0))
+    far = verdict == Verdict.HORIZONTAL and evidence["rise_from_minimum"] > FAR_ABOVE_BEST
+    names = NAME_THE_CLASSES if far and curve.n_classes is None else ""
+    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises=trend > 0) + names)
 
 
 @functools.lru_cache(maxsize=KEPT_CURVES)

@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
@@ -19,6 +21,10 @@ LEFT_START, BACK_AT_START = 0.9, 0.98
 DEAD_EPOCHS, BURST = 5, 100.0
 # A dead net's loss is flat: it lies within this share of chance at once, where a bouncing one's does not.
 FLAT = 0.03
+# Where the classes are not known a net is dead whose losses stand at one level (the validation loss within this share),
+# above the best by that best, or by half of the fall to it and a quarter of it; half of the way it jumped at once,
+# while the rate did not rise by this factor: after a restart of the schedule a loss may stand high for long.
+ONE_LEVEL, REGAINED, ABOVE_BEST, AT_ONCE, RESTART = 0.1, 0.5, 0.25, 0.5, 3.0
 # Losses of unknown scale that end within this share of their first, or this many times their noise, stood still.
 STILL, STILL_IN_NOISE = 0.01, 2.0
 
@@ -34,8 +40,10 @@ def why_diverged(curve: LossCurve) -> str | None:
     A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
     running (half above chance, where the classes are known, else three times the first epoch); or one that is at or
     above its start for three epochs and a tenth of the run after having left it downwards, or upwards beyond chance;
-    flat at chance, two epochs and a twentieth are enough. A validation loss is asked only where there is no training
-    loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts, too, if both
+    losses have jumped to one level far above the best and stand there for five epochs and a tenth of the run. A
+    validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy densenet's stays
+    at 4 to 19 (chance is 2.3) for half of its run.
     """
     name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
     measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
@@ -56,6 +64,8 @@ def why_diverged(curve: LossCurve) -> str | None:
     factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
     if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
         return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
+    if curve.n_classes is None and (stands := _why_it_stands(curve, losses, measured)) is not None:
+        return stands
     return _why_back(curve, losses, start, word)
 
 
@@ -74,6 +84,30 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
         if known and before.max() > _times(start, BLOWN_UP):
             return f"the training loss was {before.max():.3g} and stays at {losses[-1]:.3g}, that of {word}"
     return None
+
+
+def _why_it_stands(curve: LossCurve, losses: FloatArray, measured: NDArray[np.bool_]) -> str | None:
+    """Return why a net counts as dead whose loss of chance nobody knows, None if it does not.
+
+    Of the 3,184 recorded trainings of `benchmarks.pruner_replay` this stops 58 at some epoch, and none that ended well.
+    """
+    length = max(DEAD_EPOCHS, math.ceil(0.1 * curve.n_epochs))
+    before, tail, val = losses[:-length], losses[-length:], curve.val_loss[measured][-length:]
+    level = float(tail[-1])
+    if not len(before) or not np.all(np.abs(tail - level) <= FLAT * abs(level)):
+        return None
+    place = int(np.argmin(before))
+    best, rise = float(before[place]), level - float(before[place])
+    fell = best <= losses[0] - (1 - LEFT_START) * abs(losses[0])
+    if not fell or not np.all(np.abs(val - level) <= ONE_LEVEL * abs(level)):
+        return None
+    fall = float(before[: place + 1].max()) - best
+    jumps, lr = np.diff(np.minimum(losses[place : len(before) + 1], OVERFLOW)), curve.lr[measured]
+    at = place + int(np.argmax(jumps))
+    far = rise >= min(abs(best), max(REGAINED * fall, ABOVE_BEST * abs(best)))
+    if not far or not jumps.max() >= AT_ONCE * rise > 0 or lr[at + 1] > RESTART * lr[at]:
+        return None
+    return f"the training loss fell to {best:.3g} and stands at {level:.3g}, as the validation loss does"
 
 
 def why_broken(curve: LossCurve) -> str | None:

@@ -434,3 +434,12 @@ def test_a_short_curve_that_has_levelled_off_is_not_noisy() -> None:
     for val in ([0.76, 0.50, 0.22, 0.21, 0.127, 0.125], [0.67, 0.54, 0.20, 0.127, 0.14]):
         assert diagnose(_curve(val, val)).verdict == Verdict.HORIZONTAL
     assert diagnose(_curve([1.0, 0.6, 0.3, 0.6, 0.3], [1.0, 0.6, 0.3, 0.6, 0.3])).verdict == Verdict.NOISY
+
+
+@pytest.mark.parametrize(("n_classes", "end", "named"), [(None, 2.3, True), (4, 2.3, False), (None, 0.8, False)])
+def test_where_a_loss_levels_off_far_above_its_best_the_number_of_classes_is_asked_for(
+    n_classes: int | None, end: float, named: bool
+) -> None:
+    train = [2.6, 1.2, 0.8, *[end] * 17]
+    logs = tuple(EpochLog(i, 0.1, loss, loss + 0.5) for i, loss in enumerate(train))
+    assert ("give `n_classes`" in diagnose(LossCurve(logs, 20, n_classes)).advice) is named

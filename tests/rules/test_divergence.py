@@ -55,6 +55,34 @@ def test_divergence_is_judged_on_the_training_loss(train: Any, n_classes: int | 
     assert is_diverged(_curve(train, n_epochs=10, n_classes=n_classes)) is diverged
 
 
+DIED = [2.6, 1.2, 0.8, *[2.303] * 5]
+
+
+@pytest.mark.parametrize(
+    ("train", "gap", "lr", "diverged"),
+    [
+        (DIED, 0.1, 0.1, True),
+        ([5.0, *DIED[1:]], 0.1, 0.1, True),  # a first epoch far above chance
+        ([1.9, 1.7, 1.6, 2.303, 2.31, 2.29, 2.3, 2.305], 0.1, 0.1, True),  # no twice its best, but more than its fall
+        (DIED[:-1], 0.1, 0.1, False),  # four epochs are too few
+        ([*DIED[:-1], 2.1], 0.1, 0.1, False),  # it still learns
+        (DIED, 0.3, 0.1, False),  # a validation loss of its own: no net that always says the same
+        ([2.6, 1.2, 0.8, *[1.1] * 5], 0.1, 0.1, False),  # a sixth of its fall is no death
+        ([0.9, *[2.303] * 7], 0.1, 0.1, False),  # it never fell
+        ([2.6, 0.8, 1.2, 1.6, 2.0, *[2.3] * 5], 0.1, 0.1, False),  # rises by and by, as at the peak of a cycle
+        (DIED, 0.1, [0.1, 0.01, 0.001, *[0.1] * 5], False),  # the schedule starts again
+        ([2.6, 1.2, 0.8, 0.8, math.inf, *DIED[3:]], 0.1, 0.1, True),  # back from inf
+    ],
+)
+def test_a_net_that_stands_at_one_level_after_a_jump_is_dead_where_chance_is_not_known(
+    train: list[float], gap: float, lr: Any, diverged: bool
+) -> None:
+    rates = lr if isinstance(lr, list) else [lr] * len(train)
+    rows = enumerate(zip(rates, train, strict=True))
+    curve = LossCurve(tuple(EpochLog(i, rate, loss, loss + gap) for i, (rate, loss) in rows), n_epochs=20)
+    assert is_diverged(curve) is diverged
+
+
 def test_a_wild_validation_loss_alone_is_no_divergence() -> None:
     logs = tuple(EpochLog(i, 0.1, 1.0 / (i + 1), 19.0) for i in range(9))
     assert not is_diverged(LossCurve(logs, n_epochs=9, n_classes=10))
