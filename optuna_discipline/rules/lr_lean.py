@@ -100,7 +100,7 @@ def read_lr(run: Run) -> LrReading | None:
     if shape is None:
         if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
-        return LrReading(None if _only_rose(losses) else "up", far=True)
+        return LrReading(None) if fell(run) else LrReading(None if _only_rose(losses) else "up", far=True)
     climbed = shape[0]
     unlearned = losses is not None and stayed(losses) and not fell(run)  # by its curve it may have, in one epoch
     if got_worse(shape):

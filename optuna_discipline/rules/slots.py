@@ -147,8 +147,8 @@ def at_equal_time(runs: Sequence[Run]) -> list[Run]:
     Batch sizes are compared at equal time (Smith 2018, section 4.1): a smaller one whose epochs take r times as long as
     those of the first one would have had fewer of them, so its loss (of a maximised share what is missing to 1, of what
     has no zero the distance of the median from the best) counts times the fourth root of r. Powers of two and their
-    halves stand for r, at most the ratio of the batch sizes, and the fastest run of a size for all of it: the clock's
-    noise, a first run that compiles and other programs decide nothing. Only networks of the same other parameters are
+    halves stand for r, at most the ratio of the batch sizes, and the middle run of a size for all of it: the clock's
+    noise, a run that compiles first and other programs decide little. Only networks of the same other parameters are
     compared, as a width takes its time too.
     """
     longer = _longer_epochs(runs)
@@ -187,8 +187,8 @@ def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
     for group in alike.values():
         first = group[0][0].params["batch_size"]
         sizes = {run.number: run.params["batch_size"] for run, _ in group}
-        fastest = {size: min(pace for run, pace in group if sizes[run.number] == size) for size in sizes.values()}
-        ratios = {size: min(fastest[size] / fastest[first], first / size) for size in fastest if 0 < size < first}
+        usual = {size: median(pace for run, pace in group if sizes[run.number] == size) for size in set(sizes.values())}
+        ratios = {size: min(usual[size] / usual[first], first / size) for size in usual if 0 < size < first}
         octaves = {size: round(2 * math.log2(ratio)) / 2 for size, ratio in ratios.items()}
         longer |= {number: 2.0 ** octaves[size] for number, size in sizes.items() if octaves.get(size, 0) > 0}
     return longer

@@ -86,6 +86,9 @@ def test_who_learned_all_in_the_first_epoch_is_not_far_too_high() -> None:
     curve = LossCurve(tuple(EpochLog(i, 0.1, x, y) for i, (x, y) in enumerate(zip(trained, reports, strict=True))), 8)
     assert read_lr(_run(reports)) == LrReading("down", far=True)
     assert read_lr(replace(_run(reports), curve=curve)) == LrReading("down")
+    stands = (0.65, 0.655, 0.652, 0.66, 0.651, 0.656, 0.653, 0.655)
+    assert read_lr(_run(stands)) == LrReading("up", far=True)
+    assert read_lr(replace(_run(stands), curve=curve)) == LrReading(None)
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,14 @@ def _timed(number: int, batch: float, seconds: float, loss: float, **others: Any
 
 
 def test_neither_a_slow_first_run_nor_other_programs_decide_between_batch_sizes() -> None:
-    slow = [_timed(0, 64, 200, 0.5), _timed(1, 64, 100, 0.5), _timed(2, 32, 150, 0.4), _timed(3, 32, 900, 0.4)]
-    counted = at_equal_time(slow)
-    assert counted[2].handicap == counted[3].handicap == pytest.approx(0.4 * (2.0**0.5) ** 0.25 - 0.4)
-    only = at_equal_time([slow[1], slow[3]])
+    usual = [_timed(i, 64, 100, 0.5) for i in range(3)]
+    smaller = [_timed(10 + i, 32, seconds, 0.4) for i, seconds in enumerate((900, 140, 141))]
+    counted = at_equal_time([*usual, _timed(3, 64, 300, 0.5), *smaller])
+    assert [run.handicap for run in counted[-3:]] == [pytest.approx(0.4 * (2.0**0.5) ** 0.25 - 0.4)] * 3
+    only = at_equal_time([usual[0], smaller[0]])
     assert only[1].handicap == pytest.approx(0.4 * 2.0**0.25 - 0.4)  # twice as many updates take twice the time
+    many = [_timed(i, 64, seconds, 0.5) for i, seconds in enumerate((88, 92, 95, 97, 99, 101, 103, 105, 108, 112))]
+    assert at_equal_time([*many, _timed(10, 32, 112, 0.4)])[-1].handicap == 0
 
 
 def test_a_smaller_batch_with_longer_epochs_has_to_be_better_by_the_fourth_root_of_their_time() -> None:
