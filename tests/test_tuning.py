@@ -374,7 +374,7 @@ def test_a_study_in_which_nothing_trains_says_so(caplog: pytest.LogCaptureFixtur
         assert "Where these are fine, lower `lr`, both bounds of a range: the smallest that ran is " in caplog.text
         caplog.clear()
         _tune(val=(VAL[0], math.inf * VAL[0][:, :2]), train=(TRAIN[0], TRAIN[0][:, :2]), n_trials=1, range_test=False)
-        assert "No trial has trained to its end; the last, 0, ended at inf." in caplog.text
+        assert "the last, 0, was stopped because the study's metric is inf at epoch 0" in caplog.text
         caplog.clear()
         _tune(n_trials=1)
         assert "No trial has trained" not in caplog.text

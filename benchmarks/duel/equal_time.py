@@ -5,6 +5,7 @@ of 64, by the samples a second of `benchmarks.batch_scaling` (medians of its net
 seen alone: what was retrained are the incumbents by epochs.
 """
 
+import argparse
 import contextlib
 import io
 import sys
@@ -27,6 +28,7 @@ COSTS = (1, 2, 3, 5, 8, 10, 15, 20)
 
 def main() -> int:
     """Print the tables; return the exit code."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     by_epochs = {task: methods for task, methods in load([RESULTS]).items() if _searches_batches(methods)}
     by_time = at_equal_time(by_epochs, throughput())
     for words, results in (("epochs", by_epochs), ("time", by_time)):
