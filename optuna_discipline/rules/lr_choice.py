@@ -61,7 +61,7 @@ class LrChoice:
         max_lr: Suggested largest learning rate of a cycle; None is a refusal, with the reason in `reason`.
         base_lr: Suggested smallest learning rate, `max_lr / 10`; None with `max_lr`.
         bounds: Interval (low, high) worth searching; None where the curve shows none.
-        status: How the curve looked; `OK`, or the reason for care.
+        status: How the curve looked; `OK`, also where it wanders (then not confident), or the reason for care.
         reason: One sentence with its numbers.
         confident: False where the curve cannot answer, or wanders as noise does.
         cost: What the choice cost, in full trainings of the run that it is for (0 for a curve that was there already).

@@ -65,7 +65,9 @@ class SmoothedLoss:
     @property
     def wanders(self) -> bool:
         """Whether the loss rose before its best, or fell again after it, by much of what it gained, as noise does."""
-        before, after = self.smooth[: self.best + 1], np.minimum(self.smooth[self.best :], self.start)
+        before, after = self.smooth[: self.best + 1], self.smooth[self.best :]
+        blown = np.logical_or.accumulate(after > self.start + self.gain)  # that it comes back from there is no noise
+        after = np.where(blown, self.start, np.minimum(after, self.start))
         return max(_rise(before), _rise(after[::-1])) > WANDERED * self.gain
 
     @property

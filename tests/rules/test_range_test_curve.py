@@ -136,3 +136,9 @@ def test_a_loss_wanders_that_rises_before_its_best_or_falls_again_after_it_by_mu
     assert not read_losses(_test([*fall, *np.tile([50.0, 50.0, 50.0, 4.0, 4.0], 3)]))[0].wanders  # above its start
     assert read_losses(_test([*bump, *fall]))[0].wanders
     assert read_losses(_test([*fall, *again]))[0].wanders
+
+
+def test_a_loss_that_has_blown_up_and_stands_on_a_plateau_below_its_start_does_not_wander() -> None:
+    losses = [*np.linspace(2.3, 1.0, 15), *np.repeat([5.0, 1.4], [5, 10])]
+    assert not read_losses(_test(losses))[0].wanders
+    assert read_losses(_test(np.minimum(losses, 2.4)))[0].wanders  # noise lies above its start, too
