@@ -118,7 +118,8 @@ def _curve(name: str, test: RangeTest, lrs: FloatArray, losses: FloatArray, init
         first = float(np.median(losses[:MIN_EVALUATIONS]))
         start = early if measured == losses[0] else measured  # one batch may be an unlucky one, too
         near = min(noise, _noise(losses[:end][:MIN_EVALUATIONS], measured))  # larger rates are noisier
-        start = first if abs(first - start) <= 3 * near else start
+        fell = np.min(losses[:3]) > np.max(losses[3:7], initial=-math.inf)  # by rank: the noise may hold the fall
+        start = start if fell or abs(first - start) > 3 * near else first
     front = max(measured, start)  # the untrained loss stands before the sweep; one lucky batch is no gain
     smooth = running_median(np.concatenate([[front, front], losses]))[2:]
     smooth[end:] = np.inf

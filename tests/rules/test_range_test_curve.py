@@ -62,6 +62,10 @@ def test_a_network_that_learns_within_ten_updates_starts_where_it_was_untrained(
     wild = np.tile([0.3, 3.4], (N - 12) // 2)  # at larger rates
     (loss,) = read_losses(_test([*losses[:12], *wild], initial_loss=2.37))
     assert loss.start == pytest.approx(2.35, abs=0.05)
+    again = [2.37, 2.4, 2.1, 1.64, 1.54, 0.95, 1.12, 1.01, 2.08, 3.13, 3.65, 3.52, 6.04, 3.43]  # noise by its fall
+    (loss,) = read_losses(_test(again, initial_loss=2.37))
+    assert loss.start == pytest.approx(2.37)
+    assert loss.learns
     unlucky = [5.0, *(2.3 + 0.02 * np.random.default_rng(0).standard_normal(N - 1))]
     (loss,) = read_losses(_test(unlucky, initial_loss=5.0))
     assert not loss.learns
