@@ -10,6 +10,7 @@ import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.range_test_curve import LOST
 from optuna_discipline.rules.range_test_curve import MIN_EVALUATIONS
@@ -228,13 +229,12 @@ def _steps(test: RangeTest) -> int:
 def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     val_every = curve.name == "validation" and test.settings.get("val_every") != 1
     if curve.broken < len(curve.lrs):
-        reason = (
-            f"The loss stopped being a number at lr {curve.lrs[curve.broken]:.3g}, evaluation {curve.broken}: "
-            f"{_more_below(float(curve.lrs[curve.broken]), test, val_every)}, or look for NaN and inf in the data."
-        )
+        lr, lost = float(curve.lrs[curve.broken]), f"was no number, or above {OVERFLOW:g}"
+        cure = f"{_more_below(lr, test, val_every)}, or look for NaN and inf in the data"
+        reason = f"The loss {lost}, at lr {lr:.3g}, evaluation {curve.broken}: {cure}."
         untrained = (test.initial_loss, *test.train_loss[:1])
-        if not all(loss is None or math.isfinite(loss) for loss in untrained):
-            reason = "The loss of the untrained model is no finite number: check the data, the loss and the model."
+        if not all(loss is None or abs(loss) < OVERFLOW for loss in untrained):
+            reason = f"The loss of the untrained model {lost}: check the data, the loss and the model."
         return refusal("DIVERGED_AT_START", reason)
     cure = _cure(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
     if _broke(test) and len(test.lrs):

@@ -359,10 +359,16 @@ def test_a_fall_that_is_only_noise_is_not_denied() -> None:
 
 @pytest.mark.parametrize(
     ("first", "initial", "cure"),
-    [(2.3, math.nan, "check the data, the loss"), (math.nan, 2.3, "check the data"), (2.3, 2.3, "lower `start_lr`")],
+    [
+        (2.3, math.nan, "no number, or above 1e+150: check the data, the loss and the model"),
+        (math.nan, 2.3, "check the data"),
+        (1e200, 1e200, "check the data"),
+        (1e200, None, "check the data"),
+        (2.3, 2.3, "lower `start_lr`"),
+    ],
 )
 def test_a_loss_that_was_no_number_before_any_update_is_not_the_rates_fault(
-    first: float, initial: float, cure: str
+    first: float, initial: float | None, cure: str
 ) -> None:
     choice = choose_max_lr(_test([first, math.nan], initial=initial, stop_reason="non-finite loss"))
     assert choice.status == "DIVERGED_AT_START"
