@@ -41,7 +41,8 @@ def train(
     model = _model(task, params, seed)
     size = params.get("batch_size", task.batch_size)
     epochs = params.get("epochs", task.epochs)
-    steps = math.ceil(len(task.parts[0][1]) / size)
+    whole, rest = divmod(len(task.parts[0][1]), size)
+    steps = max(1, whole + (rest > 1))  # `train_epochs` leaves a lone last sample out
     schedule = OneCycle(
         params["lr"],
         total_steps=epochs * steps,
