@@ -130,7 +130,7 @@ def _how_to_read(view: StudyView, rows: Sequence[StageRow]) -> Iterator[str]:
     )
     held = _held_length(view)
     if held is not None:
-        yield f"There the epochs' importance means nothing: every complete trial had {held:g}, of a range of lengths."
+        yield f"In Hyperparameter Importance ignore the bar of epochs: every complete trial had {held:g}."
 
 
 def _held_length(view: StudyView) -> float | None:

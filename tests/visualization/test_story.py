@@ -332,5 +332,5 @@ def test_epochs_that_stood_still_in_a_range_have_no_importance(low: int, lengths
         study.enqueue_trial({"lr": 0.1, "epochs": epochs})
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
     study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
-    said = "There the epochs' importance means nothing: every complete trial had 8, of a range of lengths."
+    said = "In Hyperparameter Importance ignore the bar of epochs: every complete trial had 8."
     assert (said in story.collect(study).how_to_read) == held
