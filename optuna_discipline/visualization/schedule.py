@@ -28,6 +28,8 @@ NO_RUN = (
 )
 # No trial says how many updates an epoch has: from so many on, more would not be seen.
 STEPS_AN_EPOCH = 100
+# Rates this far from those of a cycle, in largest rates, are still its own: an epoch of few updates ends elsewhere.
+SLACK = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class SchedulePlot:
         steps: Optimizer steps, or epochs.
         lr: Learning rate at each, None where it was not reported.
         momentum: Likewise; of a trial, which does not report it, what `OneCycle` has where the study's sampler was told
-            that it cycles, else empty.
+            that it cycles and the learning rates are those of `OneCycle`, else empty.
         max_momentum: The trial's momentum, None for a schedule.
     """
 
@@ -110,8 +112,9 @@ def draw(plot: SchedulePlot | None) -> Any:
     if plot.momentum:
         dashed = {"color": style.VAL_COLOR, "dash": "dash"}
         made.add_trace(go.Scatter(x=plot.steps, y=plot.momentum, name="momentum", yaxis="y2", line=dashed, mode=mode))
-        right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False}
-        made.update_layout(yaxis2={**right, **_around_constant(plot.momentum)})
+        # An axis over another has its ticks where the other has them, which are no round numbers, but for "auto".
+        right = {"title": "momentum", "overlaying": "y", "side": "right", "showgrid": False, "tickmode": "auto"}
+        made.update_layout(yaxis2={**right, **_around_constant(plot.momentum, top=1.0)})
         style.axes(made)
         if plot.max_momentum is None:
             return style.titled(made, f"{plot.name} schedule")
@@ -122,10 +125,10 @@ def draw(plot: SchedulePlot | None) -> Any:
     return style.titled(made, f"Schedule of {plot.name}", remark)
 
 
-def _around_constant(values: Sequence[float | None]) -> dict[str, Any]:
+def _around_constant(values: Sequence[float | None], *, top: float | None = None) -> dict[str, Any]:
     """Return an axis from 0 for a number that never changes: plotly's own would reach 1 below and above it."""
     known = {value for value in values if value is not None}
-    return {"range": [0.0, 2 * known.pop() or 1.0]} if len(known) == 1 else {}
+    return {"range": [0.0, top or 2 * known.pop() or 1.0]} if len(known) == 1 else {}
 
 
 def _of_trial(trial: FrozenTrial, told: Mapping[str, Role | None], *, cycles: bool) -> SchedulePlot | None:
@@ -136,18 +139,22 @@ def _of_trial(trial: FrozenTrial, told: Mapping[str, Role | None], *, cycles: bo
         return None
     roles = roles_of(trial.distributions, told)
     max_lr, momentum = (stages.value_of(trial, role, roles) for role in ("lr", "momentum"))
-    cycle = None
+    epochs = tuple(log.epoch for log in logs)
+    momenta: tuple[float, ...] = ()
     if cycles and max_lr is not None and momentum is not None:
-        cycle = OneCycle(float(max_lr), curve.n_epochs * STEPS_AN_EPOCH, max_momentum=float(momentum))
-    return SchedulePlot(
-        f"trial {trial.number}",
-        "epoch",
-        tuple(log.epoch for log in logs),
-        lr,
-        () if cycle is None else tuple(_at_end_of(log.epoch, cycle) for log in logs),
-        max_momentum=None if momentum is None else float(momentum),
-    )
+        momenta = _momenta(float(max_lr), float(momentum), curve.n_epochs * STEPS_AN_EPOCH, epochs, lr)
+    most = None if momentum is None else float(momentum)
+    return SchedulePlot(f"trial {trial.number}", "epoch", epochs, lr, momenta, max_momentum=most)
 
 
-def _at_end_of(epoch: int, cycle: OneCycle) -> float:
-    return float(f"{cycle.momentum(min((epoch + 1) * STEPS_AN_EPOCH - 1, cycle.total_steps)):.6g}")
+def _momenta(
+    max_lr: float, momentum: float, total_steps: int, epochs: Sequence[int], rates: Sequence[float | None]
+) -> tuple[float, ...]:
+    """Return the momentum that `OneCycle` has at the end of each epoch; none where the rates are not its own."""
+    try:
+        cycle = OneCycle(max_lr, total_steps, max_momentum=momentum)
+    except ValueError:  # a rate of 0, a momentum of 1
+        return ()
+    steps = [min((epoch + 1) * STEPS_AN_EPOCH - 1, total_steps) for epoch in epochs]
+    off = (abs(cycle.lr(step) - rate) for step, rate in zip(steps, rates, strict=True) if rate is not None)
+    return tuple(float(f"{cycle.momentum(step):.6g}") for step in steps) if max(off) <= SLACK * max_lr else ()

@@ -41,7 +41,7 @@ def test_what_never_changes_stands_on_an_axis_from_zero(study: optuna.Study) -> 
     trial = plot_schedule(study)
     assert trial.layout.yaxis.range == pytest.approx((0, 2 * trial.data[0].y[0]))
     held = plot_schedule(OneCycle(1.0, 50, max_momentum=0.9, base_momentum=0.9))
-    assert (held.layout.yaxis.range, held.layout.yaxis2.range) == (None, (0, 1.8))
+    assert (held.layout.yaxis.range, held.layout.yaxis2.range) == (None, (0, 1))
 
 
 def test_both_axes_make_room_for_their_titles() -> None:
@@ -49,6 +49,7 @@ def test_both_axes_make_room_for_their_titles() -> None:
     assert layout.yaxis.automargin
     assert layout.yaxis2.automargin
     assert not layout.yaxis2.showgrid
+    assert layout.yaxis2.tickmode == "auto"  # not "sync", which labels it where the other axis has its ticks
 
 
 def test_a_trial_shows_the_learning_rates_that_it_reported_and_a_study_those_of_its_best(
@@ -84,6 +85,30 @@ def test_the_momentum_is_drawn_where_the_study_says_that_it_cycles(cycles: bool 
     assert schedule.style.caption(figure).endswith(said)
     drawn = [list(trace.y) for trace in figure.data if trace.name == "momentum"]
     assert drawn == ([pytest.approx([cycle.momentum(step) for step in ends], abs=1e-3)] if cycles else [])
+
+
+@pytest.mark.parametrize(
+    ("top", "momentum", "rates"),
+    [
+        (0.1, 1.0, [0.1] * 5),  # no `OneCycle` has this one, nor the next
+        (0.0, 0.9, [0.0] * 5),
+        (0.1, 0.9, [0.1] * 5),
+        (0.1, 0.9, [0.076, 0.095, 0.061, 0.019, 0.0]),  # torch's OneCycleLR: the peak at 30 %, along a cosine
+    ],
+)
+def test_no_momentum_is_drawn_where_the_rates_are_not_those_of_a_cycle(
+    top: float, momentum: float, rates: list[float]
+) -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(Recipe(cyclical_momentum=True), seed=0))
+    study.enqueue_trial({"lr": top, "momentum": momentum})
+    trial = study.ask()
+    assert (trial.suggest_float("lr", 0, 1), trial.suggest_float("momentum", 0.8, 1)) == (top, momentum)
+    for epoch, lr in enumerate(rates):
+        report_epoch(trial, epoch, val_loss=1.0, lr=lr, n_epochs=5)
+    study.tell(trial, 1.0)
+    figure = plot_schedule(study)
+    assert [trace.name for trace in figure.data] == ["learning rate"]
+    assert schedule.style.caption(figure).endswith(", its largest where it cycles.")
 
 
 def test_a_studys_momentum_is_known_by_the_name_that_its_sampler_was_told() -> None:
