@@ -219,7 +219,7 @@ TARGET = r"(\nours / best peer[^\n]*)"
 TAMPERED = {
     "a dash": ("FRONT", r"(?m)^\| \*\*ours\*\* \| \S+ \| \S+", "| **ours** | - | -", r"replace it by: \| \*\*ours"),
     "no peers": ("FRONT", r"(?m)^\| (gp|cma-es|random) \|.*\n", "", "missing.*'cma-es', 'gp', 'random'"),
-    "a swap": ("BENCHMARKS", f"(?s){TARGET}(.*?){TARGET}", r"\3\2\1", "replace them by"),
+    "a swap": ("BENCHMARKS", f"(?s){TARGET}(.*?){TARGET}", r"\3\2\1", "replace (it|them) by"),
 }
 
 
