@@ -86,7 +86,8 @@ def evaluate_with_batch_statistics(
     Running averages lag behind a learning rate that rises at every step: they put the edge of networks with
     BatchNorm 2.8 times lower, with 1.5 to 1.8 times the noise. Layers that were frozen (in eval mode) stay so, a batch
     of one sample uses the averages, and the averages themselves come back unchanged. A SyncBatchNorm takes this rank's
-    own statistics: it would wait for ranks that may have fewer batches.
+    own statistics: it would wait for ranks that may have fewer batches. One whose `forward` is not torch's (a subclass,
+    a hook in its place) is called as it is.
 
     Raises:
         ValueError: If the loss is no single number.
@@ -94,7 +95,8 @@ def evaluate_with_batch_statistics(
     """
     norms = [module for module in model.modules() if isinstance(module, _NORM_LAYERS) and module.training]
     buffers = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers(recurse=False)]
-    alone = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)]
+    synchronised = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)]
+    alone = [norm for norm in synchronised if getattr(norm.forward, "__func__", None) is nn.SyncBatchNorm.forward]
     hook = step or default_step
 
     def batch_step(model: nn.Module, batch: Any, loss_fn: LossFn) -> Any:
@@ -110,7 +112,7 @@ def evaluate_with_batch_statistics(
             return _pass_over(model, batches, loss_fn, device, batch_step, amp, False, False).loss
         finally:
             for norm in alone:
-                vars(norm).pop("forward", None)
+                del vars(norm)["forward"]
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)

@@ -94,3 +94,21 @@ def test_a_synchronised_norm_waits_for_no_other_rank(net: nn.Sequential, monkeyp
     assert all(torch.equal(value, before[name]) for name, value in synchronised.state_dict().items())
     with pytest.raises(ValueError, match="to be on"):
         synchronised(X)
+
+
+def test_a_synchronised_norm_keeps_a_forward_of_its_own() -> None:
+    class Doubled(nn.SyncBatchNorm):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append("subclass")
+            return 2 * super().forward(x)
+
+    def hook(x: torch.Tensor) -> torch.Tensor:
+        calls.append("hook")
+        return x
+
+    calls: list[str] = []
+    net = nn.Sequential(nn.SyncBatchNorm(3), Doubled(3), nn.Linear(3, 2))
+    net[0].forward = hook
+    evaluate_with_batch_statistics(net, [(X, Y)], nn.CrossEntropyLoss(), device=CPU)
+    assert calls == ["hook", "subclass"]
+    assert vars(net[0])["forward"] is hook
