@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training import loop
@@ -29,7 +30,21 @@ class MovableNet(nn.Module):
 
     def to(self, device: Any) -> Any:  # type: ignore[override]
         self.weight.where = device
+        for part in filter(lambda part: part is not None, (self.weight, self.weight.grad)):
+            part.data = part.data.clone()
         return self
+
+
+class Stuck(Movable):
+    """Cannot be given its old memory, as one that was swapped for one of another kind."""
+
+    @property  # type: ignore[override]
+    def data(self) -> torch.Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, content: torch.Tensor) -> None:
+        raise RuntimeError("stuck")
 
 
 class Fixed(nn.Linear):
@@ -71,22 +86,60 @@ def test_a_training_that_is_refused_leaves_everything_where_it_was(monkeypatch: 
 def test_the_state_of_a_given_optimizer_comes_along_and_its_count_stays() -> None:
     model = MovableNet()
     optimizer = torch.optim.Adam(model.parameters())
-    elsewhere = torch.zeros(3, device=GPU)
+    with FakeTensorMode():
+        elsewhere = torch.zeros(3, device="cuda:1")
     state = {"step": torch.zeros(()), "exp_avg": torch.zeros(3), "paged": elsewhere, "number": 1}
     optimizer.state[model.weight] = dict(state)
 
     def refuse() -> None:
         now = optimizer.state[model.weight]
         assert (now["step"].device, now["exp_avg"].device, now["number"]) == (CPU, GPU, 1)
+        assert now["paged"] is elsewhere
         raise KeyError("refused")
 
     with pytest.raises(KeyError, match="refused"), moved(model, None, optimizer, GPU, named=True):
         refuse()
     assert all(optimizer.state[model.weight][key] is value for key, value in state.items())
-    model.to(CPU)
-    optimizer.param_groups[0]["capturable"] = True
-    with moved(model, None, optimizer, GPU, named=True):
-        assert optimizer.state[model.weight]["step"].device == GPU
+    for flag in ("capturable", "fused"):
+        model.to(CPU)
+        optimizer.state[model.weight] = dict(state)
+        optimizer.param_groups[0].update({"capturable": False, "fused": None, flag: True})
+        with moved(model, None, optimizer, GPU, named=True):
+            assert optimizer.state[model.weight]["step"].device == GPU
+
+
+def test_what_a_move_put_elsewhere_stands_in_its_old_memory_again() -> None:
+    model = MovableNet()
+    model.weight.grad = torch.ones(3)
+    parts = [model.weight, model.weight.grad]
+    places = [part.data_ptr() for part in parts]
+
+    def refuse() -> None:
+        assert not set(places) & {part.data_ptr() for part in parts}
+        raise KeyError("refused")
+
+    with pytest.raises(KeyError, match="refused"), moved(model, None, None, GPU, named=True):
+        refuse()
+    assert [part.data_ptr() for part in parts] == places
+
+
+def test_what_cannot_go_back_hides_no_error_and_keeps_nothing_else_away() -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(4, 2))
+    model[1].weight = Stuck(torch.zeros(2, 4))
+    before = list(model.parameters())
+    with pytest.raises(KeyError, match="refused"), moved(model, None, None, GPU, named=True):
+        raise KeyError("refused")
+    assert all(now is then for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_a_buffer_that_is_no_leaf_is_moved_without_a_warning() -> None:
+    model = nn.Linear(4, 2)
+    model.register_buffer("start", start := model.weight * 1)  # a forgotten detach
+    assert samples_per_second(model, (X, Y), 2, nn.CrossEntropyLoss(), seconds=0.001) > 0
+    with pytest.raises(KeyError, match="refused"), moved(model, None, None, GPU, named=True):
+        raise KeyError("refused")
+    assert model.start is start
+    assert start.device == CPU
 
 
 def test_a_model_that_is_there_is_not_asked_to_move() -> None:
