@@ -193,7 +193,8 @@ def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCop
 class _OptimizerState:
     """An optimizer's state, copied without `state_dict`, whose loading aliases tensors and casts their dtype.
 
-    Its tensors stay where they are and get their content back; all else in it is copied.
+    Its tensors stay where they are and get their content back, in new memory where the old cannot be written (that of an
+    expanded one); all else in it is copied.
     """
 
     optimizer: torch.optim.Optimizer
@@ -225,8 +226,16 @@ class _OptimizerState:
                     group[key] = tensors[key].copy_(value)
                 else:
                     group[key] = copy.deepcopy(value)
-        for tensor, saved in self.tensors:
-            tensor.data = saved.restore()
+        with ExitStack() as stack:
+            for tensor, saved in self.tensors:
+                stack.callback(_give_back, tensor, saved)
+
+
+def _give_back(tensor: torch.Tensor, saved: _TensorCopy) -> None:
+    try:
+        saved.restore()
+    except RuntimeError:  # an expanded tensor cannot be written
+        tensor.data = saved.content.to(saved.place.device, copy=True)
 
 
 def _copy_around_tensors(values: Any) -> Any:

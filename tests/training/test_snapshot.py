@@ -248,6 +248,22 @@ def test_what_cannot_be_given_back_costs_nothing_else() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_state_of_an_optimizer_comes_back_around_what_cannot_be_written() -> None:
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    train(model, optimizer)
+    state, before = optimizer.state[model.linear.weight], facts(model, optimizer)["optimizer"]["state"]
+    momentum, place = state["momentum_buffer"], state["momentum_buffer"].data_ptr()
+    state["ratio"] = optimizer.state[model.head.weight]["ratio"] = torch.ones(1).expand(3)
+    with preserved(model, optimizer):
+        train(model, optimizer)
+        momentum.data = torch.zeros(4, 3)
+    assert state["ratio"].tolist() == [1.0] * 3
+    after = optimizer.state_dict()["state"]
+    assert all(torch.equal(after[i]["momentum_buffer"], before[i]["momentum_buffer"]) for i in before)
+    assert momentum.data_ptr() == place
+
+
 def test_what_is_frozen_and_was_made_in_inference_mode_comes_back() -> None:
     model = Net()
     with torch.inference_mode():
