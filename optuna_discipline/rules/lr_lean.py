@@ -102,7 +102,7 @@ def read_lr(run: Run) -> LrReading | None:
             return None
         return LrReading(None) if fell(run) else LrReading(None if _only_rose(losses) else "up", far=True)
     climbed = shape[0]
-    unlearned = losses is not None and stayed(losses) and not fell(run)  # by its curve it may have, in one epoch
+    unlearned = losses is not None and stayed(losses)
     if got_worse(shape):
         return LrReading("down", far=unlearned)
     if losses is not None and fell_at_once(losses):
