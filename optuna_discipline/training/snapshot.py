@@ -114,6 +114,14 @@ class _TensorCopy:
         return self.place
 
 
+def _give_back(tensor: torch.Tensor, saved: _TensorCopy) -> None:
+    """Restore a tensor where it stood; in new memory where the old cannot be written, as that of an expanded one."""
+    try:
+        tensor.data = saved.restore()
+    except RuntimeError:
+        tensor.data = saved.content.to(saved.place.device, copy=True)
+
+
 @dataclass(frozen=True)
 class _ParameterState:
     parameter: nn.Parameter
@@ -164,8 +172,8 @@ class _ModuleState:
             for module, training in reversed(self.training):  # from the root on: it may hand its mode down
                 stack.callback(setattr, module, "training", training)
             for module, buffers in self.buffers:
-                for _, content in filter(None, buffers.values()):
-                    stack.callback(content.restore)
+                for buffer, content in filter(None, buffers.values()):
+                    stack.callback(_give_back, buffer, content)
                 if not isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
                     stack.callback(_restore_buffers, module, buffers)
             for parameter in self.parameters:
@@ -193,8 +201,7 @@ def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCop
 class _OptimizerState:
     """An optimizer's state, copied without `state_dict`, whose loading aliases tensors and casts their dtype.
 
-    Its tensors stay where they are and get their content back, in new memory where the old cannot be written (that of an
-    expanded one); all else in it is copied.
+    Its tensors stay where they are and get their content back; all else in it is copied.
     """
 
     optimizer: torch.optim.Optimizer
@@ -229,13 +236,6 @@ class _OptimizerState:
         with ExitStack() as stack:
             for tensor, saved in self.tensors:
                 stack.callback(_give_back, tensor, saved)
-
-
-def _give_back(tensor: torch.Tensor, saved: _TensorCopy) -> None:
-    try:
-        saved.restore()
-    except RuntimeError:  # an expanded tensor cannot be written
-        tensor.data = saved.content.to(saved.place.device, copy=True)
 
 
 def _copy_around_tensors(values: Any) -> Any:
