@@ -135,13 +135,13 @@ def _pass_over(
         with torch.no_grad(), autocast(device, amp):
             result = run_step(step, without_ranks(model), moved, loss_fn)
         size = samples_of(batch, result)
-        loss_sum = loss_sum + widen(result.loss) * size
+        loss_sum = loss_sum + widen(result.loss).to(device) * size
         n_samples += size
         found = count_answers(result) if countable else None
         if found is None and accuracy:
             raise ValueError("`accuracy=True` needs outputs of shape (n, classes) and integer targets (n,): pass None.")
         countable = countable and found is not None
-        answers = answers if found is None else answers + found
+        answers = answers if found is None else answers + found.to(device)
     sums, n_samples = over_ranks(model, torch.cat([loss_sum[None], answers.to(loss_sum.dtype)]), n_samples)
     if n_samples == 0:
         raise DisciplineError("There is no batch to evaluate on.")

@@ -108,7 +108,7 @@ class Updater:
                 raise ValueError("`loss_fn` must return a loss with a gradient: this one depends on no parameter.")
             self._backward(loss if len(window) == 1 else loss * (size / sum(sizes)))
             seen = samples_of(batch, result)
-            part = widen(loss.detach()) * seen
+            part = widen(loss.detach()).to(self.device) * seen
             loss_sum = part if loss_sum is None else loss_sum + part
             n_samples += seen
         assert loss_sum is not None

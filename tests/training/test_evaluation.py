@@ -1,10 +1,13 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.training import evaluation
 from optuna_discipline.training.evaluation import evaluate
 from optuna_discipline.training.evaluation import evaluate_with_batch_statistics
 
@@ -94,6 +97,22 @@ def test_a_synchronised_norm_waits_for_no_other_rank(net: nn.Sequential, monkeyp
     assert all(torch.equal(value, before[name]) for name, value in synchronised.state_dict().items())
     with pytest.raises(ValueError, match="to be on"):
         synchronised(X)
+
+
+def test_losses_and_answers_on_another_device_are_summed_on_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], loss_fn: nn.Module) -> Any:
+        output, target = (part.to("cuda:1") for part in (model(batch[0]), batch[1]))
+        return loss_fn(output, target), output, target
+
+    def over_ranks(model: nn.Module, sums: torch.Tensor, n_samples: int) -> Any:
+        raise KeyError(str(sums.device))  # the sums have no content
+
+    monkeypatch.setattr(evaluation, "over_ranks", over_ranks)
+    first = torch.device("cuda:0")
+    with FakeTensorMode():  # tensors of GPUs that need not be there
+        model, batch = nn.Linear(3, 2, device=first), (torch.zeros(8, 3), torch.zeros(8, dtype=torch.long))
+        with pytest.raises(KeyError, match="cuda:0"):
+            evaluate(model, [batch], nn.CrossEntropyLoss(), device=first, step=step)
 
 
 def test_a_synchronised_norm_keeps_a_forward_of_its_own() -> None:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.loop import train_epochs
@@ -30,6 +31,16 @@ def test_the_sum_of_losses_counts_samples() -> None:
     updater = Updater(model, lambda o, t: (o * 0).sum() + 2.0, torch.optim.SGD(model.parameters(), lr=0.1), CPU)
     result = updater.update([(X, X), (X[:2], X[:2])])
     assert (result.loss_sum.item(), result.n_samples) == (16.0, 8)
+
+
+def test_a_loss_on_another_device_is_summed_on_that_of_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Updater, "_backward", lambda self, loss: None)  # autograd asks for a GPU that need not be there
+    monkeypatch.setattr(Updater, "_apply", lambda self: None)
+    with FakeTensorMode():
+        model, first = nn.Linear(3, 3, device="cuda:0"), torch.device("cuda:0")
+        updater = Updater(model, lambda o, t: o.sum().to("cuda:1"), torch.optim.SGD(model.parameters(), lr=0.1), first)
+        batch = (torch.zeros(6, 3), torch.zeros(6))
+        assert updater.update([batch, batch]).loss_sum.device == first
 
 
 def test_a_step_that_cannot_be_called_is_refused_at_once() -> None:
