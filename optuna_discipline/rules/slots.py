@@ -20,6 +20,8 @@ LOSS_OVER_TIME = 0.25
 # Two runs are never told apart below this share of the loss, however quiet the replicate was.
 SMALLEST_NOISE = 0.01
 SHORTEST_TIMED_RUN = 1.0
+# Shorter runs are not compared at equal time: on a busy machine those of about a second decided otherwise each time.
+SHORTEST_COMPARED_RUN = 10.0
 # Shares of wrong answers this large are those of networks that guess, and differ by luck: by 1.7 to 4 % of themselves
 # from three runs on 1,000 to 200 samples of 10 classes.
 GUESSING, LUCK = 0.4, 0.05
@@ -135,7 +137,7 @@ def hardly_differ(losses: Sequence[float]) -> bool:
 
 def seconds_per_epoch(run: Run) -> float | None:
     """Return the pace of a run, None for one too short to be timed."""
-    if run.seconds is None or run.seconds < SHORTEST_TIMED_RUN:
+    if run.seconds is None or run.seconds < SHORTEST_COMPARED_RUN:
         return None
     epochs = len(run.curve) if run.curve is not None else len(run.reports) or run.params.get("epochs", 1.0)
     return run.seconds / max(1.0, epochs)

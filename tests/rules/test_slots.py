@@ -48,8 +48,8 @@ def test_nothing_has_learned_when_all_losses_are_one() -> None:
 
 
 def test_the_pace_of_a_short_run_is_not_known() -> None:
-    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=0.5)) is None
-    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=8.0)) == 2.0
+    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=5.0)) is None
+    assert seconds_per_epoch(Run(0, "complete", {"epochs": 4}, seconds=80.0)) == 20.0
 
 
 def test_the_example_is_the_best_and_the_first_of_equals() -> None:
@@ -76,7 +76,7 @@ def test_a_smaller_batch_with_longer_epochs_has_to_be_better_by_the_fourth_root_
     counted = at_equal_time([*runs, _timed(4, 32, 115, 0.1), _timed(5, 256, 40, 0.5)])
     assert [run.score for run in counted] == [0.1, 0.2, pytest.approx(0.3 * 4**0.25), 0.4, 0.1, 0.5]
     assert [run.loss for run in counted] == [0.1, 0.2, 0.3, 0.4, 0.1, 0.5]
-    assert at_equal_time([_timed(0, 64, 0.2, 0.1), _timed(1, 16, 0.9, 0.1)])[1].handicap == 0  # too short to be timed
+    assert at_equal_time([_timed(0, 64, 2, 0.1), _timed(1, 16, 9, 0.1)])[1].handicap == 0  # too short to be timed
 
 
 @pytest.mark.parametrize("seconds", [350, 400, 450])
