@@ -115,8 +115,8 @@ def tune(
             optimizer and batch sizes, and so does one of yours that holds no trials yet but enqueued ones.
         study_name: Name of the study; None is "discipline" in a storage.
         device: Where to train; None is CUDA's GPU if there is one, else the CPU (on a Mac, too).
-        seed: Fixes everything on a CPU, where trials run one at a time, but for the clock: runs of ten seconds or more that
-            take longer with a smaller batch size count. None is unrepeatable.
+        seed: Fixes everything on a CPU, where trials run one at a time, but for the clock: runs of ten seconds or more
+            that take longer with a smaller batch size count. None is unrepeatable.
         callbacks: Called as `callback(study, trial)` after every trial.
         n_jobs: Trials at a time, in threads, which share torch's random numbers: weights and dropout are then not
             repeatable, and the caller's random state may have moved.
