@@ -31,9 +31,7 @@ def cost_in_full_trainings(study: Study) -> float:
     another's snapshot, or as a retry from its former attempt; one that reported none counts whole if it is complete or
     was pruned, else as nothing. The range test counts by its updates where it knows those of a full training.
     """
-    return sum(read_costs(study.get_trials(deepcopy=False), told_roles(study)).spent.values()) + cost_of_range_test(
-        study
-    )
+    return total_cost(study, read_costs(study.get_trials(deepcopy=False), told_roles(study)))
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,11 @@ def read_costs(trials: Sequence[FrozenTrial], told: Told) -> Costs:
             trained = _trained(trial, done, length, by_number) if done else length or unit or 1.0
             spent[trial.number] = trained / (unit or done or 1.0)
     return Costs(full, longest, planned, reported, spent)
+
+
+def total_cost(study: Study, costs: Costs) -> float:
+    """Return what a study has cost in full trainings, given what its trials have; see `cost_in_full_trainings`."""
+    return sum(costs.spent.values()) + cost_of_range_test(study)
 
 
 def cost_of_range_test(study: Study) -> float:

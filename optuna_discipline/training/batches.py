@@ -135,7 +135,7 @@ def as_batches(
 def on_device(data: Any, device: torch.device | str) -> Any:
     """Return data that are whole tensors or arrays as a tuple of tensors on a device; all other data as they are."""
     tensors = _whole_tensors(data)
-    return data if tensors is None else TensorBatches(*tensors, batch_size=1, device=device).tensors
+    return data if tensors is None else tuple(tensor.to(device) for tensor in _as_tensors(tensors))
 
 
 def is_batched(data: Any) -> bool:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
-from optuna_discipline.costs import cost_of_range_test
+from optuna_discipline.costs import total_cost
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import share_of
 from optuna_discipline.rules.range_test import RangeTest
@@ -70,7 +70,7 @@ def collect(source: Study | StudyView) -> Story:
     view = view_of(source)
     best = view.best
     rows = tuple(row for row in stages.collect(view) if row.stage != marks.OTHER)
-    cost = sum(view.costs.spent.values()) + cost_of_range_test(view.study)
+    cost = total_cost(view.study, view.costs)
     restarts, barred = _ended_better(view.trials, best, view.sign)
     among = (" of whole trainings" if restarts else "") + (" within the constraints" if barred else "")
     tested = range_test.read(view.study)
