@@ -21,12 +21,6 @@ from optuna.storages import get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.study import Study
-from sqlalchemy import create_engine
-from sqlalchemy import inspect
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import SQLAlchemyError
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.printable import printable
@@ -60,16 +54,18 @@ def shown(url: str) -> str:
 @contextlib.contextmanager
 def errors_of(url: str | None) -> Iterator[None]:
     """Say in one line which storage does not work, and why; errors of other databases, and without a URL, stay."""
+    import sqlalchemy
+
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, AssertionError, UnboundLocalError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError, AssertionError, UnboundLocalError) as error:
         found: BaseException | None = error
         while isinstance(found, (AssertionError, UnboundLocalError)):  # what Optuna makes of a lost storage
             found = found.__context__
         if isinstance(found, DisciplineError):
             raise found from error
         origins = " ".join(frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__))
-        known = (StorageInternalError, *([SQLAlchemyError] if "optuna.storages" in origins else []))
+        known = (StorageInternalError, *([sqlalchemy.exc.SQLAlchemyError] if "optuna.storages" in origins else []))
         if url is None or found is None or not isinstance(found, known):
             raise
         cause = one_line(found.__cause__ or found)
@@ -86,6 +82,8 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
     Raises:
         DisciplineError: If it does not open; the message names the option.
     """
+    import sqlalchemy
+
     if not url:
         raise DisciplineError("--storage must be a URL such as sqlite:///study.db, or a journal's file, but got ''")
     if re.match("[^:]+://[^:/]*:[^@]*@[^?]*@", url):  # what follows the first would be called a host, and shown
@@ -101,12 +99,12 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
         try:
             _check_tables(url, only_read)
             return _database(url)
-        except (ArgumentError, ImportError, ValueError) as error:  # an absent driver, a form that Optuna has given up
+        except (sqlalchemy.exc.ArgumentError, ImportError, ValueError) as error:  # no driver, a form given up
             raise DisciplineError(
                 f"--storage {shown(url)} does not work, one such as sqlite:///study.db does: "
                 f"{one_line(error.__cause__ or error)}"
             ) from error
-        except (RuntimeError, SQLAlchemyError) as error:
+        except (RuntimeError, sqlalchemy.exc.SQLAlchemyError) as error:
             if "table schema" not in str(error):
                 raise StorageInternalError(str(error)) from error.__cause__ or error
             older = "storage upgrade" in str(error)
@@ -119,12 +117,14 @@ def opened(url: str, *, only_read: bool = False) -> BaseStorage:
 
 def _check_tables(url: str, only_read: bool) -> None:
     """Refuse another program's SQLite file, which is no place for a study, and a database to read that holds none."""
+    import sqlalchemy
+
     file = file_of(url)
     if not only_read and (file is None or not file.is_file()):  # a server's database may serve several programs
         return
-    engine = create_engine(url)
+    engine = sqlalchemy.create_engine(url)
     try:
-        tables = inspect(engine)
+        tables = sqlalchemy.inspect(engine)
         names = set(tables.get_table_names()) if file is not None else set()
         columns = {name: [column["name"] for column in tables.get_columns(name)] for name in names & set(TABLES)}
         others = {name for name in columns if TABLES[name] not in columns[name]}
@@ -142,8 +142,10 @@ def _check_tables(url: str, only_read: bool) -> None:
 
 
 def _optunas_tables() -> set[str]:
+    import sqlalchemy
+
     engine = RDBStorage("sqlite://").engine
-    names = set(inspect(engine).get_table_names())
+    names = set(sqlalchemy.inspect(engine).get_table_names())
     engine.dispose()
     return names
 
@@ -154,8 +156,8 @@ def _database(url: str) -> BaseStorage:
     while True:
         try:
             return get_storage(url)
-        except (DBAPIError, StorageInternalError) as error:
-            cause = getattr(error if isinstance(error, DBAPIError) else error.__cause__, "orig", None)
+        except Exception as error:  # SQLAlchemy's, or Optuna's because of one
+            cause = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
             said = f"{type(cause).__name__} {cause}"  # PostgreSQL's text may be in another language
             if time.monotonic() > until or not re.search("already exists|unique|duplicate", said, re.IGNORECASE):
                 raise
@@ -281,10 +283,12 @@ def file_of(url: str) -> Path | None:
     >>> str(file_of("sqlite:///results/study.db")), file_of("postgresql://host/studies")
     ('results/study.db', None)
     """
+    import sqlalchemy
+
     if "://" not in url:
         return Path(url)
-    with contextlib.suppress(ArgumentError, ValueError):  # is told where the storage is opened
-        parts = make_url(url)
+    with contextlib.suppress(sqlalchemy.exc.ArgumentError, ValueError):  # is told where the storage is opened
+        parts = sqlalchemy.engine.make_url(url)
         if parts.get_backend_name() == "sqlite" and parts.database not in (None, "", ":memory:"):
             return Path(str(parts.database).removeprefix("file:"))
     return None

@@ -140,6 +140,12 @@ def test_the_import_is_light() -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_the_help_of_the_command_line_loads_no_database() -> None:
+    code = "import sys, optuna_discipline.cli; print('sqlalchemy' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
 def test_every_code_block_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
