@@ -65,9 +65,9 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     if isinstance(distribution, FloatDistribution | IntDistribution):
         return _between(float(distribution.low), float(distribution.high), start=_start_by_name(name))
     if isinstance(distribution, CategoricalDistribution):
-        numbers = [number_of(choice) for choice in distribution.choices]
-        if all(math.isfinite(x) for x in numbers):
-            return replace(Bounds.of_choices(numbers), start=_start_by_name(name))
+        numbers = tuple(map(number_of, distribution.choices))
+        if all(map(math.isfinite, numbers)):
+            return _among(numbers, _start_by_name(name))
     return None
 
 
@@ -157,6 +157,11 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
 _between = lru_cache(maxsize=1024)(Bounds)  # every decision asks for the bounds of every parameter of every trial
 
 
+@lru_cache(maxsize=1024)
+def _among(numbers: tuple[float, ...], start: float | None) -> Bounds:
+    return replace(Bounds.of_choices(numbers), start=start)
+
+
 @lru_cache
 def _start_by_name(name: str) -> float | None:
     """Return where a parameter with a role begins that a library, an optimizer or Adam's beta is named in: `sgd_lr`."""
@@ -215,7 +220,10 @@ def _at(share: float, distribution: BaseDistribution, bounds: Bounds) -> Any:
 
 def known_distributions(trials: Iterable[FrozenTrial]) -> dict[str, BaseDistribution]:
     """Return every parameter that any trial has had, with its latest distribution."""
-    return {name: distribution for trial in trials for name, distribution in trial.distributions.items()}
+    known: dict[str, BaseDistribution] = {}
+    for trial in trials:
+        known.update(trial.distributions)
+    return known
 
 
 def allows(distribution: BaseDistribution, value: Any) -> bool:

@@ -135,6 +135,8 @@ def _best_allowed(best_first: Sequence[FrozenTrial], space: Mapping[str, BaseDis
 def _impossible(trials: Sequence[FrozenTrial], runs: Sequence[Run], losses: Mapping[int, float]) -> list[int]:
     """Return the numbers of the trials that could not train, without those that others have repeated and could."""
     failed = failed_at_once(runs)
+    if not failed:
+        return []
     could = [trial.params for trial in trials if math.isfinite(losses.get(trial.number, math.inf))]
     return [trial.number for trial in trials if trial.number in failed and trial.params not in could]
 

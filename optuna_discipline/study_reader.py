@@ -53,9 +53,10 @@ class StudyReader:
     def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
         self._told = parameters.check_roles(roles)
         self._finished: dict[tuple[str, trial_record.Identity], Run] = {}
+        self._lengths: dict[tuple[str, trial_record.Identity], float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_finished": {}}
+        return {**self.__dict__, "_finished": {}, "_lengths": {}}
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
@@ -102,7 +103,7 @@ class StudyReader:
         """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
         sign = float(trial_record.sign_of(study))
         others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
-        overdue = self._overdue(trials, _now(trials, except_for)) if any(others) else set()
+        overdue = self._overdue(study.study_name, trials, _now(trials, except_for)) if any(others) else set()
         by_number = {trial.number: trial for trial in trials}
         runs = []
         for trial in trials:
@@ -147,7 +148,7 @@ class StudyReader:
             allowed=allowed,
         )
 
-    def _overdue(self, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
+    def _overdue(self, study_name: str, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
         """Return the numbers of running trials taken for dead.
 
         A trial started no earlier than any with a smaller number, whatever the clock of its host says; a start in the
@@ -155,10 +156,10 @@ class StudyReader:
         own worker's: one that was stopped, or added to the study, says nothing.
         """
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        paces = [seconds / self._length(trial) for trial in complete if (seconds := _seconds(trial))]
+        paces = [seconds / self._length(study_name, trial) for trial in complete if (seconds := _seconds(trial))]
         if not paces:
             return set()
-        longest = max(map(self._length, trials)) * max(paces)
+        longest = max(self._length(study_name, trial) for trial in trials) * max(paces)
         least = STALE_SECONDS if len(paces) >= ENOUGH_ENDED else FEW_SECONDS
         latest: datetime.datetime | None = None
         found = set()
@@ -172,10 +173,16 @@ class StudyReader:
                     found.add(trial.number)
         return found
 
-    def _length(self, trial: FrozenTrial) -> float:
+    def _length(self, study_name: str, trial: FrozenTrial) -> float:
         """Return how many epochs a trial trains for, 1 where it does not say."""
-        names = (name for name, role in self.roles(trial.distributions).items() if role == "epochs")
-        return max([1.0, *(float(trial.params[name]) for name in names)])
+        key = (study_name, trial_record.identity_of(trial))
+        if key not in self._lengths:
+            names = (name for name, role in self.roles(trial.distributions).items() if role == "epochs")
+            length = max([1.0, *(float(trial.params[name]) for name in names)])
+            if not trial.state.is_finished():
+                return length
+            self._lengths[key] = length
+        return self._lengths[key]
 
 
 def read_trials(study: Study) -> list[FrozenTrial]:

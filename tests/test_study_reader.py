@@ -165,6 +165,16 @@ def test_finished_trials_are_read_once_and_the_cache_is_not_pickled() -> None:
     assert copy.runs(study, read_trials(study))[0] is not first[0]
 
 
+def test_how_long_an_ended_trial_was_to_be_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, reader = _study(seconds=40), StudyReader()
+    study.ask().suggest_float("lr", 1e-3, 1)
+    first = reader.runs(study, read_trials(study))
+    read = []
+    monkeypatch.setattr(reader, "roles", lambda known: read.append(known) or {})
+    reader.runs(study, read_trials(study))
+    assert (len(first), read) == (4, [read_trials(study)[3].distributions] * 2)  # its length, and its run
+
+
 def test_states_are_those_of_the_rules() -> None:
     study = optuna.create_study()
     for state in (TrialState.PRUNED, TrialState.FAIL):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 from typing import Literal
@@ -91,7 +92,7 @@ class Run:
         proposed = self.slot is not None and self.slot.startswith(LADDER)
         return proposed and ("lr" in self.params or not math.isfinite(self.score))
 
-    @property
+    @cached_property  # every decision asks it of every run, several times
     def diverged(self) -> bool:
         """Whether its training broke."""
         return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)
@@ -102,7 +103,7 @@ class Run:
         ended = self.state in ("complete", "pruned") and not self.diverged
         return ended and self.loss is not None and math.isfinite(self.loss)
 
-    @property
+    @cached_property
     def score(self) -> float:
         """Its loss for comparisons; inf for a run that did not end well."""
         if self.state != "complete" or self.loss is None or not math.isfinite(self.loss) or self.diverged:

@@ -73,6 +73,7 @@ class SearchState:
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.told, self.runs = runs, at_equal_time(runs)
+        self._full = self._full_before(math.inf)  # every stage asks for it
         first = drawn_first(runs)
         found = None if first is None else next(run for run in self.runs if run.number == first.number)
         counted = those_that_count(self.runs, found)
@@ -144,7 +145,7 @@ class SearchState:
     def _why(self, *, near: bool) -> str:
         """Return what the model's search is founded on, in words."""
         if any(math.isfinite(run.score) for run in self.runs):
-            passed = passed_over(self._full(), self._best_full())
+            passed = passed_over(self._full, self._best_full())
             return f"model-based search {'near' if near else 'around'} the best full run{passed}"
         if any(run.finished for run in self.runs):
             return f"model-based search around the start, as no run has {what_none_did(self.runs, 'ended well')}"
@@ -285,10 +286,11 @@ class SearchState:
         return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
 
     def _best_full(self, before: float = math.inf) -> Run | None:
-        return min(self._full(before), key=lambda run: run.score, default=None)
+        full = self._full if before == math.inf else self._full_before(before)
+        return min(full, key=lambda run: run.score, default=None)
 
-    def _full(self, before: float = math.inf) -> list[Run]:
-        return self._that_may_be_best([run for run in self.runs if self._length_of(run) == 1 and run.number < before])
+    def _full_before(self, number: float) -> list[Run]:
+        return self._that_may_be_best([run for run in self.runs if self._length_of(run) == 1 and run.number < number])
 
     def _best_of_any_length(self) -> Run | None:
         return min(self._that_may_be_best(self.runs), key=lambda run: run.score, default=None)

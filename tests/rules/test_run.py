@@ -6,6 +6,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import LossCurve
 from optuna_discipline import Proposal
 from optuna_discipline import Run
+from optuna_discipline.rules import run as rules_of_a_run
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.run import start_lr
@@ -30,6 +31,14 @@ BROKEN = LossCurve((EpochLog(0, 0.1, math.nan, 1.0),), n_epochs=4)
 )
 def test_a_run_scores_its_loss_only_if_it_ended_well(run: Run, score: float, finished: bool) -> None:
     assert (run.score, run.finished) == (score, finished)
+
+
+def test_the_curve_of_a_run_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[LossCurve] = []
+    monkeypatch.setattr(rules_of_a_run, "is_diverged", judged.append)
+    run = Run(0, "complete", {}, 0.5, curve=BROKEN)
+    assert [run.score for _ in range(3)] == [0.5] * 3
+    assert (run.held, judged) == (True, [BROKEN])
 
 
 @pytest.mark.parametrize(
