@@ -246,6 +246,8 @@ def breaks_a_constraint(trial: FrozenTrial) -> bool:
     """Whether a trial may not be chosen: constraints are met from 0 down, set one by one or by a sampler."""
     attributes = trial.system_attrs
     keys = [key for key in attributes if key == CONSTRAINTS or key.startswith(ONE_CONSTRAINT)]
+    if not keys:
+        return False
     values = (attributes[key] or () if key == CONSTRAINTS else (attributes[key],) for key in keys)
     return any(value > 0 for found in values for value in found)
 

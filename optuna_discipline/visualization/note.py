@@ -13,7 +13,7 @@ from optuna_discipline.visualization import stages
 from optuna_discipline.visualization.story import Story
 
 HEADING = "# What was decided"
-ESCAPED = "\\`*_{}[]<>#|~&@:"
+ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|~&@:"})
 
 
 def study_note(told: Story) -> str:
@@ -54,8 +54,7 @@ def trial_note(trial: FrozenTrial) -> str:
 def as_text(text: str) -> str:
     """Return text that markdown shows as it is, on one line."""
     flat = printable(" ".join(text.split()))
-    escaped = "".join(f"\\{letter}" if letter in ESCAPED else letter for letter in flat)
-    return escaped.replace("www.", "www\\.")  # which alone would make a link
+    return flat.translate(ESCAPES).replace("www.", "www\\.")  # which alone would make a link
 
 
 def beside(former: str, note: str) -> str:

@@ -1,4 +1,3 @@
-import itertools
 import json
 import multiprocessing
 import os
@@ -156,7 +155,7 @@ def test_what_a_user_saves_while_publish_is_at_work_stays(study: optuna.Study, m
             saved.append("trial")
             optuna_dashboard._note.save_note_with_version(own._storage, study_id, second._trial_id, 1, "mine")
 
-    monkeypatch.setattr(dashboard.time, "monotonic", itertools.count().__next__)  # a look is no longer than a write
+    monkeypatch.setattr(dashboard, "LOOKS_APART", 0)  # a look before each note
     monkeypatch.setattr(own._storage, "get_study_system_attrs", snapshots_of(own))
     monkeypatch.setattr(own._storage, "set_study_system_attr", slow)
     publish(own)
@@ -165,6 +164,28 @@ def test_what_a_user_saves_while_publish_is_at_work_stays(study: optuna.Study, m
     assert note_of(own).count(note.HEADING) == 1
     assert note_of(own, second._trial_id) == "mine"
     assert note_of(own, first._trial_id) == note.trial_note(first)
+
+
+def test_looks_for_what_a_user_writes_meanwhile_take_a_tenth_of_the_time(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = copy(study, "long")
+    own.add_trials(study.get_trials(deepcopy=False) * 2)
+    read, write, clock = own._storage.get_study_system_attrs, own._storage.set_study_system_attr, []
+
+    def look(study_id: int) -> dict[str, Any]:
+        clock.append("look")
+        return dict(read(study_id))
+
+    def slow(study_id: int, key: str, value: Any) -> None:
+        write(study_id, key, value)
+        clock.append("write")
+
+    monkeypatch.setattr(own._storage, "get_study_system_attrs", look)
+    monkeypatch.setattr(own._storage, "set_study_system_attr", slow)
+    monkeypatch.setattr(dashboard.time, "monotonic", lambda: len(clock))
+    publish(own)
+    assert 1 < clock.count("look") <= 2 + len(clock) / 10  # two are before the notes, of which each is two writes
 
 
 def test_a_note_whose_process_died_between_its_writes_is_shown_after_the_next(study: optuna.Study) -> None:
