@@ -22,6 +22,8 @@ from optuna.distributions import IntDistribution
 from optuna_discipline.parameters import at_share
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import fit
+from optuna_discipline.parameters import fit_all
+from optuna_discipline.parameters import of_each
 from optuna_discipline.parameters import ordered_choices
 from optuna_discipline.parameters import share_of
 from optuna_discipline.parameters import spelling
@@ -110,7 +112,7 @@ class Coordinates:
 
     def _within(self, name: str, low: float, high: float) -> tuple[float, float] | None:
         """Return the first and last place in a list within a box, a step further where the box does not end at it."""
-        numbers = [self._in_role(name, choice) for choice in self._lists[name]]
+        numbers = [self._spelt[name].read(float(choice)) for choice in self._lists[name]]
         inside = [i for i, x in enumerate(numbers) if low <= x <= high]
         if not inside:
             return None
@@ -225,11 +227,11 @@ class Coordinates:
         original, role = self._original[name], self._roles.get(name)
         if isinstance(original, FloatDistribution | IntDistribution) and original.step is not None:
             if role is None:
-                return np.array([share_of(original, fit(original, at_share(original, x))) for x in column.tolist()])
+                return of_each(partial(share_of, original), fit_all(original, at_share(original, column)))
             against = unit if role == "lr" else 0.0
             numbers = 1 - np.exp(column) if role == "momentum" else np.fmax(np.exp(column + against), self._least[name])
-            values = (self._log_of(name, fit(original, self._spelt[name].write(x))) for x in numbers.tolist())
-            return np.array(list(values)) - against
+            values = fit_all(original, np.array([self._spelt[name].write(x) for x in numbers.tolist()]))
+            return of_each(partial(self._log_of, name), values) - against
         if isinstance(original, FloatDistribution) and role == "lr":
             return np.clip(column, *(self._log_of(name, end) - unit for end in (original.low, original.high)))
         return column
@@ -258,7 +260,7 @@ class Coordinates:
         """Return the number of each point's choice; of a parameter that is not categorical the points as they are."""
         if not isinstance(self._original[name], CategoricalDistribution):
             return column
-        return np.array([number(self._choices(name)[round(x)]) for x in column.tolist()])
+        return of_each(lambda x: number(self._choices(name)[round(x)]), column)
 
     def _choices(self, name: str) -> Sequence[Any]:
         original = self._original[name]
@@ -281,18 +283,15 @@ class Coordinates:
         return self._log_of(name, value) - (math.log(self._lr_unit(params)) if role == "lr" else 0.0)
 
     def _log_of(self, name: str, value: Any) -> float:
-        number = self._in_role(name, value)
+        number = self._spelt[name].read(float(value))
         return math.log(max(1 - number, 1e-6) if self._roles[name] == "momentum" else max(number, self._least[name]))
-
-    def _in_role(self, name: str, value: Any) -> float:
-        return self._spelt[name].read(float(value))
 
     def _lr_unit(self, params: Mapping[str, Any]) -> float:
         """Return what a learning rate counts against, given the other parameters of its run."""
         unit = self._unit_of_optimizer(params)
         if self._momentum is None or self._momentum not in params:
             return unit
-        return unit * max(1 - self._in_role(self._momentum, params[self._momentum]), 1e-6)
+        return unit * max(1 - self._spelt[self._momentum].read(float(params[self._momentum])), 1e-6)
 
     def _unit_of_optimizer(self, params: Mapping[str, Any]) -> float:
         """Return the usual rate of the optimizer that some parameter names, in that of the box; 1 where none does."""

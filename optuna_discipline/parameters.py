@@ -2,18 +2,22 @@
 
 import json
 import math
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from typing import TypeVar
 
+import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial
 
+from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
@@ -41,6 +45,8 @@ from optuna_discipline.rules.usual_values import stays_steep
 from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
 
+NumberOrMany = TypeVar("NumberOrMany", float, FloatArray)
+
 
 def check_roles(roles: Mapping[str, str | None] | None) -> dict[str, Role | None]:
     """Return the roles that the user gives to names; None says that a name has none.
@@ -67,7 +73,7 @@ def bounds_of(distribution: BaseDistribution, name: str = "") -> Bounds | None:
     if isinstance(distribution, CategoricalDistribution):
         numbers = tuple(map(number_of, distribution.choices))
         if all(map(math.isfinite, numbers)):
-            return _among(numbers, _start_by_name(name))
+            return replace(_among(numbers), start=_start_by_name(name))
     return None
 
 
@@ -156,10 +162,7 @@ def fit_in_role(role: Role | None, name: str, distribution: BaseDistribution, nu
 
 _between = lru_cache(maxsize=1024)(Bounds)  # every decision asks for the bounds of every parameter of every trial
 
-
-@lru_cache(maxsize=1024)
-def _among(numbers: tuple[float, ...], start: float | None) -> Bounds:
-    return replace(Bounds.of_choices(numbers), start=start)
+_among = lru_cache(maxsize=1024)(Bounds.of_choices)
 
 
 @lru_cache
@@ -188,6 +191,21 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
         return min(max(round(inside), distribution.low), distribution.high)
     # 0.1 is 0.0999999999999999 after its way through logarithms, whose error is in the 15th figure
     return min(max(float(f"{inside:.14g}") if step is None and low < inside < high else float(inside), low), high)
+
+
+def fit_all(distribution: FloatDistribution | IntDistribution, numbers: FloatArray) -> FloatArray:
+    """Return the values nearest to many numbers, of a distribution with a step; `fit` takes a hundred times as long."""
+    low, high, step = float(distribution.low), float(distribution.high), distribution.step
+    inside: FloatArray = np.fmin(np.fmax(numbers, low), high)
+    if step is not None and not (isinstance(distribution, IntDistribution) and distribution.log):
+        inside = low + step * np.floor((inside - low) / step + 0.5)
+    return np.clip(np.round(inside) if isinstance(distribution, IntDistribution) else inside, low, high)
+
+
+def of_each(function: Callable[[float], float], numbers: FloatArray) -> FloatArray:
+    """Return a function of many numbers, of which few differ: it is asked once of each."""
+    values, places = np.unique(numbers, return_inverse=True)
+    return np.array([function(x) for x in values.tolist()])[places]
 
 
 def start_of(name: str, distribution: BaseDistribution) -> Any:
@@ -259,11 +277,12 @@ def share_of(distribution: BaseDistribution, value: float) -> float:
     return (value - low) / (high - low)
 
 
-def at_share(distribution: BaseDistribution, share: float) -> float:
+def at_share(distribution: BaseDistribution, share: NumberOrMany) -> NumberOrMany:
     """Return the number at a share of the way up the bounds, in the exponent of a log distribution; not fitted."""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = distribution.low, distribution.high
-    return float(low * (high / low) ** share) if distribution.log else low + share * (high - low)
+    low, high = float(distribution.low), float(distribution.high)
+    found: NumberOrMany = low * (high / low) ** share if distribution.log else low + share * (high - low)
+    return found
 
 
 def step_of(distribution: BaseDistribution) -> float | None:

@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -56,6 +57,31 @@ def test_what_went_through_logarithms_is_what_it_was_within_bounds_and_on_steps(
     assert parameters.fit(FloatDistribution(third, 1.0), 0.0) == third
     assert parameters.fit(FloatDistribution(0.0, third), 1.0) == third
     assert parameters.fit(FloatDistribution(0.0, 1.0, step=0.1), 0.3) == 3 * 0.1
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        IntDistribution(-3, 8),
+        IntDistribution(1, 9, step=4),
+        IntDistribution(1, 9, log=True),
+        FloatDistribution(-0.3, 2.0, step=0.1),
+    ],
+)
+def test_many_numbers_are_fitted_as_each_alone(distribution: IntDistribution | FloatDistribution) -> None:
+    numbers = np.array([-math.inf, *np.linspace(-4, 10, 113), 4.5, 5.5, math.inf, math.nan])
+    alone = [parameters.fit(distribution, x) for x in numbers.tolist()]
+    assert parameters.fit_all(distribution, numbers).tolist() == alone
+    shares = np.linspace(0, 1, 11)
+    assert parameters.at_share(distribution, shares) == pytest.approx(
+        [parameters.at_share(distribution, x) for x in shares]
+    )
+
+
+def test_a_function_of_many_numbers_is_asked_once_of_each() -> None:
+    asked = []
+    found = parameters.of_each(lambda x: asked.append(x) or 2 * x, np.array([3.0, 1.0, 3.0]))
+    assert (found.tolist(), asked) == ([6.0, 2.0, 6.0], [1.0, 3.0])
 
 
 @pytest.mark.parametrize(
