@@ -149,4 +149,4 @@ def test_the_first_complete_trial_warns_of_roles_told_in_vain() -> None:
         study.optimize(objective, n_trials=3)
     study.sampler = DisciplinedSampler(roles={"rate": "lr"})  # goes on where others were complete
     study.optimize(objective, n_trials=1)
-    assert len(warned) == 1
+    assert sum("has not asked" in str(one.message) for one in warned) == 1  # Python 3.13 warns of files left open, too
