@@ -1,10 +1,10 @@
 """Seconds per trial that samplers take, and per call that pruners do: `python -m benchmarks.overhead`.
 
 Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
-in one process and one run, so that ratios can be compared although seconds cannot. "ours, ladder" is the time while the
-ladder decides, as it does not count another sampler's trials as its own; "ours, refinement" is the model's, which
-the stages of momentum, weight decay and batch size ask too. A pruner is asked at each of 24 epochs of a trial after N
-complete ones, all reported by `report_epoch` under 1cycle; the seconds are of the thread, the fastest of some calls.
+in one process and one run, so that ratios can be compared although seconds cannot. "ours, stages" is the time of the
+first trials beside another sampler's: a rung or two of the ladder, then the stages, which ask the model; "ours,
+refinement" is the model's alone. A pruner is asked at each of 24 epochs of a trial after N complete ones, all told by
+`report_epoch` under 1cycle; the seconds are of the thread, the fastest of some calls.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SLOW = 1_000  # GPSampler is not timed above this: it would take minutes a trial
 
 
 def objective(trial: optuna.Trial) -> float:
-    """Report a falling curve, so that the ladder goes on; return a bowl."""
+    """Report a falling curve; return a bowl."""
     lr = trial.suggest_float("lr", 1e-5, 10, log=True)
     momentum = trial.suggest_float("momentum", 0.8, 0.99)
     decay = trial.suggest_float("weight_decay", 1e-7, 1e-1, log=True)
@@ -106,7 +106,7 @@ def main() -> int:
     methods = {
         "random": lambda: RandomSampler(seed=0),
         "tpe": lambda: TPESampler(seed=0),
-        "ours, ladder": lambda: DisciplinedSampler(seed=0),
+        "ours, stages": lambda: DisciplinedSampler(seed=0),
         "ours, refinement": lambda: DisciplinedSampler(Recipe(stages=("refine",)), seed=0),
         "gp": lambda: GPSampler(seed=0),
     }

@@ -1,4 +1,5 @@
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from optuna_discipline.rules import model
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.gaussian_process import Coordinate
+from optuna_discipline.rules.gaussian_process import GaussianProcess
 from optuna_discipline.rules.model import next_point
 from optuna_discipline.rules.model import warp
 
@@ -147,3 +150,14 @@ def test_the_largest_numbers_are_losses_too() -> None:
     warped = warp([1e308, -1e308, 0.0])
     assert np.isfinite(warped).all()
     assert warped[1] == 0 < warped[2] < warped[0]
+
+
+def test_of_many_runs_every_second_one_tells_the_scales_and_all_the_next_point() -> None:
+    rng = np.random.default_rng(0)
+    coordinates = [Coordinate(-3.0, 3.0), Coordinate(-3.0, 3.0)]
+    points = rng.uniform(-3, 3, (150, 2))
+    chosen = next_point(coordinates, points, (points**2).sum(axis=1).tolist(), np.random.default_rng(1))
+    assert np.abs(chosen).max() < 1.0
+    with mock.patch.object(model, "GaussianProcess", wraps=GaussianProcess) as asked:
+        next_point(coordinates, points, (points**2).sum(axis=1).tolist(), np.random.default_rng(1))
+    assert [len(call.args[1]) for call in asked.call_args_list] == [75, 150]
