@@ -12,6 +12,8 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_cures import go_farther
+from optuna_discipline.rules.range_test_cures import more_below
 from optuna_discipline.rules.range_test_curve import LOST
 from optuna_discipline.rules.range_test_curve import MIN_EVALUATIONS
 from optuna_discipline.rules.range_test_curve import SmoothedLoss
@@ -230,35 +232,20 @@ def _short_curve(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     val_every = curve.name == "validation" and test.settings.get("val_every") != 1
     if curve.broken < len(curve.lrs):
         lr, lost = float(curve.lrs[curve.broken]), f"was no number, or above {OVERFLOW:g}"
-        cure = f"{_more_below(lr, test, val_every)}, or look for NaN and inf in the data"
+        cure = f"{more_below(lr, test, val_every)}, or look for NaN and inf in the data"
         reason = f"The loss {lost}, at lr {lr:.3g}, evaluation {curve.broken}: {cure}."
         untrained = (test.initial_loss, *test.train_loss[:1])
         if not all(loss is None or abs(loss) < OVERFLOW for loss in untrained):
             reason = f"The loss of the untrained model {lost}: check the data, the loss and the model."
         return refusal("DIVERGED_AT_START", reason)
-    cure = _cure(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
+    cure = go_farther(test, "raise `num_steps`" + " or lower `val_every`" * val_every)
     if _broke(test) and len(test.lrs):
-        cure = _more_below(float(test.lrs[-1]), test, val_every)
+        cure = more_below(float(test.lrs[-1]), test, val_every)
     elif _broke(test):
         cure = "it broke before its first update, so check the data, the loss and the model"
         cure += ", or take another `amp`" * bool(test.settings.get("amp"))
     reason = f"The test has {len(curve.lrs)} evaluations and needs {MIN_EVALUATIONS} to be read: {cure}."
     return refusal("TOO_FEW_POINTS", reason)
-
-
-def _cure(test: RangeTest, otherwise: str) -> str:
-    """Return how a sweep that ended too early gets farther."""
-    return "the data ended there: give more, or lower `num_steps`" if test.stop_reason == "no more data" else otherwise
-
-
-def _more_below(lr: float, test: RangeTest, val_every: bool = False) -> str:
-    """Return how more evaluations come to lie below a rate: a linear sweep spends most of its steps above it."""
-    steps, sweep = np.diff(test.lrs), test.settings.get("sweep")
-    if sweep is None and len(steps) >= 3 and max(steps) < 1.25 * min(steps):  # above a rise by 2, exponential: 1.6
-        sweep = "linear"
-    reached = max(lr, float(test.lrs[:2][-1]))  # a sweep that broke at its first rate took the next in one step
-    knob = "end_lr" if sweep == "linear" and test.lrs[0] < reached / 2 else "start_lr"
-    return f"lower `{knob}`" + " or `val_every`" * val_every
 
 
 def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
@@ -267,7 +254,7 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
     above = np.flatnonzero(sustained(curve.smooth > start + max(0.5 * abs(start), 3 * curve.error)))
     if not len(above):
         ends_above = np.median(curve.smooth[len(lrs) // 2 :]) > start + 0.02 * abs(start)
-        cure = _cure(test, f"take more steps, {'lower' if ends_above else 'raise'} `end_lr`")
+        cure = go_farther(test, f"take more steps, {'lower' if ends_above else 'raise'} `end_lr`")
         reason = (
             f"The smoothed {curve.name} loss lost below 2 % of its start of {start:.3g}, or only noise, between lr "
             f"{lrs[0]:.3g} and {lrs[-1]:.3g}{', and rose in its second half' * bool(ends_above)}: {cure}, or check the "
@@ -276,7 +263,7 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
         return refusal("FLAT", reason)
     edge = float(lrs[max(int(above[0]) - 1, 0)])
     if above[0] < len(lrs) / 4:
-        cure = _more_below(edge, test)
+        cure = more_below(edge, test)
         reason = f"The {curve.name} loss rose from its start of {start:.3g} at lr {edge:.3g} already: {cure}."
         return refusal("DIVERGED_AT_START", reason)
     max_lr, drawn = _drawn_to_usual(edge / UNTRAINED_DIVISOR, test, UNTRAINED_TRUST, edge / NEAREST_UNTRAINED)
@@ -292,9 +279,9 @@ def _no_gain(curve: SmoothedLoss, test: RangeTest) -> LrChoice:
 
 def _status(curve: SmoothedLoss, test: RangeTest) -> tuple[LrStatus, str]:
     if curve.best < 5:
-        care = f", but the best loss stands at the start of the sweep: {_more_below(curve.edge_lr, test)}"
+        care = f", but the best loss stands at the start of the sweep: {more_below(curve.edge_lr, test)}"
         return "BEST_AT_START", care
     if curve.edge is None and curve.broken == len(curve.lrs) and curve.falls_to_its_end:
-        return "CENSORED", f", and the loss was still falling: {_cure(test, 'raise `end_lr`')}"
+        return "CENSORED", f", and the loss was still falling: {go_farther(test, 'raise `end_lr`')}"
     care = ", but the loss wandered by much of what it gained, as noise does" if curve.wanders else ""
     return "NO_RISE" if curve.edge is None else "OK", care
