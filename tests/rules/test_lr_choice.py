@@ -337,10 +337,22 @@ def test_an_empty_test_is_refused_with_a_cure(stop_reason: str, cure: str, val_l
     assert scaled.reason.endswith("the model, or take another `amp`.")
 
 
-def test_a_flat_loss_that_rose_in_its_second_half_is_said_to() -> None:
-    rises = choose_max_lr(_test(np.repeat([2.3, 2.5], N // 2)))
-    assert (rises.status, "rose in its second half: take more steps, lower `end_lr`" in rises.reason) == ("FLAT", True)
+@pytest.mark.parametrize("share", [2, 5])
+def test_a_flat_loss_that_rose_towards_its_end_is_said_to(share: int) -> None:
+    rises = choose_max_lr(_test(np.repeat([2.3, 2.5], [N - N // share, N // share])))
+    assert (rises.status, "rose towards its end: take more steps, lower `end_lr`" in rises.reason) == ("FLAT", True)
     assert "rose" not in choose_max_lr(_test(np.full(N, 2.3))).reason
+
+
+def test_a_validation_loss_that_never_fell_has_risen_by_a_twentieth_where_that_is_clear() -> None:
+    losses = 2.3 * np.repeat([1.0, 1.06], [40, N - 40])
+    choice = choose_max_lr(_test(np.full(N, 2.3), val_loss=losses))
+    assert (choice.status, choice.confident) == ("NO_GAIN_THEN_DIVERGED", False)
+    assert choice.max_lr == pytest.approx(LRS[39] / 5, rel=0.1)
+    rng = np.random.default_rng(0)
+    noisy = [2.3 + 0.2 * rng.standard_normal(N) for _ in range(100)]
+    found = [choose_max_lr(_test(np.full(N, 2.3), val_loss=loss)).status for loss in noisy]
+    assert found.count("FLAT") >= 97
 
 
 def test_too_few_evaluations_ask_for_what_gives_more() -> None:
