@@ -91,14 +91,15 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
     """Choose the largest learning rate of a cycle from one range test (Smith 2018, section 3; the rule is ours).
 
     What a short test tells reliably is its edge: the learning rate from which 15 % of what had been gained is lost for
-    good. It is read from the validation loss and the training loss, each through a running median of 5 (before the
-    first stands the untrained loss; a last one that jumps up counts as it is); the suggestion is the geometric mean of
-    the first over 3 and the second over 4 (or the one there is). Where the optimizer is known, that is drawn to the
-    rate at which most networks train by it: a little after 100 updates, more after fewer and without a validation loss,
-    but never above the edge over 1.5, and with it not to one 30 times larger. Where the loss falls to the end of the
-    range, that end is drawn likewise. A test as long as the training (as planned, where it diverged in its last fifth)
-    is not drawn, but read as the paper does: the smallest smoothed loss, at most 0.8 of the edge. Thresholds are
-    relative to the improvement over the untrained loss, so scaling all losses changes nothing.
+    good, or else from which the loss stands still above its best to near the end of the range. It is read from the
+    validation loss and the training loss, each through a running median of 5 (before the first stands the untrained
+    loss; a last one that jumps up counts as it is); the suggestion is the geometric mean of the first over 3 and the
+    second over 4 (or the one there is). Where the optimizer is known, that is drawn to the rate at which most networks
+    train by it: a little after 100 updates, more after fewer and without a validation loss, but never above the edge
+    over 1.5, and with it not to one 30 times larger. Where the loss falls to the end of the range, that end is drawn
+    likewise. A test as long as the training (as planned, where it diverged in its last fifth) is not drawn, but read as
+    the paper does: the smallest smoothed loss, at most 0.8 of the edge. Thresholds are relative to the improvement over
+    the untrained loss, so scaling all losses changes nothing.
 
     Args:
         range_test: The curves.

@@ -146,3 +146,31 @@ def test_a_loss_that_has_blown_up_and_stands_on_a_plateau_below_its_start_does_n
     losses = [*np.linspace(2.3, 1.0, 15), *np.repeat([5.0, 1.4], [5, 10])]
     assert not read_losses(_test(losses))[0].wanders
     assert read_losses(_test(np.minimum(losses, 2.4)))[0].wanders  # noise lies above its start, too
+
+
+WIDE = np.geomspace(1e-5, 10.0, 50)
+DIES = [43, 30, 18, 8, 5, 0.5, 0.38, 0.38, 0.41, 0.45, 0.5, 0.6, *[0.69] * 36, 0.75, 1.8]  # of inputs nobody scaled
+
+
+def _edge_of(losses: Any, lrs: Any = WIDE) -> float | None:
+    (loss,) = read_losses(RangeTest(lrs, losses, None, "end of range", initial_loss=losses[0]))
+    return None if loss.edge is None else loss.edge_lr
+
+
+def test_where_a_loss_stands_still_above_its_best_to_near_the_end_its_edge_is_where_that_begins() -> None:
+    assert _edge_of(DIES) == WIDE[11]
+    assert _edge_of([*DIES[:12], *0.69 + 0.01 * np.random.default_rng(0).standard_normal(36), *DIES[-2:]]) == WIDE[11]
+
+
+@pytest.mark.parametrize(
+    ("losses", "lrs"),
+    [
+        (DIES, np.geomspace(1e-5, 0.01, 50)),  # for less than two decades
+        ([*DIES[:12], *[0.38] * 38], WIDE),  # at its best
+        ([*DIES[:12], *np.geomspace(0.69, 0.5, 38)], WIDE),  # it moves
+        ([*DIES[:40], *np.geomspace(0.69, 0.1, 10)], WIDE),  # it comes back
+        ([*np.linspace(2.3, 2.0, 25), *np.linspace(2.02, 2.04, 25)], WIDE),  # 5 % of it are a third of its gain
+    ],
+)
+def test_a_loss_that_moves_or_stands_at_its_best_has_no_edge_by_standing_still(losses: Any, lrs: Any) -> None:
+    assert _edge_of(losses, lrs) is None
