@@ -16,6 +16,7 @@ from optuna_discipline.rules.lr_choice import refusal
 from optuna_discipline.rules.range_test import RangeTest
 
 FACTOR = 2.5  # between two rungs of the ladder
+FARTHEST_UP = 10.0  # the first step up, where a sweep ended while its loss still fell
 # Replayed on the grids of 28 networks at 3 seeds: the best rate falls by a fifth when the cycle gets longer (it must be
 # borne for longer), and of a quarter-length cycle, which is noisy, the start knows a quarter of the truth. Both matter
 # little: half or twice as much of either gives the same losses within a few percent.
@@ -81,8 +82,23 @@ def last_stable_lr(test: RangeTest, untrained: float = math.nan) -> float:
     return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])
 
 
+def first_step_up(own: float, start: float) -> float:
+    """Return the first step up from `start` towards the rate at which a sweep ended while its loss still fell.
+
+    >>> [first_step_up(own, start=0.01) for own in (0.02, 0.25, 4.0)]
+    [2.5, 5.0, 10.0]
+    """
+    return min(max(FACTOR, math.sqrt(own / start)), FARTHEST_UP)
+
+
 def next_probe(
-    probes: Sequence[Probe], *, start: float, floor: float, ceiling: float, down_first: bool = False
+    probes: Sequence[Probe],
+    *,
+    start: float,
+    floor: float,
+    ceiling: float,
+    down_first: bool = False,
+    up: float = FACTOR,
 ) -> float | None:
     """Return the learning rate to try next, None when the walk is over.
 
@@ -95,13 +111,14 @@ def next_probe(
         floor: Smallest rate.
         ceiling: Largest rate.
         down_first: Whether the rung below comes before the one above.
+        up: Ratio of the first step up.
 
     >>> tried = [Probe(0.2, 0.5, 0.4, True), Probe(0.5, 0.2, 0.1, True)]
     >>> round(next_probe(tried, start=0.2, floor=1e-4, ceiling=2.0), 3)
     1.25
     """
     start = min(max(start, floor), ceiling)
-    axis = Axis((1.0,), low=floor / start, high=ceiling / start, factor=FACTOR)
+    axis = Axis((1.0,), low=floor / start, high=ceiling / start, factor=FACTOR, first_up=up)
     results = {point_key(probe.lr / start): rank for probe, rank in zip(probes, _ranks(probes), strict=True)}
     points = open_points(axis, results)
     if not points:

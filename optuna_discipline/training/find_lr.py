@@ -13,8 +13,10 @@ from torch import nn
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.lr_choice import refusal
+from optuna_discipline.rules.lr_probing import FACTOR
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
+from optuna_discipline.rules.lr_probing import first_step_up
 from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.rules.range_test import RangeTest
@@ -62,10 +64,11 @@ def find_lr(
     """Find the largest learning rate of a 1cycle run by trying a few, shortened.
 
     A range test says where to start and where to stop; two complete cycles of half the run, on a ladder by a factor of
-    2.5, correct it, or three of a quarter where `max_cost` does not pay for those. Where the cycles do not learn,
-    longer ones are tried while the budget lasts: a network that has not left its untrained loss gives no signal at any
-    learning rate. Where `build_model` makes a DistributedDataParallel (called on every rank, each its share of the
-    data, the same number of batches) losses are those of all ranks, and so is the answer.
+    2.5, correct it (the first step up is larger, to 10, where the loss fell to the end of the range), or three of a
+    quarter where `max_cost` does not pay for those. Where the cycles do not learn, longer ones are tried while the
+    budget lasts: a network that has not left its untrained loss gives no signal at any learning rate. Where
+    `build_model` makes a DistributedDataParallel (called on every rank, each its share of the data, the same number of
+    batches) losses are those of all ranks, and so is the answer.
 
     Args:
         build_model: Makes the model, anew for every probe, from the same random numbers.
@@ -129,7 +132,7 @@ def find_lr(
 def _search(prober: Prober, max_cost: float) -> LrChoice:
     """Run the range test, then the probes of each length in turn, while the budget lasts."""
     start, ceiling, patience, down_first = prober.default_start, prober.ceiling, 1, False
-    sure, open_end = False, True
+    sure, open_end, up = False, True, FACTOR
     lengths: Sequence[float] = _LENGTHS
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
@@ -148,12 +151,14 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         # a network that starts slowly, or one for which the usual rate may be far too much, is tried lower first
         unusual = own.max_lr is not None and own.max_lr < start / _UNUSUAL
         down_first = curve.status == "NO_GAIN_THEN_DIVERGED" or unusual
+        if own.max_lr is not None and own.status == "CENSORED":  # its own rate is the end, drawn far down to the usual
+            up = first_step_up(own.max_lr, start)
         sure, open_end = curve.confident, edge >= test.settings["end_lr"]
     if prober.cost + 2 * prober.probe_cost(_LENGTHS[1]) <= max_cost:
         lengths = _LENGTHS[1:]
     choice = None
     for length in lengths:
-        probes, finished = _walk(prober, length, start, ceiling, max_cost, patience, down_first)
+        probes, finished = _walk(prober, length, start, ceiling, max_cost, patience, down_first, up)
         if not probes:
             break
         choice = choose_from_probes(
@@ -183,13 +188,20 @@ def _breaks_at_start(test: RangeTest, prober: Prober) -> bool:
 
 
 def _walk(
-    prober: Prober, length: float, start: float, ceiling: float, max_cost: float, patience: int, down_first: bool
+    prober: Prober,
+    length: float,
+    start: float,
+    ceiling: float,
+    max_cost: float,
+    patience: int,
+    down_first: bool,
+    up: float,
 ) -> tuple[list[Probe], bool]:
     """Try one learning rate after the other; return the probes and whether the walk came to its end."""
     probes: list[Probe] = []
     ceiling = max(ceiling, start)
     while prober.cost + prober.probe_cost(length) <= max_cost + 1e-9:
-        lr = next_probe(probes, start=start, floor=prober.lowest, ceiling=ceiling, down_first=down_first)
+        lr = next_probe(probes, start=start, floor=prober.lowest, ceiling=ceiling, down_first=down_first, up=up)
         if lr is None:
             return probes, True
         probes.append(prober.probe(lr, length))

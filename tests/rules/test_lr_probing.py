@@ -51,6 +51,14 @@ def test_a_slow_starter_is_tried_lower_before_it_is_tried_higher() -> None:
     assert [p.lr for p in walk(valley(0.1), 0.1, 1.0, down_first=True)] == pytest.approx([0.1, 0.04, 0.25], rel=1e-3)
 
 
+def test_the_first_step_up_may_be_a_larger_one() -> None:
+    tried = [p.lr for p in walk(valley(3.0), 0.1, 10.0, up=6.0)]
+    assert tried == pytest.approx([0.1, 0.6, 1.5, 3.75, 9.375], rel=1e-3)
+    choice = choose([Probe(0.1, 0.5, 0.5, True), Probe(0.6, 0.2, 0.2, True)], finished=False, ceiling=10.0, sure=True)
+    assert not choice.confident
+    assert "nothing between it and 0.1 was tried" in choice.reason
+
+
 def test_a_walk_that_only_diverges_ends_at_the_floor() -> None:
     assert [p.lr for p in walk(lambda lr: INF, 0.1, 1.0, floor=0.01)][-1] == pytest.approx(0.01)
 

@@ -188,3 +188,10 @@ def test_an_answer_at_the_end_of_the_range_that_was_stable_is_not_sure() -> None
     data = regression(1e4)  # weights of 1e4, which Adam reaches at none of its rates
     choice = find_lr(lambda: nn.Linear(4, 1), nn.MSELoss(), data, data, epochs=20, optimizer="adam", seed=0)
     assert not choice.confident
+
+
+def test_where_the_loss_falls_to_the_end_of_the_range_the_first_step_up_is_larger_than_a_rung() -> None:
+    data = regression(10.0)
+    choice = find_lr(lambda: nn.Linear(4, 1), nn.MSELoss(), data, data, epochs=60, optimizer="adam", seed=0)
+    assert choice.bounds[1] / choice.bounds[0] > 2 * 2.5**2  # type: ignore[index]
+    assert "nothing between it and" in choice.reason
