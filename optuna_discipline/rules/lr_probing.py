@@ -16,6 +16,7 @@ from optuna_discipline.rules.lr_choice import refusal
 from optuna_discipline.rules.range_test import RangeTest
 
 FACTOR = 2.5  # between two rungs of the ladder
+BELOW_EDGE, ABOVE_EDGE = 0.8, 2.0  # times the last stable rate
 FARTHEST_UP = 10.0  # the first step up, where a sweep ended while its loss still fell
 # Replayed on the grids of 28 networks at 3 seeds: the best rate falls by a fifth when the cycle gets longer (it must be
 # borne for longer), and of a quarter-length cycle, which is noisy, the start knows a quarter of the truth. Both matter
@@ -80,6 +81,17 @@ def last_stable_lr(test: RangeTest, untrained: float = math.nan) -> float:
     wild |= exploded & (near >= 2)
     found = np.flatnonzero(wild)
     return float(test.lrs[max(int(found[0]) - 1, 0)]) if len(found) else float(test.lrs[-1])
+
+
+def highest_to_probe(edge: float, start: float, *, clear: bool) -> float:
+    """Return the largest rate to probe: below the last stable one, or where the sweep was `clear` a rung above `start`.
+
+    That is at most twice the last stable one: a short sweep tells it roughly, and a probe that breaks stops early.
+
+    >>> highest_to_probe(1.0, 0.5, clear=False), highest_to_probe(1.0, 0.5, clear=True)
+    (0.8, 1.25)
+    """
+    return max(BELOW_EDGE * edge, min(FACTOR * start, ABOVE_EDGE * edge) if clear else 0.0)
 
 
 def first_step_up(own: float, start: float) -> float:

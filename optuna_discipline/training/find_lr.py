@@ -17,6 +17,7 @@ from optuna_discipline.rules.lr_probing import FACTOR
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
 from optuna_discipline.rules.lr_probing import first_step_up
+from optuna_discipline.rules.lr_probing import highest_to_probe
 from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.rules.range_test import RangeTest
@@ -146,11 +147,12 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         if not math.isfinite(untrained):
             return replace(curve, cost=prober.cost)  # a refusal that says so
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
-        start, ceiling = min(curve.max_lr or start, edge if curve.max_lr else edge / 2), 0.8 * edge
+        start = min(curve.max_lr or start, edge if curve.max_lr else edge / 2)
         patience = 1 if curve.max_lr is None else 2
         # a network that starts slowly, or one for which the usual rate may be far too much, is tried lower first
         unusual = own.max_lr is not None and own.max_lr < start / _UNUSUAL
         down_first = curve.status == "NO_GAIN_THEN_DIVERGED" or unusual
+        ceiling = highest_to_probe(edge, start, clear=curve.status == "OK" and not unusual)
         if own.max_lr is not None and own.status == "CENSORED":  # its own rate is the end, drawn far down to the usual
             up = first_step_up(own.max_lr, start)
         sure, open_end = curve.confident, edge >= test.settings["end_lr"]

@@ -10,6 +10,7 @@ from optuna_discipline.rules.lr_probing import FACTOR
 from optuna_discipline.rules.lr_probing import LONGER
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
+from optuna_discipline.rules.lr_probing import highest_to_probe
 from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.rules.range_test import RangeTest
@@ -49,6 +50,12 @@ def test_the_walk_goes_on_while_the_outermost_is_the_best(best: float, ceiling: 
 
 def test_a_slow_starter_is_tried_lower_before_it_is_tried_higher() -> None:
     assert [p.lr for p in walk(valley(0.1), 0.1, 1.0, down_first=True)] == pytest.approx([0.1, 0.04, 0.25], rel=1e-3)
+
+
+@pytest.mark.parametrize(("start", "highest"), [(0.1, 0.8), (0.5, 1.25), (1.0, 2.0)])
+def test_a_clear_sweep_lets_the_walk_go_one_rung_above_its_stable_rates(start: float, highest: float) -> None:
+    assert highest_to_probe(1.0, start, clear=True) == highest
+    assert highest_to_probe(1.0, start, clear=False) == 0.8
 
 
 def test_the_first_step_up_may_be_a_larger_one() -> None:

@@ -1,4 +1,5 @@
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -188,6 +189,14 @@ def test_an_answer_at_the_end_of_the_range_that_was_stable_is_not_sure() -> None
     data = regression(1e4)  # weights of 1e4, which Adam reaches at none of its rates
     choice = find_lr(lambda: nn.Linear(4, 1), nn.MSELoss(), data, data, epochs=20, optimizer="adam", seed=0)
     assert not choice.confident
+
+
+def test_a_rung_above_the_stable_rates_is_tried_where_the_range_test_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[find_lr.__module__], "last_stable_lr", lambda *_: 0.12)
+    train, val = digits()
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), train, val, epochs=8, seed=0)
+    highest = float(choice.reason.split(" and ")[1].split(",")[0])
+    assert 0.12 < highest <= 0.24
 
 
 def test_where_the_loss_falls_to_the_end_of_the_range_the_first_step_up_is_larger_than_a_rung() -> None:
