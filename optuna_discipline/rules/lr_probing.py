@@ -27,6 +27,9 @@ START_WEIGHT, NOISY_LENGTH = 0.25, 0.5
 # the best lies farther up: there the rate is not lowered. A step up from there brings as many answers astray as nearer.
 STEEP = 1.2
 WIDE = 1.5  # in rungs: between a probe and its neighbour something better may lie
+# Share of the untrained loss that must be gone before losses may be compared; or of what the range test gained, where
+# that is less: a constant in the loss or a weak signal leaves no quarter to lose.
+GONE, GONE_OF_GAIN, LEAST_GONE = 0.25, 0.5, 0.02
 DIVERGED = 0.5  # above the untrained loss, in units of it
 EXPLODED = 9.0  # a loss this many starts above its start
 WORST = 1.0  # a loss e times the best says no more than "bad", whatever its height
@@ -58,6 +61,16 @@ def divergence_level(untrained: float, gained: float = 0.0) -> float:
     0.75
     """
     return untrained + DIVERGED * max(abs(untrained), gained) if math.isfinite(untrained) else math.inf
+
+
+def learned_level(untrained: float, gained: float = 0.0) -> float:
+    """Return the loss at which a probe has learned: a quarter lower, or by half of what the range test `gained` if less.
+
+    >>> learned_level(2.0), learned_level(2.0, gained=0.5), learned_level(2.0, gained=0.01)
+    (1.5, 1.75, 1.96)
+    """
+    gone = GONE * abs(untrained)
+    return untrained - (min(gone, max(GONE_OF_GAIN * gained, LEAST_GONE * abs(untrained))) if gained > 0 else gone)
 
 
 def last_stable_lr(test: RangeTest, untrained: float = math.nan) -> float:
@@ -146,6 +159,7 @@ def choose_from_probes(
     length: float,
     ceiling: float,
     untrained: float | None = None,
+    gained: float = 0.0,
     sure: bool = False,
     open_end: bool = False,
 ) -> LrChoice:
@@ -163,6 +177,7 @@ def choose_from_probes(
         length: Length of the probes, in full runs.
         ceiling: Largest rate that may be probed.
         untrained: Loss before any update, needed where losses are not positive.
+        gained: What the range test gained, if it learned; see `learned_level`.
         sure: Whether something else vouches for the start: then a budget that ended early leaves the choice confident
             (.90 of such ones were within 1.25 times the best loss) unless the loss still falls clearly.
         open_end: Whether the ceiling is only where looking ended, not an instability that was seen.
@@ -191,8 +206,11 @@ def choose_from_probes(
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
         room = math.isfinite(ordered[-1].loss) and ordered[-1].lr * FACTOR <= ceiling
         larger = "raise `max_cost` so that larger rates are tried, " if room and not finished else ""
+        lost = "lost a quarter of the untrained loss"
+        if untrained is not None and learned_level(untrained, gained) > learned_level(untrained):
+            lost = f"fell from the untrained {untrained:.3g} to {learned_level(untrained, gained):.3g}"
         reason = (
-            f"Of {count} {span} none lost a quarter of the untrained loss, so {lr:.3g} is only the first guess: "
+            f"Of {count} {span} none {lost}, so {lr:.3g} is only the first guess: "
             f"{larger}train longer or check the model."
         )
         return LrChoice(lr, lr / 10, (lr / FACTOR, lr * FACTOR), "FLAT", reason, confident=False)

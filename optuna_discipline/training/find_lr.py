@@ -155,6 +155,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         ceiling = highest_to_probe(edge, start, clear=curve.status == "OK" and not unusual)
         if own.max_lr is not None and own.status == "CENSORED":  # its own rate is the end, drawn far down to the usual
             up = first_step_up(own.max_lr, start)
+        prober.test_learned = curve.status in ("OK", "NO_RISE", "CENSORED")
         sure, open_end = curve.confident, edge >= test.settings["end_lr"]
     if prober.cost + 2 * prober.probe_cost(_LENGTHS[1]) <= max_cost:
         lengths = _LENGTHS[1:]
@@ -170,6 +171,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
             length=length,
             ceiling=ceiling,
             untrained=prober.untrained_loss,
+            gained=prober.learned_gain,
             sure=sure,
             open_end=open_end,
         )

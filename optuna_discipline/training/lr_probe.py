@@ -18,6 +18,7 @@ from torch import nn
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import divergence_level
+from optuna_discipline.rules.lr_probing import learned_level
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.schedule import OneCycle
 from optuna_discipline.training.arguments import Seen
@@ -45,7 +46,6 @@ from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import default_step
 from optuna_discipline.training.update import resolve_device
 
-_GONE = 0.25  # share of the untrained loss that must be gone before losses may be compared
 _EVALUATION_COST = 1 / 3  # of an update on as many samples: forward only
 _TEST_STEPS = (20, 100)  # of a range test
 _TEST_SHARE = (0.2, 0.35)  # of a full run: what a range test takes, and what it may take to reach its fewest steps
@@ -76,6 +76,7 @@ class Prober:
         cost: Full runs spent so far.
         untrained_loss: Mean loss of the first training batches before any update; None before it was measured.
         gained: What the range test gained, for losses that start near 0.
+        test_learned: Whether it was read as having learned: then a probe has that comes as far as half of the way.
         deeper: Whether to look below the usual floor, as the loss rises there already.
         seen: The models made so far, as far as somebody holds them.
     """
@@ -96,6 +97,7 @@ class Prober:
     cost: float = 0.0
     untrained_loss: float | None = None
     gained: float = 0.0
+    test_learned: bool = False
     deeper: bool = False
     seen: Seen = field(default_factory=WeakValueDictionary)
 
@@ -133,6 +135,11 @@ class Prober:
     def lowest(self) -> float:
         """Smallest rate that a probe tries, where all above it break."""
         return self._optimizer.low * _DEEPER[0]
+
+    @property
+    def learned_gain(self) -> float:
+        """What the range test gained if it learned, else 0."""
+        return self.gained if self.test_learned else 0.0
 
     @property
     def untrained_cost(self) -> float:
@@ -225,7 +232,7 @@ class Prober:
         if math.isfinite(train_loss) and self.val is not None:
             loss = self._val_loss(model)
         finite = math.isfinite(loss) and math.isfinite(train_loss)
-        learned = finite and math.isfinite(untrained) and train_loss <= untrained - _GONE * abs(untrained)
+        learned = finite and math.isfinite(untrained) and train_loss <= learned_level(untrained, self.learned_gain)
         return Probe(lr, loss if finite else math.inf, train_loss, learned)
 
     def _val_loss(self, model: nn.Module) -> float:

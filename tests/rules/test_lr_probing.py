@@ -12,6 +12,7 @@ from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import choose_from_probes
 from optuna_discipline.rules.lr_probing import highest_to_probe
 from optuna_discipline.rules.lr_probing import last_stable_lr
+from optuna_discipline.rules.lr_probing import learned_level
 from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.rules.range_test import RangeTest
 
@@ -143,6 +144,26 @@ def test_probes_that_did_not_learn_ask_for_larger_rates_where_none_was_tried(
     choice = choose([Probe(0.1, 2.3, 2.3, False), last], finished=finished, ceiling=1.0)
     assert choice.status == "FLAT"
     assert ("raise `max_cost` so that larger rates are tried, train longer" in choice.reason) == told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "none lost a quarter of the untrained loss"),
+        ({"untrained": 10.0, "gained": 0.0}, "none lost a quarter of the untrained loss"),
+        ({"untrained": 10.0, "gained": 1.0}, "none fell from the untrained 10 to 9.5"),
+        ({"untrained": 10.0, "gained": 8.0}, "none lost a quarter of the untrained loss"),
+    ],
+)
+def test_a_flat_answer_says_how_far_the_loss_had_to_fall(options: Any, told: str) -> None:
+    assert told in choose([Probe(0.1, 9.9, 9.9, False)], **options).reason
+
+
+@pytest.mark.parametrize(("untrained", "gained", "level"), [(2.0, 9.0, 1.5), (-2.0, 0.5, -2.25), (0.0, 0.5, 0.0)])
+def test_a_probe_has_learned_by_a_quarter_of_the_untrained_loss_at_most(
+    untrained: float, gained: float, level: float
+) -> None:
+    assert learned_level(untrained, gained) == level
 
 
 def test_a_gap_beside_the_best_probe_is_named() -> None:

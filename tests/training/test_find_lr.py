@@ -191,6 +191,12 @@ def test_an_answer_at_the_end_of_the_range_that_was_stable_is_not_sure() -> None
     assert not choice.confident
 
 
+def test_a_constant_in_the_loss_hides_no_probe_that_has_learned() -> None:
+    train, val = digits()
+    choice = find_lr(mlp, lambda o, t: 10 + nn.functional.cross_entropy(o, t), train, val, epochs=16, seed=0)
+    assert choice.status in ("OK", "CENSORED", "BEST_AT_START")
+
+
 def test_a_rung_above_the_stable_rates_is_tried_where_the_range_test_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules[find_lr.__module__], "last_stable_lr", lambda *_: 0.12)
     train, val = digits()

@@ -96,6 +96,14 @@ def test_a_probe_that_hardly_moves_has_not_learned() -> None:
     assert run.probe(0.1, 0.25).learned
 
 
+def test_half_of_what_a_range_test_gained_is_enough_where_it_learned() -> None:
+    run = prober(loss_fn=lambda output, target: 10 + nn.functional.cross_entropy(output, target))
+    run.range_test()
+    assert not run.probe(0.1, 0.25).learned
+    run.test_learned = True
+    assert run.probe(0.1, 0.25).learned
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 0), (3, 20), (8, 32), (100, 100)])
 def test_a_range_test_takes_a_fifth_of_a_run_and_at_most_100_updates(epochs: int, steps: int) -> None:
     assert prober(epochs=epochs).test_steps == steps
