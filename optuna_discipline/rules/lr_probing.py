@@ -64,7 +64,7 @@ def divergence_level(untrained: float, gained: float = 0.0) -> float:
 
 
 def learned_level(untrained: float, gained: float = 0.0) -> float:
-    """Return the loss at which a probe has learned: a quarter lower, or by half of what the range test `gained` if less.
+    """Return the loss at which a probe has learned: a quarter lower, or half of what the range test gained if less.
 
     >>> learned_level(2.0), learned_level(2.0, gained=0.5), learned_level(2.0, gained=0.01)
     (1.5, 1.75, 1.96)
@@ -168,7 +168,8 @@ def choose_from_probes(
     Losses are compared as ratios (as shares of the improvement where they are not positive), and a parabola through
     the best probe and its neighbours gives the optimum of this length. It is lowered for the longer run, and for probes
     shorter than half of it drawn a quarter of the way (in the exponent) to the start, if that one learned. Where the
-    budget ends at the largest probe and the loss still falls clearly towards it, it is not lowered.
+    budget ends at the largest probe and the loss still falls clearly towards it, it is not lowered. One probe alone is
+    never sure, nor one that is the largest and towards which the loss still fell clearly.
 
     Args:
         probes: At least one probe.
@@ -179,7 +180,7 @@ def choose_from_probes(
         untrained: Loss before any update, needed where losses are not positive.
         gained: What the range test gained, if it learned; see `learned_level`.
         sure: Whether something else vouches for the start: then a budget that ended early leaves the choice confident
-            (.90 of such ones were within 1.25 times the best loss) unless the loss still falls clearly.
+            (.90 of such ones were within 1.25 times the best loss).
         open_end: Whether the ceiling is only where looking ended, not an instability that was seen.
 
     >>> probes = [Probe(0.1, 0.2, 0.1, True), Probe(0.25, 0.5, 0.4, True), Probe(0.04, 0.5, 0.4, True)]
@@ -203,36 +204,45 @@ def choose_from_probes(
             )
         return refusal("DIVERGED_AT_START", reason)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
+        more = "longer probes" if length < 1 else "larger rates" * (best == len(ordered) - 1 and lr * FACTOR <= ceiling)
+        cure = f"raise `max_cost` so that {more} are tried, " if more and not finished else ""
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
-        room = math.isfinite(ordered[-1].loss) and ordered[-1].lr * FACTOR <= ceiling
-        larger = "raise `max_cost` so that larger rates are tried, " if room and not finished else ""
         lost = "lost a quarter of the untrained loss"
         if untrained is not None and learned_level(untrained, gained) > learned_level(untrained):
             lost = f"fell from the untrained {untrained:.3g} to {learned_level(untrained, gained):.3g}"
         reason = (
             f"Of {count} {span} none {lost}, so {lr:.3g} is only the first guess: "
-            f"{larger}train longer or check the model."
+            f"{cure}train longer or check the model."
         )
         return LrChoice(lr, lr / 10, (lr / FACTOR, lr * FACTOR), "FLAT", reason, confident=False)
     low = ordered[best - 1].lr if best > 0 else lr / FACTOR
     high = ordered[best + 1].lr if best + 1 < len(ordered) else lr * FACTOR
     last = best == len(ordered) - 1
+    falls = last and best > 0 and _height(ranks[best - 1], ranks[best], untrained) > math.log(STEEP)
     status, care = _ended(best == 0, last, finished, room=lr * FACTOR <= ceiling, open_end=open_end)
-    falls = status == "CENSORED" and best > 0 and _height(ranks[best - 1], ranks[best], untrained) > math.log(STEEP)
-    shift = 1.0 if length >= 1 or falls else LONGER
+    shift = 1.0 if length >= 1 or (falls and status == "CENSORED") else LONGER
     optimum = _vertex(ordered, best, ranks, untrained)
     began_well = any(math.isclose(probe.lr, start, rel_tol=1e-3) and math.isfinite(rank) for probe, rank in runs)
     weight = START_WEIGHT if began_well and length < NOISY_LENGTH else 0.0  # not to a start that diverged
     max_lr = min(max((optimum * shift) ** (1 - weight) * start**weight, low), high)
     hole = next((x.lr for x in ordered[max(best - 1, 0) : best + 2] if _rungs(x.lr, lr) > WIDE), None)
+    if len(probes) == 1:
+        status, care = "TOO_FEW_POINTS", ", but it alone says nothing of its neighbours"
+    if falls and status == "OK":
+        care = f", but the loss still fell towards it, and none above {ceiling:.3g} may be tried"
     if hole is not None:
         care += f", but nothing between it and {hole:.3g} was tried"
-    confident = (sure or status == "OK") and not falls and hole is None and not (open_end and status == "CENSORED")
-    reason = (
-        f"Of {count} {span}, {lr:.3g} had the lowest final loss ({chosen.loss:.3g}){care}; {max_lr:.3g} allows for the "
-        f"neighbours, the longer run and the start at {start:.3g}."
+    known = len(probes) > 1 and not falls and hole is None and not (open_end and status == "CENSORED")
+    applied = [
+        f"the parabola through its neighbours is lowest at {optimum:.3g}" if optimum != lr else "",
+        f"the longer run bears {shift:g} of that" if shift != 1 else "",
+        f"{weight:g} of the way to the start at {start:.3g} is for the noise of short probes" if weight else "",
+    ]
+    how = ", ".join(filter(None, applied))
+    reason = f"Of {count} {span}, {lr:.3g} had the lowest final loss ({chosen.loss:.3g}){care}" + (
+        f"; {how}: max_lr {max_lr:.3g}." if how else "; it is taken as it is."
     )
-    return LrChoice(max_lr, max_lr / 10, (low, high), status, reason, confident=confident)
+    return LrChoice(max_lr, max_lr / 10, (low, high), status, reason, confident=known and (sure or status == "OK"))
 
 
 def _rungs(one: float, other: float) -> float:

@@ -89,10 +89,11 @@ def find_lr(
 
     Returns:
         The choice: the rate, a tenth of it, the interval between the neighbours of the best probe, and its cost. Not
-        `confident` where no probe learned, where a rung beside the best was left out, where larger rates than are
-        looked at may be better, or where the budget ended before both sides of the best were seen, and the loss still
-        fell clearly or the range test was not sure of the start either. `max_lr` is None, with the reason, where every
-        probe diverged or the budget pays for none.
+        `confident` where no probe learned or only one ran, where a rung beside the best was left out, where the loss
+        still fell clearly towards the largest rate that the budget or the range test allowed, where larger rates than
+        are looked at may be better, or where the budget ended before both sides of the best were seen and the range
+        test was not sure of the start either. `max_lr` is None, with the reason, where every probe diverged or the
+        budget pays for none.
 
     Raises:
         ValueError: If an argument breaks its rule.

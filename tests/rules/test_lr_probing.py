@@ -115,8 +115,9 @@ def test_probes_of_which_none_learned_are_not_ranked() -> None:
 @pytest.mark.parametrize(
     ("probes", "finished", "status", "confident"),
     [
-        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.3, 0.3, True)], True, "OK", True),
-        ([Probe(0.3, 0.2, 0.2, True)], False, "BEST_AT_START", False),
+        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.22, 0.3, True)], True, "OK", True),
+        ([Probe(0.3, 0.2, 0.2, True), Probe(0.1, 0.3, 0.3, True)], True, "OK", False),
+        ([Probe(0.3, 0.2, 0.2, True), Probe(0.75, 0.3, 0.3, True)], False, "BEST_AT_START", False),
         ([Probe(0.1, 0.3, 0.3, True), Probe(0.3, 0.2, 0.2, True)], False, "CENSORED", False),
         ([Probe(0.3, 2.3, 2.3, False)], False, "FLAT", False),
         ([Probe(0.3, INF, INF, False)], True, "DIVERGED_AT_START", False),
@@ -130,20 +131,51 @@ def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, sta
 
 
 @pytest.mark.parametrize(
-    ("last", "finished", "told"),
+    ("last", "finished", "length", "told"),
     [
-        (Probe(0.3, 2.3, 2.3, False), False, True),
-        (Probe(0.3, 2.3, 2.3, False), True, False),  # the walk has tried them
-        (Probe(0.9, 2.3, 2.3, False), False, False),  # the ceiling forbids them
-        (Probe(0.3, INF, INF, False), False, False),
+        (Probe(0.3, 2.2, 2.2, False), False, 1.0, "raise `max_cost` so that larger rates are tried, train longer"),
+        (Probe(0.3, 2.4, 2.4, False), False, 1.0, "guess: train longer"),  # they would not be tried
+        (Probe(0.3, 2.2, 2.2, False), True, 1.0, "guess: train longer"),  # the walk has tried them
+        (Probe(0.9, 2.2, 2.2, False), False, 1.0, "guess: train longer"),  # the ceiling forbids them
+        (Probe(0.3, INF, INF, False), False, 1.0, "guess: train longer"),
+        (Probe(0.3, 2.4, 2.4, False), False, 0.5, "raise `max_cost` so that longer probes are tried, train longer"),
+        (Probe(0.3, 2.4, 2.4, False), True, 0.5, "guess: train longer"),
     ],
 )
-def test_probes_that_did_not_learn_ask_for_larger_rates_where_none_was_tried(
-    last: Probe, finished: bool, told: bool
+def test_probes_that_did_not_learn_ask_for_what_a_larger_budget_would_try(
+    last: Probe, finished: bool, length: float, told: str
 ) -> None:
-    choice = choose([Probe(0.1, 2.3, 2.3, False), last], finished=finished, ceiling=1.0)
+    choice = choose([Probe(0.1, 2.3, 2.3, False), last], finished=finished, length=length, ceiling=1.0)
     assert choice.status == "FLAT"
-    assert ("raise `max_cost` so that larger rates are tried, train longer" in choice.reason) == told
+    assert told in choice.reason
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_one_probe_alone_is_never_sure(finished: bool) -> None:
+    choice = choose([Probe(0.1, 0.2, 0.2, True)], finished=finished, sure=True)
+    assert (choice.status, choice.confident) == ("TOO_FEW_POINTS", False)
+    assert "it alone says nothing of its neighbours" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("probes", "options", "told"),
+    [
+        ([Probe(0.1, 0.2, 0.2, True), Probe(0.25, 0.21, 0.2, True)], {"length": 1.0}, "(0.2); it is taken as it is."),
+        ([Probe(0.1, 0.2, 0.2, True), Probe(0.25, 0.21, 0.2, True)], {"length": 0.5}, "; the longer run bears 0.8 of "),
+        (
+            walk(valley(0.12), 0.1, 1.0),
+            {"length": 1.0},
+            "; the parabola through its neighbours is lowest at 0.12: max_lr 0.12.",
+        ),
+        (
+            walk(valley(0.12), 0.1, 1.0),
+            {"length": 0.25},
+            "at 0.12, the longer run bears 0.8 of that, 0.25 of the way to",
+        ),
+    ],
+)
+def test_the_reason_names_only_what_was_applied(probes: list[Probe], options: Any, told: str) -> None:
+    assert told in choose(probes, **options).reason
 
 
 @pytest.mark.parametrize(
@@ -186,11 +218,17 @@ def test_an_answer_that_the_budget_cut_is_not_lowered_where_the_loss_still_falls
 
 
 def test_the_end_of_what_is_looked_at_is_no_instability() -> None:
-    probes = [Probe(0.4, 0.3, 0.3, True), Probe(1.0, 0.2, 0.2, True)]
+    probes = [Probe(0.4, 0.22, 0.3, True), Probe(1.0, 0.2, 0.2, True)]
     seen, unseen = (choose(probes, 1.0, sure=True, open_end=open_end) for open_end in (False, True))
     assert (seen.status, seen.confident) == ("OK", True)
     assert (unseen.status, unseen.confident) == ("CENSORED", False)
     assert "larger ones than these are not looked at" in unseen.reason
+
+
+def test_a_loss_that_fell_clearly_towards_the_ceiling_is_not_sure() -> None:
+    choice = choose([Probe(0.4, 0.3, 0.3, True), Probe(1.0, 0.2, 0.2, True)], sure=True)
+    assert (choice.status, choice.confident) == ("OK", False)
+    assert "the loss still fell towards it, and none above 1 may be tried" in choice.reason
 
 
 @pytest.mark.parametrize(("untrained", "told"), [(2.0, "rose clearly above the untrained 2"), (None, "check the data")])
