@@ -89,9 +89,12 @@ def check_builder(build_model: Any) -> None:
         ValueError: If it is a model, or cannot be called.
     """
     if not callable(build_model) or isinstance(build_model, nn.Module):
+        got = (
+            f"a module, {type(build_model).__name__}" if isinstance(build_model, nn.Module) else f"{build_model!r:.80}"
+        )
         raise ValueError(
             "`build_model` must be a function that makes a new module for each training, but got "
-            f"{build_model!r:.80}: pass `lambda: Net(...)`, a function that makes a new one each time."
+            f"{got}: pass `lambda: Net(...)`, a function that makes a new one each time."
         )
 
 

@@ -53,8 +53,8 @@ def find_lr(
     val: Any,
     *,
     epochs: int,
-    momentum: float = 0.95,
-    weight_decay: float = 1e-4,
+    momentum: float | None = 0.95,
+    weight_decay: float | None = 1e-4,
     optimizer: OptimizerKind = "sgd",
     batch_size: int | None = None,
     device: torch.device | str | None = None,
@@ -78,8 +78,10 @@ def find_lr(
             `optuna_discipline.training.batches.as_batches`.
         val: Likewise, for the final loss of each probe; None compares training losses.
         epochs: Length of the run that the learning rate is for.
-        momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none.
-        weight_decay: From 0 on, also for a callable that has set its own; left out likewise.
+        momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none. None
+            is 0.9 by name or class, else what the optimizer has.
+        weight_decay: From 0 on, also for a callable that has set its own; left out likewise. None is 0 by name or
+            class, else what the optimizer has.
         optimizer: "sgd", "adamw", "adam" or a callable, see `optuna_discipline.training.optimizers.build_optimizer`.
         batch_size: Samples of a batch for data that is not batched yet, None for 64.
         device: Where to train; None is where `build_model` puts the model.
@@ -114,8 +116,8 @@ def find_lr(
         train=train,
         val=val,
         epochs=as_count("epochs", epochs),
-        momentum=as_number("momentum", momentum, high=1.0),
-        weight_decay=as_number("weight_decay", weight_decay),
+        momentum=None if momentum is None else as_number("momentum", momentum, high=1.0),
+        weight_decay=None if weight_decay is None else as_number("weight_decay", weight_decay),
         optimizer=optimizer,
         batch_size=batch_size,
         device=device,

@@ -30,6 +30,7 @@ from optuna_discipline.training.evaluation import evaluate
 from optuna_discipline.training.evaluation import evaluate_with_batch_statistics
 from optuna_discipline.training.loop import train_epochs
 from optuna_discipline.training.lr_range_test import lr_range_test
+from optuna_discipline.training.lr_range_test import momentum_of
 from optuna_discipline.training.modes import start_training
 from optuna_discipline.training.optimizers import ANY_LR
 from optuna_discipline.training.optimizers import OptimizerKind
@@ -65,8 +66,8 @@ class Prober:
         train: Training data.
         val: Validation data or None.
         epochs: Epochs of a full run.
-        momentum: Largest momentum.
-        weight_decay: Weight decay.
+        momentum: Largest momentum, None for the optimizer's own.
+        weight_decay: Weight decay, None for the optimizer's own.
         optimizer: A name or a callable.
         batch_size: For data that is not batched yet.
         device: Where to train, None for where the model is built.
@@ -86,8 +87,8 @@ class Prober:
     train: Any
     val: Any
     epochs: int
-    momentum: float
-    weight_decay: float
+    momentum: float | None
+    weight_decay: float | None
     optimizer: OptimizerKind
     batch_size: int | None
     device: torch.device | str | None
@@ -198,7 +199,7 @@ class Prober:
         untrained = self.measure_untrained()
         level = divergence_level(untrained, self.gained)
         model, total = self._build(), self.probe_steps(length)
-        cycle = OneCycle(lr, total, max_momentum=self.momentum)
+        cycle = OneCycle(lr, total, max_momentum=self._optimizer.cycled)
         done = 0
         hook = self.step or default_step
 
@@ -270,16 +271,18 @@ class Prober:
             usual_lr(built),
             low * (1.0 if is_adam_like(built) else _FEWER_DECADES),
             high,
+            momentum_of(built) if self.momentum is None else self.momentum,
             self.momentum if takes(built, "momentum") else None,
             self.weight_decay if takes(built, "weight_decay") else None,
         )
 
 
 class _Optimizer(NamedTuple):
-    """The optimizer's rates, and what it takes of momentum and weight decay: None of what it does not have."""
+    """The optimizer's rates, the momentum that its cycle begins at, and what to set of momentum and weight decay."""
 
     usual: float
     low: float
     high: float
+    cycled: float
     momentum: float | None
     weight_decay: float | None

@@ -153,7 +153,7 @@ def lr_range_test(
             )
             check_equal_batches(model, n_batches(batches), target)
             subset = None if val is None else fixed_subset(val, max_val_samples, seed, target)
-            top = _momentum_of(built)
+            top = momentum_of(built)
             momenta = None if base_momentum is None else np.linspace(top, _check_base(base_momentum, top), num_steps)
             sweep_run = Sweep(updater, lrs, momenta, subset, val_every)
             stop_reason = sweep_run.run(endless(batches, accumulate))
@@ -180,6 +180,12 @@ def lr_range_test(
         raise RangeTestError(str(error)) from error
 
 
+def momentum_of(optimizer: torch.optim.Optimizer) -> float:
+    """Return the momentum (beta1) of the first group, 0 where it has none."""
+    group = optimizer.param_groups[0]
+    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
+
+
 def _rates(start: float | None, end: float | None, n: int, sweep: str, default: tuple[float, float]) -> FloatArray:
     low = default[0] if start is None else as_number("start_lr", start, low_open=True)
     high = default[1] if end is None else as_number("end_lr", end, low_open=True)
@@ -189,11 +195,6 @@ def _rates(start: float | None, end: float | None, n: int, sweep: str, default: 
     lrs = low * (high / low) ** position if sweep == "exp" else low + (high - low) * position
     lrs[0], lrs[-1] = low, high  # rounding must not move the ends
     return np.asarray(lrs, dtype=np.float64)
-
-
-def _momentum_of(optimizer: torch.optim.Optimizer) -> float:
-    group = optimizer.param_groups[0]
-    return float(group["betas"][0] if "betas" in group else group.get("momentum", 0.0))
 
 
 def _check_base(base: float, top: float) -> float:

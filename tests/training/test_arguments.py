@@ -57,6 +57,12 @@ def test_a_builder_must_be_a_function(builder: object) -> None:
         check_builder(builder)
 
 
+def test_a_model_in_place_of_a_builder_is_told_by_its_class_alone() -> None:
+    with pytest.raises(ValueError, match=r"but got a module, Sequential: pass `lambda") as refused:
+        check_builder(torch.nn.Sequential(torch.nn.Linear(1, 1)))
+    assert "\n" not in str(refused.value)
+
+
 def test_what_a_builder_returns_must_be_a_module() -> None:
     check_builder(lambda: 3)
     with pytest.raises(ValueError, match="`build_model` must return a torch module, but returned int"):

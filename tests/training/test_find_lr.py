@@ -151,6 +151,23 @@ def test_an_optimizer_without_momentum_or_weight_decay_is_searched_without() -> 
     assert choice.max_lr is not None
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, (0.5, 0.1)), (0.8, (0.8, 0.8))])
+def test_none_leaves_a_callables_own_momentum_and_weight_decay(
+    own: float | None, expected: tuple[float, float]
+) -> None:
+    made = []
+
+    def adamw(groups: Any, lr: float) -> torch.optim.Optimizer:
+        made.append(torch.optim.AdamW(groups, lr=lr, betas=(0.5, 0.9), weight_decay=0.1))
+        return made[-1]
+
+    data = regression(1.0)
+    options: Any = {"momentum": own, "weight_decay": own, "optimizer": adamw, "epochs": 12, "batch_size": 32, "seed": 0}
+    find_lr(lambda: nn.Linear(4, 1), nn.MSELoss(), data, data, **options)
+    used = {(group["betas"][0], group["weight_decay"]) for built in made[1:] for group in built.param_groups}
+    assert used == {expected}
+
+
 def regression(scale: float) -> tuple[torch.Tensor, torch.Tensor]:
     x = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
     return x, scale * x.sum(dim=1, keepdim=True)
