@@ -12,6 +12,8 @@ from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_cures import BROKEN_VALIDATION
+from optuna_discipline.rules.range_test_cures import cannot_validate
 from optuna_discipline.rules.range_test_cures import go_farther
 from optuna_discipline.rules.range_test_cures import more_below
 from optuna_discipline.rules.range_test_curve import LOST
@@ -117,6 +119,8 @@ def choose_max_lr(range_test: RangeTest, *, trust: float | None = None) -> LrCho
         raise ValueError(f"`trust` must be in [0, 1] or None, but got {trust!r}.")
     curves = read_losses(range_test)
     main = curves[0]
+    if cannot_validate(range_test):
+        return refusal("DIVERGED_AT_START", BROKEN_VALIDATION)
     if main.broken < MIN_EVALUATIONS:
         return _short_curve(main, range_test)
     if not main.learns:

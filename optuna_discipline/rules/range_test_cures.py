@@ -2,7 +2,25 @@
 
 import numpy as np
 
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.range_test import RangeTest
+
+BROKEN_VALIDATION = (
+    f"The validation loss of the untrained model was no number, or above {OVERFLOW:g}, where the training loss was "
+    "one: look for NaN and inf in the validation data."
+)
+
+
+def cannot_validate(test: RangeTest) -> bool:
+    """Whether the model could train, but its validation loss was no number before any update, nor after one.
+
+    >>> cannot_validate(RangeTest([0.1], [2.0], [np.nan], "non-finite loss", initial_loss=np.nan))
+    True
+    """
+    if test.val_loss is None or test.initial_loss is None or not len(test.train_loss):
+        return False
+    known = np.abs(np.concatenate([[test.initial_loss], test.val_loss])) < OVERFLOW
+    return not known.any() and bool(abs(test.train_loss[0]) < OVERFLOW)
 
 
 def go_farther(test: RangeTest, otherwise: str) -> str:

@@ -21,6 +21,7 @@ from optuna_discipline.rules.lr_probing import highest_to_probe
 from optuna_discipline.rules.lr_probing import last_stable_lr
 from optuna_discipline.rules.lr_probing import next_probe
 from optuna_discipline.rules.range_test import RangeTest
+from optuna_discipline.rules.range_test_cures import BROKEN_VALIDATION
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
@@ -76,7 +77,8 @@ def find_lr(
         loss_fn: Called as `loss_fn(output, target)`.
         train: A tuple of tensors, a torch Dataset or a loader with a length, see
             `optuna_discipline.training.batches.as_batches`.
-        val: Likewise, for the final loss of each probe; None compares training losses.
+        val: Likewise, for the final loss of each probe; None compares training losses. Before anything is trained it is
+            evaluated once, and what gives no number then is refused.
         epochs: Length of the run that the learning rate is for.
         momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none. None
             is 0.9 by name or class, else what the optimizer has.
@@ -138,6 +140,8 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
     start, ceiling, patience, down_first = prober.default_start, prober.ceiling, 1, False
     sure, open_end, up = False, True, FACTOR
     lengths: Sequence[float] = _LENGTHS
+    if prober.probe_cost(_LENGTHS[0]) <= max_cost and prober.cannot_validate():
+        return replace(refusal("DIVERGED_AT_START", BROKEN_VALIDATION), cost=prober.cost)
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
         if _breaks_at_start(test, prober) and prober.cost + prober.test_steps / prober.total_steps <= max_cost / 2:

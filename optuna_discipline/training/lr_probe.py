@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
+from functools import partial
 from itertools import islice
 from typing import Any
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import running_median
 from optuna_discipline.rules.lr_probing import Probe
 from optuna_discipline.rules.lr_probing import divergence_level
@@ -76,6 +78,7 @@ class Prober:
         generators: States of the loaders' generators, put back before every run.
         cost: Full runs spent so far.
         untrained_loss: Mean loss of the first training batches before any update; None before it was measured.
+        untrained_val: Validation loss before any update; None before it was measured, or without validation data.
         gained: What the range test gained, for losses that start near 0.
         test_learned: Whether it was read as having learned: then a probe has that comes as far as half of the way.
         deeper: Whether to look below the usual floor, as the loss rises there already.
@@ -97,6 +100,7 @@ class Prober:
     generators: RandomStates
     cost: float = 0.0
     untrained_loss: float | None = None
+    untrained_val: float | None = None
     gained: float = 0.0
     test_learned: bool = False
     deeper: bool = False
@@ -144,12 +148,14 @@ class Prober:
 
     @property
     def untrained_cost(self) -> float:
-        """What is still to pay for the untrained loss, in full runs."""
-        batches = min(self.total_steps // self.epochs, _UNTRAINED_BATCHES) if self.untrained_loss is None else 0
-        return _EVALUATION_COST * batches / self.total_steps
+        """What is still to pay for the untrained losses, in full runs."""
+        if self.untrained_loss is not None:
+            return 0.0
+        batches = min(self.total_steps // self.epochs, _UNTRAINED_BATCHES)
+        return (_EVALUATION_COST * batches + self._val_steps) / self.total_steps
 
     def measure_untrained(self) -> float:
-        """Return the mean loss of the untrained model on the first training batches, evaluated once."""
+        """Return the untrained loss on the first training batches; it and that on `val` are measured once."""
         if self.untrained_loss is None:
             self.cost += self.untrained_cost
             model = self._build()
@@ -157,11 +163,17 @@ class Prober:
             named = self.device is not None
             with PrivateRandom(self.seed, device), moved(model, self.loss_fn, None, device, named=named):
                 start_training(model)
+                measure = partial(evaluate_with_batch_statistics, device=device, step=self.step)
                 first = islice(self._train_batches(device), _UNTRAINED_BATCHES)
-                self.untrained_loss = evaluate_with_batch_statistics(
-                    model, first, self.loss_fn, device=device, step=self.step
-                )
+                self.untrained_loss = measure(model, first, self.loss_fn)
+                if self.val is not None:
+                    self.untrained_val = measure(model, self._val_batches(device), self.loss_fn)
         return self.untrained_loss
+
+    def cannot_validate(self) -> bool:
+        """Whether the untrained model has a training loss, but no validation loss that is a number."""
+        trains = abs(self.measure_untrained()) < OVERFLOW
+        return trains and self.untrained_val is not None and not abs(self.untrained_val) < OVERFLOW
 
     def range_test(self) -> RangeTest:
         """Sweep the training loss over `test_steps` updates."""

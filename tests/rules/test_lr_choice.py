@@ -388,6 +388,18 @@ def test_a_loss_that_was_no_number_before_any_update_is_not_the_rates_fault(
     assert ("start_lr" in choice.reason) == (cure == "lower `start_lr`")
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("n", [2, 20])
+def test_validation_data_that_give_no_loss_before_any_update_are_named(bad: float, n: int) -> None:
+    val = np.full(n, math.nan)
+    val[-1] = bad
+    broken = _test(np.full(n, 2.3), val_loss=val, initial=bad, stop_reason="non-finite loss")
+    choice = choose_max_lr(broken)
+    assert (choice.status, choice.max_lr) == ("DIVERGED_AT_START", None)
+    assert choice.reason.endswith("where the training loss was one: look for NaN and inf in the validation data.")
+    assert "validation data" not in choose_max_lr(_test(np.full(n, bad), val_loss=val, initial=bad)).reason
+
+
 def test_a_curve_cut_by_nan_is_read_up_to_there() -> None:
     losses = _valley().copy()
     losses[np.argmin(losses) + 3 :] = math.nan

@@ -84,6 +84,17 @@ def test_a_loss_that_is_always_nan_is_a_refusal_not_an_exception() -> None:
         assert "check the data" in choice.reason
 
 
+@pytest.mark.parametrize("epochs", [2, 64])  # without and with a range test
+def test_validation_data_that_give_no_number_are_named_before_anything_is_trained(epochs: int) -> None:
+    x, y = digits()[0]
+    broken = x[:100].clone()
+    broken[70, 3] = math.nan
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), (x[:300], y[:300]), (broken, y[:100]), epochs=epochs, seed=0)
+    assert (choice.max_lr, choice.status) == (None, "DIVERGED_AT_START")
+    assert choice.cost < 0.5 / epochs
+    assert choice.reason.endswith("look for NaN and inf in the validation data.")
+
+
 @pytest.mark.parametrize("n", [1, 5])
 def test_tiny_data_gives_an_answer(n: int) -> None:
     data = (torch.ones(n, 3), torch.zeros(n, dtype=torch.long))
