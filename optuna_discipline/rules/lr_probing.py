@@ -231,7 +231,7 @@ def choose_from_probes(
     if falls and status == "OK":
         care = f", but the loss still fell towards it, and none above {ceiling:.3g} may be tried"
     if hole is not None:
-        care += f", but nothing between it and {hole:.3g} was tried"
+        care += f", {'and' if care else 'but'} nothing between it and {hole:.3g} was tried"
     known = len(probes) > 1 and not falls and hole is None and not (open_end and status == "CENSORED")
     applied = [
         f"the parabola through its neighbours is lowest at {optimum:.3g}" if optimum != lr else "",
