@@ -202,6 +202,8 @@ def choose_from_probes(
                 f"Of {count} {span} the loss of every one rose clearly above the untrained {untrained:.3g}, by half of "
                 f"it or more, or was no number: a rate that trains lies below {ordered[0].lr:.3g}, the smallest tried."
             )
+        if any(math.isfinite(probe.train_loss) for probe in probes):
+            reason = f"Of {count} {span} none had a validation loss that is a number: look for NaN and inf in its data."
         return refusal("DIVERGED_AT_START", reason)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
         more = "longer probes" if length < 1 else "larger rates" * (best == len(ordered) - 1 and lr * FACTOR <= ceiling)

@@ -78,7 +78,7 @@ def find_lr(
         train: A tuple of tensors, a torch Dataset or a loader with a length, see
             `optuna_discipline.training.batches.as_batches`.
         val: Likewise, for the final loss of each probe; None compares training losses. Before anything is trained it is
-            evaluated once, and what gives no number then is refused.
+            evaluated once, if the budget pays for that, and refused where it gives no number then.
         epochs: Length of the run that the learning rate is for.
         momentum: Largest momentum of the cycle, in [0, 1); for Adam beta1; left out where the optimizer has none. None
             is 0.9 by name or class, else what the optimizer has.
@@ -140,7 +140,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
     start, ceiling, patience, down_first = prober.default_start, prober.ceiling, 1, False
     sure, open_end, up = False, True, FACTOR
     lengths: Sequence[float] = _LENGTHS
-    if prober.probe_cost(_LENGTHS[0]) <= max_cost and prober.cannot_validate():
+    if prober.probe_cost(_LENGTHS[0]) + prober.validation_cost <= max_cost and prober.cannot_validate():
         return replace(refusal("DIVERGED_AT_START", BROKEN_VALIDATION), cost=prober.cost)
     if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
         test = prober.range_test()
@@ -162,7 +162,7 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         ceiling = highest_to_probe(edge, start, clear=curve.status == "OK" and not unusual)
         if own.max_lr is not None and own.status == "CENSORED":  # its own rate is the end, drawn far down to the usual
             up = first_step_up(own.max_lr, start)
-        prober.test_learned = curve.status in ("OK", "NO_RISE", "CENSORED")
+        prober.learned_gain = prober.gained if curve.status in ("OK", "NO_RISE", "CENSORED") else 0.0
         sure, open_end = curve.confident, edge >= test.settings["end_lr"]
     if prober.cost + 2 * prober.probe_cost(_LENGTHS[1]) <= max_cost:
         lengths = _LENGTHS[1:]

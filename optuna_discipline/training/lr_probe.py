@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
-from functools import partial
 from itertools import islice
 from typing import Any
 from typing import NamedTuple
@@ -78,9 +78,8 @@ class Prober:
         generators: States of the loaders' generators, put back before every run.
         cost: Full runs spent so far.
         untrained_loss: Mean loss of the first training batches before any update; None before it was measured.
-        untrained_val: Validation loss before any update; None before it was measured, or without validation data.
         gained: What the range test gained, for losses that start near 0.
-        test_learned: Whether it was read as having learned: then a probe has that comes as far as half of the way.
+        learned_gain: The same where it was read as having learned, else 0: half of that is enough for a probe.
         deeper: Whether to look below the usual floor, as the loss rises there already.
         seen: The models made so far, as far as somebody holds them.
     """
@@ -100,9 +99,8 @@ class Prober:
     generators: RandomStates
     cost: float = 0.0
     untrained_loss: float | None = None
-    untrained_val: float | None = None
     gained: float = 0.0
-    test_learned: bool = False
+    learned_gain: float = 0.0
     deeper: bool = False
     seen: Seen = field(default_factory=WeakValueDictionary)
 
@@ -142,38 +140,31 @@ class Prober:
         return self._optimizer.low * _DEEPER[0]
 
     @property
-    def learned_gain(self) -> float:
-        """What the range test gained if it learned, else 0."""
-        return self.gained if self.test_learned else 0.0
-
-    @property
     def untrained_cost(self) -> float:
-        """What is still to pay for the untrained losses, in full runs."""
-        if self.untrained_loss is not None:
-            return 0.0
-        batches = min(self.total_steps // self.epochs, _UNTRAINED_BATCHES)
-        return (_EVALUATION_COST * batches + self._val_steps) / self.total_steps
+        """What is still to pay for the untrained loss, in full runs."""
+        batches = min(self.total_steps // self.epochs, _UNTRAINED_BATCHES) if self.untrained_loss is None else 0
+        return _EVALUATION_COST * batches / self.total_steps
 
     def measure_untrained(self) -> float:
-        """Return the untrained loss on the first training batches; it and that on `val` are measured once."""
+        """Return the mean loss of the untrained model on the first training batches, evaluated once."""
         if self.untrained_loss is None:
             self.cost += self.untrained_cost
-            model = self._build()
-            device = resolve_device(model, self.device)
-            named = self.device is not None
-            with PrivateRandom(self.seed, device), moved(model, self.loss_fn, None, device, named=named):
-                start_training(model)
-                measure = partial(evaluate_with_batch_statistics, device=device, step=self.step)
-                first = islice(self._train_batches(device), _UNTRAINED_BATCHES)
-                self.untrained_loss = measure(model, first, self.loss_fn)
-                if self.val is not None:
-                    self.untrained_val = measure(model, self._val_batches(device), self.loss_fn)
+            self.untrained_loss = self._untrained(
+                lambda device: islice(self._train_batches(device), _UNTRAINED_BATCHES)
+            )
         return self.untrained_loss
 
+    @property
+    def validation_cost(self) -> float:
+        """What an evaluation of the validation data costs, in full runs."""
+        return self._val_steps / self.total_steps
+
     def cannot_validate(self) -> bool:
-        """Whether the untrained model has a training loss, but no validation loss that is a number."""
-        trains = abs(self.measure_untrained()) < OVERFLOW
-        return trains and self.untrained_val is not None and not abs(self.untrained_val) < OVERFLOW
+        """Whether the untrained model has a training loss, but no validation loss that is a number; evaluates both."""
+        if self.val is None or not abs(self.measure_untrained()) < OVERFLOW:
+            return False
+        self.cost += self.validation_cost
+        return not abs(self._untrained(self._val_batches)) < OVERFLOW
 
     def range_test(self) -> RangeTest:
         """Sweep the training loss over `test_steps` updates."""
@@ -248,9 +239,17 @@ class Prober:
         learned = finite and math.isfinite(untrained) and train_loss <= learned_level(untrained, self.learned_gain)
         return Probe(lr, loss if finite else math.inf, train_loss, learned)
 
+    def _untrained(self, batches: Callable[[torch.device], Iterable[Any]]) -> float:
+        model = self._build()
+        device = resolve_device(model, self.device)
+        with PrivateRandom(self.seed, device), moved(model, self.loss_fn, None, device, named=self.device is not None):
+            start_training(model)
+            given = batches(device)
+            return evaluate_with_batch_statistics(model, given, self.loss_fn, device=device, step=self.step)
+
     def _val_loss(self, model: nn.Module) -> float:
         device = resolve_device(model, self.device)
-        self.cost += self._val_steps / self.total_steps
+        self.cost += self.validation_cost
         with PrivateRandom(self.seed, device):  # a loader draws from the global generator at every pass
             batches = self._val_batches(device)
             return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss

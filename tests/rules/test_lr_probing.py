@@ -238,6 +238,12 @@ def test_a_refusal_says_what_happened(untrained: float | None, told: str) -> Non
     assert untrained is None or "lies below 0.05, the smallest tried" in reason
 
 
+def test_probes_that_could_be_trained_but_not_validated_ask_for_a_look_at_the_validation_data() -> None:
+    choice = choose([Probe(0.1, INF, 0.2, False), Probe(0.25, INF, INF, False)], untrained=2.0)
+    assert choice.status == "DIVERGED_AT_START"
+    assert "none had a validation loss that is a number" in choice.reason
+
+
 def test_a_start_that_is_vouched_for_needs_no_walk_to_the_end() -> None:
     probes = [Probe(0.1, 0.22, 0.2, True), Probe(0.25, 0.2, 0.2, True)]
     assert not choose(probes, finished=False).confident

@@ -100,7 +100,7 @@ def test_half_of_what_a_range_test_gained_is_enough_where_it_learned() -> None:
     run = prober(loss_fn=lambda output, target: 10 + nn.functional.cross_entropy(output, target))
     run.range_test()
     assert not run.probe(0.1, 0.25).learned
-    run.test_learned = True
+    run.learned_gain = run.gained
     assert run.probe(0.1, 0.25).learned
 
 
