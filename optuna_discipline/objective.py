@@ -1,7 +1,6 @@
 """What an objective calls: suggest the four numbers, report an epoch, be pruned in its own loop."""
 
 import math
-import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -112,8 +111,8 @@ class TrialReporter:
 
     Args:
         trial: The objective's trial.
-        n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it; a report beyond it is
-            warned of, and is compared with none.
+        n_epochs: Epochs of this run, as planned. The pruner compares runs at equal shares of it; reports may
+            count from 1, and one farther beyond it is warned of, and is compared with none.
         metric: What `trial.report` gets, and what the study optimises: "val_loss", "val_accuracy" or "train_loss"; one
             that the study turns round is warned of.
         n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
@@ -168,7 +167,7 @@ class TrialReporter:
         value = metric_of(log, self._metric)
         if self._is_loss and self._limit is None and 0 < abs(value) < math.inf:  # ten times 0 would limit all to it
             self._limit = CLIP * abs(value)
-        _report(trial, log, value, self._n_epochs, limit=self._limit)
+        _report(trial, log, value, self._metric, self._n_epochs, limit=self._limit)
 
 
 def metric_of(log: EpochLog, metric: Metric) -> float:
@@ -209,8 +208,9 @@ def report_epoch(
         val_loss: Validation loss; needed unless `value` is given.
         train_loss: Training loss; without it divergence is harder to see.
         lr: Learning rate at the end of the epoch.
-        value: The study's metric, if that is not the validation loss.
-        n_epochs: Epochs of this run, as planned; a report beyond it is warned of.
+        value: The study's metric, if that is not the validation loss. Given at the first report, it may be missing at
+            others, whose losses are kept while `trial.report` gets nothing; where it comes later, that is warned of.
+        n_epochs: Epochs of this run, as planned; they may count from 1, and a report farther beyond it is warned of.
         n_classes: Classes of a classification task; makes a run stuck at chance recognisable.
 
     Raises:
@@ -227,13 +227,17 @@ def _report_epoch(trial: BaseTrial, log: EpochLog, value: Any, n_epochs: int | N
     number = to_float(value)
     if number is None and value is not None:
         raise ValueError(f"`value` must be a number or None, but got {value!r}.")
-    reported = log.val_loss if number is None else number
-    if reported is None:
+    if number is None and log.val_loss is None:
         raise ValueError("`val_loss` or `value` must be given to report an epoch, but both are None.")
     check_plan(1 if n_epochs is None else n_epochs, n_classes)
-    if log.epoch == 0 or trial_record.RUN_KEY not in _stored(trial):
-        _write_run(trial, n_epochs, "val_loss" if value is None else "value", n_classes, stacklevel=7)
-    _report(trial, log, reported, n_epochs)
+    run = {} if log.epoch == 0 else _stored(trial).get(trial_record.RUN_KEY, {})
+    metric = "val_loss" if number is None and run.get("metric") != "value" else "value"
+    if not run:
+        _write_run(trial, n_epochs, metric, n_classes, stacklevel=7)
+    elif metric == "value" != run["metric"]:
+        _write_run(trial, run["n_epochs"], metric, run["n_classes"], stacklevel=7)
+        study_record.warn_of_late_value(log.epoch, stacklevel=6)
+    _report(trial, log, log.val_loss if metric == "val_loss" else number, metric, n_epochs)
 
 
 def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
@@ -245,29 +249,22 @@ def _once(trial: BaseTrial, call: Callable[[BaseTrial], None]) -> None:
         on_first_rank(call)
 
 
-def _report(trial: BaseTrial, log: EpochLog, value: float, n_epochs: int | None, *, limit: float | None = None) -> None:
+def _report(
+    trial: BaseTrial, log: EpochLog, value: float | None, metric: str, n_epochs: int | None, limit: float | None = None
+) -> None:
     """Write the row as it is; report a value beyond the limit as the limit, or one run would flatten every plot.
 
     Of a repeated epoch the first row stays, as the first report does in Optuna (which warns).
     """
     if isinstance(trial, optuna.Trial) and not trial_record.has_row(stored := _stored(trial), trial.number, log.epoch):
-        if n_epochs is not None and log.epoch >= n_epochs:
-            _warn_once_beyond(trial, stored, log.epoch, n_epochs)
-        differs = None if value == log.val_loss else value
-        trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, differs)
-    trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
+        if n_epochs is not None and log.epoch > n_epochs:  # one counts from 1
+            study_record.warn_once_beyond(trial, stored, log.epoch, n_epochs, stacklevel=7)
+        own = None if metric == "val_loss" else value
+        trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, own)
+    if value is not None:
+        trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
     if trial.should_prune():
         raise optuna.TrialPruned(f"Pruned at epoch {log.epoch}.")
-
-
-def _warn_once_beyond(trial: optuna.Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int) -> None:
-    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
-    if not any(step >= n_epochs and trial_record.has_row(stored, trial.number, step) for step in steps):
-        warnings.warn(
-            f"`epoch` should be below `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
-            f"{n_epochs=}: count epochs from 0, or pass as `n_epochs` the last `epoch` of the run plus 1.",
-            stacklevel=7,  # of who called `report` or `report_epoch`
-        )
 
 
 def _write_run(trial: BaseTrial, n_epochs: int | None, metric: str, n_classes: int | None, *, stacklevel: int) -> None:

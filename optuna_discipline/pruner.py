@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -39,10 +40,11 @@ class DisciplinedPruner(BasePruner):
     It reads the rows of `TrialReporter` or `report_epoch`, and stops a run, too, whose metric has been no number for
     three reports and a tenth of its length while the training goes on. With plain `trial.report` it knows neither
     training loss nor learning rate: then it stops runs whose reports are no numbers, and after three quarters of their
-    length those far worse than every good one before. A run that does not say how long it is counts as long as the
-    longest complete one; after three such stops in a row one run is not compared, in case they are longer now. Trials
-    of different stages or lengths are not compared, nor are any by reports that rank the complete trials against their
-    values: an accuracy beside a loss. The reason of a stop is the user attribute `pruned_because` of the trial.
+    length those far worse than every good one before. A run of either kind that does not say how long it is counts as
+    long as the longest complete one; after three such stops in a row one run is not compared, in case they are longer
+    now. Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor
+    by reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is
+    the user attribute `pruned_because` of the trial.
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
@@ -70,13 +72,14 @@ class DisciplinedPruner(BasePruner):
         maximize = study.direction == StudyDirection.MAXIMIZE
         reported, guessed = trial_record.read_reported(trial), False
         plain = reported is None
-        if reported is None:
+        if not _says_its_length(trial, reported):
             known = self._known(study, maximize)
-            reported = _plain(trial, known.longest_plain, known.told)
+            reported = _of_guessed_length(trial, reported, known.longest, known.told)
             guessed = reported is not None and reported.curve.n_epochs > costs.epochs_of(trial, known.told)
         if reported is None:
             return False
-        peers = self._known(study, maximize).of_others(trial) if compares_with_peers(reported.curve) else []
+        compared = compares_with_peers(reported.curve) and (reported.values is None or reported.values[-1] is not None)
+        peers = self._known(study, maximize).of_others(trial) if compared else []
         if peers and guessed and _may_be_longer(study, trial):
             peers = []
         decision = should_stop(
@@ -85,7 +88,7 @@ class DisciplinedPruner(BasePruner):
             slack=self._slack,
             values=reported.values,
             maximize=maximize,
-            label=trial_record.stage_of(trial),
+            label=_label(trial, reported),
         )
         if not decision.stop:
             return False
@@ -110,11 +113,11 @@ class DisciplinedPruner(BasePruner):
 
 @dataclass(frozen=True)
 class _Offer:
-    """What one complete trial offers: its standing, its value and last report, and the length of plain reports."""
+    """What one complete trial offers: its standing, its value and last report, and its length where it said none."""
 
     standing: Standing | None
     end: tuple[float, float] | None
-    plain_length: int
+    length: int
 
 
 class _Complete:
@@ -128,7 +131,7 @@ class _Complete:
             key: before.get(key) or _read_offer(trial, maximize, told) for key, trial in by_key.items()
         }
         offers = self._by_trial.values()
-        self.longest_plain = max((offer.plain_length for offer in offers), default=0)
+        self.longest = max((offer.length for offer in offers), default=0)
         agree = rank_alike([offer.end for offer in offers if offer.end is not None])
         found = [(offer.standing, key) for key, offer in self._by_trial.items() if offer.standing is not None and agree]
         self._sorted = sorted(found, key=lambda one: one[0].final)
@@ -146,12 +149,33 @@ def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]
 
 def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
     reported = trial_record.read_reported(trial)
-    curve = reported or _plain(trial, 0, told)
-    standing = None
-    if curve is not None:
-        standing = as_peer(curve.curve, values=curve.values, maximize=maximize, label=trial_record.stage_of(trial))
-    plain_length = _reached(_steps(trial)) if reported is None else 0
-    return _Offer(standing, _end_of(trial, reported), plain_length)
+    known, standing, length = reported, None, 0
+    if not _says_its_length(trial, reported):
+        known = _of_guessed_length(trial, reported, 0, told)
+        length = _reached(_steps(trial)) if reported is None else reported.curve.n_epochs
+    if known is not None:
+        measured = _where_measured(known)
+        label = _label(trial, known)
+        standing = as_peer(measured.curve, values=measured.values, maximize=maximize, label=label)
+    return _Offer(standing, _end_of(trial, reported), length)
+
+
+def _says_its_length(trial: FrozenTrial, reported: Reported | None) -> bool:
+    return reported is not None and bool(trial_record.read_run(trial).get("n_epochs"))
+
+
+def _label(trial: FrozenTrial, reported: Reported) -> tuple[str | None, bool]:
+    """Return what runs must have in common to be compared: the stage, and whether the metric is the loss."""
+    return trial_record.stage_of(trial), reported.values is None
+
+
+def _where_measured(reported: Reported) -> Reported:
+    """Return a run at the epochs that have the study's metric: at others it has none to be compared with."""
+    if reported.values is None or None not in reported.values:
+        return reported
+    pairs = zip(reported.curve.logs, reported.values, strict=True)
+    logs, values = zip(*((log, value) for log, value in pairs if value is not None), strict=True)
+    return Reported(replace(reported.curve, logs=logs), list(values))
 
 
 def _end_of(trial: FrozenTrial, reported: Reported | None) -> tuple[float, float] | None:
@@ -166,11 +190,16 @@ def _stored_reason(study: Study, trial: FrozenTrial) -> object:
     return study._storage.get_trial(trial._trial_id).user_attrs.get(trial_record.PRUNED_KEY)
 
 
-def _plain(trial: FrozenTrial, longest: int, told: costs.Told) -> Reported | None:
-    """Return plain reports as a curve of unknown losses and rates, planned as the trial says or as long as others.
+def _of_guessed_length(
+    trial: FrozenTrial, reported: Reported | None, longest: int, told: costs.Told
+) -> Reported | None:
+    """Return what a trial reported, planned as the trial's epochs say or as long as others.
 
-    Its epochs count from where the reports begin.
+    Plain reports are a curve of unknown losses and rates, whose epochs count from where the reports begin.
     """
+    if reported is not None:
+        planned = max(int(costs.epochs_of(trial, told)), longest, reported.curve.n_epochs)
+        return Reported(replace(reported.curve, n_epochs=planned), reported.values)
     steps = _steps(trial)
     if not steps:
         return None

@@ -127,6 +127,36 @@ def warn_of_direction(study: Study, metric: str, *, stacklevel: int) -> None:
         )
 
 
+def warn_of_late_value(epoch: int, *, stacklevel: int) -> None:
+    """Warn, at the line `stacklevel` calls up, of a run that reported validation losses before its metric."""
+    warnings.warn(
+        f"`value` should be given at the first report if at any, or validation losses pass for it, but got it first at "
+        f"{epoch=}: give it at the first report, too; where it is None later, only the losses are kept.",
+        stacklevel=stacklevel,
+    )
+
+
+def warn_once_beyond(
+    trial: optuna.Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int, *, stacklevel: int
+) -> None:
+    """Warn, at the line `stacklevel` calls up, of a run's first report beyond what it planned.
+
+    Args:
+        trial: The live trial.
+        stored: Its system attributes, before the report.
+        epoch: What is reported.
+        n_epochs: What was planned; a report of that epoch is none beyond it.
+        stacklevel: See above.
+    """
+    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
+    if not any(step > n_epochs and trial_record.has_row(stored, trial.number, step) for step in steps):
+        warnings.warn(
+            f"`epoch` should be at most `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
+            f"{n_epochs=}: pass as `n_epochs` the last `epoch` of the run, plus 1 where they count from 0.",
+            stacklevel=stacklevel,
+        )
+
+
 def told_roles(study: Study) -> Mapping[str, Role | None]:
     """Return the roles that the sampler that began the study was told, by name; {} if there are none."""
     told = read_settings(study).get("roles")

@@ -43,7 +43,7 @@ VERDICT_KEY = "verdict"
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch as stored: the log, and the study's metric if that is not the validation loss."""
+    """One epoch as stored: the log, and the study's metric if that is another than its loss and was measured."""
 
     log: EpochLog
     value: float | None
@@ -108,7 +108,10 @@ def read_run(trial: FrozenTrial) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Reported:
-    """What a trial reported: its curve, and the study's metric at each log of it if that is not the validation loss."""
+    """What a trial reported: its curve, and the study's metric at each log of it, None where it was not measured.
+
+    `values` is None where the metric is the validation loss.
+    """
 
     curve: LossCurve
     values: list[float | None] | None
@@ -124,7 +127,7 @@ def read_reported(trial: FrozenTrial) -> Reported | None:
     curve = LossCurve(tuple(row.log for row in rows), n_epochs=n_epochs, n_classes=run.get("n_classes"))
     if all(row.value is None for row in rows):
         return Reported(curve, None)
-    return Reported(curve, [row.log.val_loss if row.value is None else row.value for row in rows])
+    return Reported(curve, [row.value for row in rows])
 
 
 def read_curve(trial: FrozenTrial) -> LossCurve | None:

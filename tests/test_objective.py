@@ -105,6 +105,29 @@ def test_the_one_line_form_takes_another_metric_and_starts_anywhere() -> None:
     assert (curve.n_epochs, curve.val_loss.tolist()) == (5, [1.0])
 
 
+def test_a_value_that_is_missing_at_some_epochs_is_not_replaced_by_the_loss() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    for epoch in range(5):
+        report_epoch(trial, epoch, val_loss=0.5, value=0.5 if epoch % 2 == 0 else None, n_epochs=5)
+    assert study.trials[0].intermediate_values == {0: 0.5, 2: 0.5, 4: 0.5}
+    assert [row.value for row in read_rows(study.trials[0])] == [0.5, None, 0.5, None, 0.5]
+
+
+def test_a_value_that_comes_after_losses_is_warned_of_once_and_makes_them_no_values() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    report_epoch(trial, 0, val_loss=2.0, n_epochs=9, n_classes=3)
+    with pytest.warns(UserWarning, match=r"`value` should be .* but got it first at epoch=1: give it at") as warned:
+        report_epoch(trial, 1, val_loss=1.0, value=0.2)
+    assert warned[0].filename == __file__
+    for epoch, value in ((2, None), (3, 0.3)):
+        report_epoch(trial, epoch, val_loss=0.9, value=value)
+    reported = trial_record.read_reported(study.trials[0])
+    assert reported is not None
+    assert (reported.values, reported.curve.n_epochs, reported.curve.n_classes) == ([None, 0.2, None, 0.3], 9, 3)
+
+
 def test_a_diverged_run_is_pruned_in_the_users_loop() -> None:
     def objective(trial: optuna.Trial) -> float:
         for epoch in range(9):
@@ -347,15 +370,15 @@ def test_a_report_beyond_the_planned_epochs_is_warned_of_once(how: str) -> None:
         else:
             report_epoch(trial, epoch, val_loss=1.0, n_epochs=20)
 
-    report(19)
-    with pytest.warns(UserWarning, match=r"`epoch` should be below .* got epoch=100, n_epochs=20: count") as warned:
+    report(20)  # counted from 1
+    with pytest.warns(UserWarning, match=r"`epoch` should be at most .* got epoch=100, n_epochs=20: pass") as warned:
         report(100)
     assert warned[0].filename == __file__
     report(200)
     plain = optuna.create_study().ask()
     plain.report(1.0, 50)  # says nothing of epochs
-    with pytest.warns(UserWarning, match="got epoch=20, n_epochs=20"):
-        report_epoch(plain, 20, val_loss=1.0, n_epochs=20)
+    with pytest.warns(UserWarning, match="got epoch=21, n_epochs=20"):
+        report_epoch(plain, 21, val_loss=1.0, n_epochs=20)
     report_epoch(optuna.create_study().ask(), 100, val_loss=1.0)
     TrialReporter(optuna.trial.FixedTrial({}), n_epochs=1).report(EpochLog(1, 0.1, 0.9, 1.0))
 
@@ -387,8 +410,8 @@ def test_reports_beyond_the_planned_epochs_do_not_read_the_whole_trial_each(monk
 
     reads_of(range(1))
     within = reads_of(range(1, 4))
-    with pytest.warns(UserWarning, match="`epoch` should be below"):
-        assert reads_of(range(4, 7)) == within
+    with pytest.warns(UserWarning, match="`epoch` should be at most"):
+        assert reads_of(range(5, 8)) == within
 
 
 def test_a_study_of_several_objectives_takes_no_reports_and_is_told_so() -> None:

@@ -13,6 +13,7 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
+from optuna_discipline import report_epoch
 from optuna_discipline.trial_record import SETTINGS_KEY
 from optuna_discipline.trial_record import TOLD_KEY
 
@@ -153,6 +154,67 @@ def test_runs_of_another_length_are_no_peers() -> None:
     for _ in range(6):
         _finish(study, _falling(0.1) + [0.1] * N)
     assert _finish(study, _falling(5.0)) == N
+
+
+def _report_rows(study: optuna.Study, losses: list[float], *, every: int = 1, n_epochs: int | None = None) -> int:
+    """Report a run whose steps count from 1, or from the first samples; return the epochs it lived."""
+    trial = study.ask()
+    for place, loss in enumerate(losses, start=1):
+        try:
+            report_epoch(trial, place * every, val_loss=loss, train_loss=loss, lr=0.1, n_epochs=n_epochs)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+            return place
+    study.tell(trial, losses[-1])
+    return len(losses)
+
+
+@pytest.mark.parametrize("every", [1, 600])
+def test_runs_whose_steps_count_from_1_are_compared_by_their_planned_length(every: int) -> None:
+    study = _study()
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        assert _report_rows(study, _falling(end), every=every, n_epochs=N * every) == N
+    assert _report_rows(study, _falling(5.0), every=every, n_epochs=N * every) < N / 2
+
+
+def test_rows_that_do_not_say_how_long_the_run_is_count_as_long_as_the_longest_complete_one() -> None:
+    study = _study()
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        assert _report_rows(study, _falling(end)) == N
+    assert [_report_rows(study, _falling(5.0)) < N / 2 for _ in range(8)] == [True, True, True, False] * 2
+    assert study.trials[5].user_attrs["pruned_because"].endswith("; it counts as long as the longest complete run")
+    assert _report_rows(study, [0.5, math.nan]) == 2
+    assert study.trials[-1].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
+
+
+def _score(study: optuna.Study, score: float, measured: range) -> int:
+    """Report a run whose losses are those of all others, and whose score is measured at some epochs."""
+    trial = study.ask()
+    for epoch in range(N):
+        value = score - 1 / (epoch + 1) if epoch in measured else None
+        try:
+            report_epoch(trial, epoch, val_loss=1 / (epoch + 1), train_loss=0.5, lr=0.1, value=value, n_epochs=N)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+            return epoch
+    study.tell(trial, score)
+    return N
+
+
+def test_a_metric_that_is_measured_at_some_epochs_is_compared_there() -> None:
+    study = optuna.create_study(pruner=DisciplinedPruner(), direction="maximize")
+    some = range(0, N, 3)
+    assert [_score(study, score, some) for score in (-2.0, -2.1, -2.2, -2.3, -2.1)] == [N] * 5
+    assert _score(study, -9.0, some) == 9
+    assert _score(study, -1.9, some) == N
+
+
+@pytest.mark.filterwarnings("ignore:`value` should", "ignore:Reports should")
+def test_losses_before_the_first_value_are_not_compared_with_values() -> None:
+    study = optuna.create_study(pruner=DisciplinedPruner(), direction="maximize")
+    for score in (0.9, 0.91, 0.92, 0.93, 0.94):
+        _score(study, score, range(N))
+    assert _score(study, 0.95, range(16, N)) == N
 
 
 def _report_plainly(study: optuna.Study, values: list[float], every: int = 1, first: int = 0) -> int:

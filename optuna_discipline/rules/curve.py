@@ -69,7 +69,7 @@ class LossCurve:
 
     Attributes:
         logs: The epochs seen so far, by rising `epoch`; of a repeated epoch the first stays, as in Optuna.
-        n_epochs: Epochs of the whole run, as planned; a log beyond it lengthens the plan.
+        n_epochs: Epochs of the whole run, as planned; they may count from 1, and a log farther beyond it lengthens it.
         n_classes: Classes of a classification task, which fixes the loss of chance at `ln(n_classes)`; or None.
     """
 
@@ -86,8 +86,8 @@ class LossCurve:
         logs = tuple(first[epoch] for epoch in sorted(first))
         check_plan(self.n_epochs, self.n_classes)
         object.__setattr__(self, "logs", logs)
-        if logs:
-            object.__setattr__(self, "n_epochs", max(self.n_epochs, logs[-1].epoch + 1))
+        if logs and logs[-1].epoch > self.n_epochs:
+            object.__setattr__(self, "n_epochs", logs[-1].epoch + 1)
 
     def __len__(self) -> int:
         return len(self.logs)
@@ -135,7 +135,7 @@ class LossCurve:
         >>> LossCurve((EpochLog(0, 0.1, 1.0, 1.0), EpochLog(1, 0.1, 0.9, 1.0)), n_epochs=8).fraction
         0.25
         """
-        return (self.logs[-1].epoch + 1) / self.n_epochs if self.logs else 0.0
+        return min(1.0, (self.logs[-1].epoch + 1) / self.n_epochs) if self.logs else 0.0
 
     def _column(self, name: str) -> FloatArray:
         if name not in self._columns:

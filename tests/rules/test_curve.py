@@ -37,6 +37,11 @@ def test_a_log_beyond_the_plan_lengthens_it() -> None:
     assert LossCurve((EpochLog(9, 0.1, 1.0, 1.0),), n_epochs=5).n_epochs == 10
 
 
+def test_epochs_that_count_from_1_do_not_lengthen_the_plan() -> None:
+    curve = LossCurve((EpochLog(5, 0.1, 1.0, 1.0),), n_epochs=5)
+    assert (curve.n_epochs, curve.fraction) == (5, 1.0)
+
+
 def test_columns_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         LossCurve((EpochLog(0, 0.1, 1.0, 1.0),), n_epochs=1).val_loss[0] = 0
