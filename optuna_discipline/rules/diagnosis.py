@@ -27,6 +27,8 @@ from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.curve import noise_sd
 from optuna_discipline.rules.divergence import chance_never_left
 from optuna_discipline.rules.divergence import why_broken
+from optuna_discipline.rules.level import advice_on_level
+from optuna_discipline.rules.level import measure_level
 from optuna_discipline.rules.lr_lean import got_worse
 from optuna_discipline.rules.lr_lean import shape_of
 
@@ -41,6 +43,9 @@ RISE_IN_ERRORS = 2.0
 TRAIN_FELL_TO = 0.7
 # A change is certain beyond this many times the noise; a fall also beyond so many times what goes up and down in it.
 CERTAIN_IN_NOISE, CERTAIN_IN_JUMPS = 2.0, 8.0
+# Noise above this share bears no verdict. At the end of a run whose rate has fallen, the last third (so many epochs at
+# least) may have less: that of the peak of a cycle is gone.
+TOO_NOISY, ENOUGH_FOR_NOISE = 0.1, 5
 # A straight fall: in each part of the curve, clear of the noise in the last, which falls this share of the usual part.
 STRAIGHT = 0.5
 # A loss above 0 whose usual size is this many times that of its last third still falls while its logarithm does.
@@ -89,7 +94,9 @@ class Diagnosis:
         verdict: See `Verdict`.
         evidence: Numbers by name: changes over the last third of the curve, gap, share of the run done, the loss of
             chance where it was never left; noise of the second half twice: `val_noise` by the differences from epoch to
-            epoch, in which a bend counts, `val_jumps` by what goes up and down, in which it does not.
+            epoch, in which a bend counts, `val_jumps` by what goes up and down, in which it does not; `end_noise`,
+            that of the last third; `moved`, how far the losses have moved in all; `lr_left`, the last learning rate as
+            a share of the largest.
         advice: One sentence after Smith; one more where the number of classes would tell.
     """
 
@@ -133,7 +140,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         )
     val, train = curve.val_loss[usable], _training_loss(curve, usable)
     with np.errstate(over="ignore", invalid="ignore"):
-        evidence = _measure(curve.fraction, val, train)
+        evidence = _measure(curve.fraction, val, train, curve.lr[usable])
     trend = _trend(curve.lr[usable])
     verdict = _judge(evidence, trend)
     if verdict == Verdict.HORIZONTAL and train is not None and _rises_alone(evidence, val):
@@ -158,6 +165,8 @@ def diagnose_if_readable(curve: LossCurve) -> Diagnosis | None:
 
 
 def _advice_on(verdict: Verdict, evidence: Mapping[str, float], *, lr_rises: bool) -> str:
+    if verdict == Verdict.HORIZONTAL:
+        return advice_on_level(evidence) or ADVICE[verdict]
     if verdict != Verdict.HIGH_LR or (lr_rises and (evidence["val_change"] > 0 or evidence["stays_above_best"])):
         return ADVICE[verdict]
     if evidence["stays_above_start"]:
@@ -174,19 +183,21 @@ def _training_loss(curve: LossCurve, usable: NDArray[np.bool_]) -> FloatArray | 
     return np.interp(places, curve.epochs[known], curve.train_loss[known]) if quarters.all() else None
 
 
-def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str, float]:
+def _measure(done: float, val: FloatArray, train: FloatArray | None, lr: FloatArray) -> dict[str, float]:
     """Return the numbers of a curve at its epochs with a validation loss; a difference of huge losses may be inf."""
     shares = _in_shares(val)
     evidence = {
         "val_change": _change(shares),
         "val_noise": noise_sd(shares[len(val) // 2 :]),
         "val_jumps": noise_of_end(shares),
+        "end_noise": noise_sd(shares[-max(ENOUGH_FOR_NOISE, len(val) // 3) :]),
         "rise_from_minimum": float((smooth := smoothed(shares))[-1] - smooth.min()),
         "change_from_first": float((val[-1] - val[0]) / scale_of(val)),
         "stays_above_start": float(stays_above_start(val, train)),
         "stays_above_best": float(train is not None and stays_above_best(val, train)),
         "falls_straight": float(_falls_straight(shares)),
         "share_done": done,
+        **measure_level(lr, val, train, shares),
     }
     if train is not None:
         evidence |= {"train_change": _change(train / scale_of(train)), "gap": float(val[-1] - train[-1])}
@@ -199,8 +210,10 @@ def _measure(done: float, val: FloatArray, train: FloatArray | None) -> dict[str
 def _judge(evidence: Mapping[str, float], trend: int) -> Verdict:
     val, train = evidence["val_change"], evidence.get("train_change", math.nan)
     lr_rises, lr_still_falls = trend > 0, trend < 0 and evidence["share_done"] < 1
-    jumps = evidence["val_jumps" if val <= HORIZONTAL_SHARE else "val_noise"]
-    certain = max(HORIZONTAL_SHARE, min(CERTAIN_IN_NOISE * evidence["val_noise"], CERTAIN_IN_JUMPS * jumps))
+    noise, jumps = evidence["val_noise"], evidence["val_jumps" if val <= HORIZONTAL_SHARE else "val_noise"]
+    if trend < 0 and not lr_still_falls and jumps > TOO_NOISY >= evidence["end_noise"]:
+        noise = jumps = evidence["end_noise"]
+    certain = max(HORIZONTAL_SHARE, min(CERTAIN_IN_NOISE * noise, CERTAIN_IN_JUMPS * jumps))
     if val > certain and train > HORIZONTAL_SHARE and lr_rises:
         return Verdict.HIGH_LR
     broken, overfitting = read_climb(evidence) if "climbed" in evidence else (False, _overfits(evidence))
@@ -214,7 +227,7 @@ def _judge(evidence: Mapping[str, float], trend: int) -> Verdict:
         return Verdict.HIGH_LR
     if val < -certain or evidence["falls_straight"]:
         return Verdict.UNDERFITTING if evidence["change_from_first"] < 0 else Verdict.NOISY
-    if jumps > 0.1:
+    if jumps > TOO_NOISY:
         return Verdict.NOISY
     both_rise = train > certain or lr_rises
     return Verdict.HIGH_LR if val > certain and both_rise else Verdict.HORIZONTAL

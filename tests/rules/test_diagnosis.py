@@ -430,6 +430,13 @@ def test_what_hardly_rises_within_a_fall_changes_nothing(rise: float) -> None:
     assert diagnose(_curve(val, val)).verdict == Verdict.UNDERFITTING
 
 
+@pytest.mark.parametrize(("falls", "verdict"), [(True, Verdict.HORIZONTAL), (False, Verdict.NOISY)])
+def test_noise_that_is_gone_at_the_end_of_a_cycle_is_no_verdict(falls: bool, verdict: Verdict) -> None:
+    spread = np.where(TIME < 0.8, 0.3, 0.01)
+    val, lr = 1 + spread * np.tile([1, 0, -1], N // 3), 1 - 0.9 * TIME if falls else np.full(N, 0.1)
+    assert diagnose(_curve(np.ones(N), val, lr)).verdict == verdict
+
+
 def test_a_short_curve_that_has_levelled_off_is_not_noisy() -> None:
     for val in ([0.76, 0.50, 0.22, 0.21, 0.127, 0.125], [0.67, 0.54, 0.20, 0.127, 0.14]):
         assert diagnose(_curve(val, val)).verdict == Verdict.HORIZONTAL

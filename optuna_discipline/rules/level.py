@@ -1,0 +1,72 @@
+"""Why a loss stands at one level: it never moved, the network is dead, or the learning rate ran out."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from optuna_discipline.rules.climb import scale_of
+from optuna_discipline.rules.climb import smoothed
+from optuna_discipline.rules.curve import FloatArray
+
+# Losses that stay within this share of their size from the first epoch to the last have not moved.
+MOVED = 0.03
+# A rate that ended at this share of its largest has run out: a loss that fell by the second share over the middle third
+# of the run levelled off with it. Where the gap is more than the third share of the loss, there may be other reasons.
+RATE_LEFT, STILL_FELL, NO_GAP = 0.05, 0.02, 0.05
+
+NEVER_MOVED = (
+    "The loss has hardly moved from its first value (by {:.1%}): try a learning rate ten times as large; where none "
+    "moves it, look at the data, the labels and the model, which may stand at chance."
+)
+DEAD = (
+    "Both losses stand at exactly {:.3g}: the network is dead, its outputs no longer change: lower the learning rate, "
+    "or raise it if it is tiny, and look at the loss, which may allow a collapse."
+)
+RAN_OUT = (
+    "The validation loss has levelled off as the learning rate ran out, without a gap: a higher rate or a longer run "
+    "may go on."
+)
+
+
+def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, shares: FloatArray) -> dict[str, float]:
+    """Return how far the losses have moved in all, and how the rate and the loss stood before the last third.
+
+    Args:
+        lr: Learning rates, shape (n,); NaN where not known.
+        val: Validation losses, shape (n,).
+        train: Training losses, shape (n,), or None.
+        shares: The validation loss as shares of it, shape (n,).
+    """
+    both, third, known = [val] if train is None else [val, train], max(2, len(val) // 3), lr[np.isfinite(lr)]
+    smooth = smoothed(shares)
+    evidence = {
+        "moved": max(float(np.ptp(losses)) / scale_of(losses) for losses in both),
+        "val_change_before": float(smooth[-third] - smooth[third]),
+    }
+    if len(known) and np.isfinite(lr[-1]) and known.max() > 0:
+        evidence["lr_left"] = float(lr[-1] / known.max())
+    if train is not None:
+        evidence["gap_share"] = abs(float(val[-1] - train[-1])) / scale_of(val)
+        if val[-1] != 0 and all(np.all(losses[-third:] == losses[-1]) for losses in both):
+            evidence["dead_at"] = float(val[-1])
+    return evidence
+
+
+def has_moved(evidence: Mapping[str, float]) -> bool:
+    """Return whether the losses of a curve have moved from their first values."""
+    return not evidence["moved"] <= MOVED
+
+
+def advice_on_level(evidence: Mapping[str, float]) -> str | None:
+    """Return what to turn where a loss stands at one level, None where only a comparison with others tells.
+
+    Args:
+        evidence: What `measure_level` returns.
+    """
+    if "dead_at" in evidence:
+        return DEAD.format(evidence["dead_at"])
+    if not has_moved(evidence):
+        return NEVER_MOVED.format(evidence["moved"])
+    ran_out = evidence.get("lr_left", 1.0) <= RATE_LEFT and evidence.get("gap_share", math.inf) <= NO_GAP
+    return RAN_OUT if ran_out and evidence["val_change_before"] < -STILL_FELL else None

@@ -1,0 +1,65 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optuna_discipline import EpochLog
+from optuna_discipline import LossCurve
+from optuna_discipline import Verdict
+from optuna_discipline import diagnose
+from optuna_discipline.rules.level import has_moved
+from optuna_discipline.rules.level import measure_level
+
+N = 24
+TIME = np.linspace(0, 1, N)
+FELL = 0.5 + 0.5 * np.exp(-8 * TIME)
+RAN_OUT = "levelled off as the learning rate ran out"
+
+
+def _diagnose(val: Any, train: Any, lr: Any = 0.1) -> Any:
+    rows = zip(np.broadcast_to(lr, N), np.broadcast_to(train, N), np.broadcast_to(val, N), strict=True)
+    logs = tuple(EpochLog(i, rate, loss, v) for i, (rate, loss, v) in enumerate(rows))
+    return diagnose(LossCurve(logs, n_epochs=N))
+
+
+@pytest.mark.parametrize(("fell", "moved"), [(0.0006, False), (0.011, False), (0.05, True)])
+def test_losses_that_never_moved_ask_for_a_larger_rate(fell: float, moved: bool) -> None:
+    val = 0.705 * (1 - fell * (1 - (1 - TIME) ** 4))
+    found = _diagnose(val, val + 0.001)
+    assert (found.verdict, has_moved(found.evidence)) == (Verdict.HORIZONTAL, moved)
+    assert moved != found.advice.startswith(f"The loss has hardly moved from its first value (by {fell:.1%}): try a le")
+    assert not moved or found.advice.startswith("The validation loss has levelled off:")
+
+
+@pytest.mark.parametrize(
+    ("lr", "gap", "ran_out"),
+    [
+        (1 - 0.999 * TIME, 0.0, True),
+        (0.1, 0.0, False),  # it has not run out
+        (np.where(TIME < 1, 1 - 0.999 * TIME, math.nan), 0.0, False),  # nobody knows
+        (1 - 0.999 * TIME, 0.1, False),  # regularisation may be what it lacks
+    ],
+)
+def test_a_loss_that_levelled_off_as_the_rate_ran_out_may_go_on(lr: Any, gap: float, ran_out: bool) -> None:
+    found = _diagnose(FELL, FELL - gap, lr)
+    assert (found.verdict, RAN_OUT in found.advice) == (Verdict.HORIZONTAL, ran_out)
+
+
+def test_a_loss_that_stood_long_before_the_rate_ran_out_is_at_its_level() -> None:
+    val = 0.2 + 0.8 * np.exp(-25 * TIME)
+    found = _diagnose(val, val, 1 - 0.999 * TIME)
+    assert (found.verdict, RAN_OUT in found.advice) == (Verdict.HORIZONTAL, False)
+
+
+@pytest.mark.parametrize(
+    ("level", "train", "dead"), [(1.0, 1.0, True), (1.0, 1 - TIME / 100, False), (0.0, 0.0, False)]
+)
+def test_losses_that_are_exactly_constant_are_those_of_a_dead_network(level: float, train: Any, dead: bool) -> None:
+    found = _diagnose(np.where(TIME < 0.2, 1.2 - TIME, level), train)
+    assert found.advice.startswith("Both losses stand at exactly 1: the network is dead") == dead
+
+
+def test_what_is_not_known_is_no_evidence() -> None:
+    measured = measure_level(np.full(N, math.nan), FELL, None, FELL)
+    assert set(measured) == {"moved", "val_change_before"}
