@@ -2,10 +2,13 @@
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+
+import numpy as np
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import LossCurve
@@ -14,14 +17,20 @@ from optuna_discipline.rules.diagnosis import MIN_EPOCHS
 from optuna_discipline.rules.diagnosis import Diagnosis
 from optuna_discipline.rules.diagnosis import Verdict
 from optuna_discipline.rules.diagnosis import diagnose_if_readable
+from optuna_discipline.rules.divergence import chance_never_left
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import stood_still
+from optuna_discipline.rules.level import RAN_OUT
+from optuna_discipline.rules.level import has_moved
 from optuna_discipline.rules.run import Run
 
 MANY = 0.5
+# A metric that ends within this share of its span from its best is at its best.
+AT_BEST = 0.05
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
 STILL_FALLS_AMONG_BROKEN = "The validation loss still falls: train longer, or regularise less."
+STILL_BEST = " The study's metric is at its best at the end, though: judge by that, and do either only where it gains."
 NO_LOSS = (
     "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
 )
@@ -34,13 +43,15 @@ class RunsDiagnosis:
     Attributes:
         n_runs: Started runs that reported their epochs.
         diverged: Share of them that diverged, in [0, 1]; a curve that `diagnose` calls diverged is one.
-        never_learned: Share of them that ended where they started, in [0, 1]; where the loss of chance is not known,
-            both losses have to say so.
+        never_learned: Share of them that ended where they started, in [0, 1]: never below nine tenths of the loss of
+            chance; where that is not known, both losses have to say so.
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
         best_diagnosis: What that run shows, None where its curve cannot be read.
         highest_lr_that_held: Largest learning rate of a run that did not diverge, None if not known.
         lowest_lr_that_diverged: Smallest learning rate of a run that diverged, None if none did or it is not known.
+        diverged_above: Share that diverged of the runs at learning rates above the middle one of those that never
+            learned, in [0, 1]; 0 if there is none.
         advice: One sentence each, the most important first.
     """
 
@@ -52,6 +63,7 @@ class RunsDiagnosis:
     best_diagnosis: Diagnosis | None
     highest_lr_that_held: float | None
     lowest_lr_that_diverged: float | None
+    diverged_above: float
     advice: tuple[str, ...]
 
 
@@ -72,7 +84,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
             f"A run must have reported its losses, but none of {len(runs)} did{only}: "
             "report them through TrialReporter or report_epoch."
         )
-    found = {run.number: diagnose_if_readable(curve) for run, curve in read}
+    found = {run.number: _with_metric(run, curve, diagnose_if_readable(curve)) for run, curve in read}
     broken = {number for number, one in found.items() if one is not None and one.verdict == Verdict.DIVERGED}
     ended = [(run, curve) for run, curve in read if run.number not in broken and run.state == "complete"]
     stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number])}
@@ -80,6 +92,9 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     best = min((run for run, _ in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
     held = [run.params["lr"] for run, _ in read if run.number not in broken and "lr" in run.params]
     fell = [run.params["lr"] for run, _ in read if run.number in broken and "lr" in run.params]
+    started = sorted(run.params["lr"] for run, _ in ended if run.number in stuck and "lr" in run.params)
+    middle = started[len(started) // 2] if started else math.inf
+    above = [run.number in broken for run, _ in read if run.params.get("lr", 0.0) > middle and run.number not in stuck]
     together = RunsDiagnosis(
         n_runs=len(read),
         diverged=len(broken) / len(read),
@@ -89,9 +104,10 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         best_diagnosis=None if best is None else learned.get(best.number),
         highest_lr_that_held=max(held, default=None),
         lowest_lr_that_diverged=min(fell, default=None),
+        diverged_above=sum(above) / len(above) if above else 0.0,
         advice=(),
     )
-    advice = [*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together)]
+    advice = [*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together, learned.values())]
     if not advice:
         too_short = TOO_SHORT if any(curve.has_val_loss for _, curve in read) else NO_LOSS
         advice = [too_short if ended else "No run is complete yet: run more trials."]
@@ -113,10 +129,9 @@ def advice_on_shares(found: RunsDiagnosis) -> list[str]:
         bound += ")" if bound and highest is None else f", the largest that held {highest:.3g})" if bound else ""
         advice.append(f"{found.diverged:.0%} of the runs diverged: lower the upper bound of the learning rate{bound}.")
     elif found.never_learned >= MANY:
-        advice.append(
-            f"{found.never_learned:.0%} of the runs ended where they started: train longer, or raise the bounds of the "
-            "learning rate; such runs rank nothing."
-        )
+        raised = "" if found.diverged_above >= MANY else ", or raise the lower bound of the learning rate"
+        share = f"{found.never_learned:.0%} of the runs ended where they started"
+        advice.append(f"{share}: train longer{raised}; such runs rank nothing.")
     return advice
 
 
@@ -131,19 +146,35 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
 def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
     learned = has_learned(curve)
     if learned is not None or found is None:
-        return learned is False
-    still = found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY) and stood_still(curve)
-    return still or "chance" in found.evidence
+        known = curve.train_loss[np.isfinite(curve.train_loss)]
+        return learned is False and chance_never_left(curve.n_classes, known) is not None
+    is_level = found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY)
+    return (is_level and (stood_still(curve) or not has_moved(found.evidence))) or "chance" in found.evidence
 
 
-def _of_verdicts(found: RunsDiagnosis) -> list[str]:
+def _with_metric(run: Run, curve: LossCurve, found: Diagnosis | None) -> Diagnosis | None:
+    """Return what a run's curve shows; where its loss overfits, whether its metric, if that is another, does not."""
+    reports = [y for y in run.reports if math.isfinite(y)]
+    is_loss = bool(reports) and math.isclose(reports[-1], curve.val_loss[-1], rel_tol=1e-6)
+    if found is None or found.verdict != Verdict.OVERFITTING or not reports or is_loss:
+        return found
+    at_best = reports[-1] - min(reports) <= AT_BEST * (max(reports) - min(reports))
+    return replace(found, advice=found.advice + STILL_BEST) if at_best else found
+
+
+def _of_verdicts(found: RunsDiagnosis, learned: Collection[Diagnosis | None]) -> list[str]:
     advice, best, verdicts = [], found.best_diagnosis, found.verdicts
     total = sum(verdicts.values())
     for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
         count = verdicts.get(verdict, 0)
         if total and count / total >= MANY and (best is None or best.verdict != verdict):
             what = _among_broken(verdict, ADVICE[verdict], found.diverged)
+            still = sum(one is not None and one.verdict == verdict and STILL_BEST in one.advice for one in learned)
+            what += STILL_BEST if 2 * still >= count else ""
             advice.append(f"{count} of {total} runs that learned look {verdict}. {what}")
+    ran_out = sum(one is not None and one.advice == RAN_OUT for one in learned)
+    if total and ran_out / total >= MANY and (best is None or best.advice != RAN_OUT):
+        advice.append(f"{ran_out} of {total} runs that learned look horizontal. {RAN_OUT}")
     return advice
 
 

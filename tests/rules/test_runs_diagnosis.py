@@ -110,8 +110,8 @@ def test_without_known_classes_a_run_whose_losses_both_stood_still_never_learned
     found = diagnose_runs(runs[:2])
     assert found.verdicts == {}
     assert found.advice == (
-        "100% of the runs ended where they started: train longer, or raise the bounds of the learning rate; such runs "
-        "rank nothing.",
+        "100% of the runs ended where they started: train longer, or raise the lower bound of the learning rate; such "
+        "runs rank nothing.",
     )
 
 
@@ -122,6 +122,56 @@ def test_where_half_broke_and_half_never_learned_the_bounds_are_not_to_be_raised
         "50% of the runs diverged: lower the upper bound of the learning rate (the smallest that broke is 0.4, the "
         "largest that held 0.2).",
     )
+
+
+@pytest.mark.parametrize(("broken", "raised"), [((0.5, 2.0, 3.0), False), ((), True)])
+def test_the_lower_bound_is_not_to_be_raised_where_most_runs_at_higher_rates_broke(
+    broken: tuple[float, ...], raised: bool
+) -> None:
+    runs = [
+        *(_run(i, [2.303] * N, params={"lr": 0.01 * (i + 1)}) for i in range(4)),
+        *(_run(4 + i, [2.0, math.nan], state="pruned", loss=None, params={"lr": lr}) for i, lr in enumerate(broken)),
+        _run(9, FALLING, params={"lr": 0.2}),
+    ]
+    found = diagnose_runs(runs)
+    assert found.diverged_above == len(broken) / (len(broken) + 1)
+    assert ("raise the lower bound" in found.advice[0]) == raised
+
+
+def test_runs_that_ended_above_a_floor_but_left_chance_have_learned() -> None:
+    floor = [2.3 - 0.4 * i / (N - 1) for i in range(N)]  # of wrong labels
+    assert diagnose_runs([_run(0, floor), _stuck(1)]).never_learned == 0.5
+
+
+def test_runs_that_never_moved_never_learned_though_they_fell_beyond_their_noise() -> None:
+    val = [0.705 - 0.008 * (1 - (1 - i / (N - 1)) ** 3) for i in range(N)]
+    curve = LossCurve(tuple(EpochLog(i, 0.1, x, x) for i, x in enumerate(val)), n_epochs=N)
+    found = diagnose_runs([Run(i, "complete", {"lr": 1e-4}, val[-1], curve=curve) for i in range(3)])
+    assert (found.never_learned, found.verdicts) == (1, {})
+
+
+@pytest.mark.parametrize(("last", "at_best"), [(-0.9, True), (-0.7, False)])
+def test_a_metric_at_its_best_is_set_against_a_loss_that_overfits(last: float, at_best: bool) -> None:
+    reports = (*(-0.1 - 0.8 * i / (N - 2) for i in range(N - 1)), last)
+    runs = [_run(i, OVERFIT, SHRINKING, loss=last + i, reports=reports) for i in range(3)]
+    advice = diagnose_runs([*runs, _run(9, FALLING, loss=-2.0)]).advice
+    assert [("The study's metric is at its best" in one) for one in advice] == [False, at_best]
+    alone = diagnose_runs(runs).best_diagnosis
+    assert alone is not None
+    assert ("The study's metric is at its best" in alone.advice) == at_best
+    losses = diagnose_runs([_run(0, OVERFIT, SHRINKING, reports=tuple(OVERFIT))]).best_diagnosis
+    assert losses is not None
+    assert "metric" not in losses.advice
+
+
+def test_runs_that_levelled_off_as_the_rate_ran_out_are_counted() -> None:
+    val = [0.5 + 0.5 * math.exp(-8 * i / 23) for i in range(24)]
+    logs = tuple(EpochLog(i, 0.1 * (1 - i / 23.01), x, x) for i, x in enumerate(val))
+    curve = LossCurve(logs, n_epochs=24)
+    short = [Run(i, "complete", {"lr": 0.1}, 1.0, curve=curve) for i in range(3)]
+    advice = diagnose_runs([*short, _run(9, FALLING, loss=0.1)]).advice
+    assert advice[1].startswith("3 of 4 runs that learned look horizontal. The validation loss has levelled off as the")
+    assert len(diagnose_runs(short).advice) == 1  # that of the best run
 
 
 def test_what_most_runs_show_is_said_beside_the_best() -> None:
