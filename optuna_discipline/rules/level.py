@@ -41,7 +41,7 @@ def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, sha
     both, third, known = [val] if train is None else [val, train], max(2, len(val) // 3), lr[np.isfinite(lr)]
     smooth = smoothed(shares)
     evidence = {
-        "moved": max(float(np.ptp(losses)) / scale_of(losses) for losses in both),
+        "change_in_all": max(float(np.ptp(losses)) / scale_of(losses) for losses in both),
         "val_change_before": float(smooth[-third] - smooth[third]),
     }
     if len(known) and np.isfinite(lr[-1]) and known.max() > 0:
@@ -55,7 +55,7 @@ def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, sha
 
 def has_moved(evidence: Mapping[str, float]) -> bool:
     """Return whether the losses of a curve have moved from their first values."""
-    return not evidence["moved"] <= MOVED
+    return not evidence["change_in_all"] <= MOVED
 
 
 def advice_on_level(evidence: Mapping[str, float]) -> str | None:
@@ -67,6 +67,6 @@ def advice_on_level(evidence: Mapping[str, float]) -> str | None:
     if "dead_at" in evidence:
         return DEAD.format(evidence["dead_at"])
     if not has_moved(evidence):
-        return NEVER_MOVED.format(evidence["moved"])
+        return NEVER_MOVED.format(evidence["change_in_all"])
     ran_out = evidence.get("lr_left", 1.0) <= RATE_LEFT and evidence.get("gap_share", math.inf) <= NO_GAP
     return RAN_OUT if ran_out and evidence["val_change_before"] < -STILL_FELL else None

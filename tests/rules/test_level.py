@@ -62,4 +62,4 @@ def test_losses_that_are_exactly_constant_are_those_of_a_dead_network(level: flo
 
 def test_what_is_not_known_is_no_evidence() -> None:
     measured = measure_level(np.full(N, math.nan), FELL, None, FELL)
-    assert set(measured) == {"moved", "val_change_before"}
+    assert set(measured) == {"change_in_all", "val_change_before"}
