@@ -15,7 +15,12 @@ LEARNED = 0.8
 BLOWN_UP, BLOWN_UP_AT_ONCE = 1.5, 10.0
 # A first epoch has learned something already, so a loss may stand higher above it and still come down.
 BLOWN_UP_FROM_FIRST_EPOCH = 3.0
+# A loss above that of chance that falls by more than this from one epoch to the next is not broken: of inputs that
+# nobody scaled the first epochs may have 50 times that of chance (40, 25, 9, ... .27).
+FALLS = 0.9
 LEFT_START, BACK_AT_START = 0.9, 0.98
+# The first epoch's loss is one of a noisy column: from there, a fall by less than this many times the noise is none.
+LEFT_IN_NOISE = 2.0
 # A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
 # break, and no noise: also the last, after which none follows.
 DEAD_EPOCHS, BURST = 5, 100.0
@@ -38,12 +43,12 @@ def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
     A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
-    running (half above chance, where the classes are known, else three times the first epoch); or one that is at or
-    above its start for three epochs and a tenth of the run after having left it downwards, or upwards beyond chance;
-    flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts, too, if both
-    losses have jumped to one level far above the best and stand there for five epochs and a tenth of the run. A
-    validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy densenet's stays
-    at 4 to 19 (chance is 2.3) for half of its run.
+    running (half above chance and not falling, where the classes are known, else three times the first epoch); or one
+    that is at or above its start for three epochs and a tenth of the run after having left it downwards, or upwards
+    beyond chance; flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts,
+    too, if both losses have jumped to one level far above the best and stand there for five epochs and a tenth of the
+    run. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
+    densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
     name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
     measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
@@ -59,14 +64,23 @@ def why_diverged(curve: LossCurve) -> str | None:
     start, word = start_of(curve, losses)
     if start == 0:  # nothing can be told from there: an error of 0 from the first epoch on, a placeholder
         return None
-    if curve.n_classes is not None and losses[-1] > _times(start, BLOWN_UP_AT_ONCE):
-        return f"the training loss {losses[-1]:.3g} is over {BLOWN_UP_AT_ONCE:g} times that of {word} ({start:.3g})"
-    factor = BLOWN_UP if curve.n_classes is not None else BLOWN_UP_FROM_FIRST_EPOCH
-    if len(losses) >= 2 and np.all(losses[-2:] > _times(start, factor)):
-        return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
+    if (far := _why_far(losses, start, word, known=curve.n_classes is not None)) is not None:
+        return far
     if curve.n_classes is None and (stands := _why_it_stands(curve, losses, measured)) is not None:
         return stands
     return _why_back(curve, losses, start, word)
+
+
+def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str | None:
+    """Return why a run is far above its start, None if it is not, or at its first epoch, or on its way down to it."""
+    if len(losses) < 2 or (known and losses[-1] <= FALLS * losses[-2]):
+        return None
+    factor, at_once = (BLOWN_UP, BLOWN_UP_AT_ONCE) if known else (BLOWN_UP_FROM_FIRST_EPOCH, math.inf)
+    if losses[-1] > _times(start, at_once):
+        factor = at_once
+    elif not np.all(losses[-2:] > _times(start, factor)):
+        return None
+    return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
 
 
 def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:
@@ -79,9 +93,10 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
         if len(losses) <= length or not np.all(stays[-length:]):
             continue
         before = losses[:-length]
-        if before.min() <= start - (1 - LEFT_START) * abs(start):
+        noise = 0.0 if known else LEFT_IN_NOISE * noise_sd(before)
+        if before.min() <= start - max((1 - LEFT_START) * abs(start), noise):
             return f"the training loss fell to {before.min():.3g} and is back at {losses[-1]:.3g}, that of {word}"
-        if known and before.max() > _times(start, BLOWN_UP):
+        if known and before.max() > _times(start, BLOWN_UP) and losses[-1] > FALLS * losses[-length]:
             return f"the training loss was {before.max():.3g} and stays at {losses[-1]:.3g}, that of {word}"
     return None
 

@@ -30,7 +30,11 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
     [
         ([2.3, 1.0, math.nan], 10, True),
         ([2.3, 1.0, math.inf], None, True),
-        ([60.0], 10, True),  # at once: over ten times chance
+        ([60.0], 10, False),  # over ten times chance, as where nobody scaled the inputs
+        ([60.0, 58.0], 10, True),
+        ([60.0, 24.6, 9.1, 3.6], 10, False),  # it falls
+        ([60.0, 24.6, 26.0], 10, True),
+        ([1.0, 24.6], 10, True),  # at once
         ([5.0], 10, False),  # above chance, but one epoch says nothing
         ([60.0], None, False),  # who knows what this loss is
         ([1.0, 4.0, 4.0], None, True),
@@ -42,6 +46,7 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([2.0, 1.0, 2.6, 2.8], 10, False),  # bounces
         ([2.0, 1.0, 2.6, 2.8, 2.5], 10, True),
         ([2.0, 1.0, 2.6, 2.8, 2.5], None, True),
+        ([2.0, 1.0, 1.7, 1.2, 2.0, 2.4, 2.1, 2.2], None, False),  # noise: it was no further down than it jumps
         ([8.0, 2.4, 2.35, 2.34], 10, True),  # blown up in the first epoch, and dead since
         ([8.0, 2.4, 2.1, 2.34], 10, False),
         ([8.0, 7.9, 7.9, 8.0], None, False),  # where chance is not known, that is a slow starter
