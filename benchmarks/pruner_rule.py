@@ -39,7 +39,8 @@ class PreparedRun:
         return LossCurve(self._curve.logs[:end], n_epochs=self._curve.n_epochs, n_classes=self._curve.n_classes)
 
     def _is_certain(self, end: int) -> bool:
-        return why_certain(self._until(end), None if self._values is None else self._values[:end]) is not None
+        values = None if self._values is None else self._values[:end]
+        return why_certain(self._until(end), values, maximize=self._maximize) is not None
 
     @functools.cached_property
     def standings(self) -> list[tuple[int, Standing, bool]]:

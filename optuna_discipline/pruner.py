@@ -17,11 +17,11 @@ from optuna_discipline import costs
 from optuna_discipline import trial_record
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
-from optuna_discipline.rules.divergence import is_diverged
 from optuna_discipline.rules.pruning import SLACK
 from optuna_discipline.rules.pruning import check_slack
 from optuna_discipline.rules.pruning import compares_with_peers
 from optuna_discipline.rules.pruning import should_stop
+from optuna_discipline.rules.pruning import why_certain
 from optuna_discipline.rules.standing import Standing
 from optuna_discipline.rules.standing import as_peer
 from optuna_discipline.rules.standing import rank_alike
@@ -38,17 +38,20 @@ class DisciplinedPruner(BasePruner):
     """Stops diverged runs as soon as it is certain, hopeless ones when it is safe, and leaves the best of 1cycle alone.
 
     It reads the rows of `TrialReporter` or `report_epoch`, and stops a run, too, whose metric has been no number for
-    three reports and a tenth of its length while the training goes on. With plain `trial.report` it knows neither
-    training loss nor learning rate: then it stops runs whose reports are no numbers, and after three quarters of their
-    length those far worse than every good one before. A run of either kind that does not say how long it is counts as
-    long as the longest complete one; after three such stops in a row one run is not compared, in case they are longer
-    now. Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor
-    by reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is
-    the user attribute `pruned_because` of the trial.
+    three reports and a tenth of its length while the training goes on; one that never was a number may begin by the
+    middle. With plain `trial.report` it knows neither training loss nor learning rate: then it stops runs that report
+    infinity, NaN where the study minimises, or NaN for as long where it maximises, and after three quarters of their
+    length those far worse than every good one before. NaN between numbers counts as not measured. A run of either kind
+    that does not say how long it is counts as long as the longest complete one; after three such stops in a row one run
+    is not compared, in case they are longer now. Nor is one stopped after three stops by NaN from the first report on.
+    Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor by
+    reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is the
+    user attribute `pruned_because` of the trial.
 
     Args:
         slack: How much worse than the worst level of the best third of the others a run may be at the same epoch, as a
-            share of that loss (of what is missing to 1, or to 100, if the metric is an accuracy).
+            share of that loss (of what is missing to 1, or to 100, if the metric is an accuracy; at most of what the
+            best of them gained from its first report).
 
     Raises:
         ValueError: If `slack` is not a finite number from 0 on.
@@ -92,10 +95,13 @@ class DisciplinedPruner(BasePruner):
         )
         if not decision.stop:
             return False
-        reason, broken = decision.reason, is_diverged(reported.curve)
-        if plain and broken:
+        reason = decision.reason
+        certain = why_certain(reported.curve, reported.values, maximize=maximize) is not None
+        if certain and not reported.curve.has_train_loss and _may_begin_late(study, trial):
+            return False
+        if plain and certain:
             reason = _no_number(trial)
-        elif guessed and not broken:
+        elif guessed:
             reason += "; it counts as long as the longest complete run"
         if _stored_reason(study, trial) != reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)
@@ -216,6 +222,27 @@ def _no_number(trial: FrozenTrial) -> str:
     last = max((step for step in steps if math.isfinite(trial.intermediate_values[step])), default=-1)
     first = next(step for step in steps if step > last)
     return f"the report at step {first} is {trial.intermediate_values[first]}"
+
+
+def _may_begin_late(study: Study, trial: FrozenTrial) -> bool:
+    """Whether reports without a training loss that are NaN from the first on may still become numbers.
+
+    A loss that is no number has nearly always diverged. But where one complete trial began as late, or three in a row
+    were stopped before any number, it may be one that is not measured in each epoch.
+    """
+    stopped, here = 0, len(_steps(trial))
+    if not all(map(math.isnan, trial.intermediate_values.values())):
+        return False
+    for other in reversed(study._storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED)):
+        reports = [other.intermediate_values[step] for step in _steps(other)][:here]
+        if other.number >= trial.number or not reports:
+            continue
+        if not all(map(math.isnan, reports)):
+            return False
+        stopped += 1
+        if other.state == TrialState.COMPLETE or stopped == STOPS_IN_A_ROW:
+            return True
+    return False
 
 
 def _may_be_longer(study: Study, trial: FrozenTrial) -> bool:

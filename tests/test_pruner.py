@@ -102,12 +102,12 @@ def test_the_reason_of_a_stop_is_logged_once() -> None:
     optuna.logging.set_verbosity(optuna.logging.INFO)
     try:
         trial = _study().ask()
-        trial.report(math.nan, 0)
+        trial.report(math.inf, 0)
         assert trial.should_prune()
         assert trial.should_prune()
     finally:
         logger.removeHandler(listener)
-    assert said == ["Trial 0 pruned: the report at step 0 is nan."]
+    assert said == ["Trial 0 pruned: the report at step 0 is inf."]
 
 
 def test_trials_of_another_stage_are_no_peers() -> None:
@@ -233,10 +233,25 @@ def test_plain_reports_stop_at_nan_and_far_behind_after_three_quarters(every: in
     study = _study()
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
         assert _report_plainly(study, _falling(end), every, first) == N
-    assert _report_plainly(study, [1.0, 0.9, math.nan], every, first) == 3
+    assert _report_plainly(study, [1.0, 0.9, *[math.nan] * N], every, first) == 5
     assert study.trials[-1].user_attrs["pruned_because"] == f"the report at step {first + 2 * every} is nan"
     assert _report_plainly(study, _falling(5.0), every, first) in (3 * N / 4, 3 * N / 4 + 1)
     assert _report_plainly(study, _falling(0.25), every, first) == N
+
+
+@pytest.mark.parametrize("late", [{0, 1, 2, 3}, {10}, set(range(N)) - {4, 9, 14, 19}], ids=["late", "once", "fifth"])
+def test_nan_before_and_between_plain_numbers_is_not_measured(late: set[int]) -> None:
+    accuracy = optuna.create_study(pruner=DisciplinedPruner(), direction="maximize")
+    losses = [math.nan if epoch in late else loss for epoch, loss in enumerate(_falling(0.1))]
+    assert [_report_plainly(accuracy, [-loss for loss in losses]) for _ in range(3)] == [N] * 3
+    lived = [_report_plainly(_study_of_nan(stops), losses) for stops in (0, 2, 3)]
+    assert lived == ([N] * 3 if late == {10} else [3, 3, N])  # one that is none from the first on has diverged
+
+
+def _study_of_nan(stops: int) -> optuna.Study:
+    study = _study()
+    assert [_report_plainly(study, [math.nan] * N) for _ in range(stops)] == [3] * stops
+    return study
 
 
 def _late(end: float, n: int) -> list[float]:
@@ -260,15 +275,15 @@ def test_after_three_stops_in_a_row_a_plain_run_shows_that_runs_are_longer_now()
     assert [_report_plainly(study, _late(0.1, 5 * N)) for _ in range(5)] == [5 * N] * 5
 
 
-def test_neither_nan_nor_an_early_end_in_between_keeps_runs_from_showing_their_length() -> None:
+def test_neither_infinity_nor_an_early_end_in_between_keeps_runs_from_showing_their_length() -> None:
     study = _study()
     for _ in range(5):
         _report_plainly(study, _late(0.1, N))
     for _ in range(3):
         assert _report_plainly(study, _late(0.1, 5 * N)) < N
-        assert _report_plainly(study, [1.0, math.nan]) == 2
+        assert _report_plainly(study, [1.0, math.inf]) == 2
         assert _report_plainly(study, [5.0] * 5) == 5  # the objective's own end
-    assert _report_plainly(study, [*_late(0.1, 5 * N)[:N], math.nan]) == N + 1
+    assert _report_plainly(study, [*_late(0.1, 5 * N)[:N], math.inf]) == N + 1
     assert _report_plainly(study, _late(0.1, 5 * N)) == 5 * N
 
 

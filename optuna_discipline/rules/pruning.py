@@ -7,19 +7,20 @@ run look here that ends well? While the learning rate has risen, the training lo
 worse than that, too.
 """
 
-import itertools
 import math
 import operator
 import statistics
 from collections.abc import Hashable
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import cast
 
 import numpy as np
 
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.arguments import is_number
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.divergence import why_diverged
 from optuna_discipline.rules.standing import Standing
@@ -39,7 +40,8 @@ MIN_PEERS, MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED = 4, 2
 # The peers that ended best: a third of them, 3 to 10.
 GOOD_SHARE, FEWEST_GOOD, MOST_GOOD = 0.34, 3, 10
 MIN_EPOCHS, MIN_RATES = 8, 3
-LOST_REPORTS, LOST_SHARE = 3, 0.1
+LOST_REPORTS, LOST_SHARE, LATEST_BEGIN = 3, 0.1, 0.5
+LAST_VALUES = 3
 # A run has not left its start while its training loss is above the first share of it; a peer has below the second.
 AT_START, CLEARLY_LEARNED = 0.95, 0.7
 
@@ -91,7 +93,7 @@ def should_stop(
             "`peers` must hold what they are compared by where `values` or `maximize` is given, but got a LossCurve: "
             "give optuna_discipline.rules.standing.as_peer(curve, values=..., maximize=...) of each."
         )
-    broken = why_certain(curve, values)
+    broken = why_certain(curve, values, maximize=maximize)
     if broken is not None:
         return StopDecision(True, broken)
     if not compares_with_peers(curve):
@@ -101,22 +103,59 @@ def should_stop(
     return compare(own, known, slack=slack, rises=not has_falling_lr(curve))
 
 
-def why_certain(curve: LossCurve, values: Sequence[float | None] | None = None) -> str | None:
+def why_certain(
+    curve: LossCurve, values: Sequence[float | None] | None = None, *, maximize: bool = False
+) -> str | None:
     """Return why a run is stopped whatever others did, None if it is not: it diverged, or its metric is lost.
 
-    The study's metric is lost once it has been no number for three reports and a tenth of the run, while the training
-    goes on. One that comes back before is let through.
+    Where chance is not known, a training loss that is a number is not believed against the study's metric, and without
+    a training loss NaN may be what was not measured: see `_may_be_well` and `_why_lost`.
     """
+    losses = [log.val_loss for log in curve.logs]
+    metric = losses if values is None else values
     broken = why_diverged(curve)
-    if broken is not None:
+    if broken is not None and not _may_be_well(curve, metric, maximize):
         return broken
-    column = [log.val_loss for log in curve.logs] if values is None else values
-    known = [(log.epoch, x) for log, x in zip(curve.logs, column, strict=True) if x is not None]
-    lost = list(itertools.takewhile(lambda one: not math.isfinite(one[1]), reversed(known)))
-    if len(lost) < max(LOST_REPORTS, math.ceil(LOST_SHARE * curve.n_epochs)):
+    may_begin_late = maximize or curve.has_train_loss
+    lost = _why_lost(curve, metric, "study's metric", may_begin_late)
+    if lost is None and values is not None and not curve.has_train_loss:
+        return _why_lost(curve, losses, "validation loss", may_begin_late)
+    return lost
+
+
+def _may_be_well(curve: LossCurve, metric: Sequence[float | None], maximize: bool) -> bool:
+    """Return whether a run that seems to have diverged may be well.
+
+    The loss of Q-learning rises from near 0 as the return does, that of a policy gradient is noise. So where chance is
+    not known the metric counts: a run is well while the best of its last three is nearer to its best than to its first.
+    """
+    name = "train_loss" if curve.has_train_loss else "val_loss"
+    last = [x for log in curve.logs if (x := getattr(log, name)) is not None][-1]
+    if not abs(last) < OVERFLOW:
+        return math.isnan(last) and not curve.has_train_loss
+    scores = [-x if maximize else x for x in metric if x is not None and math.isfinite(x)]
+    improved = bool(scores) and 2 * min(scores[-LAST_VALUES:]) < scores[0] + min(scores)
+    return improved and curve.n_classes is None
+
+
+def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_begin_late: bool) -> str | None:
+    """Return why a metric is lost, None if it is not.
+
+    It is once it has been no number for three reports, a tenth of the run, and longer than ever before. One that
+    may begin late and never was a number is left alone for half of the run.
+    """
+    known = [(log.epoch, x) for log, x in zip(curve.logs, metric, strict=True) if x is not None]
+    groups = [(is_number, list(group)) for is_number, group in groupby(known, key=lambda one: math.isfinite(one[1]))]
+    if not groups or groups[-1][0]:
         return None
-    epoch, first = lost[-1]
-    return f"the study's metric is {first} at epoch {epoch} and no number since"
+    *before, lost = [group for is_number, group in groups if not is_number]
+    n_reports, longest = curve.n_epochs * len(curve) / (curve.logs[-1].epoch + 1), max(map(len, before), default=0)
+    if len(lost) < max(LOST_REPORTS, math.ceil(LOST_SHARE * n_reports), longest + 1):
+        return None
+    if may_begin_late and len(groups) == 1 and not LATEST_BEGIN <= curve.fraction < 1:
+        return None
+    epoch, first = lost[0]
+    return f"the {name} is {first} at epoch {epoch} and no number since"
 
 
 def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:
@@ -136,10 +175,10 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
     if at_start and done < IN_A_CYCLE:
         return StopDecision(False, "a run that has not left its start is not ranked before its middle")
     if at_start and len(alike) >= MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED:
-        slowest = float(np.max([peer.train[place] for peer, place in alike]))
+        slowest = float(np.max([peer.train[place] for peer, place in good]))
         if slowest < CLEARLY_LEARNED * start:
             text = f"the training loss {own.train[-1]:.4g} has not left its start at {done:.0%} of the run"
-            return StopDecision(True, f"{text}; the slowest of {len(alike)} others was at {slowest:.4g}")
+            return StopDecision(True, f"{text}; the slowest of the best {len(good)} others was at {slowest:.4g}")
     if len(alike) < MIN_PEERS:
         return StopDecision(False, f"{len(alike)} comparable runs are too few")
     trained = math.isfinite(own.train[-1]) and all(math.isfinite(peer.train[place]) for peer, place in good)
@@ -152,6 +191,8 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
             behind = _trains_behind(own, good, slack) or _gap_is_wider(own, good, slack)
     else:
         behind = _is_behind(own, good, slack)
+        if behind and trained and not own.has_moved:
+            behind = not own.train[-1] < max(float(peer.train[place]) for peer, place in good)
     return StopDecision(behind, _describe(own, good, len(alike)))
 
 
@@ -219,18 +260,25 @@ def _is_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float
     worst, zero = max(levels), _zero(own, good)
     noise = max(float(own.score_noise[-1]), _median([float(peer.score_noise[place]) for peer, place in good]))
     step = max(own.step, *(peer.step for peer, _ in good))
-    noise = max(noise, math.sqrt(max(0.0, worst - zero) * step) if own.best_possible is not None else 0.0)
+    if own.best_possible is not None:
+        noise = max(noise, math.sqrt(max(0.0, worst - own.best_possible) * step))
     recent_best = float(np.fmin.reduce(own.scores[len(own.scores) // 2 :]))
     return bool(recent_best > worst + slack * (worst - zero) + NOISE * noise)
 
 
 def _zero(own: Standing, good: Sequence[tuple[Standing, int]]) -> float:
-    """Return the score from which slack counts: the best possible, or a little below the best end."""
-    if all(one.best_possible is not None for one in (own, *(peer for peer, _ in good))):
-        return min(one.best_possible or 0.0 for one in (own, *(peer for peer, _ in good)))
-    best = min(peer.final for peer, _ in good)
-    start = _median([peer.first for peer, _ in good])
-    return best - 0.1 * max(0.0, start - best)
+    """Return the score from which slack counts: the best possible, or a little beyond the best end where nothing is.
+
+    A maximised one may end far from it, a PSNR at 16, an F1 at .3: then it counts from as far beyond the best end as
+    that is from the start.
+    """
+    ends = [peer.final for peer, _ in good if math.isfinite(peer.final)]
+    best = min(ends or [float(peer.scores[place]) for peer, place in good])
+    progress = max(0.0, _median([peer.first for peer, _ in good]) - best)
+    known = [bound for one in (own, *(peer for peer, _ in good)) if (bound := one.best_possible) is not None]
+    if len(known) <= len(good):
+        return best - 0.1 * progress
+    return max(min(known), best - progress) if own.maximize else min(known)
 
 
 def _trains_behind(own: Standing, good: Sequence[tuple[Standing, int]], slack: float) -> bool:

@@ -65,6 +65,12 @@ class Standing:
         """Share of the planned run that is done."""
         return (self.epochs[-1] + 1) / self.n_epochs
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the scores differ: an F1 stands at 0 until the loss has fallen far."""
+        known = self.scores[np.isfinite(self.scores)]
+        return bool(len(known)) and bool(known.max() > known.min())
+
     def index_at(self, epoch: int) -> int | None:
         """Return the place of the last report up to an epoch, None before the first and after the last."""
         if not self.epochs[0] <= epoch <= self.epochs[-1]:
@@ -199,10 +205,7 @@ def _lr_shares(lr: FloatArray) -> tuple[tuple[float, float], ...]:
 
 
 def _best_possible(known: FloatArray, maximize: bool) -> float | None:
-    """Return 0 for a loss or an error, -1 or -100 for a share or a percentage to be maximised; None for other numbers.
-
-    A return within 0 and 100 only gets more slack so, unless it ends near 100.
-    """
+    """Return 0 for a loss or an error, -1 or -100 for a maximised share or percentage, None for other numbers."""
     if maximize:
         fits = (top for top in (-1.0, PERCENT) if len(known) and bool(np.all((known <= 0) & (known >= top))))
         return next(fits, None)

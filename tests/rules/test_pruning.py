@@ -58,7 +58,7 @@ def test_any_curve_gets_an_answer(rows: Any, n_classes: int | None, n_epochs: in
         peers = [] if peer is None else [peer] * 5
         decision = should_stop(own, peers, values=[row[0] for row in rows[: len(own)]], maximize=maximize)
         assert decision.reason
-        assert decision.stop or not is_diverged(own)
+        assert decision.stop or n_classes is None or not own.has_train_loss or not is_diverged(own)
 
 
 def test_a_learning_rate_is_known_to_fall_only_when_a_cycle_would_have_shown() -> None:
@@ -121,6 +121,7 @@ def test_a_run_that_never_left_its_start_is_left_alone_for_half_of_its_length() 
     slow = [2.303] * 9 + [1.0] * 11
     slow_peer = LossCurve(tuple(EpochLog(i, 0.1, loss, loss) for i, loss in enumerate(slow)), N, n_classes=10)
     assert _lives(stuck, [*peers, slow_peer]) == 11
+    assert _lives(stuck, [*GOOD[:3], LossCurve(stuck.logs, N)]) == N / 2  # one that never learned is none of the best
 
 
 @pytest.mark.parametrize(
@@ -248,15 +249,78 @@ def test_a_comparison_with_thousands_costs_less_than_reading_a_hundred_runs() ->
         ([0.5, math.nan, math.inf, math.nan], True),
         ([0.5, 0.4, math.nan, math.nan], False),  # two may come back
         ([math.nan, math.nan, math.nan, 0.5], False),
-        ([math.nan, None, math.nan, math.nan], True),  # not measured is neither lost nor found
+        ([0.5, math.nan, None, math.nan, math.nan], True),  # not measured is neither lost nor found
+        ([math.nan] * 9, False),  # it may begin late
+        ([math.nan] * 10, True),  # but not after the middle
+        ([*[math.nan] * 4, 0.5, *[math.nan] * 4, 0.4, *[math.nan] * 4], False),  # measured every fifth epoch
+        ([math.nan, 0.5, *[math.nan] * 3], True),
         ([None, None, None, None], False),
     ],
 )
 def test_a_metric_that_is_no_number_any_more_stops_a_run_that_trains(values: list[float | None], stops: bool) -> None:
-    assert should_stop(_run(0.1, 4), values=values).stop is stops
+    assert should_stop(_run(0.1, len(values)), values=values).stop is stops
     logs = tuple(EpochLog(i, 0.1, 1.0 / (i + 1), value) for i, value in enumerate(values))
     assert should_stop(LossCurve(logs, N)).stop is stops
-    assert not should_stop(LossCurve(logs, 5 * N)).stop  # a tenth of the run is ten reports
+    assert not should_stop(LossCurve(logs, 10 * N)).stop  # a tenth of the run is twenty reports
+
+
+@pytest.mark.parametrize(
+    ("values", "maximize", "stops"),
+    [
+        ([0.5, math.nan, math.nan], False, False),
+        ([0.5, math.nan, math.nan, math.nan], False, True),
+        ([0.5, math.inf], False, True),
+        ([math.nan] * 3, False, True),  # a loss that is none from the first epoch on
+        ([math.nan] * 3, True, False),  # a metric that may begin late
+        ([math.nan, math.nan, math.inf], True, True),
+    ],
+)
+def test_without_a_training_loss_nan_may_be_what_was_not_measured(
+    values: list[float | None], maximize: bool, stops: bool
+) -> None:
+    curve = LossCurve(tuple(EpochLog(i, None, None, value) for i, value in enumerate(values)), N)
+    for metric in (values, [0.5] * len(values)):  # of a validation loss beside an accuracy, too
+        assert should_stop(curve, values=metric, maximize=maximize).stop is stops
+
+
+@pytest.mark.parametrize(("n_classes", "stops"), [(None, False), (2, True)])
+def test_a_training_loss_of_unknown_scale_is_not_believed_against_the_metric(
+    n_classes: int | None, stops: bool
+) -> None:
+    losses, returns = [0.01, 0.006, 0.45, 0.37, 1.2, 1.3], [-1.25, -1.25, -0.4, 4.6, 4.5, 4.6]
+    if n_classes is not None:
+        losses = [0.3, 0.2, 0.4, 1.1, 1.2, 1.3]
+    curve = LossCurve(tuple(EpochLog(i, 0.1, x, x) for i, x in enumerate(losses)), N, n_classes=n_classes)
+    assert should_stop(curve, values=returns, maximize=True).stop is stops
+    assert should_stop(curve, values=[*returns[:3], -1.2, -1.3, -1.25], maximize=True).stop
+    broken = LossCurve((*curve.logs, EpochLog(6, 0.1, math.nan, 1.0)), N)
+    assert should_stop(broken, values=[*returns, 4.6], maximize=True).stop
+
+
+@pytest.mark.parametrize("top", [0.3, 16.0], ids=["F1", "PSNR"])
+def test_a_maximised_metric_far_from_the_best_possible_is_compared_by_what_was_gained(top: float) -> None:
+    def values(share: float, done: int = N) -> list[float]:
+        return [top * (0.2 + share * (0.8 - 0.8 / (epoch + 1))) for epoch in range(done)]
+
+    peers = [peer for i, run in enumerate(GOOD) if (peer := as_peer(run, values=values(1 - i / 50), maximize=True))]
+    assert should_stop(_run(0.1, 12), peers, values=values(0.05, 12), maximize=True).stop
+    assert not should_stop(_run(0.1, 12), peers, values=values(0.8, 12), maximize=True).stop
+
+
+def test_a_metric_that_has_not_moved_says_nothing_while_the_training_loss_is_ahead() -> None:
+    def values(first: int, done: int = N) -> list[float]:
+        return [max(0.0, 0.6 * (1 - first / (epoch + 1))) for epoch in range(done)]
+
+    peers = [peer for run in GOOD if (peer := as_peer(run, values=values(1), maximize=True)) is not None]
+    for end, stop in ((0.05, False), (1.0, True)):
+        assert should_stop(_run(end, 12), peers, values=values(12, 12), maximize=True).stop is stop
+
+
+def test_peers_whose_last_value_is_no_number_are_compared_by_their_levels() -> None:
+    values = [1.0 / (epoch + 1) - 0.5 for epoch in range(N)]
+    peers = [peer for run in GOOD if (peer := as_peer(run, values=[*values[:-1], math.nan])) is not None]
+    assert not should_stop(_run(0.1, 12), peers, values=values[:12]).stop
+    assert should_stop(_run(0.1, 12), peers, values=[1.0 + epoch for epoch in range(12)]).stop
 
 
 def test_bad_slack_is_refused() -> None:
