@@ -275,7 +275,7 @@ def test_a_loss_that_turns_nan_is_a_result_and_the_study_goes_on() -> None:
         ({"batch_size": ()}, ValueError, "`batch_size`"),
         ({"batch_size": (0, 16)}, ValueError, "`batch_size`"),
         ({"build_model": None}, ValueError, "`build_model` must be a function"),
-        ({"build_model": torch.nn.Linear(2, 2)}, ValueError, "for each training, but got a module, Linear.*pass `lambda"),
+        ({"build_model": torch.nn.Linear(2, 2)}, ValueError, "each training, but got a module, Linear.*pass `lambda"),
         ({"build_model": lambda: 3}, ValueError, "`build_model` must return a torch module"),
         ({"build_model": lambda model=MODEL: model}, ValueError, "`build_model` must make a new module each time"),
         ({"train": (TRAIN[0][:0], TRAIN[1][:0])}, (ValueError, DisciplineError), "sample"),
