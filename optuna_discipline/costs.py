@@ -65,7 +65,7 @@ def read_costs(trials: Sequence[FrozenTrial], told: Told) -> Costs:
         told: The roles that its sampler was told (`study_record.told_roles`), here and below.
     """
     by_number = {trial.number: trial for trial in trials}
-    lengths = {trial.number: _epochs_and_most(trial, told) for trial in trials}
+    lengths = {trial.number: epochs_and_most(trial, told) for trial in trials}
     planned = {number: epochs for number, (epochs, _) in lengths.items()}
     reported = {trial.number: _reported(trial, planned[trial.number]) for trial in trials}
     full = max((most for _, most in lengths.values()), default=0.0)
@@ -95,10 +95,10 @@ def cost_of_range_test(study: Study) -> float:
 
 def epochs_of(trial: FrozenTrial, told: Told) -> float:
     """Return the epochs that a trial was to run, 0 if it does not say."""
-    return _epochs_and_most(trial, told)[0]
+    return epochs_and_most(trial, told)[0]
 
 
-def _epochs_and_most(trial: FrozenTrial, told: Told) -> tuple[float, float]:
+def epochs_and_most(trial: FrozenTrial, told: Told) -> tuple[float, float]:
     """Return the epochs that a trial was to run, and the most that it could have been asked to; 0 if it is silent."""
     name = next((name for name, role in roles_of(trial.distributions, told).items() if role == "epochs"), None)
     epochs = float(read_run(trial).get("n_epochs") or 0) if name is None else float(trial.params[name])

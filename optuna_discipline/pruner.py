@@ -101,7 +101,7 @@ class DisciplinedPruner(BasePruner):
             return False
         if plain and certain:
             reason = _no_number(trial)
-        elif guessed:
+        elif guessed and not certain:
             reason += "; it counts as long as the longest complete run"
         if _stored_reason(study, trial) != reason:  # the objective may ask again
             study._storage.set_trial_user_attr(trial._trial_id, trial_record.PRUNED_KEY, reason)
@@ -199,12 +199,16 @@ def _stored_reason(study: Study, trial: FrozenTrial) -> object:
 def _of_guessed_length(
     trial: FrozenTrial, reported: Reported | None, longest: int, told: costs.Told
 ) -> Reported | None:
-    """Return what a trial reported, planned as the trial's epochs say or as long as others.
+    """Return what a trial reported, planned as the trial's epochs say; as long as others where it has none.
+
+    Nor do they say it where others are longer than any number of epochs may be: those count updates.
 
     Plain reports are a curve of unknown losses and rates, whose epochs count from where the reports begin.
     """
+    epochs, most = costs.epochs_and_most(trial, told)
+    longest = longest if longest > most else 0
     if reported is not None:
-        planned = max(int(costs.epochs_of(trial, told)), longest, reported.curve.n_epochs)
+        planned = max(int(epochs), longest, reported.curve.n_epochs)
         return Reported(replace(reported.curve, n_epochs=planned), reported.values)
     steps = _steps(trial)
     if not steps:
@@ -212,7 +216,7 @@ def _of_guessed_length(
     values: list[float | None] = [trial.intermediate_values[step] for step in steps]
     before = _before(steps)
     logs = tuple(EpochLog(step - before, None, None, value) for step, value in zip(steps, values, strict=True))
-    planned = max(int(costs.epochs_of(trial, told)) - before, longest, steps[-1] - before + 1)
+    planned = max(int(epochs) - before, longest, steps[-1] - before + 1)
     return Reported(LossCurve(logs, n_epochs=planned), values)
 
 

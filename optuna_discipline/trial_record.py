@@ -126,7 +126,8 @@ def read_reported(trial: FrozenTrial) -> Reported | None:
     n_epochs = run.get("n_epochs") or rows[-1].log.epoch + 1
     curve = LossCurve(tuple(row.log for row in rows), n_epochs=n_epochs, n_classes=run.get("n_classes"))
     if all(row.value is None for row in rows):
-        return Reported(curve, None)
+        equal = run.get("metric") == "value"  # not stored where it was the loss, in the first studies
+        return Reported(curve, [row.log.val_loss for row in rows] if equal else None)
     return Reported(curve, [row.value for row in rows])
 
 

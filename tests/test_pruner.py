@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedPruner
@@ -422,3 +423,15 @@ def test_a_pruner_used_again_knows_nothing_of_a_former_study_of_the_name() -> No
     for shift in (0.0, 5.0):  # the second study's losses are all larger
         study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=0), study_name="mnist")
         assert [_finish(study, [shift + loss for loss in _falling(0.1)], [0.1] * N) for _ in range(4)] == [N] * 4
+
+
+def test_a_run_whose_epochs_are_a_parameter_is_as_long_as_that_says() -> None:
+    study = _study()
+    for n in (40, 40, 40, 40, 40, 20, 20):
+        study.enqueue_trial({"epochs": n})
+        trial = study.ask({"epochs": IntDistribution(10, 40)})
+        for epoch in range(n):
+            loss = 2.0 * math.exp(-epoch / 5) if n == 40 else 2.0 - 1.98 * epoch / n  # short ones are behind
+            report_epoch(trial, epoch, val_loss=loss, train_loss=loss, lr=0.1)  # without `n_epochs`
+        study.tell(trial, loss)
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)

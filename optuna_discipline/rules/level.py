@@ -48,7 +48,9 @@ def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, sha
         evidence["lr_left"] = float(lr[-1] / known.max())
     if train is not None:
         evidence["gap_share"] = abs(float(val[-1] - train[-1])) / scale_of(val)
-        if val[-1] != 0 and all(np.all(losses[-third:] == losses[-1]) for losses in both):
+        stands = all(np.all(losses[-third:] == losses[-1]) for losses in both)
+        trains, better = not np.any(lr[-third:] == 0), val[-1] < np.min(val[:-third], initial=math.inf)
+        if stands and trains and not better and train[-1] != 0 and evidence["gap_share"] <= MOVED:
             evidence["dead_at"] = float(val[-1])
     return evidence
 

@@ -155,8 +155,9 @@ def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
 def _with_metric(run: Run, curve: LossCurve, found: Diagnosis | None) -> Diagnosis | None:
     """Return what a run's curve shows; where its loss overfits, whether its metric, if that is another, does not."""
     reports = [y for y in run.reports if math.isfinite(y)]
-    is_loss = bool(reports) and math.isclose(reports[-1], curve.val_loss[-1], rel_tol=1e-6)
-    if found is None or found.verdict != Verdict.OVERFITTING or not reports or is_loss:
+    if found is None or found.verdict != Verdict.OVERFITTING or not reports or reports[-1] >= reports[0]:
+        return found
+    if any(math.isclose(reports[-1], losses[-1], rel_tol=1e-6) for losses in (curve.val_loss, curve.train_loss)):
         return found
     at_best = reports[-1] - min(reports) <= AT_BEST * (max(reports) - min(reports))
     return replace(found, advice=found.advice + STILL_BEST) if at_best else found

@@ -140,9 +140,11 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
     start, ceiling, patience, down_first = prober.default_start, prober.ceiling, 1, False
     sure, open_end, up = False, True, FACTOR
     lengths: Sequence[float] = _LENGTHS
-    if prober.probe_cost(_LENGTHS[0]) + prober.validation_cost <= max_cost and prober.cannot_validate():
+    tests = 0 < prober.test_steps <= max_cost / 2 * prober.total_steps
+    first = prober.probe_cost(_LENGTHS[0]) + (prober.test_steps / prober.total_steps if tests else 0.0)
+    if first + prober.validation_cost <= max_cost and prober.cannot_validate():
         return replace(refusal("DIVERGED_AT_START", BROKEN_VALIDATION), cost=prober.cost)
-    if 0 < prober.test_steps <= max_cost / 2 * prober.total_steps:
+    if tests:
         test = prober.range_test()
         if _breaks_at_start(test, prober) and prober.cost + prober.test_steps / prober.total_steps <= max_cost / 2:
             prober.deeper = True
