@@ -40,10 +40,11 @@ class DisciplinedPruner(BasePruner):
     It reads the rows of `TrialReporter` or `report_epoch`, and stops a run, too, whose metric has been no number for
     three reports and a tenth of its length while the training goes on; one that never was a number may begin by the
     middle. With plain `trial.report` it knows neither training loss nor learning rate: then it stops runs that report
-    infinity, NaN where the study minimises, or NaN for as long where it maximises, and after three quarters of their
+    infinity, or NaN for as long (a minimised one also from the first report on), and after three quarters of their
     length those far worse than every good one before. NaN between numbers counts as not measured. A run of either kind
-    that does not say how long it is counts as long as the longest complete one; after three such stops in a row one run
-    is not compared, in case they are longer now. Nor is one stopped after three stops by NaN from the first report on.
+    that does not say how long it is counts as long as the longest complete one that did not either; after three such
+    stops in a row one run is not compared, in case they are longer now. Nor is one stopped after three stops by NaN
+    from the first report on.
     Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor by
     reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is the
     user attribute `pruned_because` of the trial.
@@ -77,8 +78,10 @@ class DisciplinedPruner(BasePruner):
         plain = reported is None
         if not _says_its_length(trial, reported):
             known = self._known(study, maximize)
-            reported = _of_guessed_length(trial, reported, known.longest, known.told)
-            guessed = reported is not None and reported.curve.n_epochs > costs.epochs_of(trial, known.told)
+            epochs, most = costs.epochs_and_most(trial, known.told)
+            longest = known.longest if known.longest > most else 0  # beyond any number of epochs, updates are counted
+            reported = _planned(trial, reported, epochs, longest)
+            guessed = reported is not None and reported.curve.n_epochs > epochs
         if reported is None:
             return False
         compared = compares_with_peers(reported.curve) and (reported.values is None or reported.values[-1] is not None)
@@ -157,7 +160,7 @@ def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
     reported = trial_record.read_reported(trial)
     known, standing, length = reported, None, 0
     if not _says_its_length(trial, reported):
-        known = _of_guessed_length(trial, reported, 0, told)
+        known = _planned(trial, reported, costs.epochs_of(trial, told), 0)
         length = _reached(_steps(trial)) if reported is None else reported.curve.n_epochs
     if known is not None:
         measured = _where_measured(known)
@@ -196,17 +199,11 @@ def _stored_reason(study: Study, trial: FrozenTrial) -> object:
     return study._storage.get_trial(trial._trial_id).user_attrs.get(trial_record.PRUNED_KEY)
 
 
-def _of_guessed_length(
-    trial: FrozenTrial, reported: Reported | None, longest: int, told: costs.Told
-) -> Reported | None:
-    """Return what a trial reported, planned as the trial's epochs say; as long as others where it has none.
-
-    Nor do they say it where others are longer than any number of epochs may be: those count updates.
+def _planned(trial: FrozenTrial, reported: Reported | None, epochs: float, longest: int) -> Reported | None:
+    """Return what a trial reported, planned for as many epochs as it says, or as others had if those are more.
 
     Plain reports are a curve of unknown losses and rates, whose epochs count from where the reports begin.
     """
-    epochs, most = costs.epochs_and_most(trial, told)
-    longest = longest if longest > most else 0
     if reported is not None:
         planned = max(int(epochs), longest, reported.curve.n_epochs)
         return Reported(replace(reported.curve, n_epochs=planned), reported.values)

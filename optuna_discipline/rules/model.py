@@ -68,12 +68,12 @@ def next_point(
     candidates = _candidates(coordinates, best, begun, range(len(coordinates)) if free is None else free, rng)
     candidates = candidates if within is None else within(candidates)
     candidates = _clear_of(coordinates, candidates, begun)
-    half = np.arange(len(points)) % 4 < 2  # in pairs: every second run may be another sampler's
-    half[int(np.argmin(values))] = True
-    told = half if len(points) > ENOUGH_FOR_SCALES else slice(None)
-    model = GaussianProcess(coordinates, points[told], values[told], best)
+    scales = None
     if len(points) > ENOUGH_FOR_SCALES:
-        model = GaussianProcess(coordinates, points, values, best, like=model)
+        half = np.arange(len(points)) % 4 < 2  # in pairs: every second run may be another sampler's
+        half[int(np.argmin(values))] = True
+        scales = GaussianProcess(coordinates, points[half], values[half], best)
+    model = GaussianProcess(coordinates, points, values, best, like=scales)
     if len(under_way):
         expected, _ = model.predict(under_way)
         model = GaussianProcess(coordinates, begun, np.concatenate([values, expected]), best, like=model)

@@ -31,7 +31,10 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([2.3, 1.0, math.nan], 10, True),
         ([2.3, 1.0, math.inf], None, True),
         ([60.0], 10, False),  # over ten times chance, as where nobody scaled the inputs
+        ([300.0], 10, True),  # beyond what inputs explain
+        ([900.0, 300.0], 10, True),
         ([60.0, 58.0], 10, True),
+        ([1.0, 60.0, 24.6], 10, True),  # it falls, but had been lower: that is no beginning
         ([60.0, 24.6, 9.1, 3.6], 10, False),  # it falls
         ([60.0, 24.6, 26.0], 10, True),
         ([1.0, 24.6], 10, True),  # at once

@@ -60,6 +60,19 @@ def test_losses_that_are_exactly_constant_are_those_of_a_dead_network(level: flo
     assert found.advice.startswith("Both losses stand at exactly 1: the network is dead") == dead
 
 
+@pytest.mark.parametrize(
+    ("val", "train", "lr"),
+    [
+        (np.where(TIME < 0.2, 1.2 - TIME, 1.0), 0.5, 0.1),  # two levels
+        (np.where(TIME < 0.2, 1.2 - TIME, 1.0), 0.0, 0.1),  # the training data are fitted
+        (np.maximum(1.0 - TIME, 0.5), np.maximum(1.0 - TIME, 0.5), np.where(TIME < 0.5, 0.1, 0.0)),  # the rate ended
+        (np.maximum(1.0 - TIME, 0.5) - 0.001 * (TIME > 0.66), np.maximum(1.0 - TIME, 0.5), 0.1),  # its best level
+    ],
+)
+def test_a_constant_loss_that_something_else_explains_is_no_dead_network(val: Any, train: Any, lr: Any) -> None:
+    assert "dead" not in _diagnose(val, train, lr).advice
+
+
 def test_what_is_not_known_is_no_evidence() -> None:
     measured = measure_level(np.full(N, math.nan), FELL, None, FELL)
     assert set(measured) == {"change_in_all", "val_change_before"}

@@ -164,6 +164,13 @@ def test_a_metric_at_its_best_is_set_against_a_loss_that_overfits(last: float, a
     assert "metric" not in losses.advice
 
 
+@pytest.mark.parametrize("reports", [(-0.1,) * N, (-0.5,), tuple(SHRINKING)], ids=["constant", "one", "training loss"])
+def test_a_metric_that_never_moved_or_is_the_training_loss_excuses_no_overfitting(reports: tuple[float, ...]) -> None:
+    found = diagnose_runs([_run(0, OVERFIT, SHRINKING, reports=reports)]).best_diagnosis
+    assert found is not None
+    assert (found.verdict, "metric" in found.advice) == (Verdict.OVERFITTING, False)
+
+
 def test_runs_that_levelled_off_as_the_rate_ran_out_are_counted() -> None:
     val = [0.5 + 0.5 * math.exp(-8 * i / 23) for i in range(24)]
     logs = tuple(EpochLog(i, 0.1 * (1 - i / 23.01), x, x) for i, x in enumerate(val))
