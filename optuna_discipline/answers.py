@@ -108,7 +108,8 @@ class Answers:
             return self._held(
                 question, claim, parameters.fit_in_role(role, name, distribution, default_of(role, bounds))
             )
-        wish = proposal.value_of(role, bounds, study_record.read_choice(question.study))
+        choice = study_record.read_choice(question.study) if role == "lr" else None
+        wish = proposal.value_of(role, bounds, choice)
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)

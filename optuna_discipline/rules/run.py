@@ -117,9 +117,13 @@ def differ_in_rate(one: Run, other: Run) -> bool:
     >>> differ_in_rate(Run(0, "complete", {"lr": 0.1}), Run(1, "complete", {"lr": 0.3}))
     True
     """
-    rest = [({role: x for role, x in run.params.items() if role != "lr"}, run.others) for run in (one, other)]
-    first, second = (run.params.get("lr", 0.0) for run in (one, other))
-    return rest[0] == rest[1] and first != second and min(first, second) > 0
+    first, second = one.params.get("lr", 0.0), other.params.get("lr", 0.0)
+    if first == second or min(first, second) <= 0 or len(one.params) != len(other.params):
+        return False
+    for role, x in one.params.items():  # a decision compares every run, and nearly all differ in the first
+        if role != "lr" and (role not in other.params or other.params[role] != x):
+            return False
+    return one.others == other.others
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from optuna_discipline.rules.slots import passed_over
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.space import all_within
 from optuna_discipline.rules.standstill import far_slot
 from optuna_discipline.rules.standstill import may_be_flat
 from optuna_discipline.rules.standstill import widest_gap
@@ -73,6 +74,7 @@ class SearchState:
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.told, self.runs = runs, at_equal_time(runs)
+        self.within = {run.number for run in self.runs if all_within(run.params, space)}
         self._full = self._full_before(math.inf)  # every stage asks for it
         first = drawn_first(runs)
         found = None if first is None else next(run for run in self.runs if run.number == first.number)
@@ -280,11 +282,6 @@ class SearchState:
         values = {**self.incumbent.values, **without_epochs(run)}
         self.incumbent = Incumbent(values, loss, run.number)
 
-    def _allows(self, run: Run) -> bool:
-        """Whether a run lies within the bounds, which may have been narrowed since."""
-        shared = ((bounds, run.params[role]) for role, bounds in self.space.items() if role in run.params)
-        return all(bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9) for bounds, x in shared)
-
     def _best_full(self, before: float = math.inf) -> Run | None:
         full = self._full if before == math.inf else self._full_before(before)
         return min(full, key=lambda run: run.score, default=None)
@@ -297,4 +294,4 @@ class SearchState:
 
     def _that_may_be_best(self, runs: Sequence[Run]) -> list[Run]:
         runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
-        return [run for run in runs if self._allows(run)] or runs
+        return [run for run in runs if run.number in self.within] or runs

@@ -133,6 +133,19 @@ def above_zero(bounds: Bounds, step: float | None = None) -> Bounds:
     return bounds if low is None else replace(bounds, low=float(low), choices=positive)
 
 
+def all_within(values: Mapping[Role, float], space: Mapping[Role, Bounds]) -> bool:
+    """Whether a run's values lie within the bounds, which may have been narrowed since; a role without is not asked.
+
+    >>> all_within({"lr": 0.1}, {"lr": Bounds(0.01, 0.05)})
+    False
+    """
+    for role, x in values.items():
+        bounds = space.get(role)
+        if bounds is not None and not bounds.low * (1 - 1e-9) <= x <= bounds.high * (1 + 1e-9):
+            return False
+    return True
+
+
 def default_of(role: Role, bounds: Bounds) -> float:
     """Return what a role starts from: what its name says, or 0.95, batches of 32, two thirds up the rates.
 
