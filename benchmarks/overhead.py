@@ -1,16 +1,18 @@
 """Seconds per trial that samplers take, and per call that pruners do: `python -m benchmarks.overhead`.
 
 Each sampler gets a study of N finished trials (random ones of four parameters) and then asks and tells a few more; all
-in one process and one run, so that ratios can be compared although seconds cannot. "ours, stages" is the time of the
-first trials beside another sampler's: a rung or two of the ladder, then the stages, which ask the model; "ours,
-refinement" is the model's alone. A pruner is asked at each of 24 epochs of a trial after N complete ones, all told by
-`report_epoch` under 1cycle; the seconds are of the thread, the fastest of some calls.
+in one process and one run, so that ratios can be compared although seconds cannot. "ours, ladder" is a rung of the
+ladder, which begins anew in a study for each that is timed; "ours, stages" the first trials beside another sampler's: a
+rung or two, then the stages, which ask the model; "ours, refinement" is the model's alone. A pruner is asked at each of
+24 epochs of a trial after N complete ones, all told by `report_epoch` under 1cycle; the seconds are of the thread, the
+fastest of some calls.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +51,20 @@ def objective(trial: optuna.Trial) -> float:
     return loss
 
 
-def seconds(make: BaseSampler, size: int, storage: str | None, repeats: int) -> float:
-    """Return the median seconds of one ask, suggest and tell after `size` finished trials."""
+def seconds(make: Callable[[], BaseSampler], size: int, storage: str | None, repeats: int, stage: str = "") -> float:
+    """Return the median seconds of one ask, suggest and tell after `size` finished trials.
+
+    With a stage, whose trials soon end, each that is timed is the second in a study of its own.
+    """
+    if not stage:
+        return float(np.median([took for took, _ in timed(make(), size, storage, repeats)]))
+    told = [timed(make(), size, storage, 1)[0] for _ in range(repeats)]
+    assert {of for _, of in told} == {stage}, f"timed were {told}"
+    return float(np.median([took for took, _ in told]))
+
+
+def timed(sampler: BaseSampler, size: int, storage: str | None, count: int) -> list[tuple[float, str]]:
+    """Return the seconds of so many trials after `size` finished ones and a first one, each with its stage."""
     filled = optuna.create_study(sampler=RandomSampler(seed=0), storage=storage)
     if storage is None:
         filled.optimize(objective, n_trials=size)
@@ -58,14 +72,14 @@ def seconds(make: BaseSampler, size: int, storage: str | None, repeats: int) -> 
         memory = optuna.create_study(sampler=RandomSampler(seed=0))
         memory.optimize(objective, n_trials=size)
         filled.add_trials(memory.trials)
-    study = optuna.load_study(study_name=filled.study_name, storage=filled._storage, sampler=make)
+    study = optuna.load_study(study_name=filled.study_name, storage=filled._storage, sampler=sampler)
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(count + 1):
         start = time.perf_counter()
         trial = study.ask()
         study.tell(trial, objective(trial))
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
+        times.append((time.perf_counter() - start, trial.user_attrs.get("stage", "")))
+    return times[1:]
 
 
 def seconds_of_a_call(pruner: BasePruner, size: int) -> float:
@@ -106,6 +120,7 @@ def main() -> int:
     methods = {
         "random": lambda: RandomSampler(seed=0),
         "tpe": lambda: TPESampler(seed=0),
+        "ours, ladder": lambda: DisciplinedSampler(seed=0),
         "ours, stages": lambda: DisciplinedSampler(seed=0),
         "ours, refinement": lambda: DisciplinedSampler(Recipe(stages=("refine",)), seed=0),
         "gp": lambda: GPSampler(seed=0),
@@ -121,7 +136,8 @@ def main() -> int:
                         cells.append("-")
                         continue
                     url = None if kind == "memory" else f"sqlite:///{Path(folder) / f'{name}-{size}.db'}"
-                    cells.append(f"{1e3 * seconds(make(), size, url, arguments.repeats):.1f}")
+                    stage = "lr" if name == "ours, ladder" else ""
+                    cells.append(f"{1e3 * seconds(make, size, url, arguments.repeats, stage):.1f}")
                 print(f"| {kind} | {name} | " + " | ".join(cells) + " |", flush=True)
     print("\nMilliseconds a call of a pruner\n\n| pruner | " + " | ".join(map(str, arguments.pruner_sizes)) + " |")
     print("|---|" + "---|" * len(arguments.pruner_sizes))

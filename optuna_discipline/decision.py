@@ -195,8 +195,9 @@ class Decision:
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
-        runs = self.known_to(study, trial)[1]
-        return any(run.slot == slot and run.state != "failed" for run in those_that_count(runs, drawn_first(runs)))
+        runs = self._reader.runs(study, read_trials(study), except_for=trial.number)
+        rivals = {run.number for run in runs if run.slot == slot and run.state != "failed"}
+        return bool(rivals) and any(run.number in rivals for run in those_that_count(runs, drawn_first(runs)))
 
     def _enqueued(self, study: Study, trial: FrozenTrial) -> tuple[Proposal, Mapping[str, Any]]:
         """Return the proposal of an enqueued trial, whose open parameters take the best known values.

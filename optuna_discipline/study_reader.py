@@ -104,7 +104,7 @@ class StudyReader:
         sign = float(trial_record.sign_of(study))
         others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
         overdue = self._overdue(study.study_name, trials, _now(trials, except_for)) if any(others) else set()
-        by_number = {trial.number: trial for trial in trials}
+        by_number: dict[int, FrozenTrial] = {}
         runs = []
         for trial in trials:
             if trial.number == except_for or trial.state not in _STATES:
@@ -112,6 +112,7 @@ class StudyReader:
             key = (study.study_name, trial_record.identity_of(trial))
             run = self._finished.get(key)
             if run is None:
+                by_number = by_number or {trial.number: trial for trial in trials}
                 attempts = retries.former_attempts(trial, by_number)
                 run = self._run(trial, attempts, sign, is_overdue=trial.number in overdue)
                 if trial.state.is_finished():

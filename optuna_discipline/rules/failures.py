@@ -6,6 +6,7 @@ Optuna's samplers forget such trials, and a study whose first configuration cann
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from statistics import median
 
 from optuna_discipline.rules.run import LADDER
@@ -79,7 +80,7 @@ def nothing_ran(runs: Sequence[Run]) -> bool:
 
 def drawn_first(runs: Sequence[Run]) -> Run | None:
     """Return the first run that came to a number, or that learned, if all before it was in vain; None else."""
-    first = next((run for run in sorted(runs, key=lambda run: run.number) if run.finite), None)
+    first = next((run for run in sorted(runs, key=attrgetter("number")) if run.finite), None)
     if first is None:
         return None
     if first.slot == MODEL_SLOT and nothing_ran([run for run in runs if run.number < first.number]):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from operator import attrgetter
 from typing import Literal
 
 from optuna_discipline.rules.arguments import check_type
@@ -126,7 +127,7 @@ def next_params(
         check_type("choice", choice, LrChoice)
     if not set(space or ()) <= set(ROLES):
         raise ValueError(f"`space` must hold the bounds of roles, of {ROLES}, but got {list(space or ())}.")
-    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice, maximize=maximize)
+    search = Search(recipe, sorted(runs, key=attrgetter("number")), dict(space or {}), choice, maximize=maximize)
     for index, stage in enumerate(() if all_in_vain(runs) else recipe.stages):
         options = search.plan(stage, index)
         if options:
@@ -151,7 +152,7 @@ def restart_sources(
     """
     if recipe.weight_decay_search == "runs" or "weight_decay" not in recipe.stages:
         return set()
-    search = Search(recipe, sorted(runs, key=lambda run: run.number), dict(space or {}), choice)
+    search = Search(recipe, sorted(runs, key=attrgetter("number")), dict(space or {}), choice)
     last = len(recipe.stages) - 1 - recipe.stages[::-1].index("weight_decay")
     for index, stage in enumerate(recipe.stages[: last + 1]):
         if search.plan(stage, index):

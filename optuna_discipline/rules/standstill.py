@@ -7,6 +7,7 @@ penalty, or at a loss that was clipped. A search around the best of such runs wo
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def _fell_clearly(run: Run) -> bool:
 
 
 def _ended(runs: Sequence[Run]) -> list[Run]:
-    return sorted((run for run in runs if math.isfinite(run.score)), key=lambda run: run.number)
+    return sorted([run for run in runs if math.isfinite(run.score)], key=attrgetter("number"))
 
 
 def _level(ended: Sequence[Run]) -> float | None:
