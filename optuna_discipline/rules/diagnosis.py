@@ -152,7 +152,7 @@ def diagnose(curve: LossCurve) -> Diagnosis:
         return Diagnosis(verdict, evidence, ROSE_ON_THE_WAY)
     far = verdict == Verdict.HORIZONTAL and evidence["rise_from_minimum"] > FAR_ABOVE_BEST
     names = NAME_THE_CLASSES if far and curve.n_classes is None else ""
-    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, lr_rises=trend > 0) + names)
+    return Diagnosis(verdict, evidence, _advice_on(verdict, evidence, curve.n_classes, lr_rises=trend > 0) + names)
 
 
 @functools.lru_cache(maxsize=KEPT_CURVES)
@@ -164,9 +164,9 @@ def diagnose_if_readable(curve: LossCurve) -> Diagnosis | None:
         return None
 
 
-def _advice_on(verdict: Verdict, evidence: Mapping[str, float], *, lr_rises: bool) -> str:
+def _advice_on(verdict: Verdict, evidence: Mapping[str, float], n_classes: int | None, *, lr_rises: bool) -> str:
     if verdict == Verdict.HORIZONTAL:
-        return advice_on_level(evidence) or ADVICE[verdict]
+        return advice_on_level(evidence, n_classes) or ADVICE[verdict]
     if verdict != Verdict.HIGH_LR or (lr_rises and (evidence["val_change"] > 0 or evidence["stays_above_best"])):
         return ADVICE[verdict]
     if evidence["stays_above_start"]:

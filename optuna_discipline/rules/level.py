@@ -17,7 +17,12 @@ RATE_LEFT, STILL_FELL, NO_GAP = 0.05, 0.02, 0.05
 
 NEVER_MOVED = (
     "The loss has hardly moved from its first value (by {:.1%}): try a learning rate ten times as large; where none "
-    "moves it, look at the data, the labels and the model, which may stand at chance."
+    "moves it, look at the data, the labels and the model, which may stand at chance, unless it was trained before (of "
+    "a classification `n_classes` tells)."
+)
+BELOW_CHANCE = (
+    "The loss has hardly moved from its first value (by {:.1%}), which lies below that of chance ({:.3g}), as that of "
+    "a model trained before does, or of classes of unequal size: a learning rate ten times as large may gain more."
 )
 DEAD = (
     "Both losses stand at exactly {:.3g}: the network is dead, its outputs no longer change: lower the learning rate, "
@@ -60,15 +65,17 @@ def has_moved(evidence: Mapping[str, float]) -> bool:
     return not evidence["change_in_all"] <= MOVED
 
 
-def advice_on_level(evidence: Mapping[str, float]) -> str | None:
+def advice_on_level(evidence: Mapping[str, float], n_classes: int | None = None) -> str | None:
     """Return what to turn where a loss stands at one level, None where only a comparison with others tells.
 
     Args:
         evidence: What `measure_level` returns.
+        n_classes: Classes of a classification whose loss has been below that of chance; None where nobody says.
     """
     if "dead_at" in evidence:
         return DEAD.format(evidence["dead_at"])
     if not has_moved(evidence):
-        return NEVER_MOVED.format(evidence["change_in_all"])
+        moved = evidence["change_in_all"]
+        return NEVER_MOVED.format(moved) if n_classes is None else BELOW_CHANCE.format(moved, math.log(n_classes))
     ran_out = evidence.get("lr_left", 1.0) <= RATE_LEFT and evidence.get("gap_share", math.inf) <= NO_GAP
     return RAN_OUT if ran_out and evidence["val_change_before"] < -STILL_FELL else None

@@ -148,7 +148,7 @@ def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
     if learned is not None or found is None:
         known = curve.train_loss[np.isfinite(curve.train_loss)]
         return learned is False and chance_never_left(curve.n_classes, known) is not None
-    is_level = found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY)
+    is_level = curve.n_classes is None and found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY)
     return (is_level and (stood_still(curve) or not has_moved(found.evidence))) or "chance" in found.evidence
 
 

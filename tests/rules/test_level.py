@@ -32,6 +32,18 @@ def test_losses_that_never_moved_ask_for_a_larger_rate(fell: float, moved: bool)
     assert not moved or found.advice.startswith("The validation loss has levelled off:")
 
 
+@pytest.mark.parametrize(("level", "n_classes", "below"), [(0.15, 10, True), (0.15, None, False), (0.69, 2, False)])
+def test_only_losses_that_may_be_those_of_chance_are_said_to_be(
+    level: float, n_classes: int | None, below: bool
+) -> None:
+    val = level * (1 - 0.01 * TIME)
+    logs = tuple(EpochLog(i, 0.1, x, x) for i, x in enumerate(val))
+    advice = diagnose(LossCurve(logs, n_epochs=N, n_classes=n_classes)).advice
+    assert ("which lies below that of chance (2.3), as that of a model trained before" in advice) == below
+    assert ("may stand at chance, unless it was trained before" in advice) == (n_classes is None)
+    assert ("has never left that of chance" in advice) == (n_classes == 2)
+
+
 @pytest.mark.parametrize(
     ("lr", "gap", "ran_out"),
     [

@@ -75,6 +75,12 @@ def test_a_validation_loss_alone_that_never_left_chance_is_one_that_never_learne
     assert len(diagnose_runs([run, _fell(3), _fell(4)]).advice) == 1  # that most broke, not to look above and below
 
 
+def test_a_validation_loss_alone_that_began_below_chance_and_stood_is_none_that_never_learned() -> None:
+    logs = tuple(EpochLog(i, 0.1, None, 0.15 - 1e-5 * i) for i in range(N))
+    runs = [Run(0, "complete", {"lr": 0.1}, 0.15, curve=LossCurve(logs, N, n_classes)) for n_classes in (10, None)]
+    assert [diagnose_runs([run]).never_learned for run in runs] == [0, 1]  # where nobody says it may be chance
+
+
 def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower() -> None:
     assert diagnose_runs([_fell(3), _fell(4)]).advice == (
         "Every run diverged, at the smallest learning rate (0.4) too: look for NaN or inf in the data, and at the "
