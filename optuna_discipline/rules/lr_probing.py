@@ -202,12 +202,17 @@ def choose_from_probes(
                 f"Of {count} {span} the loss of every one rose clearly above the untrained {untrained:.3g}, by half of "
                 f"it or more, or was no number: a rate that trains lies below {ordered[0].lr:.3g}, the smallest tried."
             )
-        if any(math.isfinite(probe.train_loss) for probe in probes):
-            reason = f"Of {count} {span} none had a validation loss that is a number: look for NaN and inf in its data."
+        held = [probe for probe in probes if math.isfinite(probe.train_loss)]
+        if held:
+            cure = "look for NaN and inf in its data, and at the model in eval mode"
+            if len(held) < len(probes):
+                cure = f"some broke in training, so rates below {ordered[0].lr:.3g} may do; if none does, {cure}"
+            reason = f"Of {count} {span} none had a validation loss that is a number: {cure}."
         return refusal("DIVERGED_AT_START", reason)
     if not chosen.learned:  # losses near the untrained one rank nothing: stay with the first guess
-        more = "longer probes" if length < 1 else "larger rates" * (best == len(ordered) - 1 and lr * FACTOR <= ceiling)
-        cure = f"raise `max_cost` so that {more} are tried, " if more and not finished else ""
+        larger = not finished and best == len(ordered) - 1 and lr * FACTOR <= ceiling
+        more = "longer probes" if length < 1 else "larger rates" * larger
+        cure = f"raise `max_cost` so that {more} are tried, " if more else ""
         lr = next(probe.lr for probe in probes if math.isfinite(probe.loss))
         lost = "lost a quarter of the untrained loss"
         if untrained is not None and learned_level(untrained, gained) > learned_level(untrained):

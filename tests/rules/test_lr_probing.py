@@ -139,7 +139,7 @@ def test_the_choice_says_how_sure_it_is(probes: list[Probe], finished: bool, sta
         (Probe(0.9, 2.2, 2.2, False), False, 1.0, "guess: train longer"),  # the ceiling forbids them
         (Probe(0.3, INF, INF, False), False, 1.0, "guess: train longer"),
         (Probe(0.3, 2.4, 2.4, False), False, 0.5, "raise `max_cost` so that longer probes are tried, train longer"),
-        (Probe(0.3, 2.4, 2.4, False), True, 0.5, "guess: train longer"),
+        (Probe(0.3, 2.4, 2.4, False), True, 0.5, "raise `max_cost` so that longer probes are tried, train longer"),
     ],
 )
 def test_probes_that_did_not_learn_ask_for_what_a_larger_budget_would_try(
@@ -239,9 +239,14 @@ def test_a_refusal_says_what_happened(untrained: float | None, told: str) -> Non
 
 
 def test_probes_that_could_be_trained_but_not_validated_ask_for_a_look_at_the_validation_data() -> None:
-    choice = choose([Probe(0.1, INF, 0.2, False), Probe(0.25, INF, INF, False)], untrained=2.0)
+    choice = choose([Probe(0.1, INF, 0.2, False), Probe(0.25, INF, 0.3, False)], untrained=2.0)
     assert choice.status == "DIVERGED_AT_START"
-    assert "none had a validation loss that is a number" in choice.reason
+    assert "none had a validation loss that is a number: look for NaN and inf in its data" in choice.reason
+
+
+def test_where_the_training_broke_at_some_rates_the_validation_data_are_not_the_first_to_blame() -> None:
+    reason = choose([Probe(0.1, INF, 0.2, False), Probe(0.25, INF, INF, False)], untrained=2.0).reason
+    assert "number: some broke in training, so rates below 0.1 may do; if none does, look for NaN and inf in" in reason
 
 
 def test_a_start_that_is_vouched_for_needs_no_walk_to_the_end() -> None:
