@@ -45,6 +45,10 @@ logger = logging.getLogger(__name__)
 _LENGTHS = (0.25, 0.5, 1.0)
 _NEAR_FLOOR = 10.0  # times the smallest rate: an instability so low asks for a range test below it
 _UNUSUAL = 5.0  # times below the usual rate's draw
+_BROKEN_EVALUATION = (
+    "No probe was run to correct it, as the loss of the untrained model was no number once it was evaluated: look at "
+    "what the model does in eval mode and without gradients."
+)
 
 
 def find_lr(
@@ -93,11 +97,11 @@ def find_lr(
 
     Returns:
         The choice: the rate, a tenth of it, the interval between the neighbours of the best probe, and its cost. Not
-        `confident` where no probe learned or only one ran, where a rung beside the best was left out, where the loss
-        still fell clearly towards the largest rate that the budget or the range test allowed, where larger rates than
-        are looked at may be better, or where the budget ended before both sides of the best were seen and the range
-        test was not sure of the start either. `max_lr` is None, with the reason, where every probe diverged or the
-        budget pays for none.
+        `confident` where no probe learned or only one ran (or none, as a model that trains gives no number in eval
+        mode), where a rung beside the best was left out, where the loss still fell clearly towards the largest rate
+        that the budget or the range test allowed, where larger rates than are looked at may be better, or where the
+        budget ended before both sides of the best were seen and the range test was not sure of the start either.
+        `max_lr` is None, with the reason, where every probe diverged or the budget pays for none.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -154,7 +158,8 @@ def _search(prober: Prober, max_cost: float) -> LrChoice:
         curve, own, untrained = choose_max_lr(test), choose_max_lr(test, trust=1.0), prober.measure_untrained()
         edge = last_stable_lr(test, untrained)
         if not math.isfinite(untrained):
-            return replace(curve, cost=prober.cost)  # a refusal that says so
+            reason = curve.reason if curve.max_lr is None else f"{curve.reason} {_BROKEN_EVALUATION}"
+            return replace(curve, reason=reason, confident=False, cost=prober.cost)
         logger.info("find_lr: %s Stable up to lr %.3g.", curve.reason, edge)
         start = min(curve.max_lr or start, edge if curve.max_lr else edge / 2)
         patience = 1 if curve.max_lr is None else 2

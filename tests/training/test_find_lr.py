@@ -95,6 +95,26 @@ def test_validation_data_that_give_no_number_are_named_before_anything_is_traine
     assert choice.reason.endswith("look for NaN and inf in the validation data.")
 
 
+def test_a_model_that_trains_but_gives_no_number_in_eval_mode_has_no_sure_answer() -> None:
+    class Broken(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * (1.0 if self.training else math.nan)
+
+    train, val = digits()
+    for data in (val, None):
+        choice = find_lr(lambda: Broken(64, 10), nn.CrossEntropyLoss(), train, data, epochs=8, seed=0)
+        assert (choice.max_lr is not None, choice.confident) == (True, False)
+        assert choice.reason.endswith("look at what the model does in eval mode and without gradients.")
+
+
+def test_the_look_at_the_validation_data_leaves_room_for_the_range_test_and_a_probe() -> None:
+    train, val = digits()
+    many = (val[0].repeat(4, 1), val[1].repeat(4))
+    choice = find_lr(mlp, nn.CrossEntropyLoss(), train, many, epochs=12, max_cost=0.53, seed=0)
+    assert choice.reason.startswith("Of 1 probe of 0.25 of the run")
+    assert choice.cost <= 0.53
+
+
 @pytest.mark.parametrize("n", [1, 5])
 def test_tiny_data_gives_an_answer(n: int) -> None:
     data = (torch.ones(n, 3), torch.zeros(n, dtype=torch.long))
