@@ -1,6 +1,7 @@
 """The discipline as an Optuna pruner: divergence at once, comparison only among like."""
 
 import math
+from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
@@ -231,16 +232,12 @@ def _may_begin_late(study: Study, trial: FrozenTrial) -> bool:
     A loss that is no number has nearly always diverged. But where one complete trial began as late, or three in a row
     were stopped before any number, it may be one that is not measured in each epoch.
     """
-    stopped, here = 0, len(_steps(trial))
+    here = len(_steps(trial))
     if not all(map(math.isnan, trial.intermediate_values.values())):
         return False
-    for other in reversed(study._storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED)):
-        reports = [other.intermediate_values[step] for step in _steps(other)][:here]
-        if other.number >= trial.number or not reports:
-            continue
-        if not all(map(math.isnan, reports)):
+    for stopped, other in enumerate(_ended_before(study, trial), start=1):
+        if not all(math.isnan(other.intermediate_values[step]) for step in _steps(other)[:here]):
             return False
-        stopped += 1
         if other.state == TrialState.COMPLETE or stopped == STOPS_IN_A_ROW:
             return True
     return False
@@ -251,11 +248,10 @@ def _may_be_longer(study: Study, trial: FrozenTrial) -> bool:
 
     Its length is a guess, by the longest complete run: if the user has changed it, none would ever be complete again.
     """
-    before = study._storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED)
     stopped, here = 0, _reached(_steps(trial))
-    for other in reversed(before):
+    for other in _ended_before(study, trial):
         steps = _steps(other)
-        if other.number >= trial.number or not steps or not math.isfinite(other.intermediate_values[steps[-1]]):
+        if not math.isfinite(other.intermediate_values[steps[-1]]):
             continue
         if other.state == TrialState.PRUNED:
             stopped += 1
@@ -264,6 +260,13 @@ def _may_be_longer(study: Study, trial: FrozenTrial) -> bool:
         if stopped == STOPS_IN_A_ROW:
             return True
     return False
+
+
+def _ended_before(study: Study, trial: FrozenTrial) -> Iterator[FrozenTrial]:
+    """Yield the trials before one that have reported and ended, the latest first."""
+    for other in reversed(study._storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED)):
+        if other.number < trial.number and _steps(other):
+            yield other
 
 
 def _steps(trial: FrozenTrial) -> list[int]:
