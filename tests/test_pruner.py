@@ -175,7 +175,7 @@ def test_runs_whose_steps_count_from_1_are_compared_by_their_planned_length(ever
     study = _study()
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
         assert _report_rows(study, _falling(end), every=every, n_epochs=N * every) == N
-    assert _report_rows(study, _falling(5.0), every=every, n_epochs=N * every) < N / 2
+    assert _report_rows(study, _falling(5.0), every=every, n_epochs=N * every) == N / 4
 
 
 def test_rows_that_do_not_say_how_long_the_run_is_count_as_long_as_the_longest_complete_one() -> None:
@@ -186,6 +186,20 @@ def test_rows_that_do_not_say_how_long_the_run_is_count_as_long_as_the_longest_c
     assert study.trials[5].user_attrs["pruned_because"].endswith("; it counts as long as the longest complete run")
     assert _report_rows(study, [0.5, math.nan]) == 2
     assert study.trials[-1].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
+
+
+def test_runs_that_no_longer_say_their_length_count_as_long_as_those_that_did() -> None:
+    study = _study()
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        _report_rows(study, _falling(end), n_epochs=N)
+    assert [_report_rows(study, _falling(end)) for end in (5.0, 0.1, 5.0)] == [N / 4, N, N / 4]
+    plain = _study()
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        trial = plain.ask()
+        for epoch, loss in enumerate(_falling(end)):
+            report_epoch(trial, epoch, value=loss, n_epochs=N)
+        plain.tell(trial, loss)
+    assert [_report_plainly(plain, _falling(end)) for end in (5.0, 0.1, 5.0)] == [3 * N / 4, N, 3 * N / 4]
 
 
 def _score(study: optuna.Study, score: float, measured: range) -> int:
