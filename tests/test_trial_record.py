@@ -127,6 +127,17 @@ def test_a_metric_that_is_not_the_validation_loss_is_read_beside_the_curve() -> 
     assert trial_record.read_reported(study.trials[2]) is None
 
 
+def test_a_metric_that_first_studies_did_not_store_as_it_was_the_loss_is_read_as_that() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    trial_record.write_run(study._storage, trial._trial_id, n_epochs=4, metric="value", n_classes=None)
+    for epoch, loss in enumerate((0.5, math.nan, 0.4)):
+        trial_record.write_row(study._storage, trial._trial_id, 0, EpochLog(epoch, 0.1, 0.3, loss), None)
+    reported = trial_record.read_reported(study.trials[0])
+    assert reported is not None
+    assert reported.values == pytest.approx([0.5, math.nan, 0.4], nan_ok=True)
+
+
 def test_several_objectives_are_refused_with_the_plot_that_shows_them() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"])
     for call in (trial_record.sign_of, best_run, diagnose_study, plot_loss_curve, plot_schedule):
