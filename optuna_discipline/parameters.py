@@ -183,18 +183,17 @@ def fit(distribution: BaseDistribution, value: float) -> Any:
         nearest = bounds.clip(value) if bounds is not None else None
         return next((c for c in distribution.choices if number_of(c) == nearest), distribution.choices[0])
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
+    low, high = distribution.low, distribution.high
+    if distribution.step is not None:
+        [nearest] = fit_all(distribution, np.array([float(value)])).tolist()
+        return min(max(type(low)(nearest), low), high)
     inside = min(max(low, float(value)), high)  # in this order NaN gives low
-    if step is not None and not (isinstance(distribution, IntDistribution) and distribution.log):
-        inside = low + step * math.floor((inside - low) / step + 0.5)
-    if isinstance(distribution, IntDistribution):
-        return min(max(round(inside), distribution.low), distribution.high)
     # 0.1 is 0.0999999999999999 after its way through logarithms, whose error is in the 15th figure
-    return min(max(float(f"{inside:.14g}") if step is None and low < inside < high else float(inside), low), high)
+    return min(max(float(f"{inside:.14g}") if low < inside < high else inside, low), high)
 
 
 def fit_all(distribution: FloatDistribution | IntDistribution, numbers: FloatArray) -> FloatArray:
-    """Return the values nearest to many numbers, of a distribution with a step; `fit` takes a hundred times as long."""
+    """Return the values nearest to many numbers, of a distribution with a step; a loop takes 1,000 times as long."""
     low, high, step = float(distribution.low), float(distribution.high), distribution.step
     inside: FloatArray = np.fmin(np.fmax(numbers, low), high)
     if step is not None and not (isinstance(distribution, IntDistribution) and distribution.log):

@@ -72,6 +72,7 @@ def test_many_numbers_are_fitted_as_each_alone(distribution: IntDistribution | F
     numbers = np.array([-math.inf, *np.linspace(-4, 10, 113), 4.5, 5.5, math.inf, math.nan])
     alone = [parameters.fit(distribution, x) for x in numbers.tolist()]
     assert parameters.fit_all(distribution, numbers).tolist() == alone
+    assert (alone[0], alone[-2], alone[-1]) == (distribution.low, distribution.high, distribution.low)
     shares = np.linspace(0, 1, 11)
     assert parameters.at_share(distribution, shares) == pytest.approx(
         [parameters.at_share(distribution, x) for x in shares]
