@@ -24,7 +24,6 @@ from optuna_discipline import refinement
 from optuna_discipline import shadow
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
-from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
@@ -189,9 +188,7 @@ class Decision:
         return known, self._reader.runs(study, trials, except_for=trial.number), held
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
-        if has_range_test(study):  # as nearly always: the study need not be read
-            return "nobody's"
-        return study_record.whose_range_test(study, trial.number, self.known_to(study, trial)[1])
+        return study_record.whose_range_test(study, trial.number, lambda: self.known_to(study, trial)[1])
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none

@@ -258,7 +258,7 @@ def _report(
     """
     if isinstance(trial, optuna.Trial) and not trial_record.has_row(stored := _stored(trial), trial.number, log.epoch):
         if n_epochs is not None and log.epoch > n_epochs:  # one counts from 1
-            study_record.warn_once_beyond(trial, stored, log.epoch, n_epochs, stacklevel=7)
+            trial_record.warn_once_beyond(trial, stored, log.epoch, n_epochs, stacklevel=7)
         own = None if metric == "val_loss" else value
         trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, own)
     if value is not None:

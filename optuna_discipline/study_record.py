@@ -46,13 +46,17 @@ def keep_range_test(study: Study, trial: FrozenTrial, range_test: RangeTest | Ca
     _logger.info(f"LR range test: {test.reason}")
 
 
-def whose_range_test(study: Study, number: int, runs: Sequence[Run]) -> RangeTestTurn:
+def whose_range_test(study: Study, number: int, read_runs: Callable[[], Sequence[Run]]) -> RangeTestTurn:
     """Return whose turn it is to run the study's range test: that of the first worker that lives.
 
     "mine" if it is that of the trial `number`; "another's" while an earlier trial may still be at it; "nobody's" once
-    there is one, or the ladder has begun without (its steps are multiples of where it began).
+    there is one, or the ladder has begun without (its steps are multiples of where it began). Once there is one, as
+    nearly always, the runs are not read.
     """
-    if has_range_test(study) or any((run.slot or "").startswith(LADDER) for run in runs):
+    if has_range_test(study):
+        return "nobody's"
+    runs = read_runs()
+    if any((run.slot or "").startswith(LADDER) for run in runs):
         return "nobody's"
     before = [run for run in runs if run.number < number and run.state == "running" and run.slot is None]
     return "another's" if any(not run.params for run in before) else "mine"
@@ -134,27 +138,6 @@ def warn_of_late_value(epoch: int, *, stacklevel: int) -> None:
         f"{epoch=}: give it at the first report, too; where it is None later, only the losses are kept.",
         stacklevel=stacklevel,
     )
-
-
-def warn_once_beyond(
-    trial: optuna.Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int, *, stacklevel: int
-) -> None:
-    """Warn, at the line `stacklevel` calls up, of a run's first report beyond what it planned.
-
-    Args:
-        trial: The live trial.
-        stored: Its system attributes, before the report.
-        epoch: What is reported.
-        n_epochs: What was planned; a report of that epoch is none beyond it.
-        stacklevel: See above.
-    """
-    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
-    if not any(step > n_epochs and trial_record.has_row(stored, trial.number, step) for step in steps):
-        warnings.warn(
-            f"`epoch` should be at most `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
-            f"{n_epochs=}: pass as `n_epochs` the last `epoch` of the run, plus 1 where they count from 0.",
-            stacklevel=stacklevel,
-        )
 
 
 def told_roles(study: Study) -> Mapping[str, Role | None]:

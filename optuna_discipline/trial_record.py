@@ -8,6 +8,7 @@ the objective. Others may write under these names as well, so what was told is k
 import datetime
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,25 @@ def has_row(system_attrs: Mapping[str, Any], number: int, epoch: int) -> bool:
     """Return whether a trial has written an epoch itself; a row that it inherited from a former attempt is not its."""
     stored = system_attrs.get(f"{ROW_PREFIX}{epoch}")
     return isinstance(stored, list | tuple) and stored[-1:] == [number]
+
+
+def warn_once_beyond(trial: Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int, *, stacklevel: int) -> None:
+    """Warn, at the line `stacklevel` calls up, of a run's first report beyond what it planned.
+
+    Args:
+        trial: The live trial.
+        stored: Its system attributes, before the report.
+        epoch: What is reported.
+        n_epochs: What was planned; a report of that epoch is none beyond it.
+        stacklevel: See above.
+    """
+    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
+    if not any(step > n_epochs and has_row(stored, trial.number, step) for step in steps):
+        warnings.warn(
+            f"`epoch` should be at most `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
+            f"{n_epochs=}: pass as `n_epochs` the last `epoch` of the run, plus 1 where they count from 0.",
+            stacklevel=stacklevel,
+        )
 
 
 def read_rows(trial: FrozenTrial) -> list[Row]:

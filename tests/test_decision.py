@@ -58,14 +58,6 @@ def test_a_range_test_runs_once_and_is_kept_on_the_study() -> None:
     assert study.trials[0].params["lr"] == pytest.approx(_range_test().max_lr)
 
 
-def test_whose_turn_the_range_test_is_is_not_asked_once_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = new_study(DisciplinedSampler(range_test=_range_test(), seed=0))
-    study.optimize(five_roles, n_trials=1)
-    monkeypatch.delattr("optuna_discipline.study_record.whose_range_test")
-    study.optimize(five_roles, n_trials=1)
-    assert len(study.trials) == 2
-
-
 def test_a_range_test_that_fails_is_reported_and_done_without() -> None:
     def run() -> RangeTest:
         raise RuntimeError("no data")

@@ -41,6 +41,14 @@ def test_a_range_test_is_kept_once_and_read_back_as_a_choice() -> None:
     assert choice.max_lr == TEST.max_lr
 
 
+def test_whose_turn_the_range_test_is_is_not_asked_of_the_runs_once_there_is_one() -> None:
+    study = optuna.create_study()
+    study.ask()
+    assert study_record.whose_range_test(study, 0, list) == "mine"
+    study_record.keep_range_test(study, study.trials[0], TEST)
+    assert study_record.whose_range_test(study, 1, lambda: pytest.fail("they were read")) == "nobody's"
+
+
 @pytest.mark.parametrize("damaged", [{}, {"lrs": "x"}, {"lrs": [1], "train_loss": [], "stop_reason": ""}, 3, "text"])
 def test_a_damaged_range_test_is_reported_and_left_out(damaged: object) -> None:
     study = optuna.create_study()
