@@ -77,8 +77,8 @@ def largest_batch_size(
 
     Raises:
         ValueError: If an argument breaks its rule, or the sample cannot be repeated.
-        DisciplineError: If not even `low` fits, nothing can be trained, or the CPU search runs on another system than
-            Linux or after a training that keeps torch from training in a child.
+        DisciplineError: If not even `low` fits, nothing can be trained, a step crashes the child, or the CPU search
+            runs on another system than Linux or after a training that keeps torch from training in a child.
 
     >>> model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
     >>> sample = (torch.randn(1, 64), torch.tensor([3]))

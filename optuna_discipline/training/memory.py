@@ -36,6 +36,7 @@ _AT_A_LARGER_SIZE = (
     "_STATUS_NOT_INITIALIZED",
 )
 _NO_FORK = "fork-based multiprocessing"  # of torch's error where autograd's threads were left behind by the fork
+_SILENT = b""  # of a child that was ended before it could answer
 _PATIENCE_S = 600.0
 _KEPT_FREE = 0.1  # of what is free now: a training also evaluates, loads data and fragments its memory
 
@@ -111,8 +112,8 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
     It computes with one thread, since a thread pool does not survive a fork.
 
     Raises:
-        DisciplineError: If the child does not answer within 10 minutes, or fails by an error that cannot be passed on,
-            or if what this process has trained before keeps torch from training in a child.
+        DisciplineError: If the child does not answer within 10 minutes, crashes, or fails by an error that cannot be
+            passed on, or if what this process has trained before keeps torch from training in a child.
         Exception: What `task` raised, unless it means that memory ran out.
     """
     receiver, sender = Pipe(duplex=False)
@@ -122,23 +123,25 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
     if pid == 0:
         _be_the_child(task, limit, sender)
     sender.close()
-    answer = None
+    answer, status = None, 0
     try:
         if receiver.poll(_PATIENCE_S):
             answer = receiver.recv_bytes()
-    except EOFError:  # killed by the kernel, or aborted by a library that got no memory
-        answer = b"out of memory"
+    except EOFError:
+        answer = _SILENT
     finally:
         if answer is None:
             os.kill(pid, signal.SIGKILL)
         receiver.close()
         with suppress(ChildProcessError):  # where the program has the system reap its children
-            os.waitpid(pid, 0)
+            _, status = os.waitpid(pid, 0)
     if answer is None:
         raise DisciplineError(f"A training step did not end within {_PATIENCE_S:g} s: lower `high`.")
+    if answer == _SILENT:
+        _refuse_a_crash(status)
     if answer == b"fits":
         return "fits"
-    if answer == b"out of memory":
+    if answer in (b"out of memory", _SILENT):
         return "out of memory"
     error: Exception = pickle.loads(answer)
     if _NO_FORK in str(error):
@@ -161,6 +164,16 @@ def address_space_used() -> int:
     """Return the bytes of address space of this process (Linux), which RLIMIT_AS limits."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _refuse_a_crash(status: int) -> None:
+    """Refuse a child that another signal has ended than the kernel's or a library's that has no memory to give."""
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) not in (signal.SIGKILL, signal.SIGABRT, signal.SIGBUS):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        raise DisciplineError(
+            f"A training step was ended by {name}, which is no lack of memory: run one under `python -X faulthandler`, "
+            "which shows where it crashes."
+        )
 
 
 def _be_the_child(task: Callable[[], object], limit: int, sender: Connection) -> None:

@@ -1,3 +1,4 @@
+import faulthandler
 import os
 import pickle
 import signal
@@ -24,6 +25,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="limits a child's mem
 class UnpicklableError(Exception):
     def __reduce__(self) -> NoReturn:
         raise pickle.PicklingError("no")
+
+
+def die_by(number: signal.Signals) -> None:
+    faulthandler.disable()  # pytest's, which would print
+    os.kill(os.getpid(), number)
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -81,9 +87,21 @@ def test_a_child_meets_its_limit_and_leaves_nothing_behind() -> None:
 
 
 @linux
-@pytest.mark.parametrize("end", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(134)])
+@pytest.mark.parametrize("end", [lambda: die_by(signal.SIGKILL), lambda: die_by(signal.SIGABRT), lambda: os._exit(134)])
 def test_a_child_that_is_ended_without_a_word_has_run_out_of_memory(end: Callable[[], None]) -> None:
     assert try_in_child(end, limit=64 * MEGABYTE) == "out of memory"
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGILL, signal.SIGTERM])
+def test_a_child_that_crashed_has_not_run_out_of_memory_as_far_as_one_can_tell(number: signal.Signals) -> None:
+    with pytest.raises(DisciplineError, match=rf"ended by {number.name}, which is no lack of memory: run"):
+        try_in_child(lambda: die_by(number), limit=64 * MEGABYTE)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps the child, and tells no status
+    try:
+        assert try_in_child(lambda: die_by(number), limit=64 * MEGABYTE) == "out of memory"
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @linux
