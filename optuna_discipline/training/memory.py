@@ -25,7 +25,8 @@ _MESSAGES = (
     "bad_alloc",
     "ALLOC_FAILED",  # cuBLAS's, cuDNN's, cuSOLVER's, cuFFT's and hipBLAS's status
     "ALLOCATION_FAILED",
-    "could not create a primitive",  # oneDNN without room for its scratchpad
+    "could not create a primitive",  # oneDNN without room for its scratchpad, before or as it computes
+    "could not execute a primitive",
     "could not create a memory",
 )
 # Of cuDNN and cuBLAS without room for a workspace, and of those that do not fit the GPU or torch: then at any size.
