@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from optuna_discipline.training.memory import give_back
 from optuna_discipline.training.memory import try_here
@@ -136,29 +138,97 @@ class SizedStep:
 def repeat_samples(batch: Any, size: int) -> Any:
     """Return a batch of `size` samples, those of `batch` in turn.
 
-    Raises:
-        ValueError: If a tensor has no dimension of samples, or none in it, or the tensors differ in it, and the batch
-            is no lists of samples either.
+    Within the batch, a list as long as there are samples holds one each. Texts and numbers alone stay as they are.
 
-    >>> repeat_samples((torch.tensor([1, 2]), torch.tensor([[3], [4]])), 3)[0].tolist()
-    [1, 2, 1]
+    Raises:
+        ValueError: If something of a length is no samples, or cannot be repeated, or a list could be read both ways.
+
+    >>> repeat_samples((torch.tensor([1, 2]), ["a", "b"]), 3)
+    (tensor([1, 2, 1]), ['a', 'b', 'a'])
     """
-    if are_lists_of_samples(batch):
-        index = torch.arange(size, device="cpu") % len(batch[0])
-        parts = [_take(p, index) if isinstance(p, torch.Tensor) else [p[i] for i in index.tolist()] for p in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in tensors_in(batch)}
-    if len(lengths) > 1 or 0 in lengths:
+    map_leaves(batch, _check_leaf)
+    lists = are_lists_of_samples(batch)
+    n = len(batch[0]) if lists else _count(batch)
+    index = torch.arange(size, device="cpu") % n
+    if not lists:
+        return _take(batch, index, n, whole=True)
+    parts = [_take(p, index, n) if isinstance(p, torch.Tensor) else [p[i] for i in index.tolist()] for p in batch]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def _check_leaf(leaf: Any) -> None:
+    kind = "a PackedSequence" if isinstance(leaf, PackedSequence) else ""
+    if isinstance(leaf, torch.Tensor) and (leaf.is_nested or leaf.layout != torch.strided):
+        kind = "a nested tensor" if leaf.is_nested else f"a tensor with {leaf.layout}"
+    if kind:
+        raise ValueError(
+            f"`sample` must hold plain tensors, whose samples can be repeated, but got {kind}: give it padded or "
+            "dense, and pack or convert it in `step`."
+        )
+
+
+def _count(batch: Any) -> int:
+    """Return the length of the tensors that stand in no list; of lists alone, that of all in them, or their own."""
+    columns = _columns(batch, whole=True)
+    lists = [part for part in columns if not isinstance(part, torch.Tensor)]
+    tensors = [part for part in columns if isinstance(part, torch.Tensor)]
+    if not tensors and all(tensors_in(part) and not any(isinstance(x, Mapping) for x in part) for part in lists):
+        tensors = tensors_in(lists)
+    lengths = {_length(tensor) for tensor in tensors}
+    if len(lengths) != 1 and len(lists) == len(columns):
+        lengths = {len(part) for part in lists}
+    if len(lengths) != 1 or 0 in lengths:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
         raise ValueError(
-            "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of samples "
-            f"of which one holds dicts, but has shapes {shapes}: give a single sample one with x[None]."
+            "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of as many "
+            f"samples, but has shapes {shapes}: give a single sample one with x[None]."
         )
-    return _take(batch, torch.arange(size, device="cpu") % max(lengths, default=1))
+    return lengths.pop()
 
 
-def _take(batch: Any, index: torch.Tensor) -> Any:
-    return map_leaves(batch, lambda part: part[index.to(part.device)] if isinstance(part, torch.Tensor) else part)
+def _columns(nested: Any, *, whole: bool = False) -> list[Any]:
+    """Return the tensors and lists of a batch, those in its dicts too."""
+    if isinstance(nested, Mapping) or (whole and isinstance(nested, (tuple, list))):
+        parts = nested.values() if isinstance(nested, Mapping) else nested
+        return [column for part in parts for column in _columns(part)]
+    return [nested] if isinstance(nested, (torch.Tensor, tuple, list)) else []
+
+
+def _take(part: Any, index: torch.Tensor, n_samples: int, *, whole: bool = False) -> Any:
+    if isinstance(part, torch.Tensor) and _length(part) == n_samples:
+        return part[index.to(part.device)]
+    if isinstance(part, Mapping):
+        return {key: _take(value, index, n_samples) for key, value in part.items()}
+    if isinstance(part, (tuple, list)) and (whole or tensors_in(part) or len(part) == n_samples):
+        if not whole and _are_samples(part, n_samples):
+            return type(part)(part[i] for i in index.tolist())
+        items = [_take(item, index, n_samples) for item in part]
+        return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
+    if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
+        return part
+    shape = getattr(part, "shape", None)
+    raise ValueError(
+        f"`sample` must hold its {n_samples} samples in tensors or lists of that length, but got {type(part).__name__} "
+        f"of {f'length {len(part)}' if shape is None else f'shape {tuple(shape)}'}: give one of {n_samples}."
+    )
+
+
+def _are_samples(part: tuple[Any, ...] | list[Any], n_samples: int) -> bool:
+    """Return whether a list holds one sample each, and is no parts that hold all samples each."""
+    if len(part) != n_samples or hasattr(part, "_fields"):
+        return False
+    if any(isinstance(x, Mapping) for x in part) or {_length(x) for x in tensors_in(part)} != {n_samples}:
+        return True
+    if all(isinstance(x, torch.Tensor) for x in part):
+        raise ValueError(
+            f"`sample` must not hold a list of {n_samples} tensors whose length is {n_samples}, too, which could be "
+            "that many samples as well as inputs of all samples: give another number of samples."
+        )
+    return False
+
+
+def _length(tensor: torch.Tensor) -> int:
+    return tensor.shape[0] if tensor.ndim else 0
 
 
 def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 from typing import Any
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -30,9 +31,47 @@ def test_nested_and_named_batches_keep_their_kinds_and_a_packed_one_is_refused()
     assert isinstance(repeated.x[0], tuple)
     assert (repeated.x[0][0].tolist(), repeated.x[0][1]) == ([1, 2, 1], "n")
     assert repeated.y["y"].tolist() == [3, 4, 3]
-    packed = nn.utils.rnn.pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
-    with pytest.raises(ValueError, match=r"has shapes \[\(4, 2\), \(3,\), \(2,\)\]"):
-        repeat_samples((packed, torch.tensor([0, 1])), 4)
+    for tensors in ([torch.ones(3, 2), torch.ones(1, 2)], [torch.ones(5, 2)]):
+        packed = nn.utils.rnn.pack_sequence(tensors)
+        for refused in (packed, (packed, torch.ones(len(packed.batch_sizes)))):
+            with pytest.raises(ValueError, match=r"but got a PackedSequence: give it padded or dense, and pack"):
+                repeat_samples(refused, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("a tensor with torch.sparse_coo", lambda: torch.ones(2, 3).to_sparse()),
+        ("a nested tensor", lambda: torch.nested.nested_tensor([torch.ones(5, 6), torch.ones(7, 6)])),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_that_are_not_plain_are_refused(kind: str, make: Any) -> None:
+    with pytest.raises(ValueError, match=rf"`sample` must hold plain tensors, .* but got {kind}: give it padded or"):
+        repeat_samples((make(), torch.tensor([0, 1])), 4)
+
+
+def test_lists_as_long_as_the_batch_hold_one_sample_each() -> None:
+    y = torch.tensor([3, 4])
+    assert repeat_samples((["a", "b"], y), 3)[0] == ["a", "b", "a"]
+    assert repeat_samples({"x": ("a", "b"), "y": y, "of": {"z": [1, 2]}}, 3)["of"] == {"z": [1, 2, 1]}
+    sequences = [torch.ones(5), torch.ones(7)]
+    assert [len(x) for x in repeat_samples((sequences, y), 3)[0]] == [5, 7, 5]
+    assert [len(x) for x in repeat_samples((sequences, ["a", "b"]), 3)[0]] == [5, 7, 5]
+    images = repeat_samples(([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)], y), 3)[0]
+    assert [(len(x), x.mean().item()) for x in images] == [(3, 0), (3, 1), (3, 0)]
+    inputs = repeat_samples(([torch.ones(4), torch.ones(4)], torch.ones(4)), 9)[0]
+    assert [len(x) for x in inputs] == [9, 9]
+    with pytest.raises(
+        ValueError, match=r"list of 3 tensors whose length is 3, too, .* give another number of samples"
+    ):
+        repeat_samples(([torch.zeros(3, 4, 4)] * 3, torch.zeros(3)), 4)
+
+
+@pytest.mark.parametrize("part", [np.ones(2), {1, 2}, ["a", "b", "c"], [torch.ones(3)]])
+def test_what_has_a_length_and_is_not_repeated_is_refused(part: Any) -> None:
+    with pytest.raises(ValueError, match=r"`sample` must hold its 2 samples in tensors or lists .*: give one of 2"):
+        repeat_samples((part, torch.zeros(2)), 4)
 
 
 def test_tensors_of_different_lengths_are_refused() -> None:
