@@ -24,9 +24,9 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
     """Return the candidates, best first, by their range tests (Smith 2018, figures 4 to 13; the rule is ours).
 
     Candidates are ordered by the smallest value of their smoothed loss (validation where there is one). Those within
-    1 % of the smallest are tied; among them the one with the lower mean loss (in the log) at larger learning rates
-    wins: it bears them better. A curve that has ended or is not a number there counts with the largest loss of all, and
-    one that broke before its first evaluation comes last.
+    1 % of the smallest are tied; among them the one with the lower mean loss (in the log, if all are positive) at
+    larger learning rates wins: it bears them better. A curve that has ended or is not a number there counts with the
+    largest loss of all, and one that broke before its first evaluation comes last.
     On the 13 panels in which the paper names a best value this rule names it; the smallest raw loss does in 12. His
     tests had 5,000 updates and more: with 100 updates of small networks the rule is no better than momentum 0.95, and
     for the weight decay it does harm (benchmarks/README.md).
@@ -66,11 +66,15 @@ def rank_by_range_test(range_tests: Mapping[Candidate, RangeTest]) -> list[Candi
     if not math.isfinite(smallest):
         return order
     tied = [candidate for candidate in order if minima[candidate] <= smallest + TIED * abs(smallest)]
-    lrs, loss = curves[order[0]]
-    start = float(lrs[int(np.argmin(loss))])
+    lowest = [curves[candidate] for candidate in order if minima[candidate] == smallest]
+    start = max(float(lrs[int(np.argmin(loss))]) for lrs, loss in lowest)  # whichever of equals was given first
     grid = np.unique(np.concatenate([lrs[lrs > start] for lrs, _ in curves.values()]))
     worst = max((float(x[np.isfinite(x)].max(initial=-math.inf)) for _, x in curves.values()), default=smallest)
-    tied.sort(key=lambda candidate: (_above(*curves[candidate], grid, worst), minima[candidate]))
+    above = {candidate: _above(*curves[candidate], grid, worst) for candidate in tied}
+    if all(loss.min(initial=math.inf) > 0 for loss in above.values()):  # means of logs compare with none of numbers
+        above = {candidate: np.log(loss) for candidate, loss in above.items()}
+    if len(grid):
+        tied.sort(key=lambda candidate: (float(above[candidate].mean()), minima[candidate]))
     return tied + order[len(tied) :]
 
 
@@ -85,13 +89,10 @@ def _smoothed(test: RangeTest, by_validation: bool) -> tuple[FloatArray, FloatAr
     return test.lrs[seen], running_median(sane[seen], window=window)
 
 
-def _above(lrs: FloatArray, loss: FloatArray, grid: FloatArray, worst: float) -> float:
-    """Return the mean loss on the grid, in the log where losses are positive."""
-    if not len(grid):
-        return 0.0
+def _above(lrs: FloatArray, loss: FloatArray, grid: FloatArray, worst: float) -> FloatArray:
+    """Return the losses on the grid."""
     known = np.isfinite(loss)
     found = np.interp(grid, lrs[known], loss[known], right=worst) if known.any() else np.full(len(grid), worst)
     if np.any(~known):
         found = np.where(grid >= lrs[~known][0], worst, found)
-    found = np.minimum(found, worst)
-    return float(np.mean(np.log(found) if found.min() > 0 else found))
+    return np.minimum(found, worst)

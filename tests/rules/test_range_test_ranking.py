@@ -47,6 +47,20 @@ def test_the_smallest_loss_wins_and_a_tie_goes_to_the_one_that_bears_larger_rate
     assert rank_by_range_test({"steep": _test(1 + steep), "flat": _test(1.004 + valley)}) == ["flat", "steep"]
 
 
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_tied_losses_are_all_compared_in_the_log_or_none_is(shift: float) -> None:
+    left = np.concatenate([np.linspace(2.0, -1.0, 10), [-1.0] * 2, [0.05] * 18])  # all positive above, below log 1
+    stayed = np.concatenate([np.linspace(2.0, -0.9, 16), [-1.005] * 3, [-0.3] * 11])
+    assert rank_by_range_test({"left": _test(left + shift), "stayed": _test(stayed + shift)}) == ["stayed", "left"]
+
+
+def test_equals_are_ranked_alike_in_whatever_order_they_are_given() -> None:
+    left = _test(np.concatenate([np.linspace(2.0, 0.0, 10), [0.0] * 2, [0.05] * 18]))  # error rates that reach 0
+    stayed = _test(np.concatenate([np.linspace(2.0, 0.1, 16), [0.0] * 3, [0.001] * 11]))
+    for tests in ({"left": left, "stayed": stayed}, {"stayed": stayed, "left": left}):
+        assert rank_by_range_test(tests) == ["stayed", "left"]
+
+
 def test_one_lucky_batch_does_not_win() -> None:
     valley = 1 + np.abs(np.linspace(-1, 1, 40))
     lucky = np.where(np.arange(40) == 5, 0.5, valley + 0.1)
