@@ -1,11 +1,18 @@
 """How complex a network and its data are, which sets the weight decays to compare (Smith 2018, section 4.4)."""
 
 import math
+import random
+import re
+import sys
 from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from typing import Literal
 from typing import Protocol
+
+import numpy as np
 
 from optuna_discipline.rules.arguments import is_number
 
@@ -21,6 +28,7 @@ SHALLOW_PARAMETERS, COMPLEX_PARAMETERS = 500_000, 800_000
 # layers on 1,100 samples are best at 3e-2 and 1e-1, with twice the loss at 1e-4 and below.
 FEW_SAMPLES = 10_000
 COMPLEX_SAMPLES, COMPLEX_CLASSES, COMPLEX_INPUT = 300_000, 500, 50_000
+SAMPLES_A_CLASS = 5  # integers that occur less often on average are a price or a count
 
 
 class Model(Protocol):
@@ -39,7 +47,7 @@ class Sizes:
         n_parameters: Trainable parameters.
         n_samples: Training samples.
         n_classes: Classes.
-        depth: Layers with weights (matrices and kernels).
+        depth: Layers with weights: modules that own a matrix or kernel, each layer of a recurrent one, no norm.
         input_size: Numbers of one input, 3,072 for an image of 32 x 32 pixels in colour.
     """
 
@@ -68,12 +76,13 @@ def complexity_of(
     Args:
         model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.
         n_samples: Training samples; or the training data itself, a tuple (inputs, ..., targets) of tensors or arrays or
-            a torch Dataset, which tells the other two as far as it can.
-        n_classes: Classes, or None for a regression.
+            a torch Dataset or a list of batches, which tells the other two as far as it can.
+        n_classes: Classes, 1 for a regression. None reads them from the data, if any: from its `classes`, or
+            integer targets (n,) whose values occur five times each on average.
         input_size: Numbers of one input, None if not known.
 
     Raises:
-        ValueError: If the model has no trainable parameter, or a number is below 1.
+        ValueError: If the model has no trainable parameter, or lazy ones, or a number is below 1.
         TypeError: If `model` has no `parameters()`, or the data do not tell how many samples they are.
     """
     if model is None:
@@ -99,17 +108,13 @@ def sizes_of(
         name: What the caller's argument for `data` is called.
 
     Raises:
-        ValueError: If the model has no trainable parameter, or a number is below 1.
+        ValueError: If the model has no trainable parameter, or lazy ones, or a number is below 1.
         TypeError: If `model` has no `parameters()`, or the data do not tell how many samples they are.
     """
     depth = n_parameters = None
     if model is not None:
-        if not callable(getattr(model, "parameters", None)):
-            raise TypeError(f"`model` must be a torch module with `parameters()`, but got {type(model).__name__}.")
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if not parameters:
-            raise ValueError("`model` must have trainable parameters, but none requires a gradient.")
-        depth = max(1, sum(p.ndim >= 2 for p in parameters))
+        parameters = _trainable(model)
+        depth = max(1, _count_layers(model, parameters))
         n_parameters = sum(p.numel() for p in parameters)
     if isinstance(data, str | bytes):
         raise TypeError(f"`{name}` must be a number or training data, but got {data!r}.")
@@ -148,22 +153,70 @@ def _between(size: int, shallow: int, deep: int) -> Complexity:
     return "shallow" if size <= shallow else "complex" if size >= deep else "moderate"
 
 
+def _trainable(model: Any) -> list[Any]:
+    if isinstance(model, type) or not callable(getattr(model, "parameters", None)):
+        got = f"the class {model.__name__}: make one" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"`model` must be a torch module with `parameters()`, but got {got}.")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("`model` must have trainable parameters, but none requires a gradient.")
+    if any(hasattr(p, "materialize") for p in parameters):
+        raise ValueError("`model` must have its shapes, but has lazy parameters: run one batch through it first.")
+    return parameters
+
+
+def _count_layers(model: Any, parameters: list[Any]) -> int:
+    """Return how many layers own a matrix or kernel; each of them counts where they have no names."""
+    if not hasattr(model, "named_modules"):
+        return sum(p.ndim >= 2 for p in parameters)
+    layers = {_layer_of(name) for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
+    norms = {name for name, module in model.named_modules() if re.search(r"Norm(\dd)?$", type(module).__name__)}
+    return sum(owner not in norms for owner, _ in layers)
+
+
+def _layer_of(name: str) -> tuple[str, str]:
+    """Return the module that owns a parameter, and its number there, of a recurrent layer or in a list of parameters.
+
+    >>> _layer_of("0.parametrizations.weight.original1"), _layer_of("rnn.weight_hh_l1_reverse")
+    (('0', ''), ('rnn', '1'))
+    """
+    owner, _, own = re.sub(r"\bparametrizations\.(\w+)\..*", r"\1", name).rpartition(".")
+    found = re.search(r"^(\d+)$|_l(\d+)(?:_|$)", own)
+    return owner, "" if found is None else found[1] or found[2]
+
+
 def _look_at(data: Any, name: str) -> tuple[int, int | None, int | None]:
     """Return samples, classes and input size of training data, as far as one look tells."""
-    columns = _are_columns(data, name)
+    columns, batches = _are_columns(data, name), _are_batches(data)
     try:
-        n_samples = len(data[0] if columns else data)
-        inputs = data[0][0] if columns else _first_input(data)
+        if isinstance(data, list) and is_number(data[0]):
+            raise TypeError("a list of numbers is none of these")
+        with _kept_generators():
+            inputs = data[0][0] if columns else data[0][0][0] if batches else _first_input(data)
+        n_samples = sum(len(batch[0]) for batch in data) if batches else len(data[0] if columns else data)
     except (TypeError, IndexError, KeyError) as error:
         raise TypeError(
             f"`{name}` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
             f"{type(data).__name__}: {error}"
         ) from error
-    targets = data[-1] if columns and len(data) > 1 else getattr(data, "targets", None)
     shape = getattr(inputs, "shape", None)
-    classes = getattr(data, "classes", None)
-    n_classes = len(classes) if classes is not None and hasattr(classes, "__len__") else _classes_among(targets)
+    n_classes = _classes_among([batch[-1] for batch in data]) if batches else _classes_of(data, columns)
     return n_samples, n_classes, None if shape is None else max(1, math.prod(shape))
+
+
+@contextmanager
+def _kept_generators() -> Iterator[None]:
+    """Give back the random generators, from which an item may draw."""
+    torch: Any = sys.modules.get("torch")  # not imported here, and loaded where a data set is torch's
+    python, numpy = random.getstate(), np.random.get_state()
+    own = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        if torch is not None:
+            torch.set_rng_state(own)
 
 
 def _are_columns(data: Any, name: str) -> bool:
@@ -178,14 +231,36 @@ def _are_columns(data: Any, name: str) -> bool:
     return shaped and (isinstance(data, tuple) or len(data) == 2)
 
 
+def _are_batches(data: Any) -> bool:
+    """Return whether data are a list of batches (inputs, ..., targets), all of whose parts hold as many samples."""
+    first = data[0] if isinstance(data, list) and data else None
+    if not isinstance(first, tuple | list) or len(first) < 2 or getattr(first[0], "ndim", 0) < 2:
+        return False
+    return all(getattr(part, "ndim", 0) >= 1 and len(part) == len(first[0]) for part in first)
+
+
 def _first_input(data: Any) -> Any:
-    sample = data[0]
+    try:
+        sample = data[0]
+    except NotImplementedError:  # an iterable data set of torch's with a length
+        return None
     return sample[0] if isinstance(sample, tuple | list) else sample
 
 
-def _classes_among(targets: Any) -> int | None:
-    """Return the number of classes where targets are a vector of integers (n,); one class alone is none."""
-    if getattr(targets, "ndim", None) != 1 or "int" not in str(getattr(targets, "dtype", "")):
+def _classes_of(data: Any, columns: bool) -> int | None:
+    """Return the number of classes that data tell of, a torch Subset's data set for it."""
+    while hasattr(data, "dataset") and hasattr(data, "indices"):
+        data = data.dataset
+    classes: Any = getattr(data, "classes", None)
+    if hasattr(classes, "__len__"):
+        return len(classes)
+    parts: Any = data if columns else getattr(data, "tensors", ())  # a TensorDataset's
+    return _classes_among([parts[-1] if len(parts) > 1 else getattr(data, "targets", None)])
+
+
+def _classes_among(parts: list[Any]) -> int | None:
+    """Return the number of classes of targets in parts, where they are integers (n,) that look like some."""
+    if any(getattr(part, "ndim", None) != 1 or "int" not in str(getattr(part, "dtype", "")) for part in parts):
         return None
-    highest = int(targets.max())
-    return highest + 1 if highest >= 1 else None
+    values = {value for part in parts for value in part.tolist()}
+    return len(values) if 2 <= len(values) <= sum(map(len, parts)) / SAMPLES_A_CLASS else None

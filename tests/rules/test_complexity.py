@@ -1,4 +1,5 @@
 import math
+import random
 from typing import Any
 
 import numpy as np
@@ -131,9 +132,94 @@ def test_a_tuple_that_is_not_of_arrays_is_no_data(targets: Any) -> None:
 
 def test_a_torch_data_set_tells_what_it_can() -> None:
     torch = pytest.importorskip("torch")
-    data = torch.utils.data.TensorDataset(torch.zeros(12, 1, 4, 4), torch.arange(12))
-    assert sizes_of(torch.nn.Linear(2, 2), data) == Sizes(6, 12, None, 1, 16)
-    assert sizes_of(None, (torch.zeros(12, 4), torch.arange(12))) == Sizes(n_samples=12, n_classes=12, input_size=4)
+    labels = torch.arange(12) % 2
+    data = torch.utils.data.TensorDataset(torch.zeros(12, 1, 4, 4), labels)
+    assert sizes_of(torch.nn.Linear(2, 2), data) == Sizes(6, 12, 2, 1, 16)
+    assert sizes_of(None, torch.utils.data.Subset(data, range(10))) == Sizes(None, 10, 2, None, 16)
+    assert sizes_of(None, (torch.zeros(12, 4), labels)) == Sizes(n_samples=12, n_classes=2, input_size=4)
+
+
+def test_integers_are_classes_only_where_few_of_them_differ() -> None:
+    inputs, prices = np.zeros((1000, 4)), np.arange(100_000, 700_000, 600)
+    assert sizes_of(None, (inputs, prices)).n_classes is None
+    assert sizes_of(None, (inputs, prices // 600 % 200)).n_classes == 200
+    assert sizes_of(None, (inputs, prices // 600 % 201)).n_classes is None
+    assert sizes_of(None, (inputs, np.arange(1000) % 200), n_classes=1).n_classes == 1  # a regression
+
+
+def test_a_list_of_batches_counts_all_their_samples_and_a_list_of_numbers_is_no_data() -> None:
+    batches = [(np.zeros((64, 3, 8)), np.arange(64) % 7)] * 20 + [(np.zeros((9, 3, 8)), np.arange(9) % 7)]
+    assert sizes_of(None, batches) == Sizes(n_samples=1289, n_classes=7, input_size=24)
+    with pytest.raises(TypeError, match=r"`n_samples` must be a number, .* got list: a list of numbers is none of"):
+        complexity_of(_net(3), [20_000])
+
+
+def test_a_look_at_an_item_draws_no_random_number() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Augmented:
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: Any) -> Any:
+            return np.zeros(3) + random.random() + np.random.rand() + float(torch.rand(())), 1
+
+    def draws() -> tuple[float, float, float]:
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        if look:
+            assert sizes_of(None, Augmented()) == Sizes(n_samples=5, input_size=3)
+        return random.random(), np.random.rand(), float(torch.rand(()))
+
+    look = False
+    untouched = draws()
+    look = True
+    assert draws() == untouched
+
+
+def test_an_iterable_data_set_with_a_length_tells_its_samples() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            return iter(())
+
+        def __len__(self) -> int:
+            return 40
+
+    assert sizes_of(None, Stream()) == Sizes(n_samples=40)
+
+
+def test_depth_counts_each_layer_once_and_no_norm() -> None:
+    nn = pytest.importorskip("torch").nn
+    from torch.nn.utils import parametrizations
+
+    def depth(*modules: Any) -> int | None:
+        return sizes_of(nn.Sequential(*modules)).depth
+
+    class Head(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.ParameterList(nn.Linear(2, 2).weight for _ in range(3))
+
+    normed = [parametrizations.weight_norm(nn.Linear(4, 4)) for _ in range(3)]
+    assert depth(*normed, nn.Linear(4, 1)) == 4
+    assert depth(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.LayerNorm((3, 8, 8))) == 1
+    assert depth(nn.LSTM(4, 4, num_layers=5, bidirectional=True, proj_size=2)) == 5
+    assert depth(parametrizations.weight_norm(nn.GRU(4, 4), "weight_hh_l0"), nn.GRUCell(4, 4)) == 2
+    assert depth(nn.Embedding(9, 4), nn.MultiheadAttention(4, 2), Head()) == 1 + 2 + 3
+    tied = nn.Linear(4, 9)
+    tied.weight = nn.Embedding(9, 4).weight
+    assert sizes_of(nn.ModuleList([tied, tied])).depth == 1
+
+
+def test_a_model_without_shapes_and_a_class_are_named() -> None:
+    nn = pytest.importorskip("torch").nn
+    with pytest.raises(ValueError, match="`model` must have its shapes, but has lazy parameters: run one batch"):
+        complexity_of(nn.LazyLinear(3), 20_000)
+    with pytest.raises(TypeError, match=r"`model` must be a torch module .* got the class Linear: make one"):
+        complexity_of(nn.Linear, 20_000)
 
 
 @given(st.integers(1, 200), st.integers(1, 10**7), st.integers(2, 2_000), st.integers(1, 10**6))
