@@ -107,7 +107,10 @@ class Prober:
     def __post_init__(self) -> None:
         steps = n_batches(self._train_batches())
         if steps is None:
-            raise ValueError("`train` must have a length, so that `epochs` can be counted in updates.")
+            raise ValueError(
+                "`train` must have a length, so that `epochs` can be counted in updates, but "
+                f"{type(self.train).__name__} has none: pass a list of batches, or give it, or its data set, `__len__`."
+            )
         self.total_steps = steps * self.epochs
         val = None if self.val is None else self._val_batches()
         self._val_steps = 0.0 if val is None else _EVALUATION_COST * (n_batches(val) or 0)
@@ -255,15 +258,8 @@ class Prober:
             return evaluate(model, batches, self.loss_fn, device=device, step=self.step, accuracy=False).loss
 
     def _train_batches(self, device: torch.device | None = None) -> Batches:
-        return as_batches(
-            self.train,
-            batch_size=self.batch_size,
-            shuffle=True,
-            seed=self.seed,
-            device=device,
-            drop_lone=True,
-            name="train",
-        )
+        options: dict[str, Any] = {"batch_size": self.batch_size, "seed": self.seed, "device": device}
+        return as_batches(self.train, shuffle=True, drop_lone=True, name="train", **options)
 
     def _val_batches(self, device: torch.device | None = None) -> Batches:
         return as_batches(self.val, batch_size=self.batch_size, seed=self.seed, device=device, name="val")

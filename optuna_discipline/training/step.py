@@ -113,7 +113,7 @@ def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:
     """Return what the function `name` gave for a batch as a loss of shape ().
 
     Raises:
-        ValueError: If it is no tensor with a single number.
+        ValueError: If it is no tensor with a single real number.
     """
     if not isinstance(loss, torch.Tensor):
         raise ValueError(f"`{name}` must return a tensor with one number, but returned {type(loss).__name__}.")
@@ -121,6 +121,10 @@ def as_loss(loss: Any, name: str = "loss_fn") -> torch.Tensor:
         raise ValueError(
             f"`loss_fn` must return one number for the batch, but returned a tensor of shape {tuple(loss.shape)}: "
             "average it, for instance with `.mean()` or reduction='mean'."
+        )
+    if loss.is_complex():
+        raise ValueError(
+            f"`{name}` must return a real number, but returned {loss.dtype}: take `.abs()`, or its `.real`."
         )
     return loss.reshape(())
 

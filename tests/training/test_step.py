@@ -50,6 +50,18 @@ def test_a_loss_of_several_numbers_is_refused_with_the_cure() -> None:
         run_step(default_step, nn.Linear(3, 2), (X, Y), lambda output, target: 1.0)  # type: ignore[arg-type, return-value]
 
 
+def test_a_complex_loss_is_refused_by_the_name_of_who_made_it() -> None:
+    def loss_fn(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output - target).mean() * 1j
+
+    with pytest.raises(
+        ValueError, match=r"`loss_fn` must return a real number, but returned torch.complex64: take `\.abs"
+    ):
+        run_step(default_step, nn.Linear(3, 3), (X, X), loss_fn)
+    with pytest.raises(ValueError, match="`step` must return a real number"):
+        run_step(lambda *_: torch.ones((), dtype=torch.complex64), nn.Identity(), X, nn.MSELoss())
+
+
 def test_a_hook_may_return_a_loss_alone() -> None:
     result = run_step(lambda model, batch, loss_fn: torch.ones(1), nn.Identity(), X, nn.MSELoss())
     assert result.loss.shape == ()
