@@ -77,8 +77,9 @@ def largest_batch_size(
 
     Raises:
         ValueError: If an argument breaks its rule, or the sample cannot be repeated.
-        DisciplineError: If not even `low` fits, nothing can be trained, a step crashes the child, or the CPU search
-            runs on another system than Linux or after a training that keeps torch from training in a child.
+        DisciplineError: If not even `low` fits, nothing can be trained, a step crashes the child or takes it more than
+            10 minutes, or the CPU search runs on another system than Linux, after a training that keeps torch from
+            training in a child, or under a limit that leaves torch itself no room.
 
     >>> model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))
     >>> sample = (torch.randn(1, 64), torch.tensor([3]))
@@ -101,7 +102,7 @@ def largest_batch_size(
             f"The search for a batch size on a CPU needs Linux, which can limit a child's memory, not {sys.platform}."
         )
     else:
-        found = search_largest(lambda size: try_in_child(lambda: trial.run(size), free) == "fits", low, high, tolerance)
+        found = search_largest(_fits_in_child(trial, free), low, high, tolerance)
     found = int(min(of_each_rank(model, found or 0, trial.device)))
     if found == 0:
         room = "" if free is None else f" into {free / 2**20:,.0f} MiB"
@@ -169,6 +170,23 @@ def samples_per_second(
     with trial.everything_kept():
         trial.run(batch_size, timed)
     return batch_size / sorted(durations)[len(durations) // 2]
+
+
+def _fits_in_child(trial: SizedStep, limit: int) -> Callable[[int], bool]:
+    """Return what tells whether a size fits, and if its step does not end, which one has fitted."""
+    fitted = 0
+
+    def fits(size: int) -> bool:
+        nonlocal fitted
+        cure = (
+            f"lower `high`, for instance to {fitted}, which fits" if fitted else "lower `low`, or take a faster model"
+        )
+        if try_in_child(lambda: trial.run(size), limit, cure=cure) != "fits":
+            return False
+        fitted = size
+        return True
+
+    return fits
 
 
 def search_largest(fits: Callable[[int], bool], low: int, high: int, tolerance: float) -> int | None:

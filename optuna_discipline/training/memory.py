@@ -106,11 +106,16 @@ def try_here(
     return outcome
 
 
-def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
+def try_in_child(task: Callable[[], object], limit: int, *, cure: str = "make it faster") -> Outcome:
     """Run `task` in a forked child that may take `limit` more bytes of address space (Linux).
 
-    Whatever the child does to its memory, models or random generators is gone with it, also when the kernel kills it.
-    It computes with one thread, since a thread pool does not survive a fork.
+    Whatever the child does to its memory, models or random generators is gone with it, also when the kernel kills it;
+    what it prints is not. It computes with one thread, since a thread pool does not survive a fork.
+
+    Args:
+        task: What may run out of memory.
+        limit: Bytes that it may take.
+        cure: What to do if it does not end.
 
     Raises:
         DisciplineError: If the child does not answer within 10 minutes, crashes, or fails by an error that cannot be
@@ -118,6 +123,7 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
         Exception: What `task` raised, unless it means that memory ran out.
     """
     receiver, sender = Pipe(duplex=False)
+    _flush()  # or the child prints it as well
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: the parent has threads
         pid = os.fork()
@@ -137,7 +143,7 @@ def try_in_child(task: Callable[[], object], limit: int) -> Outcome:
         with suppress(ChildProcessError):  # where the program has the system reap its children
             _, status = os.waitpid(pid, 0)
     if answer is None:
-        raise DisciplineError(f"A training step did not end within {_PATIENCE_S:g} s: lower `high`.")
+        raise DisciplineError(f"A training step did not end within {_PATIENCE_S:g} s: {cure}.")
     if answer == _SILENT:
         _refuse_a_crash(status)
     if answer == b"fits":
@@ -197,9 +203,16 @@ def _be_the_child(task: Callable[[], object], limit: int, sender: Connection) ->
             answer = _pickled(error)
     finally:
         try:
+            _flush()
             sender.send_bytes(answer)
         finally:
             os._exit(0)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, or none at all
+            stream.flush()
 
 
 def _pickled(error: BaseException) -> bytes:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training.memory import give_back
 from optuna_discipline.training.memory import try_here
 from optuna_discipline.training.modes import start_training
@@ -238,10 +239,20 @@ def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:
 
 
 def load_all_of_torch() -> None:
-    """Make torch import what it imports at an optimizer's first step: no child shall pay for it, nor count it."""
+    """Make torch import what it imports at an optimizer's first step: no child shall pay for it, nor count it.
+
+    Raises:
+        DisciplineError: If there is no memory for that.
+    """
     parameter = nn.Parameter(torch.zeros(1, device="cpu"))
     parameter.grad = torch.zeros(1, device="cpu")
-    torch.optim.SGD([parameter], lr=0.0).step()
+    try:
+        torch.optim.SGD([parameter], lr=0.0).step()
+    except MemoryError as error:
+        raise DisciplineError(
+            "Memory ran out as torch loaded what an optimizer needs: raise the limit of the process (`ulimit -v`, "
+            "RLIMIT_AS) by 200 MiB, or begin anew without one and give `memory_limit`."
+        ) from error
 
 
 def wait_for(device: torch.device) -> None:

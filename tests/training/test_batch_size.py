@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.candidates import epochs_at_equal_time
+from optuna_discipline.training import memory
 from optuna_discipline.training import sized_step
 from optuna_discipline.training.batch_size import largest_batch_size
 from optuna_discipline.training.batch_size import samples_per_second
@@ -72,6 +74,24 @@ def test_model_optimizer_modes_and_random_states_are_left_alone_on_a_cpu() -> No
     assert largest_batch_size(model, sample, high=40, optimizer=optimizer) == 40
     assert samples_per_second(model, sample, 40, optimizer=optimizer, seconds=1e-3) > 0
     assert same(before, facts(model, optimizer))
+
+
+@linux
+@pytest.mark.parametrize(
+    ("low", "match"),
+    [(2, "lower `high`, for instance to 8, which fits"), (9, "lower `low`, or take a faster model")],
+)
+def test_a_step_that_does_not_end_names_the_size_that_fitted(
+    low: int, match: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(60 if len(x) > 8 else 0)
+            return super().forward(x)
+
+    monkeypatch.setattr(memory, "_PATIENCE_S", 3.0)
+    with pytest.raises(DisciplineError, match=f"A training step did not end within 3 s: {match}"):
+        largest_batch_size(Slow(3, 2), torch.randn(1, 3), low=low, memory_limit=2**30)
 
 
 class Limited(Net):

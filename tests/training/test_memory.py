@@ -2,6 +2,7 @@ import faulthandler
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -105,6 +106,22 @@ def test_a_child_that_crashed_has_not_run_out_of_memory_as_far_as_one_can_tell(n
         signal.signal(signal.SIGCHLD, before)
 
 
+PRINTS = """
+from optuna_discipline.training.memory import try_in_child
+
+print("parent")
+for size in (1, 2):
+    try_in_child(lambda: print("child", size), limit=2**26)
+"""
+
+
+@linux
+def test_what_a_child_prints_is_seen_and_what_was_printed_before_is_seen_once() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    run = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout == "parent\nchild 1\nchild 2\n"
+
+
 @linux
 def test_a_childs_error_comes_through() -> None:
     with pytest.raises(ValueError, match="Expected more than 1 value"):
@@ -125,7 +142,7 @@ def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_PATIENCE_S", 0.2)
     start = time.monotonic()
     with pytest.raises(DisciplineError, match=r"did not end within 0\.2 s: lower `high`"):
-        try_in_child(lambda: time.sleep(60), limit=64 * MEGABYTE)
+        try_in_child(lambda: time.sleep(60), limit=64 * MEGABYTE, cure="lower `high`")
     assert time.monotonic() - start < 20
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.training import sized_step
 from optuna_discipline.training.sized_step import SizedStep
 from optuna_discipline.training.sized_step import repeat_samples
@@ -132,3 +133,12 @@ def test_no_memory_to_keep_the_model_in_is_a_size_that_does_not_fit(monkeypatch:
     assert step.fits_here(4, None)
     monkeypatch.setattr(sized_step, "preserved", fail)
     assert not step.fits_here(4, None)
+
+
+def test_no_memory_for_torch_itself_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(torch.optim.SGD, "step", fail)
+    with pytest.raises(DisciplineError, match=r"loaded what an optimizer needs: raise the limit .*`ulimit -v`"):
+        sized_step.load_all_of_torch()
