@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from optuna_discipline.training.attributes import Attributes
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.step import tensors_in
 
@@ -50,10 +51,10 @@ class Snapshot:
 
         Args:
             model: Its parameters, their gradients and `requires_grad`, all buffers (also those that a `state_dict`
-                leaves out), each module's train or eval flag, and what its other attributes are: a counter, a hidden
-                state. Of an object that an attribute holds (a list, a tensor that is no buffer) the content is not
-                copied.
-            optimizer: Its state and all values of its parameter groups.
+                leaves out), each module's train or eval flag, its hooks and other attributes: a counter, a hidden
+                state, dense tensors that are no buffers, lists, dicts, sets and deques of such. What is in an object of
+                any other class is not copied: a NumPy array, a module in a list.
+            optimizer: Its state, all values of its parameter groups, and its other attributes likewise.
             scaler: A gradient scaler.
             loss_fn: Copied like the model if it is a module.
             generators: Generators of loaders, see `generators_of`; the global ones are always kept.
@@ -151,50 +152,30 @@ class _ParameterState:
 @dataclass(frozen=True)
 class _ModuleState:
     parameters: tuple[_ParameterState, ...]
-    buffers: tuple[tuple[nn.Module, dict[str, tuple[torch.Tensor, _TensorCopy] | None]], ...]
+    tensors: tuple[tuple[torch.Tensor, _TensorCopy], ...]
     training: tuple[tuple[nn.Module, bool], ...]
-    attributes: tuple[tuple[nn.Module, dict[str, Any]], ...]
+    attributes: Attributes
 
     @classmethod
     def capture(cls, root: nn.Module) -> "_ModuleState":
-        modules = list(root.modules())
+        modules, parameters, buffers = list(root.modules()), list(root.parameters()), list(root.buffers())
+        attributes = Attributes.of(modules, [*parameters, *buffers])
         return cls(
-            parameters=tuple(_ParameterState.capture(parameter) for parameter in root.parameters()),
-            buffers=tuple((module, _copy_buffers(module)) for module in modules),
+            parameters=tuple(_ParameterState.capture(parameter) for parameter in parameters),
+            tensors=tuple((tensor, _TensorCopy.of(tensor)) for tensor in (*buffers, *attributes.tensors)),
             training=tuple((module, module.training) for module in modules),
-            attributes=tuple((module, dict(vars(module))) for module in modules),
+            attributes=attributes,
         )
 
     def restore(self) -> None:
         with ExitStack() as stack:
-            for module, attributes in self.attributes:
-                stack.callback(_restore_attributes, module, attributes)
+            stack.callback(self.attributes.restore)
             for module, training in reversed(self.training):  # from the root on: it may hand its mode down
                 stack.callback(setattr, module, "training", training)
-            for module, buffers in self.buffers:
-                for buffer, content in filter(None, buffers.values()):
-                    stack.callback(_give_back, buffer, content)
-                if not isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be taken away, nor given back
-                    stack.callback(_restore_buffers, module, buffers)
+            for tensor, saved in self.tensors:
+                stack.callback(_give_back, tensor, saved)
             for parameter in self.parameters:
                 stack.callback(parameter.restore)
-
-
-def _restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:
-    for name in vars(module).keys() - attributes.keys():
-        del vars(module)[name]
-    vars(module).update(attributes)
-
-
-def _restore_buffers(module: nn.Module, buffers: dict[str, tuple[torch.Tensor, _TensorCopy] | None]) -> None:
-    module._buffers.clear()
-    module._buffers.update({name: None if saved is None else saved[0] for name, saved in buffers.items()})
-
-
-def _copy_buffers(module: nn.Module) -> dict[str, tuple[torch.Tensor, _TensorCopy] | None]:
-    return {
-        name: None if buffer is None else (buffer, _TensorCopy.of(buffer)) for name, buffer in module._buffers.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -208,17 +189,22 @@ class _OptimizerState:
     state: dict[Any, Any]
     tensors: tuple[tuple[torch.Tensor, _TensorCopy], ...]
     groups: tuple[tuple[dict[str, Any], dict[str, Any], list[Any]], ...]
+    attributes: Attributes
 
     @classmethod
     def capture(cls, optimizer: torch.optim.Optimizer) -> "_OptimizerState":
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        attributes = Attributes.of([optimizer], [optimizer.state, optimizer.param_groups, *parameters])
         return cls(
             optimizer,
             {parameter: _copy_around_tensors(values) for parameter, values in optimizer.state.items()},
-            tuple((tensor, _TensorCopy.of(tensor)) for tensor in tensors_in(optimizer.state)),
+            tuple((tensor, _TensorCopy.of(tensor)) for tensor in (*tensors_in(optimizer.state), *attributes.tensors)),
             tuple((group, _copy_values(group), list(group["params"])) for group in optimizer.param_groups),
+            attributes,
         )
 
     def restore(self) -> None:
+        self.attributes.restore()
         self.optimizer.state.clear()
         for parameter, values in self.state.items():
             self.optimizer.state[parameter] = _copy_around_tensors(values)

@@ -1,5 +1,7 @@
 import copy
 import random
+from collections import Counter
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -151,7 +153,7 @@ def test_nothing_is_copied_on_a_gpu() -> None:
     (state,), held = snapshot._modules, snapshot._optimizer
     assert held is not None
     copies = [parameter.data for parameter in state.parameters] + [copied for _, copied in held.tensors]
-    copies += [saved[1] for _, buffers in state.buffers for saved in buffers.values() if saved is not None]
+    copies += [copied for _, copied in state.tensors]
     contents = [copied.content for copied in copies] + [
         p.grad_copy for p in state.parameters if p.grad_copy is not None
     ]
@@ -315,3 +317,65 @@ def test_a_counter_and_a_hidden_state_come_back(begun: bool) -> None:
     assert hidden is None or torch.equal(model.hidden, hidden)  # type: ignore[arg-type]
     train(model, optimizer)  # the recurrent weights are still those of the cell
     assert not torch.isnan(model(torch.randn(5, 3))).any()
+
+
+class Growing(nn.Module):
+    """Makes a layer and a scale at its first forward pass, and keeps what it sees in containers and a tensor."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.head: nn.Module | None = None
+        self.register_parameter("scale", None)
+        self.seen, self.counts, self.last = seen, {"train": Counter(a=1)}, deque([1], maxlen=2)
+        self.mean, self.wide = torch.ones(2), torch.ones(1).expand(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.head is None:
+            self.head, self.scale = nn.Linear(2, 2), nn.Parameter(torch.ones(()))
+        self.seen += [x]
+        self.counts["train"]["a"] += 1
+        self.last.append(2)
+        self.mean.mul_(0.9)
+        return self.head(self.linear(x)) * self.scale  # type: ignore[no-any-return]
+
+
+def test_what_a_model_makes_at_its_first_pass_goes_and_what_its_containers_held_comes_back() -> None:
+    shared = [1]
+    model = nn.Sequential(Growing(shared), nn.Identity())
+    model[1].seen = shared
+    handle = model[0].register_forward_hook(lambda *_: handle.remove())
+    things, keys = [model[0].counts["train"], model[0].last, model[0].mean], list(model.state_dict())
+    with preserved(model):
+        model(torch.ones(4, 3)).sum().backward()
+        model[1].late = shared
+    assert list(model.state_dict()) == keys
+    assert [len(module._forward_hooks) for module in model.modules()] == [0, 1, 0, 0]
+    assert model[0].seen is model[1].seen is shared
+    assert shared == [1]
+    assert all(a is b for a, b in zip(things, [model[0].counts["train"], model[0].last, model[0].mean], strict=True))
+    assert (things[0], list(things[1]), things[2].tolist()) == (Counter(a=1), [1], [1.0, 1.0])
+    handle.remove()  # it still knows where it is kept
+    assert not model[0]._forward_hooks
+
+
+class Averaging(torch.optim.SGD):
+    """Counts its steps, and keeps an average of its parameters."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.count, self.mean = 0, [p.detach().clone() for group in self.param_groups for p in group["params"]]
+
+    def step(self, closure: Any = None) -> Any:
+        self.count += 1
+        self.late = [mean.mul_(0.9) for mean in self.mean]
+        return super().step(closure)
+
+
+def test_an_optimizers_own_attributes_come_back() -> None:
+    model = Net()
+    optimizer = Averaging(model.parameters())
+    with preserved(model, optimizer):
+        train(model, optimizer)
+    assert (optimizer.count, hasattr(optimizer, "late")) == (0, False)
+    assert all(torch.equal(mean, p) for mean, p in zip(optimizer.mean, model.parameters(), strict=True))
