@@ -160,29 +160,6 @@ def is_cross_entropy(loss_fn: Any) -> bool:
     return reduction == "mean" and (known or isinstance(loss_fn, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss))
 
 
-def check_gradients(model: Any, optimizer: str, weight_decay: float) -> None:
-    """Check that the optimizer takes the model's gradients: sparse ones only SGD does, and only without weight decay.
-
-    Args:
-        model: A module.
-        optimizer: Its name.
-        weight_decay: The largest that a trial may have.
-
-    Raises:
-        ValueError: If an embedding has sparse gradients that the optimizer does not take.
-    """
-    if optimizer == "sgd" and weight_decay == 0:
-        return
-    nn = require("torch.nn", extra="torch")
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse and module.weight.requires_grad:
-            raise ValueError(
-                "`build_model` must not make sparse gradients, which weight decay and Adam do not take, but its module "
-                f"{name or type(module).__name__!r} has sparse=True: leave that out, or take optimizer='sgd' and "
-                "weight_decay=0."
-            )
-
-
 def check_output(
     name: str, model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool, step: Any = None
 ) -> None:

@@ -17,7 +17,6 @@ from optuna.trial import Trial
 
 from optuna_discipline._imports import require
 from optuna_discipline.first_look import as_device
-from optuna_discipline.first_look import check_gradients
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
@@ -139,6 +138,7 @@ class Trainer:
             self._val_batches(),
             OneCycle(1e-3, total_steps=len(batches)),
             optimizer=self.optimizer,
+            weight_decay=self._most_weight_decay,
             device=self.device,
             **self.options,
         ).close()
@@ -233,7 +233,6 @@ class Trainer:
 
         with PrivateRandom(seed, self.device):
             model = as_module(self.build_model(trial) if self.takes_trial else self.build_model(), self.seen)
-        check_gradients(model, self.optimizer, self._most_weight_decay)
         return model
 
     def _first_batches(self) -> Any:

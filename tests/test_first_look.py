@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from optuna_discipline.first_look import as_device
-from optuna_discipline.first_look import check_gradients
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import default_loss
@@ -75,18 +74,6 @@ def test_a_target_is_the_last_part_of_a_batch_its_key_or_the_batch_itself() -> N
     assert first_target({"tokens": X}, step=print) is None
     with pytest.raises(ValueError, match=r"must yield \(input, target\) pairs or a `step` must read them"):
         first_target({"tokens": X})
-
-
-def test_sparse_gradients_are_refused_where_the_optimizer_does_not_take_them() -> None:
-    model = nn.Sequential(nn.Embedding(4, 2, sparse=True), nn.Flatten())
-    for optimizer, decay in (("sgd", 1e-4), ("adam", 0.0), ("adamw", 0.1)):
-        with pytest.raises(
-            ValueError, match=r"`build_model` must not make sparse gradients.*module '0' has sparse=True"
-        ):
-            check_gradients(model, optimizer, decay)
-        check_gradients(nn.Sequential(nn.Embedding(4, 2), nn.Flatten()), optimizer, decay)
-    check_gradients(model, "sgd", 0.0)
-    check_gradients(model.requires_grad_(False), "adam", 0.1)
 
 
 def test_a_loss_follows_the_target() -> None:

@@ -106,7 +106,7 @@ def train_epochs(
             it vary, such as `Triangular(1e-3, total_steps, base_lr=1e-4).lr`. The paper advises against that: "the best
             value should remain constant through the training (i.e., cyclical weight decay is not useful)" (section
             4.4); its author found it of use later, beside a constant learning rate (arXiv 2202.08835).
-        decay_bias_and_norm: Whether biases and normalisation layers decay too.
+        decay_bias_and_norm: Whether biases and normalisation layers decay too; which these are stands there.
         nesterov: Nesterov's momentum for "sgd".
         batch_size: Samples of a batch for data that is not batched yet, None for 64. A last batch of a single sample
             is left out.

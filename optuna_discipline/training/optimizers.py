@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,10 @@ from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.space import ADAM_RANGE
 from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.training.arguments import as_number
+from optuna_discipline.training.model_tensors import bias_and_norm
+from optuna_discipline.training.model_tensors import check_inference_mode_left
+from optuna_discipline.training.model_tensors import check_sparse
+from optuna_discipline.training.model_tensors import tensors_of
 
 OptimizerKind = Literal["sgd", "adamw", "adam"] | Callable[..., torch.optim.Optimizer] | torch.optim.Optimizer
 # Keys that we add to a parameter group; they travel with its state_dict.
@@ -51,12 +54,13 @@ def build_optimizer(
             has. One that has none goes without.
         weight_decay: From 0 on. None is 0 by name or class, else what the optimizer has.
         nesterov: Nesterov's momentum for "sgd"; without momentum plain SGD is used.
-        decay_bias_and_norm: False keeps the weight decay of biases and normalisation layers (parameters with at most
-            one dimension) at 0. A given optimizer keeps its own groups.
+        decay_bias_and_norm: False keeps the weight decay at 0 for parameters with at most one dimension, for those
+            whose own name begins with "bias", and, whatever their shape, for those of torch's normalisation layers and
+            the magnitudes of its `weight_norm`. A given optimizer keeps its own groups.
 
     Raises:
         ValueError: If an argument breaks its rule, or the optimizer has no weight decay or learning rate to set, or
-            none of the model's parameters.
+            none of the model's parameters, or does not take the sparse gradients of an embedding.
         DisciplineError: If the model has no trainable parameter.
 
     >>> optimizer = build_optimizer(nn.Linear(2, 1), lr=0.1, weight_decay=1e-4, decay_bias_and_norm=False)
@@ -69,7 +73,7 @@ def build_optimizer(
         optimizer = kind
         _check_fits(optimizer, parameters, "`model.parameters()`")
     else:
-        groups = _groups(parameters, decay_bias_and_norm)
+        groups = _groups(parameters, () if decay_bias_and_norm else bias_and_norm(model))
         beta = 0.9 if momentum is None else as_number("momentum", momentum, high=1.0)
         if isinstance(kind, (str, type)):  # a function of the user's own has set what it wants
             momentum, weight_decay = beta, 0.0 if weight_decay is None else weight_decay
@@ -84,6 +88,7 @@ def build_optimizer(
             if "weight_decay" in group and not group.get(_DECAYS, True):
                 _set(group, "weight_decay", 0.0)
     check_takes(optimizer, "weight_decay", weight_decay)
+    check_sparse(model, optimizer, _decaying(optimizer, weight_decay))
     set_hyperparams(optimizer, lr=lr, momentum=momentum, weight_decay=weight_decay)
     return optimizer
 
@@ -176,22 +181,6 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
-def tensors_of(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the model's parameters, frozen ones too, and its buffers, each with its name."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
-
-
-def check_inference_mode_left() -> None:
-    """Refuse to train where nothing records a gradient.
-
-    Raises:
-        ValueError: If `torch.inference_mode` is on.
-    """
-    if torch.is_inference_mode_enabled():
-        raise ValueError("A training needs gradients, which `torch.inference_mode` never records: leave it.")
-
-
 def is_adam_like(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether the optimizer scales its steps by a running second moment: its good LRs lie decades lower."""
     adaptive = (torch.optim.RMSprop, torch.optim.Adagrad)
@@ -222,13 +211,20 @@ def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
     return [float(group[_RATIO]) for group in optimizer.param_groups]
 
 
-def _groups(parameters: Sequence[nn.Parameter], decay_bias_and_norm: bool) -> list[dict[str, Any]]:
-    if decay_bias_and_norm:
-        return [{"params": list(parameters), _DECAYS: True}]
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
-    groups = [{"params": matrices, _DECAYS: True}, {"params": vectors, _DECAYS: False}]
+def _groups(parameters: Sequence[nn.Parameter], exempt: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    ids = {id(parameter) for parameter in exempt}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if (id(p) not in ids) is decays], _DECAYS: decays} for decays in (True, False)
+    ]
     return [group for group in groups if group["params"]]
+
+
+def _decaying(optimizer: torch.optim.Optimizer, weight_decay: float | None) -> list[nn.Parameter]:
+    """Return the parameters that will decay, by `weight_decay` or, where it is None, by their groups' own."""
+    groups = optimizer.param_groups
+    own = [group for group, decays in zip(groups, _decays(groups), strict=True) if decays]
+    chosen = [group for group in own if (group.get("weight_decay") if weight_decay is None else weight_decay)]
+    return [parameter for group in chosen for parameter in group["params"]]
 
 
 def _call(kind: Any, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
@@ -283,9 +279,13 @@ def _remember_groups(optimizer: torch.optim.Optimizer) -> None:
         for group in groups:
             group.setdefault(_RATIO, 1.0 if reference is None else group[_FIRST_LR] / reference)
     if not all(_DECAYS in group for group in groups):
-        any_decay = any(float(group.get("weight_decay", 0.0)) > 0 for group in groups)
-        for group in groups:
-            group.setdefault(_DECAYS, float(group.get("weight_decay", 0.0)) > 0 or not any_decay)
+        for group, decays in zip(groups, _decays(groups), strict=True):
+            group[_DECAYS] = decays
+
+
+def _decays(groups: list[dict[str, Any]]) -> list[bool]:
+    own = [float(group.get("weight_decay", 0.0)) > 0 for group in groups]
+    return [group.get(_DECAYS, decays or not any(own)) for group, decays in zip(groups, own, strict=True)]
 
 
 def _set(group: dict[str, Any], key: str, value: float) -> None:

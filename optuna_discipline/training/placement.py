@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from optuna_discipline.training.optimizers import tensors_of
+from optuna_discipline.training.model_tensors import tensors_of
 
 
 @contextmanager

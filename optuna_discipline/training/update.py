@@ -18,8 +18,8 @@ from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import n_batches
-from optuna_discipline.training.optimizers import check_inference_mode_left
-from optuna_discipline.training.optimizers import tensors_of
+from optuna_discipline.training.model_tensors import check_inference_mode_left
+from optuna_discipline.training.model_tensors import tensors_of
 from optuna_discipline.training.step import LossFn
 from optuna_discipline.training.step import Step
 from optuna_discipline.training.step import check_step

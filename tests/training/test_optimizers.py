@@ -43,6 +43,14 @@ def test_biases_and_norms_stay_without_weight_decay_if_asked(model: nn.Module) -
     assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
 
 
+def test_a_shared_parameter_decays_once_and_a_norm_of_two_dimensions_not_at_all() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm((2, 2)), nn.Linear(2, 2))
+    model[2].weight, model[2].bias = model[0].weight, model[0].bias
+    optimizer = build_optimizer(model, lr=0.1, weight_decay=1e-3, decay_bias_and_norm=False)
+    held = [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
+    assert held == [[id(model[0].weight)], [id(p) for p in (model[0].bias, model[1].weight, model[1].bias)]]
+
+
 def test_groups_keep_their_lr_ratios_also_after_a_lr_of_0(model: nn.Sequential) -> None:
     optimizer = torch.optim.SGD(
         [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[2].parameters(), "lr": 0.01}], lr=1.0
@@ -131,6 +139,20 @@ def test_weight_decay_is_refused_where_the_optimizer_has_none(model: nn.Module) 
             build_optimizer(model, kind, lr=0.1, weight_decay=10.0)
         assert given.param_groups[0]["lr"] == 1.0
     assert build_optimizer(model, given, lr=0.1, momentum=0.9, weight_decay=0.0) is given
+
+
+def test_sparse_gradients_are_refused_with_a_weight_decay_and_a_given_optimizer_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Embedding(4, 2, sparse=True), nn.Linear(2, 1))
+    given = torch.optim.SGD([{"params": part.parameters()} for part in model], lr=1.0)
+    before = copy.deepcopy(given.state_dict())
+    for kind in ("sgd", torch.optim.SGD, given):
+        with pytest.raises(ValueError, match="which SGD does not take with a weight decay, but its module '0' has"):
+            build_optimizer(model, kind, lr=0.1, weight_decay=1e-4)  # type: ignore[arg-type]
+    assert given.state_dict() == before
+    given.param_groups[1]["weight_decay"] = 1e-3
+    for decay in (None, 1e-4):  # to the group that has had one alone
+        assert build_optimizer(model, given, lr=0.1, weight_decay=decay) is given
+    assert [group["weight_decay"] for group in given.param_groups] == [0.0, 1e-4]
 
 
 @pytest.mark.parametrize(
