@@ -174,10 +174,10 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
                 f"{name!r} is one of them: build it anew."
             )
     if not parameters:
-        raise DisciplineError(
-            f"The model ({type(model).__name__}) has no trainable parameter: "
-            "set `requires_grad` of those that shall be trained."
-        )
+        cure = "set `requires_grad` of those that shall be trained."
+        if not any(parameter.is_floating_point() or parameter.is_complex() for parameter in model.parameters()):
+            cure = "give it layers with floating-point parameters, or train it before it is quantised."
+        raise DisciplineError(f"The model ({type(model).__name__}) has no trainable parameter: {cure}")
     return parameters
 
 

@@ -215,9 +215,14 @@ def test_an_optimizer_that_asks_for_a_closure_is_refused_and_left_as_it_was(mode
 
 
 def test_a_model_without_trainable_parameters_is_refused() -> None:
-    with pytest.raises(DisciplineError, match="no trainable parameter"):
-        build_optimizer(nn.Flatten(), lr=0.1)
-    with pytest.raises(DisciplineError, match="no trainable parameter"):
+    whole = nn.Module()
+    whole.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
+    for model in (nn.Flatten(), whole):
+        with pytest.raises(
+            DisciplineError, match=r"no trainable parameter: give it .* or train it before it is quantised"
+        ):
+            build_optimizer(model, lr=0.1)
+    with pytest.raises(DisciplineError, match="no trainable parameter: set `requires_grad`"):
         build_optimizer(nn.Linear(2, 2).requires_grad_(False), lr=0.1)
     with pytest.raises(ValueError, match=r"must be a torch\.nn\.Module"):
         build_optimizer("model", lr=0.1)  # type: ignore[arg-type]
