@@ -24,7 +24,7 @@ from benchmarks.result_files import write
 
 RESULTS = Path(__file__).parent / "results" / "decay_and_rate.json"
 USUAL, SEEDS = 1e-4, (11, 12)
-DECAYS = {"sgd": (1e-6, 1e-3, 1e-2), "adam": (1e-6, 1e-2, 1e-1), "adamw": (1e-6, 1e-2, 1e-1)}
+DECAYS = {"sgd": (1e-6, 1e-3, 1e-2), "adam": (1e-6, 1e-2, 1e-1), "adamw": (1e-6, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)}
 
 
 def record(loader: str, name: str, data_root: Path | None) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def main() -> int:
             write(arguments.out, rows)
     print("| optimizer | networks | weight decay | at the best rate for 1e-4 | at it or 3 times it | best on |")
     print("|---|---|---|---|---|---|")
-    for optimizers in (("sgd",), ("adam", "adamw")):
-        found = [ratios(row) for row in rows if row["optimizer"] in optimizers]
+    for optimizer in DECAYS:
+        found = [ratios(row) for row in rows if row["optimizer"] == optimizer]
         for decay in sorted(found[0], key=float) if found else ():
             both = np.array([one[decay] for one in found])
             cells = [f"{np.exp(np.log(x).mean()):.3f}, {np.median(x):.3f}" for x in both.T]
             wins = sum(min(one, key=lambda d: one[d][1]) == decay for one in found)
-            print(f"| {' or '.join(optimizers)} | {len(found)} | {decay} | {' | '.join(cells)} | {wins} |")
+            print(f"| {optimizer} | {len(found)} | {decay} | {' | '.join(cells)} | {wins} |")
     return 0
 
 

@@ -34,8 +34,7 @@ from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.lr_choice import check_optimizer_of
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.recipe import Recipe
-from optuna_discipline.rules.space import ADAM_RANGE
-from optuna_discipline.rules.space import SGD_RANGE
+from optuna_discipline.rules.space import searched
 from optuna_discipline.sampler import DisciplinedSampler
 from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.trainer import OptimizerName
@@ -64,7 +63,7 @@ def tune(
     epochs: int = 16,
     lr: tuple[float, float] | float | None = None,
     momentum: tuple[float, float] | float = (0.8, 0.99),
-    weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
+    weight_decay: tuple[float, float] | float | None = None,
     batch_size: Sequence[int] | int = (32, 64, 128),
     recipe: Recipe | None = None,
     range_test: bool | RangeTest | Callable[[], RangeTest] | None = None,
@@ -104,7 +103,8 @@ def tune(
         epochs: Length of a full training in epochs.
         lr: Bounds of the learning rate, or one fixed number; None is (1e-5, 10) for SGD and (1e-6, 1) for the Adams.
         momentum: Bounds of the cycle's largest momentum, or one fixed number.
-        weight_decay: Bounds of the weight decay, or one fixed number, such as 0 for embeddings with sparse gradients.
+        weight_decay: Bounds of the weight decay, or one fixed number, such as 0 for embeddings with sparse gradients;
+            None is (1e-7, 0.1), for AdamW, whose weight decay is decoupled, (0.01, 1).
         batch_size: Batch sizes to choose from, or one fixed number.
         recipe: The stages and their settings; the complexity that it leaves open is that of model and data.
         range_test: Whether to begin with an LR range test; None does where it costs a tenth of a training at most: from
@@ -145,8 +145,8 @@ def tune(
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {METRICS}, but got {metric!r}.")
     check_search(recipe, range_test, pruner, storage, callbacks, n_jobs)
-    if lr is None:
-        lr = SGD_RANGE if optimizer == "sgd" else ADAM_RANGE
+    rates, decays = searched(optimizer)
+    lr, weight_decay = (rates if lr is None else lr), (decays if weight_decay is None else weight_decay)
     trainer = Trainer(
         build_model,
         train,

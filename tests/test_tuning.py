@@ -230,10 +230,13 @@ def test_accuracy_is_maximised() -> None:
     assert study.best_value > 0.7
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
-def test_adam_type_optimizers_get_their_own_bounds(optimizer: Any) -> None:
+@pytest.mark.parametrize(("optimizer", "decay"), [("adamw", (0.01, 1.0, 0.1)), ("adam", (1e-7, 0.1, 1e-4))])
+def test_adam_type_optimizers_get_their_own_bounds(optimizer: Any, decay: tuple[float, float, float]) -> None:
     study = _tune(optimizer=optimizer)
-    assert study.trials[0].distributions["lr"].high == 1.0  # type: ignore[attr-defined]
+    first = study.trials[0]
+    assert first.distributions["lr"].high == 1.0  # type: ignore[attr-defined]
+    bounds: Any = first.distributions["weight_decay"]
+    assert (bounds.low, bounds.high, first.params["weight_decay"]) == pytest.approx(decay)
     assert study.best_value < 0.6
 
 

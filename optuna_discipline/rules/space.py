@@ -29,6 +29,11 @@ START_BY_NAME: Mapping[str, float] = {"learning_rate_init": 1e-3, "per_device_tr
 # In logs and from 1e-4, up to nine trials were zero in effect: with the best one at .05 to .25 of .3 the loss above the
 # best after 3, 5, 10 and 20 trainings was .175 .173 .110 .085, from there and as it is .080 .044 .024 .005 (a formula).
 START_SHARE_FROM_ZERO = 0.1
+# Weight decays that are searched where the user says none; of AdamW, which decouples it (`DECOUPLED_DECAYS` of
+# `rules.candidates` says why it is so much larger). Adam does not: 0.1 ruins it.
+DECAY_RANGE, DECOUPLED_RANGE = (1e-7, 1e-1), (1e-2, 1.0)
+# Who lets a weight decay go beyond this decouples it: then it begins in the middle of its bounds, in the exponent.
+MOST_COUPLED = 0.1
 # Adam's own beta1: a study of its numbers had a regret of .11, .08 and .05 after 2, 5 and 10 trainings from there, .15,
 # .11 and .08 from 0.95.
 START_BETA = 0.9
@@ -146,12 +151,18 @@ def all_within(values: Mapping[Role, float], space: Mapping[Role, Bounds]) -> bo
     return True
 
 
+def searched(optimizer: str) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the learning rates and the weight decays that are searched where the user says none."""
+    return SGD_RANGE if optimizer == "sgd" else ADAM_RANGE, DECOUPLED_RANGE if optimizer == "adamw" else DECAY_RANGE
+
+
 def default_of(role: Role, bounds: Bounds) -> float:
     """Return what a role starts from: what its name says, or 0.95, batches of 32, two thirds up the rates.
 
-    A weight decay starts from 1e-4, in a range from 0 from a tenth of its upper bound.
+    A weight decay starts from 1e-4, where its bounds go beyond 0.1 from their middle in the exponent, and in a range
+    from 0 from a tenth of its upper bound.
 
-    >>> default_of("weight_decay", Bounds(0.0, 0.3)), default_of("weight_decay", Bounds(1e-6, 0.3))
+    >>> default_of("weight_decay", Bounds(0.0, 0.3)), default_of("weight_decay", Bounds(1e-7, 0.1))
     (0.03, 0.0001)
     """
     if bounds.start is not None:
@@ -162,7 +173,9 @@ def default_of(role: Role, bounds: Bounds) -> float:
     if role == "momentum":
         return _nearest_momentum(bounds)
     if role == "weight_decay":
-        return bounds.high * START_SHARE_FROM_ZERO if bounds.from_zero else bounds.clip(DEFAULT_WEIGHT_DECAY)
+        if bounds.from_zero:
+            return bounds.high * START_SHARE_FROM_ZERO
+        return bounds.clip(DEFAULT_WEIGHT_DECAY if bounds.high <= MOST_COUPLED else bounds.at(0.5))
     if role == "epochs":
         return bounds.high
     return bounds.clip(DEFAULT_BATCH_SIZE)

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from optuna_discipline.rules.candidates import DECOUPLED_DECAYS
 from optuna_discipline.rules.candidates import WEIGHT_DECAYS
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.line_search import Axis
@@ -28,6 +29,7 @@ from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import loss_of
 from optuna_discipline.rules.slots import losses_of
 from optuna_discipline.rules.slots import without_epochs
+from optuna_discipline.rules.space import MOST_COUPLED
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import default_of
 
@@ -241,23 +243,21 @@ class Search(SearchState):
         if bounds is None:
             return None
         now = self.incumbent.values.get(role, default_of(role, bounds))
-        wanted: tuple[float, ...]
+        wanted: tuple[float, ...] = (now * 2, now / 2)
+        axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6)
         if role == "momentum":
             wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
-            wanted = WEIGHT_DECAYS[self.recipe.complexity or "moderate"]
+            decays = DECOUPLED_DECAYS if bounds.high > MOST_COUPLED else WEIGHT_DECAYS
+            wanted = decays[self.recipe.complexity or "moderate"]
             axis = Axis((), bounds.low, bounds.high, factor=10.0, bisect=True, max_points=7, figures=1)
-        else:
-            wanted = (now * 2, now / 2)
-            axis = Axis((), bounds.low, bounds.high, factor=2.0, max_points=6)
         candidates = dict.fromkeys(point_key(bounds.clip(x)) for x in (now, *wanted))
         return replace(axis, candidates=tuple(candidates)) if len(candidates) > 1 else None
 
     def _comparison(self, role: ComparedRole, x: float, default: float) -> Proposal:
         values = {**self.incumbent.values, role: x}
-        lr, momentum = values.get("lr"), self.incumbent.values.get("momentum")
-        note = ""
+        lr, momentum, note = values.get("lr"), self.incumbent.values.get("momentum"), ""
         coupled = role == "momentum" and not self.recipe.cyclical_momentum
         if coupled and lr is not None and momentum is not None and momentum < 1:
             values["lr"] = lr * (1 - x) / (1 - momentum)

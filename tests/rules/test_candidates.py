@@ -24,6 +24,13 @@ def test_weight_decays_are_the_papers() -> None:
     assert weight_decay_candidates() == (3e-4, 1e-4, 3e-5)
 
 
+def test_decoupled_weight_decays_are_larger() -> None:
+    assert weight_decay_candidates(complexity="moderate", optimizer="AdamW") == (0.3, 0.1, 0.03)
+    assert weight_decay_candidates(optimizer="adam") == weight_decay_candidates()
+    with pytest.raises(TypeError, match="`optimizer` must be a name such as 'sgd' or 'adamw', but got 3"):
+        weight_decay_candidates(optimizer=3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["n_parameters", "n_samples", "n_classes", "depth"])
 @pytest.mark.parametrize("value", [0, -3, math.nan])
 def test_impossible_sizes_are_named(name: str, value: Any) -> None:

@@ -309,6 +309,15 @@ def test_the_name_may_say_where_the_ladder_starts() -> None:
     assert [run.params["lr"] for _, run in played] == pytest.approx([1e-3, 1e-3 / 3], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "decays"), [(Bounds(1e-7, 0.1), {1e-4, 3e-4, 3e-5}), (Bounds(0.01, 1.0), {0.1, 0.3, 0.03})]
+)
+def test_larger_weight_decays_are_compared_where_they_are_decoupled(bounds: Bounds, decays: set[float]) -> None:
+    recipe = Recipe(stages=("weight_decay",), weight_decay_search="snapshot")
+    played = _play(recipe, 4, loss=lambda p: p["weight_decay"], space={"weight_decay": bounds})
+    assert {round(run.params["weight_decay"], 9) for _, run in played} >= decays
+
+
 def test_what_may_be_restarted_is_kept_until_the_weight_decay_is_decided() -> None:
     recipe = Recipe(stages=("lr", "weight_decay", "refine"), weight_decay_search="snapshot")
     space: dict[Role, Bounds] = {"lr": Bounds(1e-3, 1.0), "weight_decay": Bounds(1e-7, 0.1), "epochs": Bounds(1, 8)}

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optuna_discipline.rules.space import ADAM_RANGE
+from optuna_discipline.rules.space import DECAY_RANGE
+from optuna_discipline.rules.space import DECOUPLED_RANGE
+from optuna_discipline.rules.space import SGD_RANGE
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import default_of
+from optuna_discipline.rules.space import searched
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from([(1e-5, 10.0), (0.0, 1.0), (-3.0, 2.0)]))
@@ -38,6 +43,18 @@ def test_a_weight_decay_in_a_range_from_0_starts_at_a_tenth_of_it() -> None:
     assert [default_of("weight_decay", Bounds(0.0, high)) for high in (0.3, 1e-2)] == pytest.approx([0.03, 1e-3])
     assert default_of("weight_decay", Bounds(0.0, 0.3, start=0.01)) == 0.01
     assert default_of("weight_decay", Bounds(0.0, 0.0)) == 0.0
+
+
+def test_a_weight_decay_that_may_exceed_what_is_coupled_starts_in_the_middle() -> None:
+    assert default_of("weight_decay", Bounds(*DECOUPLED_RANGE)) == pytest.approx(0.1)
+    assert default_of("weight_decay", Bounds(1e-6, 1.0)) == pytest.approx(1e-3)
+    assert default_of("weight_decay", Bounds.of_choices([0.01, 0.1, 0.3])) == 0.1
+
+
+def test_adamw_searches_larger_weight_decays_and_adam_does_not() -> None:
+    assert searched("adamw") == (ADAM_RANGE, DECOUPLED_RANGE)
+    assert searched("adam") == (ADAM_RANGE, DECAY_RANGE)
+    assert searched("sgd") == (SGD_RANGE, DECAY_RANGE)
 
 
 def test_a_wide_range_of_learning_rates_does_not_start_high() -> None:
