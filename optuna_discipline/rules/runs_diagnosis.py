@@ -23,13 +23,23 @@ from optuna_discipline.rules.divergence import stood_still
 from optuna_discipline.rules.level import RAN_OUT
 from optuna_discipline.rules.level import has_moved
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.space import Role
 
 MANY = 0.5
+# A run has nearly the settings of another if none of these, of a momentum 1 less it, differs by more than a factor ...
+NEARLY: Mapping[Role, float] = {"lr": 1.6, "momentum": 1.6, "weight_decay": 10.0, "batch_size": 1.6, "epochs": 1.0}
+# ... and ended much worse if its loss is higher by these shares of the other's last one, and of what that fell in all.
+WORSE_BY, WORSE_OF_FALL = 0.5, 0.1
 # A metric that ends within this share of its span from its best is at its best.
 AT_BEST = 0.05
 
 TOO_SHORT = f"The runs are too short to be read: report at least {MIN_EPOCHS} epochs."
 STILL_FALLS_AMONG_BROKEN = "The validation loss still falls: train longer, or regularise less."
+RAN_OUT_AMONG_BROKEN = RAN_OUT.replace("a higher rate or a longer run", "a longer run")
+MAY_BE_LUCK = (
+    " Of {} with nearly its settings {} broke or ended much worse, so its value may be luck: train it again, which "
+    "tells, and try lower learning rates."
+)
 STILL_BEST = " The study's metric is at its best at the end, though: judge by that, and do either only where it gains."
 NO_LOSS = (
     "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
@@ -47,7 +57,9 @@ class RunsDiagnosis:
             chance; where that is not known, both losses have to say so.
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
-        best_diagnosis: What that run shows, None where its curve cannot be read.
+        best_diagnosis: What that run shows, None where its curve cannot be read; its advice asks for no larger learning
+            rate where most runs diverged, or at the edge.
+        at_edge: Whether any run with nearly the settings of the best one broke or ended much worse.
         highest_lr_that_held: Largest learning rate of a run that did not diverge, None if not known.
         lowest_lr_that_diverged: Smallest learning rate of a run that diverged, None if none did or it is not known.
         diverged_above: Share that diverged of the runs at learning rates above the middle one of those that never
@@ -61,6 +73,7 @@ class RunsDiagnosis:
     verdicts: Mapping[Verdict, int]
     best: int | None
     best_diagnosis: Diagnosis | None
+    at_edge: bool
     highest_lr_that_held: float | None
     lowest_lr_that_diverged: float | None
     diverged_above: float
@@ -90,6 +103,7 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number])}
     learned = {number: one for number, one in found.items() if number not in broken | stuck}
     best = min((run for run, _ in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
+    near, worse = (0, 0) if best is None else _count_beside(best, [run for run, _ in read], broken)
     held = [run.params["lr"] for run, _ in read if run.number not in broken and "lr" in run.params]
     fell = [run.params["lr"] for run, _ in read if run.number in broken and "lr" in run.params]
     started = sorted(run.params["lr"] for run, _ in ended if run.number in stuck and "lr" in run.params)
@@ -102,11 +116,16 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         verdicts=dict(Counter(one.verdict for one in learned.values() if one is not None)),
         best=None if best is None else best.number,
         best_diagnosis=None if best is None else learned.get(best.number),
+        at_edge=worse > 0,
         highest_lr_that_held=max(held, default=None),
         lowest_lr_that_diverged=min(fell, default=None),
         diverged_above=sum(above) / len(above) if above else 0.0,
         advice=(),
     )
+    if (shown := together.best_diagnosis) is not None:
+        luck = MAY_BE_LUCK.format(f"{near} run{'s' if near > 1 else ''}", worse) if worse else ""
+        shown = replace(shown, advice=_among_broken(shown.advice, together) + luck)
+        together = replace(together, best_diagnosis=shown)
     advice = [*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together, learned.values())]
     if not advice:
         too_short = TOO_SHORT if any(curve.has_val_loss for _, curve in read) else NO_LOSS
@@ -136,11 +155,35 @@ def advice_on_shares(found: RunsDiagnosis) -> list[str]:
 
 
 def advice_on_best(found: RunsDiagnosis) -> list[str]:
-    """Return what the best run shows; no larger learning rate is asked for where most runs diverged."""
-    if found.best_diagnosis is None:
-        return []
+    """Return what the best run shows."""
     best = found.best_diagnosis
-    return [f"The best run looks {best.verdict}. {_among_broken(best.verdict, best.advice, found.diverged)}"]
+    return [] if best is None else [f"The best run looks {best.verdict}. {best.advice}"]
+
+
+def _count_beside(best: Run, runs: Sequence[Run], broken: Collection[int]) -> tuple[int, int]:
+    """Return how many runs with nearly the settings of the best one ended, and how many broke, or much worse."""
+    first, last = _first_and_last(best)
+    least = last + max(WORSE_BY * abs(last), WORSE_OF_FALL * (first - last))
+    near = [run for run in runs if run.number != best.number and _is_near(run, best)]
+    ended = [run for run in near if run.number in broken or run.state == "complete"]
+    return len(ended), sum(run.number in broken or _first_and_last(run)[1] > least for run in ended)
+
+
+def _first_and_last(run: Run) -> tuple[float, float]:
+    assert run.curve is not None
+    losses = run.curve.val_loss if run.curve.has_val_loss else run.curve.train_loss
+    known = losses[np.isfinite(losses)]
+    return (float(known[0]), float(known[-1])) if len(known) else (math.nan, math.nan)
+
+
+def _is_near(run: Run, other: Run) -> bool:
+    if "lr" not in other.params or run.params.keys() != other.params.keys() or run.others != other.others:
+        return False
+    for role, factor in NEARLY.items():
+        ends = sorted(abs((role == "momentum") - one.params.get(role, 0.0)) for one in (run, other))
+        if not ends[1] <= factor * ends[0]:
+            return False
+    return True
 
 
 def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
@@ -169,16 +212,20 @@ def _of_verdicts(found: RunsDiagnosis, learned: Collection[Diagnosis | None]) ->
     for verdict in (Verdict.OVERFITTING, Verdict.UNDERFITTING, Verdict.NOISY):
         count = verdicts.get(verdict, 0)
         if total and count / total >= MANY and (best is None or best.verdict != verdict):
-            what = _among_broken(verdict, ADVICE[verdict], found.diverged)
+            what = _among_broken(ADVICE[verdict], found)
             still = sum(one is not None and one.verdict == verdict and STILL_BEST in one.advice for one in learned)
             what += STILL_BEST if 2 * still >= count else ""
             advice.append(f"{count} of {total} runs that learned look {verdict}. {what}")
     ran_out = sum(one is not None and one.advice == RAN_OUT for one in learned)
-    if total and ran_out / total >= MANY and (best is None or best.advice != RAN_OUT):
-        advice.append(f"{ran_out} of {total} runs that learned look horizontal. {RAN_OUT}")
+    same = best is not None and best.advice.startswith((RAN_OUT, RAN_OUT_AMONG_BROKEN))
+    if total and ran_out / total >= MANY and not same:
+        advice.append(f"{ran_out} of {total} runs that learned look horizontal. {_among_broken(RAN_OUT, found)}")
     return advice
 
 
-def _among_broken(verdict: Verdict, advice: str, diverged: float) -> str:
-    """Return the advice on a verdict, without a larger learning rate where most runs diverged."""
-    return STILL_FALLS_AMONG_BROKEN if verdict == Verdict.UNDERFITTING and diverged >= MANY else advice
+def _among_broken(advice: str, found: RunsDiagnosis) -> str:
+    """Return an advice, without a larger learning rate where most runs diverged, or the best one stands at the edge."""
+    if found.diverged < MANY and not found.at_edge:
+        return advice
+    still_falls = advice.replace(ADVICE[Verdict.UNDERFITTING], STILL_FALLS_AMONG_BROKEN)
+    return still_falls.replace(RAN_OUT, RAN_OUT_AMONG_BROKEN)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from optuna.study import Study
@@ -14,6 +15,7 @@ from optuna_discipline._imports import require
 from optuna_discipline.lost_study import naming_a_lost_study
 from optuna_discipline.rules.curve import LossCurve
 from optuna_discipline.rules.diagnosis import diagnose_if_readable
+from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.visualization import style
 from optuna_discipline.visualization.view import StudyView
 from optuna_discipline.visualization.view import view_of
@@ -76,10 +78,11 @@ def plot_loss_curve(source: Source) -> Any:
 
 
 def collect(source: Source | StudyView) -> tuple[CurvePlot, ...]:
-    """Return the runs that have reported; of a study its best one."""
+    """Return the runs that have reported; of a study its best one, with what the others make of its advice."""
     if isinstance(source, Study | StudyView):
-        best = view_of(source).best
-        source = [] if best is None else [best]
+        view = view_of(source)
+        best = view.best
+        return () if best is None else tuple(_among_others(plot, best.number, view.together) for plot in collect(best))
     items = source if isinstance(source, list | tuple) else [source]
     plots = []
     for index, item in enumerate(items):
@@ -166,6 +169,13 @@ def _add_runs(made: Any, plots: Sequence[CurvePlot], rows: Mapping[str, int], of
                     marker={"size": 4 if alone else 6, "symbol": SYMBOLS[index % len(SYMBOLS)]},
                 )
                 made.add_trace(trace, row=rows[panel], col=1)
+
+
+def _among_others(plot: CurvePlot, number: int, together: RunsDiagnosis | None) -> CurvePlot:
+    """Return the plot of the best run with the advice that the other runs leave."""
+    if together is None or together.best != number or together.best_diagnosis is None:
+        return plot
+    return replace(plot, advice=together.best_diagnosis.advice)
 
 
 def _of_reports(name: str, values: Mapping[int, float]) -> CurvePlot:

@@ -15,16 +15,14 @@ from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.costs import total_cost
-from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import share_of
+from optuna_discipline.parameters import value_in_role
+from optuna_discipline.rules.candidates import MOMENTA
 from optuna_discipline.rules.range_test import RangeTest
-from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.runs_diagnosis import advice_on_best
 from optuna_discipline.rules.runs_diagnosis import advice_on_shares
-from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.standstill import SPAN
-from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
@@ -36,6 +34,7 @@ from optuna_discipline.visualization.view import view_of
 
 # A best value within this share of its range beside a bound may have its optimum beyond it.
 NEAR_A_BOUND = 0.02
+MOST_MOMENTUM = max(MOMENTA)  # no larger one is of use
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def collect(source: Study | StudyView) -> Story:
         stages=rows,
         cost=cost,
         warnings=tuple(_warnings(view, restarts)),
-        next_steps=tuple(_next_steps(view, _read_runs(view))),
+        next_steps=tuple(_next_steps(view)),
         how_to_read=tuple(_how_to_read(view, rows)),
     )
 
@@ -226,7 +225,8 @@ def _warnings(view: StudyView, restarts: Sequence[FrozenTrial]) -> list[str]:
             distribution, FloatDistribution | IntDistribution
         ):
             continue
-        if where := _beside_a_bound(distribution, best.params[name]):
+        where = _beside_a_bound(distribution, best.params[name])
+        if where and _may_widen(view, name, distribution, best.params[name]):
             found.append(f"The best {name}, {show(best.params[name])}, lies {where} its bound: widen the bounds.")
     return found
 
@@ -244,12 +244,13 @@ def _beside_a_bound(distribution: FloatDistribution | IntDistribution, value: fl
     return "near" if share >= 1 - NEAR_A_BOUND or (distribution.log and share <= NEAR_A_BOUND) else ""
 
 
-def _read_runs(view: StudyView) -> RunsDiagnosis | None:
-    """Return what the curves of a study show together, None where no trial has reported one."""
-    try:
-        return diagnose_runs(StudyReader(view.told).runs(view.study, view.trials))
-    except DisciplineError:
-        return None
+def _may_widen(view: StudyView, name: str, distribution: FloatDistribution | IntDistribution, value: float) -> bool:
+    """Whether to look beyond the bound beside a value: for no momentum above .99, at the edge for no higher rate."""
+    role, ends = view.roles[name], sorted((distribution.low, distribution.high), key=lambda end: abs(end - value))
+    bound, other = (value_in_role(role, name, distribution, end) for end in ends)
+    at_edge = view.together is not None and view.together.at_edge
+    too_far = bound >= MOST_MOMENTUM if role == "momentum" else at_edge and role == "lr"
+    return bound < other or not too_far
 
 
 def _look_at_nan(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> Iterator[str]:
@@ -269,8 +270,8 @@ def _look_at_nan(trials: list[FrozenTrial], roles: Mapping[str, Role]) -> Iterat
         )
 
 
-def _next_steps(view: StudyView, together: RunsDiagnosis | None) -> list[str]:
-    trials, best = view.trials, view.best
+def _next_steps(view: StudyView) -> list[str]:
+    trials, best, together = view.trials, view.best, view.together
     steps = [] if together is None else advice_on_shares(together)
     if best is None:
         steps = steps or list(_look_at_nan(trials, view.roles))

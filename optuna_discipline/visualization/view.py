@@ -13,10 +13,14 @@ from optuna.trial import FrozenTrial
 from optuna_discipline import costs
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
+from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import roles_of
 from optuna_discipline.rules.arguments import check_type
+from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
+from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 from optuna_discipline.rules.space import Role
+from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.visualization import marks
 
 Made = TypeVar("Made")
@@ -55,6 +59,14 @@ class StudyView:
     def best(self) -> FrozenTrial | None:
         """The best finished trial, None without one."""
         return study_record.best_of(self.trials, self.sign)
+
+    @cached_property
+    def together(self) -> RunsDiagnosis | None:
+        """What the curves of its trials show together, None where no trial has reported one."""
+        try:
+            return diagnose_runs(StudyReader(self.told).runs(self.study, self.trials))
+        except DisciplineError:
+            return None
 
     @cached_property
     def metric(self) -> str:

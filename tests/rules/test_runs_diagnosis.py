@@ -68,6 +68,46 @@ def test_where_most_runs_diverged_no_larger_learning_rate_is_asked_for() -> None
     )
 
 
+SETTINGS = {"lr": 0.16, "momentum": 0.989, "weight_decay": 1e-4, "batch_size": 32.0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "val", "at_edge"),
+    [
+        ({"weight_decay": 4e-5}, [x + 0.6 for x in FALLING], True),
+        ({"lr": 0.2, "momentum": 0.986}, [2.0, 30.0, *[math.nan] * (N - 2)], True),
+        ({}, [x + 0.3 for x in FALLING], False),  # no much worse
+        ({"lr": 0.32}, [x + 0.6 for x in FALLING], False),  # twice the rate, as the ladder steps
+        ({"momentum": 0.95}, [x + 0.6 for x in FALLING], False),
+        ({"weight_decay": 1e-2}, [x + 0.6 for x in FALLING], False),
+        ({"batch_size": 64.0}, [x + 0.6 for x in FALLING], False),
+    ],
+)
+def test_a_best_run_whose_neighbours_ended_much_worse_may_be_luck_and_is_asked_for_no_larger_rate(
+    settings: dict[str, float], val: list[float], at_edge: bool
+) -> None:
+    best = _run(0, FALLING, params=SETTINGS)
+    found = diagnose_runs([best, _run(1, FALLING, params=SETTINGS), _run(2, val, params={**SETTINGS, **settings})])
+    assert found.at_edge == at_edge
+    assert ("raise the learning rate" in found.advice[0]) != at_edge
+    luck = "Of 2 runs with nearly its settings 1 broke or ended much worse, so its value may be luck: train it again"
+    assert (luck in found.advice[0]) == at_edge
+
+
+def test_other_parameters_and_shorter_runs_are_no_neighbours() -> None:
+    best, worse = _run(0, FALLING, params={**SETTINGS, "epochs": 16.0}), [x + 0.6 for x in FALLING]
+    short, wide = _run(1, worse, params={**SETTINGS, "epochs": 4.0}), _run(2, worse, others={"width": 8})
+    assert not diagnose_runs([best, short, wide]).at_edge
+
+
+def test_at_the_edge_a_loss_that_levelled_off_with_the_rate_asks_for_a_longer_run_only() -> None:
+    val = [0.5 + 0.5 * math.exp(-8 * i / 23) for i in range(24)]
+    curve = LossCurve(tuple(EpochLog(i, 0.1 * (1 - i / 23.01), x, x) for i, x in enumerate(val)), n_epochs=24)
+    best = Run(0, "complete", SETTINGS, 0.5, curve=curve)
+    found = diagnose_runs([best, _run(1, [x + 0.6 for x in FALLING], params=SETTINGS)])
+    assert "without a gap: a longer run may go on. Of 1 run with" in found.advice[0]
+
+
 def test_a_validation_loss_alone_that_never_left_chance_is_one_that_never_learned() -> None:
     curve = LossCurve(tuple(EpochLog(i, 0.1, None, 2.303) for i in range(N)), n_epochs=N, n_classes=10)
     run = Run(0, "complete", {"lr": 0.1}, 2.303, curve=curve)

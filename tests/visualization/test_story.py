@@ -12,6 +12,7 @@ from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.trial_record import CLAIM_KEY
 from optuna_discipline.trial_record import RESTART_KEY
+from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import story
 
 
@@ -80,6 +81,38 @@ def test_a_bound_is_near_on_the_parameters_own_scale(
     study.optimize(lambda t: t.suggest_float("weight_decay", low, high, log=log), n_trials=1)
     said = f"The best weight_decay, {value:.4g}, lies {where} its bound: widen the bounds."
     assert story.collect(study).warnings == ((said,) if where else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "value", "widened"),
+    [
+        ("momentum", 0.8, 0.99, 0.989, False),
+        ("momentum", 0.8, 0.95, 0.949, True),
+        ("momentum", 0.8, 0.99, 0.8, True),
+        ("one_minus_momentum", 0.01, 0.2, 0.01, False),
+    ],
+)
+def test_no_momentum_above_99_hundredths_is_asked_for(
+    name: str, low: float, high: float, value: float, widened: bool
+) -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({name: value})
+    study.optimize(lambda t: t.suggest_float(name, low, high), n_trials=1)
+    assert bool(story.collect(study).warnings) == widened
+
+
+def test_where_the_best_run_may_be_luck_no_higher_rate_is_asked_for_at_its_bound_or_beside_its_curve() -> None:
+    study = optuna.create_study()
+    for lr, end in ((1.0, 0.1), (0.9, 1.5)):
+        study.enqueue_trial({"lr": lr})
+        trial = study.ask({"lr": optuna.distributions.FloatDistribution(0.1, 1.0)})
+        for epoch in range(8):
+            loss = 2 - (2 - end) * epoch / 7
+            report_epoch(trial, epoch, val_loss=loss, train_loss=loss, lr=lr, n_epochs=8)
+        study.tell(trial, end)
+        told = story.collect(study)
+        assert bool(told.warnings) == ("raise the learning rate" in told.next_steps[0]) == (lr == 1.0)
+    assert told.next_steps[0].endswith(f" {loss_curve.collect(study)[0].advice}")
 
 
 def test_waiting_trials_have_neither_been_started_nor_failed() -> None:
