@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 LossFn = Callable[..., torch.Tensor]
 Step = Callable[[nn.Module, Any, LossFn], Any]
+MOST_NAMED = 8  # tensors of a batch, in a message
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 _PASS_A_STEP = (
     "pass a function that says how the model and the loss take it, `step=` (to `tune` train_options={'step': ...})"
@@ -103,7 +104,14 @@ def run_step(step: Step, model: nn.Module, batch: Any, loss_fn: LossFn) -> StepR
     Raises:
         ValueError: If the loss is no tensor with a single number.
     """
-    returned = step(model, batch, loss_fn)
+    try:
+        returned = step(model, batch, loss_fn)
+    except Exception as error:
+        if step is not default_step and hasattr(error, "add_note"):  # from Python 3.11 on
+            parts = ", ".join(f"{str(part.dtype)[6:]} {tuple(part.shape)}" for part in tensors_in(batch)[:MOST_NAMED])
+            kind = type(batch).__name__
+            error.add_note(f"It was raised in `step(model, batch, loss_fn)`, for a batch that is a {kind} of {parts}.")
+        raise
     own = isinstance(returned, StepResult)
     result = returned if own else StepResult(*_as_tuple(returned))
     return result._replace(loss=as_loss(result.loss, "loss_fn" if own else "step"))

@@ -36,6 +36,21 @@ def test_the_last_of_a_longer_tuple_is_the_target() -> None:
     assert default_step(Sum(), (X, X, 2 * X), nn.MSELoss()).loss.item() == 0.0
 
 
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="notes came with Python 3.11")
+def test_what_is_raised_in_a_step_names_the_step_and_the_batch() -> None:
+    def unpacking(model: Any, batch: Any, loss_fn: Any) -> Any:
+        x, mask, y = batch
+        return loss_fn(model(x * mask), y)
+
+    with pytest.raises(ValueError, match="not enough values to unpack") as caught:
+        run_step(unpacking, nn.Linear(3, 2), [X, Y], nn.CrossEntropyLoss())
+    (note,) = caught.value.__notes__  # type: ignore[attr-defined]
+    assert note.endswith("in `step(model, batch, loss_fn)`, for a batch that is a list of float32 (4, 3), int64 (4,).")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as plain:
+        run_step(default_step, nn.Linear(4, 2), (X, Y), nn.CrossEntropyLoss())
+    assert not hasattr(plain.value, "__notes__")
+
+
 def test_a_batch_that_cannot_be_read_asks_for_a_step() -> None:
     with pytest.raises(ValueError, match=r"keys \['tokens'\] has none of .* `step=` \(to `tune` train_options="):
         default_step(nn.Identity(), {"tokens": X}, nn.MSELoss())
