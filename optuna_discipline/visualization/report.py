@@ -151,16 +151,15 @@ def _code(params: Mapping[str, Any], terms: Any) -> str:
     lr, momentum, decay = (f"{params[name]:.4g}" for name in names[:3])
     batch, epochs = round(params["batch_size"]), round(params["epochs"])
     return (
-        "from optuna_discipline import OneCycle, train_epochs\n\n"
+        "from optuna_discipline import OneCycle, train_epochs\n"
+        "from optuna_discipline.training.loaders import cut_anew\n\n"
         "train_options = {}  # as `tune` was given them, like the model, the loss and the data\n"
-        f"# a DataLoader: make it with batch_size={batch}; then batches = len(train_data), and batch_size=None below\n"
-        "n_samples = len(train_data[0] if isinstance(train_data, tuple) else train_data)\n"
-        f"batches = n_samples // {batch} + (n_samples % {batch} > 1)  # a last batch of one sample is left out\n"
-        'updates = -(-batches // train_options.get("accumulate", 1))\n'
+        f"batches = cut_anew(train_data, batch_size={batch}, shuffle=True, drop_lone=True)\n"
+        'updates = -(-len(batches) // train_options.get("accumulate", 1))\n'
         f"schedule = OneCycle({lr}, total_steps={epochs} * updates, max_momentum={momentum})\n"
-        "for log in train_epochs(model, loss_fn, train_data, val_data, schedule, "
-        f"optimizer={optimizer!r},\n"
-        f"                        weight_decay={decay}, batch_size={batch}, **train_options):\n"
+        "for log in train_epochs(model, loss_fn, batches, val_data, schedule, optimizer="
+        f"{optimizer!r},\n"
+        f"                        weight_decay={decay}, **train_options):\n"
         "    print(log)\n"
     )
 

@@ -39,12 +39,14 @@ def trained_by_tune(**settings: Any) -> tuple[optuna.Study, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("form", ["tuple", "data set", "accumulated"])
+@pytest.mark.parametrize("form", ["tuple", "data set", "loader", "accumulated"])
 def test_the_printed_code_trains_as_tune_did_on_all_that_tune_takes(optimizer: str, form: str) -> None:
     options = {"accumulate": 3} if form == "accumulated" else {}
     study, names = trained_by_tune(optimizer=optimizer, train_options=options)
-    if form == "data set":
+    if form in ("data set", "loader"):
         names["train_data"] = list_like(names["train_data"])
+    if form == "loader":
+        names["train_data"] = pytest.importorskip("torch").utils.data.DataLoader(names["train_data"], batch_size=7)
     code, logs = report._code(study.best_params, study.user_attrs[trial_record.TERMS_KEY]), []
     assert f"optimizer={optimizer!r}" in code
     if options:
