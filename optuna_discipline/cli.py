@@ -26,9 +26,9 @@ from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.first_look import as_device
 from optuna_discipline.first_look import check_output
-from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
+from optuna_discipline.losses import default_loss
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.trainer import OPTIMIZERS
 from optuna_discipline.visualization import story

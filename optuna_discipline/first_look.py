@@ -9,6 +9,9 @@ import optuna
 
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.losses import compares_each
+from optuna_discipline.losses import favours_target
+from optuna_discipline.losses import kind_of
 from optuna_discipline.objective import Metric
 from optuna_discipline.rules.arguments import is_count
 from optuna_discipline.rules.range_test import RangeTest
@@ -67,6 +70,20 @@ def check_search(recipe: Any, range_test: Any, pruner: Any, storage: Any, callba
         raise ValueError(f"`n_jobs` must be a positive integer, or -1 for one a core, but got {n_jobs!r}.")
 
 
+def check_optimizer(optimizer: Any, names: Sequence[str]) -> None:
+    """Check the name of an optimizer.
+
+    Raises:
+        ValueError: If it is none of `names`.
+    """
+    if isinstance(optimizer, str) and optimizer in names:
+        return
+    meant = str(getattr(optimizer, "__name__", optimizer)).lower()
+    own = "train by it in an objective of your own, by `train_epochs(..., optimizer=...)` or a loop with `report_epoch`"
+    cure = f"did you mean {meant!r}?" if meant in names else f"{own} (README, 'Your own loop')."
+    raise ValueError(f"`optimizer` must be one of {', '.join(map(repr, names))}, but got {optimizer!r:.80}: {cure}")
+
+
 def check_options(options: Any) -> None:
     """Check the names in `train_options`; their values are checked by `train_epochs`.
 
@@ -99,7 +116,7 @@ def first_batch(name: str, data: Any) -> Any:
     if name == "train" and batches.is_batched(data) and not isinstance(data, DataLoader):
         raise ValueError(
             "`train` must be a tuple of tensors or arrays, a torch Dataset or a DataLoader, because the batch size is "
-            f"chosen here, but got {_kind(data)}."
+            f"chosen here, but got {kind_of(data)}."
         )
     batches.check_repeatable(data, name, 2)
     if name == "train":
@@ -135,33 +152,17 @@ def first_target(batch: Any, step: Any = None) -> Any:
         return None
 
 
-def default_loss(target: Any) -> Any:
-    """Return the loss that suits a target: cross-entropy for integers, else the squared error.
-
-    Raises:
-        ValueError: If neither does.
-    """
-    torch = require("torch", extra="torch")
-    if not isinstance(target, torch.Tensor):
-        raise ValueError(f"`loss_fn` must be given where the target is no tensor, but it is {_kind(target)}.")
-    if target.dtype == torch.bool or target.is_complex():
-        raise ValueError(
-            f"`loss_fn` must be given for targets of {target.dtype}: make them integers (classes), or floats."
-        )
-    return torch.nn.functional.mse_loss if target.is_floating_point() else torch.nn.functional.cross_entropy
-
-
-def is_cross_entropy(loss_fn: Any) -> bool:
-    """Whether a network that knows nothing has the loss ln(classes): torch's cross-entropy, averaged."""
-    torch = require("torch", extra="torch")
-    reduction = getattr(loss_fn, "keywords", {}).get("reduction", getattr(loss_fn, "reduction", "mean"))
-    function = getattr(loss_fn, "func", loss_fn)  # of a partial
-    known = function in (torch.nn.functional.cross_entropy, torch.nn.functional.nll_loss)
-    return reduction == "mean" and (known or isinstance(loss_fn, torch.nn.CrossEntropyLoss | torch.nn.NLLLoss))
-
-
 def check_output(
-    name: str, model: Any, batch: Any, loss_fn: Any, device: Any, *, metric: Metric, own_loss: bool, step: Any = None
+    name: str,
+    model: Any,
+    batch: Any,
+    loss_fn: Any,
+    device: Any,
+    *,
+    metric: Metric,
+    own_loss: bool,
+    step: Any = None,
+    accuracy: bool | None = None,
 ) -> None:
     """Check that the model's output fits targets and loss, where a misfit would only show after hours, or never.
 
@@ -169,9 +170,9 @@ def check_output(
     `step` of the user's is run for "val" only, since one may count its updates; what it raises is its own.
 
     Raises:
-        ValueError: If an accuracy is wanted and cannot be counted, if the squared error or its like would compare every
-            output with every target, if the loss does not take output and target, or is not one number, or if the model
-            fails on the first samples.
+        ValueError: If an accuracy is wanted and cannot be counted, or means nothing to the loss and is not asked for by
+            `accuracy`, if the squared error or its like would compare every output with every target, if the loss does
+            not take output and target, or is not one number, or if the model fails on the first samples.
     """
     torch = require("torch", extra="torch")
     from optuna_discipline.training import modes
@@ -190,16 +191,22 @@ def check_output(
         try:
             output = model(*inputs)
         except Exception as error:  # the model is the user's, and may fail in any way
-            shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else _kind(x) for x in inputs)
+            shapes = " and ".join(f"shape {tuple(x.shape)}" if hasattr(x, "shape") else kind_of(x) for x in inputs)
             raise ValueError(
                 "`build_model` must return a model that takes the inputs of the data, but it failed on the first "
                 f"samples of `{name}`, {shapes}: {type(error).__name__}: {error}{_cure_of_dtype(model, inputs, error)}"
             ) from error
         if name == "val":
             _check_countable(steps.StepResult(torch.zeros(()), output, target), metric=metric)
-        if _compares_each(loss_fn):
+        if compares_each(loss_fn):
             _check_same_shape(output, target, name)
         steps.as_loss(_compare(loss_fn, output, target, name, own_loss=own_loss))
+        if name == "val" and metric == "val_accuracy" and not accuracy and not favours_target(loss_fn, output, target):
+            raise ValueError(
+                "`metric='val_accuracy'` takes the largest output for the answer, but `loss_fn` is not lowest where "
+                "that is the target's, as the loss of a classification is: take 'val_loss', or "
+                "train_options={'accuracy': True} where the largest output is the answer all the same."
+            )
 
 
 def _cure_of_dtype(model: Any, inputs: Sequence[Any], error: Exception) -> str:
@@ -230,18 +237,6 @@ def _compare(loss_fn: Any, output: Any, target: Any, name: str, *, own_loss: boo
         ) from error
 
 
-def _compares_each(loss_fn: Any) -> bool:
-    """Whether a loss compares number by number, and shapes that differ are stretched with no more than a warning."""
-    nn = require("torch.nn", extra="torch")
-    kinds = ("MSE", "L1", "SmoothL1", "Huber", "PoissonNLL", "KLDiv", "HingeEmbedding", "MultiLabelSoftMargin")
-    names = ["mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "kl_div"]
-    names += ["hinge_embedding_loss", "multilabel_soft_margin_loss"]
-    called = getattr(loss_fn, "func", loss_fn)  # of a partial
-    called = getattr(called, "forward", called)  # of a module; a subclass may have its own
-    known = (*(getattr(nn, f"{kind}Loss").forward for kind in kinds), *(getattr(nn.functional, x) for x in names))
-    return getattr(called, "__func__", called) in known
-
-
 def _check_same_shape(output: Any, target: Any, name: str) -> None:
     if hasattr(output, "shape") and hasattr(target, "shape") and output.shape != target.shape:
         raise ValueError(
@@ -267,10 +262,4 @@ def _check_countable(result: Any, *, metric: Metric, by_step: bool = False) -> N
 
 
 def _shown(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "shape") else _kind(value)
-
-
-def _kind(data: Any) -> str:
-    if isinstance(data, tuple) and data:
-        return f"a tuple of {' and '.join(dict.fromkeys(type(part).__name__ for part in data))}"
-    return type(data).__name__
+    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "shape") else kind_of(value)

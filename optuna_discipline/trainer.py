@@ -17,12 +17,15 @@ from optuna.trial import Trial
 
 from optuna_discipline._imports import require
 from optuna_discipline.first_look import as_device
+from optuna_discipline.first_look import check_optimizer
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
-from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
-from optuna_discipline.first_look import is_cross_entropy
+from optuna_discipline.losses import count_classes
+from optuna_discipline.losses import default_loss
+from optuna_discipline.losses import is_cross_entropy
+from optuna_discipline.losses import warn_of_multi_hot
 from optuna_discipline.objective import Metric
 from optuna_discipline.objective import TrialReporter
 from optuna_discipline.objective import batch_sizes
@@ -99,7 +102,6 @@ class Trainer:
             ValueError: If something cannot be trained as it is; the message names the argument of `tune`.
         """
         torch = require("torch", extra="torch")
-        from optuna_discipline.training.arguments import as_choice
         from optuna_discipline.training.arguments import as_seed
         from optuna_discipline.training.arguments import check_builder
         from optuna_discipline.training.random_state import kept_random
@@ -107,7 +109,7 @@ class Trainer:
         check_builder(self.build_model)
         if not is_count(self.epochs):
             raise ValueError(f"`epochs` must be a positive integer, but got {self.epochs!r}.")
-        as_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_optimizer(self.optimizer, OPTIMIZERS)
         as_seed(self.seed)
         check_options(self.options)
         suggest_hyperparams(optuna.trial.FixedTrial(self._lowest()), **self.space)
@@ -116,7 +118,10 @@ class Trainer:
         target = [first_target(batch, self.options.get("step")) for batch in batches.values()][-1]
         loss_fn = default_loss(target) if self.loss_fn is None else self.loss_fn
         ready = dataclasses.replace(self, device=as_device(self.device), loss_fn=loss_fn, options=dict(self.options))
-        n_classes = ready._count_classes(target)
+        with kept_random(self.val):
+            n_classes = count_classes(target, ready._val_batches())
+            if self.loss_fn is None and self.options.get("step") is None:
+                warn_of_multi_hot(target, ready._val_batches())
         ready = dataclasses.replace(ready, n_classes=n_classes, chance=n_classes if is_cross_entropy(loss_fn) else None)
         if self.takes_trial:  # only a trial has its model: options and loss are checked with any other
             ready._check_options(torch.nn.PReLU())
@@ -150,7 +155,8 @@ class Trainer:
 
         model = self._model(None, 0)
         self._check_options(model)
-        how: dict[str, Any] = {"metric": self.metric, "own_loss": own_loss, "step": self.options.get("step")}
+        how: dict[str, Any] = {"metric": self.metric, "own_loss": own_loss}
+        how |= {name: self.options.get(name) for name in ("step", "accuracy")}
         for name in ("val", "train"):
             with autocast(self.device, self.options.get("amp")):
                 check_output(name, model, batches[name], self.loss_fn, self.device, **how)
@@ -265,19 +271,6 @@ class Trainer:
     def _updates(self, batches: Any) -> int:
         """Return the optimizer updates of one epoch."""
         return math.ceil(len(batches) / int(self.options.get("accumulate", 1)))
-
-    def _count_classes(self, target: Any) -> int | None:
-        """Return the number of classes where targets are indices; one class alone is no classification."""
-        torch = require("torch", extra="torch")
-        from optuna_discipline.training.random_state import kept_random
-
-        if not isinstance(target, torch.Tensor) or target.ndim != 1:
-            return None
-        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            return None
-        with kept_random(self.val):
-            highest = max(int(first_target(batch).max()) for batch in self._val_batches())
-        return highest + 1 if highest >= 1 else None
 
     def _seed_of(self, number: int) -> int | None:
         return None if self.seed is None else int(np.random.default_rng([self.seed, number]).integers(2**31))

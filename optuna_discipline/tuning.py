@@ -98,8 +98,8 @@ def tune(
             row that fail end the study, too.
         loss_fn: Called as `loss_fn(output, target)`; None is cross-entropy for integer targets, the squared error for
             floats. Only torch's own cross-entropy has a known loss of chance, by which a broken training is stopped.
-        metric: What is optimised: "val_loss", "val_accuracy" (maximised) or "train_loss".
-        optimizer: "sgd" (Nesterov), "adamw" or "adam", whose momentum is beta1.
+        metric: What is optimised: "val_loss", "train_loss" or "val_accuracy" (maximised, by a classification's loss).
+        optimizer: "sgd" (Nesterov), "adamw" or "adam", whose momentum is beta1; others train in an objective.
         epochs: Length of a full training in epochs.
         lr: Bounds of the learning rate, or one fixed number; None is (1e-5, 10) for SGD and (1e-6, 1) for the Adams.
         momentum: Bounds of the cycle's largest momentum, or one fixed number.

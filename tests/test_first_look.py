@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 
 from optuna_discipline.first_look import as_device
+from optuna_discipline.first_look import check_optimizer
 from optuna_discipline.first_look import check_options
 from optuna_discipline.first_look import check_output
-from optuna_discipline.first_look import default_loss
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
-from optuna_discipline.first_look import is_cross_entropy
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -74,18 +73,6 @@ def test_a_target_is_the_last_part_of_a_batch_its_key_or_the_batch_itself() -> N
     assert first_target({"tokens": X}, step=print) is None
     with pytest.raises(ValueError, match=r"must yield \(input, target\) pairs or a `step` must read them"):
         first_target({"tokens": X})
-
-
-def test_a_loss_follows_the_target() -> None:
-    assert default_loss(Y) is nn.functional.cross_entropy
-    assert default_loss(X) is nn.functional.mse_loss
-    for target, message in (
-        (Y.bool(), "for targets of torch.bool"),
-        (X.to(torch.complex64), "for targets of torch.complex64"),
-        ([X, Y], "where the target is no tensor, but it is list"),
-    ):
-        with pytest.raises(ValueError, match=f"`loss_fn` must be given {message}"):
-            default_loss(target)
 
 
 def test_a_loss_must_be_one_number_and_the_model_stays_as_it_was() -> None:
@@ -203,23 +190,6 @@ def test_a_batch_of_the_training_is_run_in_train_mode_with_gradients_and_leaves_
     assert (model.training, np.random.get_state()[2]) == (False, before)
 
 
-@pytest.mark.parametrize(
-    ("loss_fn", "known"),
-    [
-        (nn.functional.cross_entropy, True),
-        (nn.CrossEntropyLoss(label_smoothing=0.1), True),
-        (nn.NLLLoss(), True),
-        (functools.partial(nn.functional.cross_entropy, label_smoothing=0.1), True),
-        (functools.partial(nn.functional.cross_entropy, reduction="sum"), False),
-        (nn.CrossEntropyLoss(reduction="sum"), False),
-        (nn.MSELoss(), False),
-        (lambda output, target: nn.functional.cross_entropy(output, target), False),
-    ],
-)
-def test_torchs_own_cross_entropy_is_known(loss_fn: Any, known: bool) -> None:
-    assert is_cross_entropy(loss_fn) == known
-
-
 @pytest.mark.parametrize("device", ["meta", "vulkan"])
 def test_a_device_that_cannot_compute_is_refused(device: str) -> None:
     with pytest.raises(ValueError, match=f"`device` must be one on which torch can compute here, .* got '{device}'"):
@@ -232,6 +202,17 @@ def test_the_first_gpu_is_not_the_cpu() -> None:
     else:
         with pytest.raises(ValueError, match=r"torch sees no GPU here|such as 'cpu' or 'cuda'"):  # by torch's version
             as_device(0)
+
+
+def test_an_optimizer_that_tune_does_not_know_names_the_one_meant_or_the_way_to_ones_own() -> None:
+    names = ("sgd", "adamw", "adam")
+    check_optimizer("adam", names)
+    for given in ("AdamW", torch.optim.AdamW):
+        with pytest.raises(ValueError, match=r"`optimizer` must be one of 'sgd', .* did you mean 'adamw'\?$"):
+            check_optimizer(given, names)
+    for given in ("lion", torch.optim.RMSprop, lambda params, lr: torch.optim.SGD(params, lr), 3):
+        with pytest.raises(ValueError, match=r"but got .*: train by it in an objective of your own, .*`train_epochs"):
+            check_optimizer(given, names)
 
 
 def test_options_that_tune_chooses_are_refused() -> None:
@@ -256,3 +237,16 @@ def test_an_accuracy_that_cannot_be_counted_is_refused_whatever_the_model_return
     look("train", "val_accuracy")
     with pytest.raises(ValueError, match=r"accuracy'` needs outputs .* an output of a?.*: return these .*'val_loss'"):
         look("val", "val_accuracy")
+
+
+def test_an_accuracy_that_means_nothing_to_the_loss_is_refused_unless_asked_for() -> None:
+    def pull(output: Any, target: Any) -> Any:  # of embeddings: those of a class are alike
+        alike = (output @ output.T).clamp(max=1)
+        return (alike - (target[:, None] == target[None]).float()).pow(2).mean()
+
+    settings: dict[str, Any] = {"metric": "val_accuracy", "own_loss": True}
+    look = functools.partial(check_output, "val", nn.Linear(3, 4), (X, Y), pull, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"accuracy'` takes the largest output .* train_options={'accuracy': True}"):
+        look(**settings)
+    look(**settings, accuracy=True)
+    look(metric="val_loss", own_loss=True)

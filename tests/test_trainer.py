@@ -45,6 +45,21 @@ def test_the_loss_and_the_classes_follow_the_targets() -> None:
     assert (lone.loss_fn, lone.n_classes) == (nn.functional.mse_loss, None)
 
 
+def test_several_labels_without_a_loss_are_warned_of_unless_a_step_may_compare_them() -> None:
+    data = {"train": (X, (X > 0).float()), "val": (X, (X > 0).float()), "build_model": lambda: nn.Linear(3, 3)}
+    with pytest.warns(UserWarning, match="All targets are 0 or 1"):
+        _trainer(**data)
+    _trainer(**data, loss_fn=nn.MSELoss())
+    _trainer(**data, options={"step": lambda model, batch, loss_fn: model(batch[0]).mean()})
+
+
+def test_an_accuracy_by_a_loss_that_favours_no_class_is_measured_where_it_is_asked_for() -> None:
+    given: dict[str, Any] = {"loss_fn": lambda output, target: output.pow(2).mean(), "metric": "val_accuracy"}
+    with pytest.raises(ValueError, match="`metric='val_accuracy'` takes the largest output for the answer"):
+        _trainer(**given)
+    assert _trainer(**given, options={"accuracy": True}).options == {"accuracy": True}
+
+
 def test_only_a_loss_that_is_known_has_a_loss_of_chance() -> None:
     assert _trainer().chance == 2
     own = _trainer(loss_fn=lambda output, target: 100 * nn.functional.cross_entropy(output, target))
