@@ -87,7 +87,7 @@ def test_a_proposal_is_fitted_into_the_trials_own_bounds() -> None:
     assert proposal.value_of("lr", Bounds(1e-5, 10)) == pytest.approx(0.3)
     assert proposal.value_of("lr", Bounds(0.01, 0.1)) == pytest.approx(0.1)
     assert [proposal.value_of("epochs", Bounds(1, high)) for high in (1, 3, 16)] == [1, 1, 4]
-    assert proposal.value_of("weight_decay", Bounds(1e-6, 1)) == 1e-4
+    assert proposal.value_of("weight_decay", Bounds(1e-6, 0.1)) == 1e-4
     best = Proposal("refine", "model", "", {"epochs": 5.0}, any_length=True)
     assert [best.value_of("epochs", Bounds(1, high)) for high in (3, 16)] == [3, 5]
 
