@@ -181,7 +181,7 @@ def _fits_in_child(trial: SizedStep, limit: int) -> Callable[[int], bool]:
         cure = (
             f"lower `high`, for instance to {fitted}, which fits" if fitted else "lower `low`, or take a faster model"
         )
-        if try_in_child(lambda: trial.run(size), limit, cure=cure) != "fits":
+        if try_in_child(lambda: trial.run(size), limit, cure=cure, smaller_fits=fitted > 0) != "fits":
             return False
         fitted = size
         return True

@@ -106,7 +106,9 @@ def try_here(
     return outcome
 
 
-def try_in_child(task: Callable[[], object], limit: int, *, cure: str = "make it faster") -> Outcome:
+def try_in_child(
+    task: Callable[[], object], limit: int, *, smaller_fits: bool = False, cure: str = "make it faster"
+) -> Outcome:
     """Run `task` in a forked child that may take `limit` more bytes of address space (Linux).
 
     Whatever the child does to its memory, models or random generators is gone with it, also when the kernel kills it;
@@ -115,6 +117,8 @@ def try_in_child(task: Callable[[], object], limit: int, *, cure: str = "make it
     Args:
         task: What may run out of memory.
         limit: Bytes that it may take.
+        smaller_fits: Whether the same has worked with less: then a segmentation fault counts, too, as that of a stack
+            that could not grow.
         cure: What to do if it does not end.
 
     Raises:
@@ -145,7 +149,7 @@ def try_in_child(task: Callable[[], object], limit: int, *, cure: str = "make it
     if answer is None:
         raise DisciplineError(f"A training step did not end within {_PATIENCE_S:g} s: {cure}.")
     if answer == _SILENT:
-        _refuse_a_crash(status)
+        _refuse_a_crash(status, smaller_fits=smaller_fits)
     if answer == b"fits":
         return "fits"
     if answer in (b"out of memory", _SILENT):
@@ -173,14 +177,17 @@ def address_space_used() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _refuse_a_crash(status: int) -> None:
+def _refuse_a_crash(status: int, *, smaller_fits: bool) -> None:
     """Refuse a child that another signal has ended than the kernel's or a library's that has no memory to give."""
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) not in (signal.SIGKILL, signal.SIGABRT, signal.SIGBUS):
-        name = signal.Signals(os.WTERMSIG(status)).name
-        raise DisciplineError(
-            f"A training step was ended by {name}, which is no lack of memory: run one under `python -X faulthandler`, "
-            "which shows where it crashes."
-        )
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else signal.SIGKILL
+    may_lack = number == signal.SIGSEGV
+    if number in (signal.SIGKILL, signal.SIGABRT, signal.SIGBUS) or (may_lack and smaller_fits):
+        return
+    what = "may be a lack of memory or a crash: give it more memory, or" if may_lack else "is no lack of memory:"
+    raise DisciplineError(
+        f"A training step was ended by signal {number} ({signal.strsignal(number)}), which {what} run one under "
+        "`python -X faulthandler`, which shows where it crashes."
+    )
 
 
 def _be_the_child(task: Callable[[], object], limit: int, sender: Connection) -> None:
