@@ -43,9 +43,10 @@ class DisciplinedPruner(BasePruner):
     middle. With plain `trial.report` it knows neither training loss nor learning rate: then it stops runs that report
     infinity, or NaN for as long (a minimised one also from the first report on), and after three quarters of their
     length those far worse than every good one before. NaN between numbers counts as not measured. A run of either kind
-    that does not say how long it is counts as long as the longest complete one that did not either, or else as the
-    longest that did; after three such stops in a row one run is not compared, in case they are longer now. Nor is one
-    stopped after three stops by NaN from the first report on.
+    that does not say how long it is counts as long as the longest complete one that did not either, so the first shows
+    it and is not compared; after three such stops in a row one run is not, in case they are longer now. Nor is one
+    stopped after three stops by NaN from the first report on. A run whose rows count from 1 stands an epoch farther
+    than it is: it is compared an epoch earlier, and not at its last but one.
     Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor by
     reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is the
     user attribute `pruned_because` of the trial.
@@ -75,9 +76,9 @@ class DisciplinedPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Return whether the trial should stop, and leave the reason on it if so."""
         maximize = study.direction == StudyDirection.MAXIMIZE
-        (reported, said), guessed = _read(trial), False
+        reported, guessed = trial_record.read_reported(trial), False
         plain = reported is None
-        if not said:
+        if not _says_its_length(trial, reported):
             known = self._known(study, maximize)
             epochs, most = costs.epochs_and_most(trial, known.told)
             longest = known.longest if known.longest > most else 0  # beyond any number of epochs, updates are counted
@@ -141,12 +142,11 @@ class _Complete:
             key: before.get(key) or _read_offer(trial, maximize, told) for key, trial in by_key.items()
         }
         offers = self._by_trial.values()
+        self.longest = max((offer.length for offer in offers), default=0)
         agree = rank_alike([offer.end for offer in offers if offer.end is not None])
         found = [(offer.standing, key) for key, offer in self._by_trial.items() if offer.standing is not None and agree]
         self._sorted = sorted(found, key=lambda one: one[0].final)
         self._peers = [peer for peer, _ in self._sorted]
-        silent = max((offer.length for offer in offers), default=0)
-        self.longest = silent or max((peer.n_epochs for peer in self._peers), default=0)
 
     def of_others(self, trial: FrozenTrial) -> list[Standing]:
         """Return the peers of a trial without itself."""
@@ -159,9 +159,9 @@ def _last(trials: list[FrozenTrial]) -> tuple[int, trial_record.Identity | None]
 
 
 def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
-    reported, said = _read(trial)
+    reported = trial_record.read_reported(trial)
     known, standing, length = reported, None, 0
-    if not said:
+    if not _says_its_length(trial, reported):
         known = _planned(trial, reported, costs.epochs_of(trial, told), 0)
         length = _reached(_steps(trial)) if reported is None else reported.curve.n_epochs
     if known is not None:
@@ -171,18 +171,8 @@ def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
     return _Offer(standing, _end_of(trial, reported), length)
 
 
-def _read(trial: FrozenTrial) -> tuple[Reported | None, bool]:
-    """Return what a trial reported by rows, and whether it says how long it is: one longer where it counts from 1.
-
-    Such a run ends at epoch n, not n - 1, and has as many steps before its first report as before its second.
-    """
-    reported = trial_record.read_reported(trial)
-    if reported is None or not trial_record.read_run(trial).get("n_epochs"):
-        return reported, False
-    curve, first = reported.curve, [log.epoch for log in reported.curve.logs[:2]]
-    if len(first) == 2 and first[1] == 2 * first[0]:
-        curve = replace(curve, n_epochs=curve.n_epochs + 1)
-    return replace(reported, curve=curve), True
+def _says_its_length(trial: FrozenTrial, reported: Reported | None) -> bool:
+    return reported is not None and bool(trial_record.read_run(trial).get("n_epochs"))
 
 
 def _label(trial: FrozenTrial, reported: Reported) -> tuple[str | None, bool]:

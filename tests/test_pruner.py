@@ -175,7 +175,16 @@ def test_runs_whose_steps_count_from_1_are_compared_by_their_planned_length(ever
     study = _study()
     for end in (0.1, 0.12, 0.11, 0.13, 0.1):
         assert _report_rows(study, _falling(end), every=every, n_epochs=N * every) == N
-    assert _report_rows(study, _falling(5.0), every=every, n_epochs=N * every) == N / 4
+    assert _report_rows(study, _falling(5.0), every=every, n_epochs=N * every) < N / 2
+
+
+def test_runs_that_count_from_1_are_compared_with_those_that_count_from_0_and_short_ones_not_at_all() -> None:
+    study = _study()
+    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
+        _finish(study, _falling(end), gap=0.0)
+    assert _report_rows(study, _falling(5.0), n_epochs=N) == N / 4 - 1  # its step says an epoch more
+    short = _study()
+    assert [_report_rows(short, _falling(end)[:7], n_epochs=7) for end in (0.1, 0.1, 0.1, 0.1, 5.0)] == [7] * 5
 
 
 def test_rows_that_do_not_say_how_long_the_run_is_count_as_long_as_the_longest_complete_one() -> None:
@@ -188,18 +197,25 @@ def test_rows_that_do_not_say_how_long_the_run_is_count_as_long_as_the_longest_c
     assert study.trials[-1].user_attrs["pruned_because"] == "the training loss is nan at epoch 2"
 
 
-def test_runs_that_no_longer_say_their_length_count_as_long_as_those_that_did() -> None:
+def _study_of_said(*ends: float) -> optuna.Study:
+    """Return a study of runs that said how long they were, and reported a metric alone."""
     study = _study()
-    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
-        _report_rows(study, _falling(end), n_epochs=N)
-    assert [_report_rows(study, _falling(end)) for end in (5.0, 0.1, 5.0)] == [N / 4, N, N / 4]
-    plain = _study()
-    for end in (0.1, 0.12, 0.11, 0.13, 0.1):
-        trial = plain.ask()
-        for epoch, loss in enumerate(_falling(end)):
+    for end in ends:
+        trial = study.ask()
+        for epoch, loss in enumerate(_late(end, N)):
             report_epoch(trial, epoch, value=loss, n_epochs=N)
-        plain.tell(trial, loss)
-    assert [_report_plainly(plain, _falling(end)) for end in (5.0, 0.1, 5.0)] == [3 * N / 4, N, 3 * N / 4]
+        study.tell(trial, end)
+    return study
+
+
+def test_the_first_run_that_no_longer_says_its_length_shows_it() -> None:
+    longer = _study_of_said(0.1, 0.12, 0.11, 0.13, 0.1)
+    assert [_report_plainly(longer, _late(0.01, 3 * N)) for _ in range(5)] == [3 * N] * 5
+    alike = _study_of_said(0.1, 0.12, 0.11, 0.13, 0.1)
+    assert [_report_plainly(alike, _late(end, N)) for end in (5.0, 0.1, 5.0)] == [N, N, 3 * N / 4]
+    updates = _study()
+    _report_rows(updates, _falling(0.1), every=100, n_epochs=100 * N)
+    assert _report_plainly(updates, [2.0, 1.0, *[math.nan] * N]) == 5  # of what is certain no other's length says
 
 
 def _score(study: optuna.Study, score: float, measured: range) -> int:
