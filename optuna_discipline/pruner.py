@@ -234,7 +234,7 @@ def _may_begin_late(study: Study, trial: FrozenTrial) -> bool:
     were stopped before any number, it may be one that is not measured in each epoch.
     """
     here = len(_steps(trial))
-    if not all(map(math.isnan, trial.intermediate_values.values())):
+    if not here or not all(map(math.isnan, trial.intermediate_values.values())):
         return False
     for stopped, other in enumerate(_ended_before(study, trial), start=1):
         if not all(math.isnan(other.intermediate_values[step]) for step in _steps(other)[:here]):

@@ -17,6 +17,7 @@ from optuna_discipline import TrialReporter
 from optuna_discipline import report_epoch
 from optuna_discipline.trial_record import SETTINGS_KEY
 from optuna_discipline.trial_record import TOLD_KEY
+from optuna_discipline.trial_record import write_run
 
 N = 20
 
@@ -283,6 +284,17 @@ def _study_of_nan(stops: int) -> optuna.Study:
     study = _study()
     assert [_report_plainly(study, [math.nan] * N) for _ in range(stops)] == [3] * stops
     return study
+
+
+def test_a_validation_loss_that_is_lost_is_told_where_the_metric_has_not_been_measured_yet() -> None:
+    study = _study()
+    _score(study, 0.5, range(N))
+    trial = study.ask()
+    write_run(study._storage, trial._trial_id, n_epochs=N, metric="value", n_classes=None)  # as a retry inherits it
+    report_epoch(trial, 3, val_loss=math.nan, n_epochs=N)
+    report_epoch(trial, 4, val_loss=math.nan, n_epochs=N)
+    with pytest.raises(optuna.TrialPruned):
+        report_epoch(trial, 5, val_loss=math.nan, n_epochs=N)
 
 
 def _late(end: float, n: int) -> list[float]:
