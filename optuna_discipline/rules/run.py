@@ -118,7 +118,7 @@ def differ_in_rate(one: Run, other: Run) -> bool:
     True
     """
     first, second = one.params.get("lr", 0.0), other.params.get("lr", 0.0)
-    if first == second or min(first, second) <= 0 or len(one.params) != len(other.params):
+    if first == second or not (first > 0 and second > 0) or len(one.params) != len(other.params):
         return False
     for role, x in one.params.items():  # a decision compares every run, and nearly all differ in the first
         if role != "lr" and (role not in other.params or other.params[role] != x):

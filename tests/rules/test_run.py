@@ -74,7 +74,14 @@ def test_a_state_that_no_run_has_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("other", "differ"),
-    [({"lr": 0.3}, True), ({"lr": 0.1}, False), ({"lr": 0.3, "momentum": 1}, False), ({"lr": 0.0}, False), ({}, False)],
+    [
+        ({"lr": 0.3}, True),
+        ({"lr": 0.1}, False),
+        ({"lr": 0.3, "momentum": 1}, False),
+        ({"lr": 0.0}, False),
+        ({"lr": math.nan}, False),
+        ({}, False),
+    ],
 )
 def test_two_runs_differ_in_their_rate_only_where_both_have_one(other: dict[Role, float], differ: bool) -> None:
     one, two = Run(0, "complete", {"lr": 0.1}), Run(1, "complete", other)
