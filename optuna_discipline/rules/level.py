@@ -21,8 +21,9 @@ NEVER_MOVED = (
     "a classification `n_classes` tells)."
 )
 BELOW_CHANCE = (
-    "The loss has hardly moved from its first value (by {:.1%}), which lies below that of chance ({:.3g}), as that of "
-    "a model trained before does, or of classes of unequal size: a learning rate ten times as large may gain more."
+    "The loss has hardly moved from its first value (by {:.1%}); the {} loss lies below that of chance ({:.3g}), as "
+    "that of a model trained before does, of classes of unequal size, or one that is no cross-entropy: a learning rate "
+    "ten times as large may gain more; where none does, look at the data and the labels."
 )
 DEAD = (
     "Both losses stand at exactly {:.3g}: the network is dead, its outputs no longer change: lower the learning rate, "
@@ -70,12 +71,14 @@ def advice_on_level(evidence: Mapping[str, float], n_classes: int | None = None)
 
     Args:
         evidence: What `measure_level` returns.
-        n_classes: Classes of a classification whose loss has been below that of chance; None where nobody says.
+        n_classes: Classes of a classification whose training loss (its validation loss where that is all) has been
+            below that of chance; None where nobody says.
     """
     if "dead_at" in evidence:
         return DEAD.format(evidence["dead_at"])
     if not has_moved(evidence):
-        moved = evidence["change_in_all"]
-        return NEVER_MOVED.format(moved) if n_classes is None else BELOW_CHANCE.format(moved, math.log(n_classes))
+        moved, which = evidence["change_in_all"], "training" if "gap_share" in evidence else "validation"
+        below = n_classes is not None and BELOW_CHANCE.format(moved, which, math.log(n_classes))
+        return below or NEVER_MOVED.format(moved)
     ran_out = evidence.get("lr_left", 1.0) <= RATE_LEFT and evidence.get("gap_share", math.inf) <= NO_GAP
     return RAN_OUT if ran_out and evidence["val_change_before"] < -STILL_FELL else None

@@ -11,7 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.climb import scale_of
 from optuna_discipline.rules.curve import LossCurve
+from optuna_discipline.rules.curve import tail_median
 from optuna_discipline.rules.diagnosis import ADVICE
 from optuna_discipline.rules.diagnosis import MIN_EPOCHS
 from optuna_discipline.rules.diagnosis import Diagnosis
@@ -20,6 +22,7 @@ from optuna_discipline.rules.diagnosis import diagnose_if_readable
 from optuna_discipline.rules.divergence import chance_never_left
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.divergence import stood_still
+from optuna_discipline.rules.level import MOVED
 from optuna_discipline.rules.level import RAN_OUT
 from optuna_discipline.rules.level import has_moved
 from optuna_discipline.rules.run import Run
@@ -54,7 +57,8 @@ class RunsDiagnosis:
         n_runs: Started runs that reported their epochs.
         diverged: Share of them that diverged, in [0, 1]; a curve that `diagnose` calls diverged is one.
         never_learned: Share of them that ended where they started, in [0, 1]: never below nine tenths of the loss of
-            chance; where that is not known, both losses have to say so.
+            chance; where that is not known, both losses have to say so. A validation loss alone that stood below chance
+            counts where every run ended at the same.
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
         best_diagnosis: What that run shows, None where its curve cannot be read; its advice asks for no larger learning
@@ -100,7 +104,8 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     found = {run.number: _with_metric(run, curve, diagnose_if_readable(curve)) for run, curve in read}
     broken = {number for number, one in found.items() if one is not None and one.verdict == Verdict.DIVERGED}
     ended = [(run, curve) for run, curve in read if run.number not in broken and run.state == "complete"]
-    stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number])}
+    alike = _end_alike([curve for _, curve in ended])
+    stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number], alike=alike)}
     learned = {number: one for number, one in found.items() if number not in broken | stuck}
     best = min((run for run, _ in ended if math.isfinite(run.score)), key=lambda run: run.score, default=None)
     near, worse = (0, 0) if best is None else _count_beside(best, [run for run, _ in read], broken)
@@ -186,12 +191,18 @@ def _is_near(run: Run, other: Run) -> bool:
     return True
 
 
-def _never_learned(curve: LossCurve, found: Diagnosis | None) -> bool:
+def _end_alike(curves: Sequence[LossCurve]) -> bool:
+    """Return whether several runs ended at one validation loss: of those that hardly moved, where they started."""
+    ends = np.array([tail_median(curve.val_loss) for curve in curves])
+    return len(ends) > 1 and bool(np.ptp(ends) <= MOVED * scale_of(ends))
+
+
+def _never_learned(curve: LossCurve, found: Diagnosis | None, *, alike: bool) -> bool:
     learned = has_learned(curve)
     if learned is not None or found is None:
         known = curve.train_loss[np.isfinite(curve.train_loss)]
         return learned is False and chance_never_left(curve.n_classes, known) is not None
-    is_level = curve.n_classes is None and found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY)
+    is_level = (curve.n_classes is None or alike) and found.verdict in (Verdict.HORIZONTAL, Verdict.NOISY)
     return (is_level and (stood_still(curve) or not has_moved(found.evidence))) or "chance" in found.evidence
 
 

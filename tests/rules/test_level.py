@@ -39,9 +39,18 @@ def test_only_losses_that_may_be_those_of_chance_are_said_to_be(
     val = level * (1 - 0.01 * TIME)
     logs = tuple(EpochLog(i, 0.1, x, x) for i, x in enumerate(val))
     advice = diagnose(LossCurve(logs, n_epochs=N, n_classes=n_classes)).advice
-    assert ("which lies below that of chance (2.3), as that of a model trained before" in advice) == below
+    assert ("; the training loss lies below that of chance (2.3), as that of a model trained before" in advice) == below
     assert ("may stand at chance, unless it was trained before" in advice) == (n_classes is None)
     assert ("has never left that of chance" in advice) == (n_classes == 2)
+
+
+@pytest.mark.parametrize(("train", "val", "named"), [(2.0, 2.6, "training"), (None, 0.2, "validation")])
+def test_the_loss_that_lies_below_chance_is_named(train: float | None, val: float, named: str) -> None:
+    shares = 1 - 0.01 * TIME
+    logs = tuple(EpochLog(i, 0.1, None if train is None else train * x, val * x) for i, x in enumerate(shares))
+    advice = diagnose(LossCurve(logs, n_epochs=N, n_classes=10)).advice
+    assert f"; the {named} loss lies below that of chance (2.3)" in advice
+    assert advice.endswith("where none does, look at the data and the labels.")
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,13 @@ def test_a_validation_loss_alone_that_began_below_chance_and_stood_is_none_that_
     assert [diagnose_runs([run]).never_learned for run in runs] == [0, 1]  # where nobody says it may be chance
 
 
+@pytest.mark.parametrize(("second", "never"), [(0.1985, 1), (0.19, 0), (math.nan, 0)])
+def test_validation_losses_below_chance_that_all_stand_at_one_level_never_learned(second: float, never: float) -> None:
+    curves = [LossCurve(tuple(EpochLog(i, 0.1, None, x) for i in range(N)), N, 2) for x in (0.1986, second)]
+    runs = [Run(i, "complete", {"lr": 0.1}, 0.2, curve=curve) for i, curve in enumerate(curves)]
+    assert diagnose_runs(runs).never_learned == never
+
+
 def test_where_the_smallest_rate_broke_too_the_upper_bound_is_not_what_to_lower() -> None:
     assert diagnose_runs([_fell(3), _fell(4)]).advice == (
         "Every run diverged, at the smallest learning rate (0.4) too: look for NaN or inf in the data, and at the "
