@@ -97,7 +97,7 @@ class SearchState:
         """
         if all_in_vain(self.told):
             return self._drawn()
-        learns = self._has_enough and len(self.runs) % 2 == 1
+        learns = self._has_ended(ENOUGH_TO_LEARN) and len(self.runs) % 2 == 1
         return self._by_model("refine", MODEL_SLOT, self._why(near=learns), learns=learns)
 
     def model_meanwhile(self, why: str) -> Proposal:
@@ -116,15 +116,14 @@ class SearchState:
         reason = f"{reason.format('learned')}, at the learning rate farthest from all tried"
         return Proposal("refine", MODEL_SLOT, reason, values, drawn=True)
 
-    @property
-    def _has_enough(self) -> bool:
-        """Whether so many have run whole that the refinement takes turns."""
-        return sum(run.state == "complete" and run.trained for run in self.runs) >= ENOUGH_TO_LEARN
+    def _has_ended(self, count: int) -> bool:
+        """Whether so many have run whole."""
+        return sum(run.state == "complete" and run.trained for run in self.runs) >= count
 
     def _far_away(self) -> list[Proposal]:
         """Return the best full run at the learning rate farthest from all tried, if it is the turn and one is far."""
         best, bounds = self._best_full(), self.space.get("lr")
-        turn = len(self.runs) % FAR_TURN == 0 if self._has_enough else may_be_flat(self.told)
+        turn = len(self.runs) % FAR_TURN == 0 if self._has_ended(ENOUGH_TO_LEARN) else may_be_flat(self.told)
         if not turn or best is None or bounds is None or self._fixed("lr") or self._lacks(best, "lr"):
             return []
         if all_in_vain(self.told):

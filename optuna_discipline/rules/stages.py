@@ -38,6 +38,8 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4, against 44 % unchanged,
 # 37 % linear, 26 % by a range test. The model, which moves the rate as well, expects more (`coordinates`).
 LR_OF_A_COMPARED_BATCH = 0.5
+# The batch size has a run of its own after so many: of 50 that followed the weight decay's 4 won (benchmarks/README.md).
+ENOUGH_FOR_BATCHES = 12
 
 
 class Search(SearchState):
@@ -200,20 +202,17 @@ class Search(SearchState):
 
     def _look(self, role: ComparedRole) -> list[Proposal]:
         """Return one full run with the value of the role that the model finds most promising, and its learning rate."""
-        first, again = f"{role}:{MODEL_SLOT}", f"{role}:again:{MODEL_SLOT}"
-        slot = again if self._went_elsewhere(role, first) else first
+        slot = f"{role}:{MODEL_SLOT}"
+        if any(run.finished and role not in run.params for run in self.slots.of(slot)):
+            slot = f"{role}:again:{MODEL_SLOT}"  # the model went to another network, which nobody knew to have none
         if is_running(self.slots.of(slot)):
             return [self._meanwhile(role)]
-        if not self.slots.is_open(slot):
+        if not self.slots.is_open(slot) or (role == "batch_size" and not self._has_ended(ENOUGH_FOR_BATCHES)):
             return []
         rateless = "lr" not in self.space or self._is_lacking("lr")
         suited = "" if rateless else ", with a learning rate that suits it"
         free: tuple[Role, ...] = (role,) if rateless or self._fixed("lr") else (role, "lr")
         return [self._by_model(role, slot, f"the model's choice of {role.replace('_', ' ')}{suited}", free)]
-
-    def _went_elsewhere(self, role: ComparedRole, slot: str) -> bool:
-        """Whether the model moved to another network, which has no such parameter: nobody knew it before."""
-        return any(run.finished and role not in run.params for run in self.slots.of(slot))
 
     def _settle_best_before(self, role: ComparedRole) -> None:
         """Take the best full run from before the stage, which the model may have found, to restart it."""
@@ -257,7 +256,8 @@ class Search(SearchState):
 
     def _comparison(self, role: ComparedRole, x: float, default: float) -> Proposal:
         values = {**self.incumbent.values, role: x}
-        lr, momentum, note = values.get("lr"), self.incumbent.values.get("momentum"), ""
+        lr, momentum = values.get("lr"), self.incumbent.values.get("momentum")
+        note = ""
         coupled = role == "momentum" and not self.recipe.cyclical_momentum
         if coupled and lr is not None and momentum is not None and momentum < 1:
             values["lr"] = lr * (1 - x) / (1 - momentum)

@@ -169,17 +169,17 @@ def test_at_full_length_the_model_looks_once_for_each_role_with_all_others_held(
     space: dict[Role, Bounds] = {**SPACE, "batch_size": Bounds.of_choices([16, 32, 64, 128, 256])}
     runs = [replace(run, params={**run.params, "epochs": 16.0}) for run in lr_stage()]
     seen = []
-    while (proposal := next_params(Recipe(), runs, space=space)).stage != "refine":
+    for _ in range(12):
+        proposal = next_params(Recipe(), runs, space=space)
         seen.append((proposal.slot, proposal.free, proposal.like))
         params = {role: proposal.value_of(role, bounds) for role, bounds in space.items()}
         runs.append(Run(len(runs), "complete", params, 0.9, proposal.slot))
-    assert seen == [
+    assert [one for one in seen if one[1]] == [
         ("momentum:model", ("momentum", "lr"), 0),
         ("weight_decay:model", ("weight_decay", "lr"), 0),
         ("batch_size:model", ("batch_size", "lr"), 0),
     ]
-    assert proposal.by_model
-    assert not proposal.free
+    assert [slot for slot, *_ in seen].index("batch_size:model") == 12 - len(lr_stage())  # once a dozen have run
 
 
 def test_a_role_with_one_value_has_nothing_to_compare() -> None:
