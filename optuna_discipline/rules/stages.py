@@ -38,7 +38,7 @@ ComparedRole = Literal["momentum", "weight_decay", "batch_size"]
 # batch ** 0.55 (0 to 1), and the square root lost least: 19 % of the loss at a factor of 4, against 44 % unchanged,
 # 37 % linear, 26 % by a range test. The model, which moves the rate as well, expects more (`coordinates`).
 LR_OF_A_COMPARED_BATCH = 0.5
-# The batch size has a run of its own after so many: of 50 that followed the weight decay's 4 won (benchmarks/README.md).
+# The batch size has a run of its own after so many: of 50 that followed the weight decay's at once 4 won.
 ENOUGH_FOR_BATCHES = 12
 
 
