@@ -12,10 +12,6 @@ import torch
 from torch import nn
 
 _FILLED = {dict, OrderedDict, defaultdict, Counter, list, set, deque}  # a subclass may do something else when filled
-_PLAIN = (bool, int, float, str, type(None))
-_OF_EVERY_MODULE = vars(nn.Module()).keys()
-
-PlainAttributes = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -70,57 +66,6 @@ class Attributes:
         for container, content in self.contents:
             container.clear()
             container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
-
-
-def plain_attributes(model: nn.Module, loss_fn: object = None) -> PlainAttributes:
-    """Return the numbers, texts and flags that modules keep as attributes, by the module's name.
-
-    Those of torch's own classes are left out: there they are settings, and what a wrapper knows of its own process.
-
-    >>> class Counting(nn.Module):
-    ...     def __init__(self):
-    ...         super().__init__()
-    ...         self.calls = 3
-    >>> plain_attributes(Counting())
-    {'model': {'calls': 3}}
-    """
-    return {
-        name: {key: value for key, value in vars(module).items() if _is_plain(key, value)}
-        for name, module in _both(model, loss_fn).named_modules()
-        if not all(kind.__module__.startswith(("torch.", "builtins")) for kind in type(module).__mro__)
-    }
-
-
-def changed_since(start: PlainAttributes, now: PlainAttributes) -> PlainAttributes:
-    """Return those that are new or have another value.
-
-    >>> changed_since({"model": {"width": 8, "calls": 0}}, {"model": {"width": 8, "calls": 3}})
-    {'model': {'calls': 3}}
-    """
-    return {
-        name: {key: value for key, value in attributes.items() if (key, value) not in start.get(name, {}).items()}
-        for name, attributes in now.items()
-    }
-
-
-def set_attributes(saved: PlainAttributes, model: nn.Module, loss_fn: object = None) -> None:
-    """Set what `plain_attributes` returned.
-
-    Raises:
-        AttributeError: If there is no such module.
-    """
-    both = _both(model, loss_fn)
-    for name, attributes in saved.items():
-        vars(both.get_submodule(name)).update(attributes)
-
-
-def _both(model: nn.Module, loss_fn: object) -> nn.ModuleDict:
-    modules = {"model": model, "loss_fn": loss_fn}
-    return nn.ModuleDict({name: module for name, module in modules.items() if isinstance(module, nn.Module)})
-
-
-def _is_plain(name: str, value: object) -> bool:
-    return type(value) in _PLAIN and name not in _OF_EVERY_MODULE
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:

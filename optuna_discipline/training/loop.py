@@ -15,8 +15,6 @@ from optuna_discipline.training.arguments import as_choice
 from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
-from optuna_discipline.training.attributes import PlainAttributes
-from optuna_discipline.training.attributes import plain_attributes
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
 from optuna_discipline.training.batches import check_batch_size_free
@@ -125,9 +123,8 @@ def train_epochs(
             that lie behind are yielded first, as they were; weight decay, optimizer settings and schedule are this
             call's. A state that does not fit (another model, schedule or number of updates in an epoch, an optimizer
             that trains something else or needs what was not kept) is left with a warning, and the training begins anew.
-            Numbers, texts and flags that the training changes in attributes of model or loss (a counter) are saved too;
-            not so other attributes (a list, a tensor that is no buffer), nor other generators of a loader or data set
-            than torch's (`random.Random`, NumPy's): these are as the call is given them.
+            Not saved are attributes of model and loss that are no buffers (a counter, a list), nor other generators of
+            a loader or data set than torch's (`random.Random`, NumPy's): these are as the call is given them.
 
     Returns:
         A generator of `EpochLog`; `lr` is that of the epoch's last update, `train_loss` the mean over its samples.
@@ -184,7 +181,7 @@ def train_epochs(
     if channels_last:
         model.to(memory_format=torch.channels_last)
     decay = weight_decay if callable(weight_decay) else None
-    how = (schedule, epochs, per_epoch, accumulate, seed, accuracy, decay, snapshots, plain_attributes(model, loss_fn))
+    how = (schedule, epochs, per_epoch, accumulate, seed, accuracy, decay, snapshots)
     return _run(_Plan(model, updater, batches, val_batches, *how))
 
 
@@ -202,7 +199,6 @@ class _Plan:
     accuracy: bool | None
     weight_decay: Callable[[int], float] | None
     snapshots: Snapshots | None
-    start: PlainAttributes  # before anything was trained or loaded
 
 
 def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
@@ -249,9 +245,7 @@ def _save(plan: _Plan, logs: list[EpochLog], done: int, random: PrivateRandom) -
         return
     with random:
         total, per_epoch = plan.schedule.total_steps, plan.updates_per_epoch
-        state = capture_state(
-            plan.model, plan.updater, tuple(logs), done, total, per_epoch, plan.start, plan.train, plan.val
-        )
+        state = capture_state(plan.model, plan.updater, tuple(logs), done, total, per_epoch, plan.train, plan.val)
     plan.snapshots.save(state)
 
 

@@ -17,18 +17,13 @@ from torch import nn
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
-from optuna_discipline.training.attributes import PlainAttributes
-from optuna_discipline.training.attributes import changed_since
-from optuna_discipline.training.attributes import plain_attributes
-from optuna_discipline.training.attributes import set_attributes
 from optuna_discipline.training.random_state import RandomStates
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.snapshot import Snapshot
 from optuna_discipline.training.step import map_leaves
 from optuna_discipline.training.update import Updater
 
-FORMAT = 4
-_READABLE = (3, FORMAT)  # the former has no attributes
+FORMAT = 3
 _KEEPING = ("amsgrad", "centered", "momentum")  # by these values of a group an optimizer keeps more or less
 _OUTSIDE = "place "  # what is trained and belongs to neither model nor loss
 _FIT_ERRORS = (RuntimeError, ValueError, TypeError, KeyError, AttributeError)
@@ -56,7 +51,6 @@ class SavedState:
         scaler: State of the gradient scaler, None without one.
         random: Global random generators, see `RandomStates.to_dict`.
         generators: Generators of the loaders, in their order: with the end of an epoch they are the loaders' position.
-        attributes: Numbers, texts and flags that the modules keep and the training has changed, by the module's name.
     """
 
     logs: tuple[EpochLog, ...]
@@ -72,7 +66,6 @@ class SavedState:
     scaler: dict[str, Any] | None
     random: dict[str, Any]
     generators: tuple[torch.Tensor, ...]
-    attributes: PlainAttributes = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.logs or not 0 < self.steps < self.total_steps:
@@ -122,13 +115,9 @@ def capture_state(
     steps: int,
     total_steps: int,
     updates_per_epoch: int | None,
-    start: PlainAttributes,
     *loaders: object,
 ) -> SavedState:
-    """Copy a training as it stands now, to the CPU; call it where its random generators are the global ones.
-
-    `start` is what `plain_attributes` were before it.
-    """
+    """Copy a training as it stands now, to the CPU; call it where its random generators are the global ones."""
     random = RandomStates.capture(generators_of(*loaders), updater.device)
     return SavedState(
         logs=logs,
@@ -144,7 +133,6 @@ def capture_state(
         scaler=None if updater.scaler is None else _to_cpu(updater.scaler.state_dict()),
         random=random.to_dict(),
         generators=tuple(state for _, state in random.generators),
-        attributes=changed_since(start, plain_attributes(model, updater.loss_fn)),
     )
 
 
@@ -176,7 +164,6 @@ def apply_state(
         _load_optimizer(model, updater, state.optimizer)
         if updater.scaler is not None and state.scaler is not None:
             updater.scaler.load_state_dict(copy.deepcopy(state.scaler))
-        set_attributes(state.attributes, model, updater.loss_fn)
         random = RandomStates.from_dict(state.random)
         for generator, saved in zip(generators, state.generators, strict=True):
             generator.set_state(saved)
@@ -209,7 +196,7 @@ def read_state(path: str | os.PathLike[str]) -> SavedState:
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        if stored.pop("format") not in _READABLE:
+        if stored.pop("format") != FORMAT:
             raise ValueError("another version wrote it")
         stored["logs"] = tuple(EpochLog(*row) for row in stored["logs"])
         return SavedState(**stored)

@@ -9,17 +9,6 @@ import torch
 from torch import nn
 
 from optuna_discipline.training.attributes import Attributes
-from optuna_discipline.training.attributes import changed_since
-from optuna_discipline.training.attributes import plain_attributes
-from optuna_discipline.training.attributes import set_attributes
-
-
-class Counting(nn.Linear):
-    def __init__(self) -> None:
-        super().__init__(2, 2)
-        self.calls, self.name, self.warm, self.best = 0, "first", True, None
-        self.seen: list[int] = []
-        self.scale = np.float64(2)
 
 
 @pytest.mark.parametrize(
@@ -54,28 +43,3 @@ def test_dense_tensors_are_found_once_and_others_left_alone() -> None:
     model, mean = nn.Linear(1, 1), torch.ones(2)
     model.means = [mean, {"again": mean}, torch.ones(1).expand(2), torch.eye(2).to_sparse(), torch.ones(2).to("meta")]
     assert Attributes.of([model], model.parameters()).tensors == (mean,)
-
-
-def test_plain_attributes_are_numbers_texts_and_flags_of_classes_of_ones_own() -> None:
-    model, loss_fn = nn.Sequential(nn.Dropout(0.1), Counting()), Counting()
-    own = {"calls": 0, "name": "first", "warm": True, "best": None}
-    found = plain_attributes(model, loss_fn)
-    assert found.keys() == {"model.1", "loss_fn"}
-    assert {name: found["model.1"][name] for name in own} == own
-    assert not found["model.1"].keys() & {"training", "seen", "scale"}
-    assert plain_attributes(model, nn.functional.mse_loss).keys() == {"model.1"}
-
-
-def test_a_module_of_ones_own_is_known_by_a_parametrised_weight_too() -> None:
-    assert plain_attributes(nn.utils.parametrizations.orthogonal(Counting()))["model"]["calls"] == 0
-
-
-def test_only_what_has_changed_is_set() -> None:
-    there, here = Counting(), Counting()
-    start = plain_attributes(there)
-    there.calls, there.late = 3, 0.5
-    here.name = "second"
-    set_attributes(changed_since(start, plain_attributes(there)), here)
-    assert (here.calls, here.late, here.name) == (3, 0.5, "second")
-    with pytest.raises(AttributeError, match="head"):
-        set_attributes({"model.head": {"calls": 3}}, here)
