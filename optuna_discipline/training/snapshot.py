@@ -115,6 +115,23 @@ class _TensorCopy:
         return self.place
 
 
+class _AttributeCopy(_TensorCopy):
+    """That of an attribute, whose memory may be a file opened to be read: what has not changed is not written."""
+
+    def restore(self) -> torch.Tensor:
+        return self.place if _are_equal(self.place.cpu(), self.content) else super().restore()
+
+
+def _are_equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors have the same values, NaN for NaN."""
+    return torch.equal(a, b) or (not a.is_quantized and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True))
+
+
+def _copies(tensors: Iterable[torch.Tensor], attributes: Attributes) -> tuple[tuple[torch.Tensor, _TensorCopy], ...]:
+    own = [(tensor, _TensorCopy.of(tensor)) for tensor in tensors]
+    return (*own, *((tensor, _AttributeCopy.of(tensor)) for tensor in attributes.tensors))
+
+
 def _give_back(tensor: torch.Tensor, saved: _TensorCopy) -> None:
     """Restore a tensor where it stood; in new memory where the old cannot be written, as that of an expanded one."""
     try:
@@ -162,7 +179,7 @@ class _ModuleState:
         attributes = Attributes.of(modules, [*parameters, *buffers])
         return cls(
             parameters=tuple(_ParameterState.capture(parameter) for parameter in parameters),
-            tensors=tuple((tensor, _TensorCopy.of(tensor)) for tensor in (*buffers, *attributes.tensors)),
+            tensors=_copies(buffers, attributes),
             training=tuple((module, module.training) for module in modules),
             attributes=attributes,
         )
@@ -198,7 +215,7 @@ class _OptimizerState:
         return cls(
             optimizer,
             {parameter: _copy_around_tensors(values) for parameter, values in optimizer.state.items()},
-            tuple((tensor, _TensorCopy.of(tensor)) for tensor in (*tensors_in(optimizer.state), *attributes.tensors)),
+            _copies(tensors_in(optimizer.state), attributes),
             tuple((group, _copy_values(group), list(group["params"])) for group in optimizer.param_groups),
             attributes,
         )

@@ -1,4 +1,5 @@
 import copy
+import math
 import random
 from collections import Counter
 from collections import deque
@@ -379,3 +380,25 @@ def test_an_optimizers_own_attributes_come_back() -> None:
         train(model, optimizer)
     assert (optimizer.count, hasattr(optimizer, "late")) == (0, False)
     assert all(torch.equal(mean, p) for mean, p in zip(optimizer.mean, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "kept", [torch.tensor([1.0, math.nan]), torch.tensor(3), torch.ones(3).as_strided((2, 2), (1, 1))]
+)
+def test_a_tensor_that_has_not_changed_is_not_written_since_its_memory_may_be_read_only(kept: torch.Tensor) -> None:
+    model, optimizer = nn.Linear(3, 2), Averaging(nn.Linear(3, 2).parameters())
+    model.table, optimizer.table = kept, [kept.clone()]  # type: ignore[attr-defined]
+    tables = [kept, *optimizer.table]  # type: ignore[attr-defined]
+    before = [(table.data_ptr(), table._version) for table in tables]
+    with preserved(model, optimizer):
+        model.table = None  # type: ignore[assignment]
+    assert model.table is kept
+    assert [(table.data_ptr(), table._version) for table in tables] == before
+
+
+def test_a_number_that_became_none_comes_back_where_it_was() -> None:
+    model, table = nn.Linear(3, 2), torch.tensor([1.0, math.nan])
+    model.table, place = table, table.data_ptr()
+    with preserved(model):
+        table.fill_(math.nan)
+    assert (table[0], table.isnan().tolist(), table.data_ptr()) == (1.0, [False, True], place)
