@@ -36,7 +36,7 @@ def bias_and_norm(model: nn.Module) -> list[nn.Parameter]:
 
 
 def check_sparse(model: nn.Module, optimizer: torch.optim.Optimizer, decaying: Iterable[nn.Parameter]) -> None:
-    """Refuse embeddings whose sparse gradients a step of torch's does not take; the user's own optimizer may take any.
+    """Refuse embeddings whose sparse gradients a step of torch's does not take; a step of the user's own may take any.
 
     Args:
         model: Any module.
@@ -46,8 +46,7 @@ def check_sparse(model: nn.Module, optimizer: torch.optim.Optimizer, decaying: I
     Raises:
         ValueError: If there is such an embedding.
     """
-    kinds = [kind for kind in type(optimizer).__mro__ if kind is not torch.optim.Optimizer]
-    if not any(kind.__module__.startswith("torch.optim") for kind in kinds):
+    if not type(optimizer).step.__module__.startswith("torch.optim"):
         return
     takes = isinstance(optimizer, _TAKE_SPARSE)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -57,7 +56,7 @@ def check_sparse(model: nn.Module, optimizer: torch.optim.Optimizer, decaying: I
             raise ValueError(
                 f"`model` must not make sparse gradients, which {type(optimizer).__name__} does not take"
                 f"{' with a weight decay' if takes else ''}, but its module {name or type(module).__name__!r} has "
-                "sparse=True: leave that out, or take optimizer='sgd' and weight_decay=0."
+                "sparse=True: leave that out, or take SGD ('sgd', or one of your own) with weight_decay=0 for it."
             )
 
 

@@ -52,10 +52,31 @@ def embedding(**options: Any) -> nn.Sequential:
     return nn.Sequential(nn.Embedding(4, 2, sparse=True, **options), nn.Flatten(), nn.Linear(2, 1))
 
 
+class Plain(torch.optim.Optimizer):
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+    def step(self, closure: Any = None) -> Any:
+        pass
+
+
+class Renamed(torch.optim.AdamW):
+    """Takes the step of torch's."""
+
+
+class Densifying(torch.optim.AdamW):
+    """Takes a step of its own, which may make any gradient one that torch's step takes."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         (torch.optim.AdamW, "which AdamW does not take, but"),
+        (Renamed, "which Renamed does not take, but"),
         (torch.optim.RMSprop, "which RMSprop does not take, but"),
         (torch.optim.SGD, "which SGD does not take with a weight decay, but"),
         (torch.optim.Adagrad, "which Adagrad does not take with a weight decay, but"),
@@ -64,7 +85,9 @@ def embedding(**options: Any) -> nn.Sequential:
 def test_sparse_gradients_are_refused_where_the_optimizers_step_would_fail_on_them(kind: Any, words: str) -> None:
     model = embedding()
     optimizer = kind(model.parameters(), lr=0.1)
-    rule = rf"`model` must not make sparse gradients, {words} its module '0' has sparse=True: leave that out, or take"
+    rule = (
+        rf"`model` must not make sparse gradients, {words} its module '0' has sparse=True: leave that out, or take SGD"
+    )
     with pytest.raises(ValueError, match=rule):
         check_sparse(model, optimizer, model.parameters())
     with pytest.raises(ValueError, match="its module 'EmbeddingBag' has"):
@@ -73,17 +96,13 @@ def test_sparse_gradients_are_refused_where_the_optimizers_step_would_fail_on_th
     check_sparse(model, optimizer, model.parameters())
 
 
-class Plain(torch.optim.Optimizer):
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, {"lr": 0.1})
-
-
 def test_sparse_gradients_are_taken_without_decay_by_another_optimizer_or_where_they_are_not_trained() -> None:
     model = embedding()
     for kind in (torch.optim.SGD, torch.optim.Adagrad):
         check_sparse(model, kind(model.parameters(), lr=0.1), model[2].parameters())
     check_sparse(model, torch.optim.AdamW(model[2].parameters()), model[2].parameters())
-    check_sparse(model, Plain(model.parameters()), model.parameters())
+    for own in (Plain, Densifying):
+        check_sparse(model, own(model.parameters()), model.parameters())
     dense = nn.Sequential(nn.Embedding(4, 2))
     check_sparse(dense, torch.optim.AdamW(dense.parameters()), dense.parameters())
 
