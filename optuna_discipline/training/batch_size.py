@@ -126,8 +126,9 @@ def samples_per_second(
     """Return how many samples a training processes in a second at a batch size, data loading and evaluation left out.
 
     Batch sizes are compared at equal time: `epochs_at_equal_time(epochs, 1 / fast, 1 / slow)` of two of these. The
-    model, a given optimizer, all buffers, modes and random generators are left exactly as they are. With a
-    DistributedDataParallel (called on every rank) it is one rank's samples, at the mean time of all.
+    model, a given optimizer, all buffers, modes and random generators are left exactly as they are. They are copied
+    first, what the model keeps as attributes too: a large table or a list of many tensors costs its memory once more.
+    With a DistributedDataParallel (called on every rank) it is one rank's samples, at the mean time of all.
 
     Args:
         model: Any module, on the device or not.

@@ -77,8 +77,9 @@ def lr_range_test(
     (Python, NumPy, torch, CUDA, mps, the loaders') come back exactly as they were, also after an exception, and so do
     other attributes: a counter, a hook, a layer made at the first forward pass, lists, dicts and dense tensors. What
     cannot be given back are the items taken from a one-shot iterator, and what is changed inside an object of any other
-    class, such as a NumPy array. With a DistributedDataParallel model (called on every rank, each its share of the
-    data, the same number of batches) losses are those of all ranks, and so is the answer.
+    class, such as a NumPy array. All this is copied first, what the model keeps as attributes too: a large table or a
+    list of many tensors costs its memory once more, and time. With a DistributedDataParallel model (called on every
+    rank, each its share of the data, the same number of batches) losses are those of all ranks, and so is the answer.
 
     With `val`, the whole curve's 50 or so evaluations of 1,024 samples cost as much as 130 updates with batches of 128,
     beside the 100 updates of the sweep; without it, the training loss bottoms out far below the rate that is best.
