@@ -66,8 +66,8 @@ def weight_decay_candidates(
 
     Args:
         model: A torch module; it tells parameters and depth.
-        data: Its training data, a tuple (inputs, ..., targets) of tensors or arrays, or a torch Dataset; they tell
-            samples, classes, input size.
+        data: Its training data, a tuple (inputs, ..., targets) of tensors or arrays, a torch Dataset or a list of
+            samples; they tell samples, classes, input size. For batches give `n_samples` instead.
         n_parameters: Trainable parameters.
         n_samples: Training samples.
         n_classes: Classes; many classes make data complex.

@@ -76,7 +76,7 @@ def complexity_of(
     Args:
         model: A torch module, or anything whose `parameters()` have `numel()`, `ndim` and `requires_grad`.
         n_samples: Training samples; or the training data itself, a tuple (inputs, ..., targets) of tensors or arrays or
-            a torch Dataset or a list of batches, which tells the other two as far as it can.
+            a torch Dataset or a list of samples, which tells the other two as far as it can; for batches the number.
         n_classes: Classes, 1 for a regression. None reads them from the data, if any: from its `classes`, or
             integer targets (n,) whose values occur five times each on average.
         input_size: Numbers of one input, None if not known.
@@ -187,21 +187,20 @@ def _layer_of(name: str) -> tuple[str, str]:
 
 def _look_at(data: Any, name: str) -> tuple[int, int | None, int | None]:
     """Return samples, classes and input size of training data, as far as one look tells."""
-    columns, batches = _are_columns(data, name), _are_batches(data)
+    columns = _are_columns(data, name)
     try:
         if isinstance(data, list) and is_number(data[0]):
             raise TypeError("a list of numbers is none of these")
         with _kept_generators():
-            inputs = data[0][0] if columns else data[0][0][0] if batches else _first_input(data)
-        n_samples = sum(len(batch[0]) for batch in data) if batches else len(data[0] if columns else data)
+            inputs = data[0][0] if columns else _first_input(data)
+        n_samples = len(data[0] if columns else data)
     except (TypeError, IndexError, KeyError) as error:
         raise TypeError(
             f"`{name}` must be a number, a tuple (inputs, targets) or a data set with a length, but got "
             f"{type(data).__name__}: {error}"
         ) from error
     shape = getattr(inputs, "shape", None)
-    n_classes = _classes_among([batch[-1] for batch in data]) if batches else _classes_of(data, columns)
-    return n_samples, n_classes, None if shape is None else max(1, math.prod(shape))
+    return n_samples, _classes_of(data, columns), None if shape is None else max(1, math.prod(shape))
 
 
 @contextmanager
@@ -231,14 +230,6 @@ def _are_columns(data: Any, name: str) -> bool:
     return shaped and (isinstance(data, tuple) or len(data) == 2)
 
 
-def _are_batches(data: Any) -> bool:
-    """Return whether data are a list of batches (inputs, ..., targets), all of whose parts hold as many samples."""
-    first = data[0] if isinstance(data, list) and data else None
-    if not isinstance(first, tuple | list) or len(first) < 2 or getattr(first[0], "ndim", 0) < 2:
-        return False
-    return all(getattr(part, "ndim", 0) >= 1 and len(part) == len(first[0]) for part in first)
-
-
 def _first_input(data: Any) -> Any:
     try:
         sample = data[0]
@@ -255,12 +246,12 @@ def _classes_of(data: Any, columns: bool) -> int | None:
     if hasattr(classes, "__len__"):
         return len(classes)
     parts: Any = data if columns else getattr(data, "tensors", ())  # a TensorDataset's
-    return _classes_among([parts[-1] if len(parts) > 1 else getattr(data, "targets", None)])
+    return _classes_among(parts[-1] if len(parts) > 1 else getattr(data, "targets", None))
 
 
-def _classes_among(parts: list[Any]) -> int | None:
-    """Return the number of classes of targets in parts, where they are integers (n,) that look like some."""
-    if any(getattr(part, "ndim", None) != 1 or "int" not in str(getattr(part, "dtype", "")) for part in parts):
+def _classes_among(targets: Any) -> int | None:
+    """Return the number of classes where targets are integers (n,) that look like some."""
+    if getattr(targets, "ndim", None) != 1 or "int" not in str(getattr(targets, "dtype", "")):
         return None
-    values = {value for part in parts for value in part.tolist()}
-    return len(values) if 2 <= len(values) <= sum(map(len, parts)) / SAMPLES_A_CLASS else None
+    n_values = len(set(targets.tolist()))
+    return n_values if 2 <= n_values <= len(targets) / SAMPLES_A_CLASS else None

@@ -147,9 +147,10 @@ def test_integers_are_classes_only_where_few_of_them_differ() -> None:
     assert sizes_of(None, (inputs, np.arange(1000) % 200), n_classes=1).n_classes == 1  # a regression
 
 
-def test_a_list_of_batches_counts_all_their_samples_and_a_list_of_numbers_is_no_data() -> None:
-    batches = [(np.zeros((64, 3, 8)), np.arange(64) % 7)] * 20 + [(np.zeros((9, 3, 8)), np.arange(9) % 7)]
-    assert sizes_of(None, batches) == Sizes(n_samples=1289, n_classes=7, input_size=24)
+def test_a_list_holds_one_sample_each_and_a_list_of_numbers_is_no_data() -> None:
+    images_and_masks = [(np.zeros((8, 8)), np.zeros((8, 8)))] * 200
+    assert sizes_of(None, images_and_masks) == Sizes(n_samples=200, input_size=64)
+    assert sizes_of(None, [[np.zeros((12, 8)), np.arange(12) % 2]] * 100) == Sizes(n_samples=100, input_size=96)
     with pytest.raises(TypeError, match=r"`n_samples` must be a number, .* got list: a list of numbers is none of"):
         complexity_of(_net(3), [20_000])
 
