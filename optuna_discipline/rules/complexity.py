@@ -47,7 +47,7 @@ class Sizes:
         n_parameters: Trainable parameters.
         n_samples: Training samples.
         n_classes: Classes.
-        depth: Layers with weights: modules that own a matrix or kernel, each layer of a recurrent one, no norm.
+        depth: Layers with weights: matrices and kernels, each layer of torch's RNNs and attention as one, no norm.
         input_size: Numbers of one input, 3,072 for an image of 32 x 32 pixels in colour.
     """
 
@@ -166,23 +166,28 @@ def _trainable(model: Any) -> list[Any]:
 
 
 def _count_layers(model: Any, parameters: list[Any]) -> int:
-    """Return how many layers own a matrix or kernel; each of them counts where they have no names."""
+    """Return how many layers have a matrix or kernel; each of these counts where they have no names."""
     if not hasattr(model, "named_modules"):
         return sum(p.ndim >= 2 for p in parameters)
-    layers = {_layer_of(name) for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2}
-    norms = {name for name, module in model.named_modules() if re.search(r"Norm(\dd)?$", type(module).__name__)}
-    return sum(owner not in norms for owner, _ in layers)
+    torch: Any = sys.modules.get("torch")  # not imported here, and loaded where a module is torch's
+    whole = () if torch is None else (torch.nn.RNNBase, torch.nn.RNNCellBase, torch.nn.MultiheadAttention)
+    modules, layers = dict(model.named_modules()), set()
+    for name in [_weight_of(name) for name, p in model.named_parameters() if p.requires_grad and p.ndim >= 2]:
+        owner, _, own = name.rpartition(".")
+        if isinstance(modules.get(owner), whole):
+            own = "".join(re.findall(r"_l\d+", own))  # gates, directions and projections are parts of a layer
+        if not re.search(r"Norm(\dd)?$", type(modules.get(owner)).__name__):
+            layers.add((owner, own))
+    return len(layers)
 
 
-def _layer_of(name: str) -> tuple[str, str]:
-    """Return the module that owns a parameter, and its number there, of a recurrent layer or in a list of parameters.
+def _weight_of(name: str) -> str:
+    """Return the weight that a parameter is, or is a part of.
 
-    >>> _layer_of("0.parametrizations.weight.original1"), _layer_of("rnn.weight_hh_l1_reverse")
-    (('0', ''), ('rnn', '1'))
+    >>> _weight_of("0.parametrizations.weight.original1"), _weight_of("0.weight_g")
+    ('0.weight', '0.weight')
     """
-    owner, _, own = re.sub(r"\bparametrizations\.(\w+)\..*", r"\1", name).rpartition(".")
-    found = re.search(r"^(\d+)$|_l(\d+)(?:_|$)", own)
-    return owner, "" if found is None else found[1] or found[2]
+    return re.sub(r"\bparametrizations\.(\w+)\..*|\b(weight)_[gv]$", r"\1\2", name)
 
 
 def _look_at(data: Any, name: str) -> tuple[int, int | None, int | None]:

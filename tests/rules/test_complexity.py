@@ -192,6 +192,7 @@ def test_an_iterable_data_set_with_a_length_tells_its_samples() -> None:
     assert sizes_of(None, Stream()) == Sizes(n_samples=40)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
 def test_depth_counts_each_layer_once_and_no_norm() -> None:
     nn = pytest.importorskip("torch").nn
     from torch.nn.utils import parametrizations
@@ -199,17 +200,22 @@ def test_depth_counts_each_layer_once_and_no_norm() -> None:
     def depth(*modules: Any) -> int | None:
         return sizes_of(nn.Sequential(*modules)).depth
 
-    class Head(nn.Module):  # type: ignore[misc]
+    class ByHand(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.weights = nn.ParameterList(nn.Linear(2, 2).weight for _ in range(3))
+            for i in range(5):
+                setattr(self, f"W_l{i % 3}_{i}", nn.Parameter(nn.Linear(2, 2).weight))
 
     normed = [parametrizations.weight_norm(nn.Linear(4, 4)) for _ in range(3)]
     assert depth(*normed, nn.Linear(4, 1)) == 4
     assert depth(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3), nn.LayerNorm((3, 8, 8))) == 1
     assert depth(nn.LSTM(4, 4, num_layers=5, bidirectional=True, proj_size=2)) == 5
     assert depth(parametrizations.weight_norm(nn.GRU(4, 4), "weight_hh_l0"), nn.GRUCell(4, 4)) == 2
-    assert depth(nn.Embedding(9, 4), nn.MultiheadAttention(4, 2), Head()) == 1 + 2 + 3
+    attention = nn.MultiheadAttention(4, 2, kdim=3, vdim=3, add_bias_kv=True)
+    assert depth(nn.Embedding(9, 4), nn.MultiheadAttention(4, 2), attention) == 1 + 2 + 2
+    matrices = [nn.Linear(2, 2).weight for _ in range(4)]
+    assert depth(ByHand(), nn.ParameterList(matrices), nn.ParameterDict({"a": matrices[0], "b": ByHand().W_l0_0})) == 10
+    assert depth(nn.utils.weight_norm(nn.Linear(4, 4)), nn.utils.weight_norm(nn.LSTM(4, 4), "weight_hh_l0")) == 2
     tied = nn.Linear(4, 9)
     tied.weight = nn.Embedding(9, 4).weight
     assert sizes_of(nn.ModuleList([tied, tied])).depth == 1
