@@ -60,7 +60,8 @@ def largest_batch_size(
     Args:
         model: Any module, on the device or not.
         sample: A batch of one sample or more, such as `next(iter(loader))`; its samples are repeated. Tensors whose
-            first dimension are the samples, and lists of one each (texts, images, dicts), in any tuple or dict.
+            first dimension are the samples, and lists of one each (texts, images, dicts), in any tuple or dict; what
+            holds no tensor and is of another length stays as it is.
         loss_fn: Called as `loss_fn(output, target)`; None squares the output, which has to be one tensor.
         low: Size to start with; 2, because BatchNorm cannot train on one sample.
         high: Largest size to try, at least `low`.

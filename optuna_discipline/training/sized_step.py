@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import length_hint  # 0 of what has no length, an array () too
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.training.memory import give_back
 from optuna_discipline.training.memory import try_here
 from optuna_discipline.training.modes import start_training
@@ -139,10 +141,11 @@ class SizedStep:
 def repeat_samples(batch: Any, size: int) -> Any:
     """Return a batch of `size` samples, those of `batch` in turn.
 
-    Within the batch, a list as long as there are samples holds one each. Texts and numbers alone stay as they are.
+    Within the batch, a list as long as there are samples holds one each, and a tuple holds parts. What has no tensor
+    stays as it is where it is a text, a number, a tuple of numbers or of another length than the batch.
 
     Raises:
-        ValueError: If something of a length is no samples, or cannot be repeated, or a list could be read both ways.
+        ValueError: If a tensor has another length, samples cannot be repeated, or a list could be read both ways.
 
     >>> repeat_samples((torch.tensor([1, 2]), ["a", "b"]), 3)
     (tensor([1, 2, 1]), ['a', 'b', 'a'])
@@ -157,7 +160,7 @@ def repeat_samples(batch: Any, size: int) -> Any:
     return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
-def _check_leaf(leaf: Any) -> None:
+def _check_leaf(leaf: Any) -> Any:
     kind = "a PackedSequence" if isinstance(leaf, PackedSequence) else ""
     if isinstance(leaf, torch.Tensor) and (leaf.is_nested or leaf.layout != torch.strided):
         kind = "a nested tensor" if leaf.is_nested else f"a tensor with {leaf.layout}"
@@ -166,18 +169,20 @@ def _check_leaf(leaf: Any) -> None:
             f"`sample` must hold plain tensors, whose samples can be repeated, but got {kind}: give it padded or "
             "dense, and pack or convert it in `step`."
         )
+    return leaf
 
 
 def _count(batch: Any) -> int:
     """Return the length of the tensors that stand in no list; of lists alone, that of all in them, or their own."""
     columns = _columns(batch, whole=True)
-    lists = [part for part in columns if not isinstance(part, torch.Tensor)]
-    tensors = [part for part in columns if isinstance(part, torch.Tensor)]
-    if not tensors and all(tensors_in(part) and not any(isinstance(x, Mapping) for x in part) for part in lists):
-        tensors = tensors_in(lists)
-    lengths = {_length(tensor) for tensor in tensors}
-    if len(lengths) != 1 and len(lists) == len(columns):
-        lengths = {len(part) for part in lists}
+    lengths = {length_hint(part) for part in columns if isinstance(part, torch.Tensor)}
+    if not lengths:
+        lists = [part for part in columns if tensors_in(part)]
+        own = {len(part) for part in lists}
+        texts = {len(part) for part in columns if not tensors_in(part)}
+        if not own & texts and not any(isinstance(x, Mapping) for part in lists for x in part):
+            lengths = {length_hint(tensor) for tensor in tensors_in(lists)}
+        lengths = lengths if len(lengths) == 1 else own
     if len(lengths) != 1 or 0 in lengths:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
         raise ValueError(
@@ -188,48 +193,53 @@ def _count(batch: Any) -> int:
 
 
 def _columns(nested: Any, *, whole: bool = False) -> list[Any]:
-    """Return the tensors and lists of a batch, those in its dicts too."""
-    if isinstance(nested, Mapping) or (whole and isinstance(nested, (tuple, list))):
+    """Return the tensors and lists of a batch, those in its dicts and tuples too, and its tuples of texts."""
+    if isinstance(nested, Mapping) or (whole and isinstance(nested, list)) or _are_parts(nested):
         parts = nested.values() if isinstance(nested, Mapping) else nested
         return [column for part in parts for column in _columns(part)]
     return [nested] if isinstance(nested, (torch.Tensor, tuple, list)) else []
 
 
+def _are_parts(nested: Any) -> bool:
+    """Return whether something is a tuple, other than one of texts, each of which is a sample."""
+    if not isinstance(nested, tuple):
+        return False
+    return hasattr(nested, "_fields") or bool(tensors_in(nested)) or all(map(is_number, nested))
+
+
 def _take(part: Any, index: torch.Tensor, n_samples: int, *, whole: bool = False) -> Any:
-    if isinstance(part, torch.Tensor) and _length(part) == n_samples:
+    fits = length_hint(part) == n_samples
+    if isinstance(part, torch.Tensor) and fits:
         return part[index.to(part.device)]
     if isinstance(part, Mapping):
         return {key: _take(value, index, n_samples) for key, value in part.items()}
-    if isinstance(part, (tuple, list)) and (whole or tensors_in(part) or len(part) == n_samples):
-        if not whole and _are_samples(part, n_samples):
-            return type(part)(part[i] for i in index.tolist())
+    if whole or _are_parts(part) or (isinstance(part, list) and tensors_in(part) and not _are_samples(part, n_samples)):
         items = [_take(item, index, n_samples) for item in part]
         return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
-    if isinstance(part, (str, bytes)) or not hasattr(part, "__len__"):
+    if isinstance(part, (tuple, list)) and fits:
+        return type(part)(part[i] for i in index.tolist())
+    if isinstance(part, (str, bytes)) or not (fits or isinstance(part, torch.Tensor)):
         return part
     shape = getattr(part, "shape", None)
+    cure = f"give one of {n_samples}" if not fits else "make it a list" if shape is None else "make it a tensor"
     raise ValueError(
         f"`sample` must hold its {n_samples} samples in tensors or lists of that length, but got {type(part).__name__} "
-        f"of {f'length {len(part)}' if shape is None else f'shape {tuple(shape)}'}: give one of {n_samples}."
+        f"of {f'length {n_samples}' if shape is None else f'shape {tuple(shape)}'}: {cure}."
     )
 
 
-def _are_samples(part: tuple[Any, ...] | list[Any], n_samples: int) -> bool:
-    """Return whether a list holds one sample each, and is no parts that hold all samples each."""
-    if len(part) != n_samples or hasattr(part, "_fields"):
+def _are_samples(part: list[Any], n_samples: int) -> bool:
+    """Return whether a list with tensors holds one sample each, and is no parts that hold all samples each."""
+    if len(part) != n_samples:
         return False
-    if any(isinstance(x, Mapping) for x in part) or {_length(x) for x in tensors_in(part)} != {n_samples}:
+    if any(isinstance(x, Mapping) for x in part) or {length_hint(x) for x in tensors_in(part)} != {n_samples}:
         return True
-    if all(isinstance(x, torch.Tensor) for x in part):
+    if n_samples > 1 and all(isinstance(x, torch.Tensor) for x in part):
         raise ValueError(
             f"`sample` must not hold a list of {n_samples} tensors whose length is {n_samples}, too, which could be "
             "that many samples as well as inputs of all samples: give another number of samples."
         )
     return False
-
-
-def _length(tensor: torch.Tensor) -> int:
-    return tensor.shape[0] if tensor.ndim else 0
 
 
 def _mean_square(output: torch.Tensor, _target: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,14 @@ class Pair(NamedTuple):
     y: Any
 
 
+class Sized(NamedTuple("Sized", [("x", torch.Tensor), ("size", Any)])):
+    """Checks itself."""
+
+    def __new__(cls, x: torch.Tensor, size: Any) -> "Sized":
+        assert x is not None
+        return super().__new__(cls, x, size)
+
+
 def test_samples_are_repeated_whatever_holds_them() -> None:
     batch = {"input": torch.arange(4).reshape(2, 2), "more": [torch.tensor([1.0, 2.0])], "name": "n"}
     repeated = repeat_samples(batch, 5)
@@ -69,9 +77,30 @@ def test_lists_as_long_as_the_batch_hold_one_sample_each() -> None:
         repeat_samples(([torch.zeros(3, 4, 4)] * 3, torch.zeros(3)), 4)
 
 
-@pytest.mark.parametrize("part", [np.ones(2), {1, 2}, ["a", "b", "c"], [torch.ones(3)]])
-def test_what_has_a_length_and_is_not_repeated_is_refused(part: Any) -> None:
-    with pytest.raises(ValueError, match=r"`sample` must hold its 2 samples in tensors or lists .*: give one of 2"):
+def test_a_tuple_of_tensors_and_a_list_of_one_for_one_sample_are_parts() -> None:
+    pair = repeat_samples(((torch.ones(2, 7), torch.ones(2, 3)), torch.ones(2)), 5)[0]
+    assert [tuple(x.shape) for x in pair] == [(5, 7), (5, 3)]
+    assert [len(x) for x in repeat_samples(([torch.ones(1, 7)], torch.ones(1)), 5)[0]] == [5]
+    for refused in ((torch.ones(5), torch.ones(7)), (torch.ones(1, 2, 5), torch.ones(1, 2, 5))):
+        with pytest.raises(ValueError, match="all have the samples as their first dimension"):
+            repeat_samples((refused, torch.ones(2)), 5)
+
+
+@pytest.mark.parametrize("part", [torch.Size([8, 8]), (8, 8), (8, 8, 8), ["a", "b", "c"], [], np.ones(3), {1}, list])
+def test_what_describes_the_batch_stays_as_it_is(part: Any) -> None:
+    x = torch.zeros(2, 3)
+    repeated = repeat_samples(Sized(x, part), 4)
+    assert (type(repeated), type(repeated.size), len(repeated.x)) == (Sized, type(part), 4)
+    assert repeated.size is part or repeated.size == part
+    assert len(repeat_samples({"x": [x, x, x], "size": part if isinstance(part, tuple) else (8, 8, 8)}, 4)["x"][0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("part", "cure"),
+    [(np.ones(2), "make it a tensor"), (iter([1, 2]), "make it a list"), ([torch.ones(3)], "give one of 2")],
+)
+def test_what_has_the_samples_and_is_not_repeated_is_refused(part: Any, cure: str) -> None:
+    with pytest.raises(ValueError, match=rf"`sample` must hold its 2 samples in tensors or lists .*: {cure}"):
         repeat_samples((part, torch.zeros(2)), 4)
 
 
