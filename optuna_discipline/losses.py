@@ -1,5 +1,7 @@
 """What targets and losses say: the loss that suits a target, the number of classes, what a loss compares."""
 
+import copy
+import math
 import warnings
 from collections.abc import Iterable
 from itertools import chain
@@ -7,9 +9,9 @@ from typing import Any
 
 from optuna_discipline._imports import require
 
-# The loss of a classification is lower by more than this share where the target's class has the largest score than
-# where any other has it, of so many that are tried.
-LOWER_BY, MOST_TRIED = 1e-5, 8
+# The loss of a classification is lower by more than this share of itself, which is more than rounding, where the
+# target's class has the largest score than where any other has it, of so many that are tried.
+LOWER_BY, MOST_TRIED = 1e-6, 8
 
 
 def default_loss(target: Any) -> Any:
@@ -52,30 +54,36 @@ def compares_each(loss_fn: Any) -> bool:
 def favours_target(loss_fn: Any, output: Any, target: Any) -> bool:
     """Whether a loss is lowest where the target's own score is the largest, as the accuracy counts them.
 
-    A loss of embeddings, which labels only tell apart, is as low where each stands at the place of another class. What
-    raises for such outputs, which are like probabilities, does not say.
+    A loss of embeddings, which labels only tell apart, is as low where each stands at the place of another class. Tried
+    are made-up outputs of 0 and 1, of which embeddings are told apart without rounding, with two targets of each class:
+    the first samples may be ignored, or have no pair. What raises for these, is not finite, or cannot be copied (it may
+    have a state) does not say.
 
     Args:
-        loss_fn: Any loss.
+        loss_fn: Any loss; a function is called, anything else is copied before.
         output: Of shape (n, classes).
-        target: Integers of shape (n,).
+        target: Integers of shape (n,); only their type is asked.
     """
     torch = require("torch", extra="torch")
-    from optuna_discipline.training.step import IGNORED
+    from optuna_discipline.training.random_state import PrivateRandom
 
-    n_classes = output.shape[1]
-    if is_cross_entropy(loss_fn) or bool((target == IGNORED).all()):
+    if is_cross_entropy(loss_fn):
         return True
+    n_classes = output.shape[1]
+    n_tried = min(n_classes, 1 + MOST_TRIED)
+    classes = torch.arange(n_tried, device=target.device).repeat(2)
 
     def loss_at(shift: int) -> float:
-        largest = torch.nn.functional.one_hot((target.long() + shift) % n_classes, n_classes)
-        return float(loss_fn((0.8 * largest + 0.2 / n_classes).to(output), target))
+        made_up = torch.nn.functional.one_hot((classes + shift) % n_classes, n_classes).to(output)
+        with PrivateRandom(0, output.device):  # a loss with noise in it has the same at each class
+            return float(copy.deepcopy(loss_fn)(made_up, classes.to(target)))
 
     try:
-        right, *others = (loss_at(shift) for shift in range(min(n_classes, 1 + MOST_TRIED)))
+        right, *others = (loss_at(shift) for shift in range(n_tried))
     except Exception:  # the loss is the user's, and may fail in any way
-        return False
-    return all(right + LOWER_BY * max(1.0, abs(right)) < other for other in others)
+        return True
+    least = min(filter(math.isfinite, others), default=math.inf)
+    return not math.isfinite(right) or right + LOWER_BY * abs(right) < least
 
 
 def count_classes(target: Any, batches: Iterable[Any]) -> int | None:
