@@ -94,6 +94,13 @@ def test_a_best_run_whose_neighbours_ended_much_worse_may_be_luck_and_is_asked_f
     assert (luck in found.advice[0]) == at_edge
 
 
+@pytest.mark.parametrize(("above", "at_edge"), [(0.15, False), (0.25, True)])
+def test_beside_a_loss_near_0_much_worse_is_a_tenth_of_what_it_fell(above: float, at_edge: bool) -> None:
+    val = [2 * (1 - i / 9) if i < 9 else 0.01 for i in range(N)]
+    runs = [_run(0, val, params=SETTINGS), _run(1, [x + above for x in val], params=SETTINGS)]
+    assert diagnose_runs(runs).at_edge == at_edge
+
+
 def test_other_parameters_and_shorter_runs_are_no_neighbours() -> None:
     best, worse = _run(0, FALLING, params={**SETTINGS, "epochs": 16.0}), [x + 0.6 for x in FALLING]
     short, wide = _run(1, worse, params={**SETTINGS, "epochs": 4.0}), _run(2, worse, others={"width": 8})
