@@ -174,6 +174,7 @@ def _check_leaf(leaf: Any) -> Any:
 
 def _count(batch: Any) -> int:
     """Return the length of the tensors that stand in no list; of lists alone, that of all in them, or their own."""
+    _check_not_zipped(batch)
     columns = _columns(batch, whole=True)
     lengths = {length_hint(part) for part in columns if isinstance(part, torch.Tensor)}
     if not lengths:
@@ -187,9 +188,22 @@ def _count(batch: Any) -> int:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(batch)]
         raise ValueError(
             "`sample` must be a batch whose tensors all have the samples as their first dimension, or lists of as many "
-            f"samples, but has shapes {shapes}: give a single sample one with x[None]."
+            f"samples, but has shapes {shapes}: give a single sample one with x[None], samples of other shapes "
+            "in lists, not tuples."
         )
     return lengths.pop()
+
+
+def _check_not_zipped(batch: Any) -> None:
+    """Refuse a batch of tuples of one sample each, such as `tuple(zip(*samples))`: a tuple holds parts."""
+    sides = [p for p in batch if isinstance(p, (tuple, list))] if isinstance(batch, (tuple, list)) else []
+    with_tensors = {len(side) for side in sides if tensors_in(side)}
+    without = {len(side) for side in sides if not tensors_in(side)}
+    if len(sides) == len(batch) and with_tensors & without and any(isinstance(side, tuple) for side in sides):
+        raise ValueError(
+            "`sample` must hold lists of one sample each, not tuples, whose items are parts of the batch: give "
+            "tuple(map(list, sample))."
+        )
 
 
 def _columns(nested: Any, *, whole: bool = False) -> list[Any]:
@@ -213,6 +227,11 @@ def _take(part: Any, index: torch.Tensor, n_samples: int, *, whole: bool = False
         return part[index.to(part.device)]
     if isinstance(part, Mapping):
         return {key: _take(value, index, n_samples) for key, value in part.items()}
+    if not whole and fits and n_samples > 1 and type(part) is tuple and all(map(is_number, part)):
+        raise ValueError(
+            f"`sample` must not hold a tuple of as many numbers as its {n_samples} samples, which could be one of each "
+            "as well as the batch's own: make it a list or a tensor, or give another number of samples."
+        )
     if whole or _are_parts(part) or (isinstance(part, list) and tensors_in(part) and not _are_samples(part, n_samples)):
         items = [_take(item, index, n_samples) for item in part]
         return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)

@@ -28,7 +28,8 @@ class FrozenNorm(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.1))
         self.head = nn.Linear(3, 1)
-        self.seen = set() if seen is None else seen  # whether the model and its norm were in train mode
+        # whether the model and its norm were in train mode; a set of the model's own would be given back as it was
+        self.saw = (set() if seen is None else seen).add
 
     def train(self, mode: bool = True) -> "FrozenNorm":
         super().train(mode)
@@ -36,7 +37,7 @@ class FrozenNorm(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> Any:
-        self.seen.add((self.training, self.body[0].training))
+        self.saw((self.training, self.body[0].training))
         return self.head(self.body(x))
 
 

@@ -86,13 +86,29 @@ def test_a_tuple_of_tensors_and_a_list_of_one_for_one_sample_are_parts() -> None
             repeat_samples((refused, torch.ones(2)), 5)
 
 
-@pytest.mark.parametrize("part", [torch.Size([8, 8]), (8, 8), (8, 8, 8), ["a", "b", "c"], [], np.ones(3), {1}, list])
+@pytest.mark.parametrize("part", [torch.Size([8, 8]), (8, 8, 8), ["a", "b", "c"], [], np.ones(3), {1}, list])
 def test_what_describes_the_batch_stays_as_it_is(part: Any) -> None:
     x = torch.zeros(2, 3)
     repeated = repeat_samples(Sized(x, part), 4)
     assert (type(repeated), type(repeated.size), len(repeated.x)) == (Sized, type(part), 4)
     assert repeated.size is part or repeated.size == part
     assert len(repeat_samples({"x": [x, x, x], "size": part if isinstance(part, tuple) else (8, 8, 8)}, 4)["x"][0]) == 4
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        tuple(zip(*[(torch.zeros(9, 5), n % 2) for n in range(4)], strict=True)),
+        ((torch.zeros(9, 5),) * 4, [0, 1, 0, 1]),
+        (torch.zeros(4, 9, 5), (9, 8, 7, 6)),
+        {"x": torch.zeros(4, 9, 5), "lengths": (9, 8, 7, 6)},
+    ],
+)
+def test_one_sample_each_in_a_tuple_is_refused(batch: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"`sample` must (hold lists of one|not hold a tuple of as many).*(list|lists)"
+    ):
+        repeat_samples(batch, 6)
 
 
 @pytest.mark.parametrize(
