@@ -47,7 +47,7 @@ class Recipe:
 
     Attributes:
         stages: The stages in order, any of "lr", "confirm", "replicate", "momentum", "weight_decay", "batch_size" and
-            "refine", which must be last, because it never ends.
+            "refine", which must be last, because it never ends. At full length "batch_size" waits for a dozen runs.
         short: Length of the stages' complete cycles in full trainings, in (0, 1], for studies with a parameter in the
             role `epochs`. 1 runs every stage at full length: on 14 small networks that was ahead of cycles of a
             quarter at every cost up to 15 trainings, since each run is a result too. Where a quarter has thousands
