@@ -137,7 +137,8 @@ def main() -> int:
                         continue
                     url = None if kind == "memory" else f"sqlite:///{Path(folder) / f'{name}-{size}.db'}"
                     stage = "lr" if name == "ours, ladder" else ""
-                    cells.append(f"{1e3 * seconds(make, size, url, arguments.repeats, stage):.1f}")
+                    took = 1e3 * seconds(make, size, url, arguments.repeats, stage)
+                    cells.append("-" if np.isnan(took) else f"{took:.1f}")
                 print(f"| {kind} | {name} | " + " | ".join(cells) + " |", flush=True)
     print("\nMilliseconds a call of a pruner\n\n| pruner | " + " | ".join(map(str, arguments.pruner_sizes)) + " |")
     print("|---|" + "---|" * len(arguments.pruner_sizes))

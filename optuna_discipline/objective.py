@@ -21,6 +21,7 @@ from optuna_discipline.rules.arguments import is_number
 from optuna_discipline.rules.arguments import to_float
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import check_plan
+from optuna_discipline.rules.space import DECAY_RANGE
 from optuna_discipline.rules.space import SGD_RANGE
 
 Metric = Literal["val_loss", "val_accuracy", "train_loss"]
@@ -53,7 +54,7 @@ def suggest_hyperparams(
     *,
     lr: tuple[float, float] | float = SGD_RANGE,
     momentum: tuple[float, float] | float = (0.8, 0.99),
-    weight_decay: tuple[float, float] | float = (1e-7, 1e-1),
+    weight_decay: tuple[float, float] | float = DECAY_RANGE,
     batch_size: Sequence[int] | int = 64,
     epochs: tuple[int, int] | int = (1, 16),
 ) -> HyperParams:

@@ -293,7 +293,7 @@ def test_a_validation_loss_that_is_lost_is_told_where_the_metric_has_not_been_me
     write_run(study._storage, trial._trial_id, n_epochs=N, metric="value", n_classes=None)  # as a retry inherits it
     report_epoch(trial, 3, val_loss=math.nan, n_epochs=N)
     report_epoch(trial, 4, val_loss=math.nan, n_epochs=N)
-    with pytest.raises(optuna.TrialPruned):
+    with pytest.raises(optuna.TrialPruned, match="Pruned at epoch 5"):
         report_epoch(trial, 5, val_loss=math.nan, n_epochs=N)
 
 

@@ -24,8 +24,8 @@ WEIGHT_DECAYS: dict[Complexity, tuple[float, ...]] = {
     "complex": (1e-4, 1e-5, 1e-6, 0.0),
 }
 # AdamW's is decoupled: like SGD's it takes the learning rate times itself from each weight, at rates some hundreds of
-# times below SGD's lr / (1 - momentum). Of nine networks the best was 0.3 on four, 0.1 and 1 on two each, and none
-# mattered on one (`benchmarks.decay_and_rate`).
+# times below SGD's lr / (1 - momentum). Of the six networks of `benchmarks.decay_and_rate` 0.3 is best on three, 0.1
+# and 1 on one each, and on one none of them gains.
 DECOUPLED_DECAYS: dict[Complexity, tuple[float, ...]] = {
     "shallow": (1.0, 0.3, 0.1),
     "moderate": (0.3, 0.1, 0.03),
