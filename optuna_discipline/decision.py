@@ -192,7 +192,11 @@ class Decision:
 
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
-        runs = self._reader.runs(study, read_trials(study), except_for=trial.number)
+        trials = read_trials(study)
+        claims_of_others = (trial_record.read_claim(t) for t in trials if t.number != trial.number)
+        if not any(claim is not None and claim["slot"] == slot for claim in claims_of_others):
+            return False  # as nearly always
+        runs = self._reader.runs(study, trials, except_for=trial.number)
         rivals = {run.number for run in runs if run.slot == slot and run.state != "failed"}
         return bool(rivals) and any(run.number in rivals for run in those_that_count(runs, drawn_first(runs)))
 

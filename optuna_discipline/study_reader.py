@@ -52,7 +52,7 @@ class StudyReader:
 
     def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
         self._told = parameters.check_roles(roles)
-        self._finished: dict[tuple[str, trial_record.Identity], Run] = {}
+        self._finished: dict[str, dict[trial_record.Identity, Run]] = {}
         self._lengths: dict[tuple[str, trial_record.Identity], float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -106,17 +106,18 @@ class StudyReader:
         overdue = self._overdue(study.study_name, trials, _now(trials, except_for)) if any(others) else set()
         by_number: dict[int, FrozenTrial] = {}
         runs = []
+        finished = self._finished.setdefault(study.study_name, {})
         for trial in trials:
-            if trial.number == except_for or trial.state not in _STATES:
-                continue
-            key = (study.study_name, trial_record.identity_of(trial))
-            run = self._finished.get(key)
-            if run is None:
+            if (run := finished.get(trial_record.identity_of(trial))) is None:
+                if trial.number == except_for or trial.state not in _STATES:
+                    continue
                 by_number = by_number or {trial.number: trial for trial in trials}
                 attempts = retries.former_attempts(trial, by_number)
                 run = self._run(trial, attempts, sign, is_overdue=trial.number in overdue)
                 if trial.state.is_finished():
-                    self._finished[key] = run
+                    finished[trial_record.identity_of(trial)] = run
+            elif run.number == except_for:
+                continue
             runs.append(run)
         return without_placeholders(runs)
 

@@ -169,7 +169,7 @@ def write_claim(storage: BaseStorage, trial: FrozenTrial, claim: Mapping[str, An
 def read_claim(trial: FrozenTrial) -> Mapping[str, Any] | None:
     """Return what `write_claim` wrote, or None."""
     claim = trial.system_attrs.get(CLAIM_KEY)
-    if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in ("stage", "slot")):
+    if not isinstance(claim, dict) or not (isinstance(claim.get("stage"), str) and isinstance(claim.get("slot"), str)):
         return None
     return claim
 

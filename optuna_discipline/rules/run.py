@@ -64,12 +64,12 @@ class Run:
         if self.state not in RUN_STATES:
             raise ValueError(f"`state` must be one of {RUN_STATES}, but got {self.state!r}.")
 
-    @property
+    @cached_property
     def finished(self) -> bool:
         """Whether it ended with something to learn from it; a divergence is."""
         return self.state in ("complete", "pruned") or (self.state == "failed" and self.diverged)
 
-    @property
+    @cached_property
     def trained(self) -> bool:
         """Whether it has shown anything of a training: a report, an epoch, an objective that is a number."""
         return bool(self.reports) or bool(self.curve) or (self.loss is not None and math.isfinite(self.loss))
@@ -79,20 +79,20 @@ class Run:
         """Whether it has any parameter."""
         return bool(self.params or self.others)
 
-    @property
+    @cached_property
     def finite(self) -> bool:
         """Whether any of that is a finite number."""
         logs = () if self.curve is None else self.curve.logs
         epochs = (log.train_loss if log.val_loss is None else log.val_loss for log in logs)
         return any(loss is not None and math.isfinite(loss) for loss in chain([self.loss], self.reports, epochs))
 
-    @property
+    @cached_property
     def is_rung(self) -> bool:
         """Whether it was proposed as a rung of the ladder, and has not turned out to have no learning rate."""
         proposed = self.slot is not None and self.slot.startswith(LADDER)
         return proposed and ("lr" in self.params or not math.isfinite(self.score))
 
-    @cached_property  # every decision asks it of every run, several times
+    @cached_property
     def diverged(self) -> bool:
         """Whether its training broke."""
         return self.curve is not None and len(self.curve) > 0 and is_diverged(self.curve)

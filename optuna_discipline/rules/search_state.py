@@ -30,6 +30,7 @@ from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.space import all_within
+from optuna_discipline.rules.space import limits_of
 from optuna_discipline.rules.standstill import far_slot
 from optuna_discipline.rules.standstill import may_be_flat
 from optuna_discipline.rules.standstill import widest_gap
@@ -74,7 +75,8 @@ class SearchState:
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
         self.told, self.runs = runs, at_equal_time(runs)
-        self.within = {run.number for run in self.runs if all_within(run.params, space)}
+        limits = limits_of(space)
+        self.within = {run.number for run in self.runs if all_within(run.params, limits)}
         self._full = self._full_before(math.inf)  # every stage asks for it
         first = drawn_first(runs)
         found = None if first is None else next(run for run in self.runs if run.number == first.number)
