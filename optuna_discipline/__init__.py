@@ -50,7 +50,7 @@ from optuna_discipline.snapshots import SnapshotRestarts
 from optuna_discipline.study_diagnosis import diagnose_study
 
 if TYPE_CHECKING:
-    from optuna_discipline.integrations.torch_distributed import DistributedTrial
+    from optuna_discipline.integrations.distributed_trial import DistributedTrial
     from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
     from optuna_discipline.training.batch_size import largest_batch_size
     from optuna_discipline.training.batch_size import samples_per_second
@@ -71,7 +71,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "DashboardCallback": "visualization.dashboard",
-    "DistributedTrial": "integrations.torch_distributed",
+    "DistributedTrial": "integrations.distributed_trial",
     "find_lr": "training.find_lr",
     "largest_batch_size": "training.batch_size",
     "lr_range_test": "training.lr_range_test",

@@ -1,222 +1,24 @@
-"""One trial trained by several processes (torch.distributed): rank 0 decides and stores, all ranks get the answer.
+"""Each trial of a study trained by several processes (torch.distributed): rank 0 decides and stores, all train."""
 
-optuna-integration's TorchDistributedTrial sends floats as float32 (0.1 comes back as 0.10000000149), and an error on
-rank 0 aborts or hangs the others; here numbers are exact, errors are raised on every rank, an epoch is one exchange.
-"""
-
-import logging
 import math
-import pickle
 from collections.abc import Callable
-from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 from typing import Any
-from typing import NamedTuple
-from typing import NoReturn
-from typing import TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.study import Study
-from optuna.trial import BaseTrial
 from optuna.trial import Trial
 
-from optuna_discipline._imports import stand_in
 from optuna_discipline.exceptions import DisciplineError
+from optuna_discipline.integrations.distributed_trial import DistributedTrial
+from optuna_discipline.integrations.distributed_trial import TrialFailedError
+from optuna_discipline.integrations.distributed_trial import joined_ranks
+from optuna_discipline.sampler import DisciplinedSampler
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
-joined_ranks = stand_in("optuna_discipline.training.ranks.joined_ranks", needs="torch.distributed", extra="torch")
-_SEEN = ("number", "params", "distributions", "user_attrs", "datetime_start")
 _NEXT, _DONE = "next trial", "done"
-
-
-class _Answer(NamedTuple):
-    """What a call of the trial brought on rank 0; the other ranks send an empty one."""
-
-    result: Any = None
-    error: Exception | None = None
-    seen: dict[str, Any] | None = None
-
-
-class _End(NamedTuple):
-    """How a rank's objective ended; `error` is its own error in words, None also for one that came from elsewhere."""
-
-    error: str | None
-    caught: bool
-    pruned: bool
-
-
-class _TrialFailedError(DisciplineError):
-    """All errors of a trial are of the classes that `catch` names."""
-
-
-class DistributedTrial(BaseTrial):
-    """A trial for every rank: each method is called by all of them, asks rank 0's trial once, and answers all alike.
-
-    `suggest_hyperparams`, `TrialReporter` and `report_epoch` take it like any trial; that it is pruned, or an error of
-    the storage, is raised on every rank at the same call. Of what the ranks report, rank 0's counts. A rank whose
-    objective has ended under `optimize_on_ranks` ends it on the others at their next call.
-
-    Args:
-        trial: The trial on rank 0, None on every other rank.
-        group: Processes of the job; None is all.
-
-    Raises:
-        DisciplineError: If no process group has been made.
-        ValueError: If `trial` is None on rank 0, or is not elsewhere.
-    """
-
-    def __init__(self, trial: Trial | None, group: "ProcessGroup | None" = None) -> None:
-        self._dist = joined_ranks()
-        self._group = group
-        if (trial is None) == (self._dist.get_rank(group) == 0):
-            raise ValueError(f"`trial` must be a trial on rank 0 and None on the others, but got {trial!r}.")
-        self._trial = trial
-        self._seen: dict[str, Any] = {}
-        self._received: Exception | None = None
-        self.on_first_rank(lambda trial: None)
-
-    def on_first_rank(self, call: Callable[[Trial], T]) -> T:
-        """Call with the trial on rank 0; return the result, or raise the error, on every rank."""
-        answer, error = _Answer(), None
-        if self._trial is not None:
-            try:
-                try:
-                    answer = _Answer(call(self._trial))
-                finally:
-                    answer = answer._replace(seen={name: getattr(self._trial, name) for name in _SEEN})
-            except Exception as caught:
-                error = caught
-        answers = self._exchange(answer._replace(error=_sendable(error)))
-        try:
-            if error is not None:
-                raise error
-            if ended := [other for other in answers if isinstance(other, _End)]:
-                self._leave(ended)
-            result, self._received, seen = answers[0]
-            self._seen = seen or self._seen
-            if self._received is not None:
-                raise self._received
-            return result  # type: ignore[no-any-return]
-        finally:
-            del error, answers  # the traceback of what is raised holds this frame: what a trial held would stay
-
-    def _leave(self, ended: list[_End]) -> NoReturn:
-        """End this objective as the one of another rank has."""
-        text = next((end.error for end in ended if end.error is not None), None)
-        if text is None and not any(end.pruned for end in ended):
-            raise DisciplineError("An objective ended while other ranks call the trial: call it alike on all ranks.")
-        self._received = optuna.TrialPruned() if text is None else DisciplineError(text)
-        raise self._received
-
-    def _end(self, error: Exception | None, catch: tuple[type[Exception], ...]) -> None:
-        """Wait until the objective has ended on every rank; raise what the trial ends with, on all alike."""
-        pruned = isinstance(error, optuna.TrialPruned)
-        own, text = None if pruned or error is self._received else error, None
-        self._received = None  # its traceback holds the objective's model
-        if own is not None:
-            text = f"{type(own).__name__} on rank {self._dist.get_rank(self._group)}: {own}"
-            logger.error("%s. Waiting until the other ranks end the trial.", text, exc_info=own)
-        end = _End(text, isinstance(own, catch), pruned)
-        ends: list[Any] = [None]
-        while not all(isinstance(other, _End) for other in ends):
-            ends = self._exchange(end)
-        errors = [other for other in ends if other.error is not None]
-        if not all(other.caught for other in errors):
-            if own is not None and not end.caught:
-                raise own
-            raise DisciplineError(next(other.error for other in errors if not other.caught)) from error
-        if errors:
-            raise _TrialFailedError("; ".join(other.error for other in errors)) from error
-        if any(other.pruned for other in ends):
-            raise optuna.TrialPruned from error
-
-    def _exchange(self, message: "_Answer | _End") -> list[Any]:
-        """Return every rank's message."""
-        box: list[Any] = [None] * self._dist.get_world_size(self._group)
-        self._dist.all_gather_object(box, message, group=self._group)
-        return box
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Suggest a float, see `optuna.Trial.suggest_float`."""
-        return self.on_first_rank(lambda trial: trial.suggest_float(name, low, high, step=step, log=log))
-
-    def suggest_uniform(self, name: str, low: float, high: float) -> float:
-        """Suggest a float."""
-        return self.suggest_float(name, low, high)
-
-    def suggest_loguniform(self, name: str, low: float, high: float) -> float:
-        """Suggest a float on a log scale."""
-        return self.suggest_float(name, low, high, log=True)
-
-    def suggest_discrete_uniform(self, name: str, low: float, high: float, q: float) -> float:
-        """Suggest a float in steps."""
-        return self.suggest_float(name, low, high, step=q)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Suggest an integer, see `optuna.Trial.suggest_int`."""
-        return self.on_first_rank(lambda trial: trial.suggest_int(name, low, high, step=step, log=log))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Suggest one of several values, see `optuna.Trial.suggest_categorical`."""
-        return self.on_first_rank(lambda trial: trial.suggest_categorical(name, choices))
-
-    def report(self, value: float, step: int) -> None:
-        """Report rank 0's value."""
-        self.on_first_rank(lambda trial: trial.report(value, step))
-
-    def should_prune(self) -> bool:
-        """Return what rank 0's pruner says."""
-        return self.on_first_rank(lambda trial: bool(trial.should_prune()))
-
-    def set_user_attr(self, key: str, value: Any) -> None:
-        """Write rank 0's value."""
-        self.on_first_rank(lambda trial: trial.set_user_attr(key, value))
-
-    def set_system_attr(self, key: str, value: Any) -> None:
-        """Write rank 0's value (Optuna below 5 has this method)."""
-        self.on_first_rank(lambda trial: trial.study._storage.set_trial_system_attr(trial._trial_id, key, value))
-
-    def set_constraint(self, key: str, value: float) -> None:
-        """Write rank 0's value."""
-        self.on_first_rank(lambda trial: trial.set_constraint(key, value))
-
-    @property
-    def number(self) -> int:
-        """The trial's number."""
-        return int(self._seen["number"])
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters suggested so far."""
-        return dict(self._seen["params"])
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Their distributions."""
-        return dict(self._seen["distributions"])
-
-    @property
-    def user_attrs(self) -> dict[str, Any]:
-        """The user attributes, `stage` and `reason` among them."""
-        return dict(self._seen["user_attrs"])
-
-    @property
-    def system_attrs(self) -> dict[str, Any]:
-        """No system attributes are sent (Optuna below 5 asks for this property)."""
-        return {}
-
-    @property
-    def datetime_start(self) -> datetime | None:
-        """When the trial began."""
-        return self._seen["datetime_start"]  # type: ignore[no-any-return]
 
 
 def optimize_on_ranks(
@@ -243,9 +45,14 @@ def optimize_on_ranks(
         options: Further arguments of `study.optimize`, such as `n_trials`, `timeout` or `callbacks`; one job at a time.
 
     Raises:
-        DisciplineError: If another rank had an error that `catch` does not name, or no process group has been made.
+        DisciplineError: If another rank had an error that `catch` does not name, the ranks called the trial unlike each
+            other, or no process group has been made.
+        ValueError: On every rank, if another one than rank 0 has a study, or rank 0 has none, or its sampler's
+            `range_test` is a function: rank 0 alone would run it. Run `lr_range_test` on every rank before, and give
+            the sampler what it returns.
     """
     dist = joined_ranks()
+    _check_study(study, dist, group)
     first = dist.get_global_rank(group, 0) if group is not None else 0
 
     def tell(news: str) -> str:
@@ -270,7 +77,7 @@ def optimize_on_ranks(
     caught = catch if isinstance(catch, tuple) else (catch,)
     if study is not None:
         try:
-            study.optimize(begin, catch=(_TrialFailedError,), **{**options, "n_jobs": 1})
+            study.optimize(begin, catch=(TrialFailedError,), **{**options, "n_jobs": 1})
         except Exception as error:
             tell(f"{type(error).__name__} on rank 0: {error}")
             raise
@@ -280,7 +87,7 @@ def optimize_on_ranks(
     while (news := tell("")) == _NEXT:
         try:
             run(None)
-        except (optuna.TrialPruned, _TrialFailedError):
+        except (optuna.TrialPruned, TrialFailedError):
             pass
         except Exception as error:
             failed = error
@@ -288,10 +95,24 @@ def optimize_on_ranks(
         raise failed or DisciplineError(news)
 
 
-def _sendable(error: Exception | None) -> Exception | None:
-    """Return an error that survives being sent; a database driver's often does not."""
-    try:
-        pickle.loads(pickle.dumps(error))  # our own error of a moment ago
-    except Exception:
-        return DisciplineError(f"{type(error).__name__} on rank 0: {error}")
-    return error
+def _check_study(study: Study | None, dist: Any, group: "ProcessGroup | None") -> None:
+    """Check that rank 0 alone has a study, of which it does nothing alone that takes all ranks: raise on all alike."""
+    told: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(told, (study is not None, _runs_range_test(study)), group=group)
+    having = [rank for rank, (has_study, _) in enumerate(told) if has_study]
+    if having != [0]:
+        raise ValueError(
+            "`study` must be a study on rank 0 and None on the others, but is one on "
+            f"{'no rank' if not having else f'ranks {having}'}: create or load it where get_rank() is 0 only."
+        )
+    if told[0][1]:
+        raise ValueError(
+            "`range_test` of the study's sampler must be a RangeTest or None, but got a function, which rank 0 would "
+            "run while the others wait: run lr_range_test on every rank before, and give the sampler its RangeTest."
+        )
+
+
+def _runs_range_test(study: Study | None) -> bool:
+    sampler = getattr(study, "sampler", None)
+    sampler = getattr(sampler, "_base_sampler", sampler)  # PartialFixedSampler's
+    return isinstance(sampler, DisciplinedSampler) and callable(sampler._decision._range_test)

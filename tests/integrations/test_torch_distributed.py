@@ -15,7 +15,6 @@ import pytest
 
 from benchmarks.servers import free_port
 from optuna_discipline import DisciplineError
-from optuna_discipline import DistributedTrial
 from optuna_discipline import optimize_on_ranks
 
 torch = pytest.importorskip("torch")
@@ -91,6 +90,21 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
     assert first["one_sided_ends"][0] == ["FAIL", "PRUNED", "FAIL", "COMPLETE", "FAIL"]
     assert first["one_sided_ends"][1] == "DisciplineError: OSError on rank 1: disk full"
     assert second["one_sided_ends"][1] == "OSError: disk full"
+
+    # a call that another rank does not make is an error on every rank, before one gets another's answer
+    assert first["unequal_calls"][:-1] == second["unequal_calls"][:-1]
+    assert "rank 0 called suggest_float('lr') and rank 1 suggest_float('momentum'): make" in first["unequal_calls"][0]
+    assert "rank 0 called report and rank 1 should_prune: make" in first["unequal_calls"][1]
+    assert first["unequal_calls"][2:] == [["FAIL", "FAIL", "COMPLETE"]]
+
+    # what only rank 0 can have, or can do alone, is asked of all before anything begins
+    assert first["refused_studies"] == second["refused_studies"]
+    assert [error.partition(", but ")[2].partition(":")[0] for error in first["refused_studies"]] == [
+        "is one on ranks [0, 1]",
+        "is one on no rank",
+        *["got a function, which rank 0 would run while the others wait"] * 2,
+    ]
+
     assert first["callback_error"] == "OSError: disk full"
     assert second["callback_error"] == "DisciplineError: OSError on rank 0: disk full"
 
@@ -103,9 +117,8 @@ def test_two_ranks_decide_stop_and_fail_as_one(tmp_path: Path) -> None:
 
 def test_without_a_process_group_nothing_begins() -> None:
     study = optuna.create_study()
-    for call in (lambda: optimize_on_ranks(study, lambda _: 1.0, n_trials=1), lambda: DistributedTrial(None)):
-        with pytest.raises(DisciplineError, match="has joined no others: start all by torchrun"):
-            call()
+    with pytest.raises(DisciplineError, match="has joined no others: start all by torchrun"):
+        optimize_on_ranks(study, lambda _: 1.0, n_trials=1)
     assert study.trials == []
 
 

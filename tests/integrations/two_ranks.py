@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from optuna_discipline import DisciplinedPruner
 from optuna_discipline import DisciplinedSampler
+from optuna_discipline import DisciplineError
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
 from optuna_discipline import TrialReporter
@@ -32,7 +33,7 @@ from optuna_discipline import report_epoch
 from optuna_discipline import samples_per_second
 from optuna_discipline import suggest_hyperparams
 from optuna_discipline import train_epochs
-from optuna_discipline.integrations.torch_distributed import DistributedTrial
+from optuna_discipline.integrations.distributed_trial import DistributedTrial
 from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
 from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.sized_step import load_all_of_torch
@@ -244,6 +245,46 @@ def one_sided_ends() -> list[Any]:
     return [states, error]
 
 
+def unequal_calls() -> list[Any]:
+    """Return the errors of trials that the ranks call in another order, and the states of all."""
+    seen: list[Any] = []
+
+    def objective(trial: DistributedTrial) -> float:
+        try:
+            if trial.number == 0:
+                for name in ("lr", "momentum") if RANK == 0 else ("momentum", "lr"):
+                    trial.suggest_float(name, 0.1, 0.9)
+            if trial.number == 1 and RANK == 0:
+                trial.report(0.0, 0)
+            trial.should_prune()
+        except DisciplineError as error:
+            seen.append(str(error))
+            raise
+        return 0.0
+
+    study = new_study()
+    optimize_on_ranks(study, objective, n_trials=3, catch=DisciplineError)
+    return [*seen, [] if study is None else [trial.state.name for trial in study.trials]]
+
+
+def refused_studies() -> list[str]:
+    """Return the errors where each rank has a study, where none has one, and where a sampler runs its range test."""
+    of_a_function = DisciplinedSampler(range_test=lambda: lr_range_test(net(), nn.CrossEntropyLoss(), share()))
+    seen = []
+    for sampler, on_ranks in (
+        (DisciplinedSampler(), [0, 1]),
+        (DisciplinedSampler(), []),
+        (of_a_function, [0]),
+        (optuna.samplers.PartialFixedSampler({"lr": 0.1}, of_a_function), [0]),
+    ):
+        study = optuna.create_study(sampler=sampler) if RANK in on_ranks else None
+        try:
+            optimize_on_ranks(study, lambda trial: 0.0, n_trials=1)
+        except ValueError as error:
+            seen.append(str(error))
+    return seen
+
+
 def callback_error() -> str:
     """Return the error that ends this rank's job where one of rank 0's callbacks breaks."""
 
@@ -327,6 +368,8 @@ if __name__ == "__main__":
             batch_sizes,
             unequal,
             one_sided_ends,
+            unequal_calls,
+            refused_studies,
             callback_error,
             group_of_its_own,
         )
