@@ -82,7 +82,16 @@ class SnapshotRestarts:
         self._removed: set[str] = set()
 
     def of(self, trial: BaseTrial) -> "TrialSnapshots":
-        """Return what `train_epochs` asks, for one trial."""
+        """Return what `train_epochs` asks, for one trial.
+
+        Raises:
+            ValueError: If several processes train it: each has random states and an order of data of its own.
+        """
+        if hasattr(trial, "on_first_rank"):
+            raise ValueError(
+                "`trial` must be trained by one process, or its snapshot lacks what the other ranks have, but got a "
+                f"{type(trial).__name__}: leave out `snapshots`, and search by Recipe(weight_decay_search='runs')."
+            )
         return TrialSnapshots(trial, self._store)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:

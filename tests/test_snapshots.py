@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import DisciplineError
+from optuna_discipline import DistributedTrial
 from optuna_discipline import OneCycle
 from optuna_discipline import Recipe
 from optuna_discipline import SnapshotRestarts
@@ -62,6 +63,12 @@ def shared(folder: Path) -> dict[str, Any]:
     """Return what two workers share: a storage and a store."""
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     return {"storage": storage, "artifact_store": folder / "store"}
+
+
+def test_a_trial_of_several_processes_is_refused(tmp_path: Path) -> None:
+    trial = DistributedTrial.__new__(DistributedTrial)  # needs no process group here
+    with pytest.raises(ValueError, match=r"by one process, .* got a DistributedTrial: leave out `snapshots`, and"):
+        SnapshotRestarts(tmp_path).of(trial)
 
 
 def stored(folder: Path) -> set[str]:
