@@ -183,6 +183,18 @@ def n_batches(batches: Batches) -> int | None:
         return None
 
 
+def begin_epoch(batches: Batches, epoch: int) -> None:
+    """Tell a loader, or what draws its samples, the number of the epoch that comes next, where it asks for that.
+
+    A `DistributedSampler` that is told none draws the same order each time.
+    """
+    batch_sampler = getattr(batches, "batch_sampler", None)
+    for part in (batches, getattr(batches, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+        set_epoch = getattr(part, "set_epoch", None)
+        if callable(set_epoch):
+            set_epoch(epoch)
+
+
 def is_one_shot(batches: Batches) -> bool:
     """Tell whether the iterable can be passed over only once (an iterator or a generator)."""
     return isinstance(batches, Iterator)

@@ -17,6 +17,7 @@ from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
+from optuna_discipline.training.batches import begin_epoch
 from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.batches import check_repeatable
 from optuna_discipline.training.batches import n_batches
@@ -90,7 +91,8 @@ def train_epochs(
         loss_fn: Called as `loss_fn(output, target)`, returns one number; moved to the device if it is a module, whose
             own parameters are trained only by a given optimizer that holds them.
         train: A tuple of tensors, a torch Dataset or an iterable of batches, see
-            `optuna_discipline.training.batches.as_batches`.
+            `optuna_discipline.training.batches.as_batches`. A loader or sampler that has a `set_epoch`, as torch's
+            DistributedSampler, is told each epoch's number; what you set between two epochs holds for the next.
         val: Likewise; None leaves the validation columns None.
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`. It must be
             given: it has a default only because `val`, which stands before it, may be left out.
@@ -116,7 +118,8 @@ def train_epochs(
         device: Where the model is moved and trained; None is where it is, also over several devices: batches go to that
             of its first parameter.
         seed: Fixes the order of the data, dropout and augmentations that use the global generators, which the caller
-            gets back untouched at every epoch. None uses the global generators. The weights are not drawn here.
+            gets back untouched at every epoch. None uses the global generators. The weights are not drawn here. Threads
+            share these generators (`study.optimize(n_jobs=2)`): only processes of their own repeat a run by its seed.
         step: A hook that knows what a batch is, see `optuna_discipline.training.step.default_step`.
         accuracy: None measures it where the task is a classification, True demands it, False leaves it out.
         snapshots: Saves the training at the end of an epoch, or lets it go on from one saved before. Then the epochs
@@ -205,8 +208,9 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
     with keep_modes(plan.model):
         modes = start_training(plan.model)  # before a saved state is loaded: eval mode may have folded weights
         logs, done, random = _begin(plan)
-        yield from logs
         first = len(logs)
+        begin_epoch(plan.train, first)
+        yield from logs
         for epoch in range(first, plan.n_epochs):
             if not plan.model.training:  # the caller tested it between two epochs
                 set_modes(modes)
@@ -223,6 +227,7 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
                     warn_of_rest(steps, plan.schedule, plan.n_epochs)
                 log = _log(plan, epoch, train_loss, plan.schedule.lr(done - 1))
             logs.append(log)
+            begin_epoch(plan.train, epoch + 1)  # before the caller's turn, who may have a number of his own
             yield log
             if not math.isfinite(train_loss) or done >= plan.schedule.total_steps:
                 return

@@ -1,5 +1,6 @@
 import copy
 import math
+from collections.abc import Callable
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import BatchSampler
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset
+from torch.utils.data import DistributedSampler
 from torch.utils.data import IterableDataset
 from torch.utils.data import TensorDataset
+from torch.utils.data import default_collate
 
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
@@ -318,6 +322,53 @@ def test_a_users_loader_is_not_changed() -> None:
     logs = [list(train_epochs(net(), nn.CrossEntropyLoss(), loader, loader, OneCycle(0.1, 8), seed=4)) for _ in "ab"]
     assert logs[0] == logs[1]
     assert loader.generator is None
+
+
+def orders(between: Callable[[Any, int], None] = lambda sampler, epoch: None, wrapped: bool = False) -> list[list[int]]:
+    """Return the samples of each of three epochs, drawn by a sampler that must be told them."""
+    seen: list[int] = []
+    data = TensorDataset(torch.arange(12.0)[:, None], torch.zeros(12, 1))
+    sampler: Any = DistributedSampler(data, num_replicas=1, rank=0)
+    how: Any = {"batch_sampler": BatchSampler(sampler, 4, drop_last=False)} if wrapped else {"sampler": sampler}
+
+    def collated(rows: Any) -> Any:
+        seen.extend(int(x) for x, _ in rows)
+        return default_collate(rows)
+
+    loader = DataLoader(data, **(how if wrapped else {**how, "batch_size": 4}), collate_fn=collated)
+    for log in train_epochs(nn.Linear(1, 1), nn.MSELoss(), loader, None, OneCycle(1e-3, 9)):
+        between(sampler, log.epoch)
+    return [seen[start : start + 12] for start in (0, 12, 24)]
+
+
+def of_sampler(*epochs: int) -> list[list[int]]:
+    sampler: Any = DistributedSampler(list(range(12)), num_replicas=1, rank=0)  # type: ignore[arg-type]
+    return [(sampler.set_epoch(epoch), list(sampler))[1] for epoch in epochs]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_sampler_that_must_be_told_the_epoch_draws_another_order_in_each(wrapped: bool) -> None:
+    assert orders(wrapped=wrapped) == of_sampler(0, 1, 2)
+
+
+def test_an_epoch_that_the_caller_tells_the_sampler_holds() -> None:
+    assert orders(lambda sampler, epoch: sampler.set_epoch(epoch)) == of_sampler(0, 0, 1)
+    assert orders(lambda sampler, epoch: sampler.set_epoch(7 - epoch)) == of_sampler(0, 7, 6)
+
+
+def test_a_loader_that_must_be_told_the_epoch_is_told_it_as_it_begins() -> None:
+    told: list[Any] = []
+
+    class Loader(list[Any]):
+        def set_epoch(self, epoch: int) -> None:
+            told.append(epoch)
+
+        def __iter__(self) -> Iterator[Any]:
+            told.append("pass")
+            return super().__iter__()
+
+    list(train_epochs(net(), nn.CrossEntropyLoss(), Loader([task()] * 2), None, OneCycle(0.1, 4)))
+    assert told[:4] == [0, "pass", 1, "pass"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data import DistributedSampler
 from torch.utils.data import TensorDataset
 
 from optuna_discipline.exceptions import DisciplineError
@@ -99,11 +100,13 @@ def saved(tmp_path: Path, **options: Any) -> SavedState:
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "adamw"}, {"seed": None}, {"accumulate": 1, "clip_norm": 0.1}])
-@pytest.mark.parametrize("kind", ["tensors", "loader"])
+@pytest.mark.parametrize("kind", ["tensors", "loader", "told the epoch"])
 def test_a_restart_from_a_file_goes_on_exactly_as_the_run_that_was_saved(
     tmp_path: Path, options: Any, kind: str
 ) -> None:
     def data() -> Any:
+        if kind == "told the epoch":
+            return DataLoader(TensorDataset(X, Y), 10, sampler=DistributedSampler(X, 1, 0))  # type: ignore[arg-type]
         return loader() if kind == "loader" else (X, Y)
 
     torch.manual_seed(3)
