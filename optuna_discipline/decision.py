@@ -134,9 +134,10 @@ class Decision:
     def _is_taken(self, study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Mapping[str, Any]) -> bool:
         """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw."""
         claims.write(study, trial, proposal, suggested, write_stage=False)
-        under_way = (t for t in read_trials(study) if t.state == TrialState.RUNNING and t.number != trial.number)
+        ran = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+        others = (t for t in read_trials(study) if t.number != trial.number and t.state in ran)
         own = refinement.suggested_to(trial)
-        return any(refinement.suggested_to(other) == own for other in under_way)
+        return any(refinement.suggested_to(other) == own for other in others if _may_be_unknown_to(trial, other))
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
         """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
@@ -293,3 +294,9 @@ class Decision:
             return self._recipe
         name = next((n for n, d in known.items() if self._reader.role_of(n, d) == "momentum"), "momentum")
         return dataclasses.replace(self._recipe, cyclical_momentum=is_cyclical(name))
+
+
+def _may_be_unknown_to(trial: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether another trial had not ended when this one began: one that had is the model's to repeat."""
+    start, end = trial.datetime_start, other.datetime_complete
+    return start is None or end is None or end > start

@@ -340,8 +340,9 @@ def test_workers_that_begin_a_study_without_roles_at_once_run_different_configur
     assert trials[0].params["x"] == 0
 
 
+@pytest.mark.parametrize("state", [None, TrialState.COMPLETE])
 def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that_does_not_draw(
-    monkeypatch: pytest.MonkeyPatch,
+    state: TrialState | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Fixed(optuna.samplers.BaseSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
@@ -359,10 +360,21 @@ def test_workers_that_ask_at_once_are_not_given_the_same_point_by_a_sampler_that
         decision.SearchState(Recipe(), [], {}, None).model(), learns=True, values={"lr": 0.1}, box={"lr": (0.01, 1.0)}
     )
     monkeypatch.setattr(decision, "next_params", lambda *_, **__: learning)
-    monkeypatch.setattr(decision.shadow, "default_refine_sampler", lambda _: Fixed())
-    rates = []
-    for _ in range(3):
-        rates.append(study.ask().suggest_float("lr", 1e-5, 10, log=True))
+    rates: list[float] = []
+
+    def ask() -> None:
+        trial = study.ask()
+        rates.append(trial.suggest_float("lr", 1e-5, 10, log=True))
+        if state is not None:
+            study.tell(trial, 1.0, state)
+
+    def fixed(_: int) -> Fixed:
+        if len(study.trials) < 7:  # others ask between what this one has read and its claim
+            ask()
+        return Fixed()
+
+    monkeypatch.setattr(decision.shadow, "default_refine_sampler", fixed)
+    ask()
     assert len(set(rates)) == 3
 
 
