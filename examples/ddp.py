@@ -11,6 +11,7 @@ import os
 
 import optuna
 import torch
+from optuna.storages import RDBStorage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -69,7 +70,7 @@ def main() -> None:
     if torch.distributed.get_rank() == 0:
         study = optuna.create_study(
             study_name="ddp",
-            storage=given.storage,
+            storage=given.storage and RDBStorage(given.storage, heartbeat_interval=60),  # fails what a killed job ran
             load_if_exists=True,
             sampler=DisciplinedSampler(Recipe(cyclical_momentum=True)),  # as the 1cycle above
             pruner=DisciplinedPruner(),
