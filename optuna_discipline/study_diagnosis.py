@@ -1,15 +1,19 @@
 """What the curves of a study say together."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from optuna_discipline.lost_study import naming_a_lost_study
+from optuna_discipline.parameters import check_roles
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
 from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
+from optuna_discipline.study_record import told_roles
 
 
 def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = None) -> RunsDiagnosis:
@@ -18,7 +22,8 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
     Args:
         study: Trials that reported through `TrialReporter` or `report_epoch` are read, pruned and running ones too;
             those of plain `trial.report` are not, since what it reports need be no loss.
-        roles: Roles of parameters with other names than the usual ones; only the learning rate's is used.
+        roles: Roles of parameters with other names than the usual ones, beside those that the study's sampler was told
+            and before them; only the learning rate's is used.
 
     Raises:
         TypeError: If `study` is no study.
@@ -46,4 +51,12 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
     """
     check_type("study", study, Study)
     with naming_a_lost_study(study):
-        return diagnose_runs(StudyReader(roles).runs(study, read_trials(study)))
+        return diagnose_trials(study, read_trials(study), roles)
+
+
+def diagnose_trials(
+    study: Study, trials: Sequence[FrozenTrial], roles: Mapping[str, str | None] | None = None
+) -> RunsDiagnosis:
+    """Return what `diagnose_study` does, of trials of the study that have been read."""
+    told = {**told_roles(study), **check_roles(roles)}
+    return diagnose_runs(StudyReader(told).runs(study, trials))

@@ -4,6 +4,7 @@ import optuna
 import pytest
 
 from optuna_discipline import DisciplinedPruner
+from optuna_discipline import DisciplinedSampler
 from optuna_discipline import DisciplineError
 from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
@@ -11,8 +12,8 @@ from optuna_discipline import Verdict
 from optuna_discipline import diagnose_study
 
 
-def _study(direction: str = "minimize", name: str = "lr") -> optuna.Study:
-    study = optuna.create_study(pruner=DisciplinedPruner(), direction=direction)
+def _study(direction: str = "minimize", name: str = "lr", sampler: DisciplinedSampler | None = None) -> optuna.Study:
+    study = optuna.create_study(sampler=sampler, pruner=DisciplinedPruner(), direction=direction)
 
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_float(name, 1e-3, 10, log=True)
@@ -42,6 +43,14 @@ def test_the_learning_rate_may_have_another_name() -> None:
     study = _study(name="alpha")
     assert diagnose_study(study).lowest_lr_that_diverged is None
     assert diagnose_study(study, roles={"alpha": "lr"}).lowest_lr_that_diverged == 3.0
+
+
+def test_the_roles_that_the_sampler_was_told_are_known_and_those_given_come_first() -> None:
+    study = _study(name="alpha", sampler=DisciplinedSampler(roles={"alpha": "lr"}))
+    assert diagnose_study(study).lowest_lr_that_diverged == 3.0
+    assert diagnose_study(study, roles={"alpha": None}).lowest_lr_that_diverged is None
+    with pytest.raises(TypeError, match="`roles` must map names to roles"):
+        diagnose_study(study, roles=["alpha"])  # type: ignore[arg-type]
 
 
 def test_plain_reports_are_said_to_be_there_and_to_be_no_losses() -> None:

@@ -18,9 +18,8 @@ from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import roles_of
 from optuna_discipline.rules.arguments import check_type
 from optuna_discipline.rules.runs_diagnosis import RunsDiagnosis
-from optuna_discipline.rules.runs_diagnosis import diagnose_runs
 from optuna_discipline.rules.space import Role
-from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_diagnosis import diagnose_trials
 from optuna_discipline.visualization import marks
 
 Made = TypeVar("Made")
@@ -64,7 +63,7 @@ class StudyView:
     def together(self) -> RunsDiagnosis | None:
         """What the curves of its trials show together, None where no trial has reported one."""
         try:
-            return diagnose_runs(StudyReader(self.told).runs(self.study, self.trials))
+            return diagnose_trials(self.study, self.trials)
         except DisciplineError:
             return None
 
