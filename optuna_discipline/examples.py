@@ -19,6 +19,7 @@ from optuna_discipline.exceptions import DisciplineError
 DATA_ROOT_VARIABLE = "OPTUNA_DISCIPLINE_DATA"
 FASHION_MNIST_SAMPLES = 4000
 VALIDATION_SHARE = 0.2
+DATA_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,13 @@ class Task:
     build_model: Callable[[], Any]
 
 
-def load_digits_task(*, seed: int = 0) -> Task:
+def load_digits_task() -> Task:
     """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, and a small convolutional network.
 
-    60 % train, 20 % validation and 20 % test, drawn by the seed.
+    60 % train, 20 % validation and 20 % test, the same at every call.
     """
-    _check_seed(seed)
     data = require("sklearn.datasets", extra="cli").load_digits()
-    order = np.random.default_rng(seed).permutation(len(data.target))
+    order = np.random.default_rng(DATA_SEED).permutation(len(data.target))
     images, labels = data.images[order], data.target[order]
     n_test = n_val = round(VALIDATION_SHARE * len(labels))
     parts = np.split(np.arange(len(labels)), [len(labels) - n_val - n_test, len(labels) - n_test])
@@ -57,29 +57,24 @@ def load_digits_task(*, seed: int = 0) -> Task:
 
 
 def load_fashion_mnist_task(
-    root: str | os.PathLike[str] | None = None,
-    *,
-    samples: int | Literal["all"] = FASHION_MNIST_SAMPLES,
-    seed: int = 0,
+    root: str | os.PathLike[str] | None = None, *, samples: int | Literal["all"] = FASHION_MNIST_SAMPLES
 ) -> Task:
     """Return torchvision's Fashion-MNIST of 28 x 28 pixels, and a small convolutional network.
 
     Args:
         root: Folder that holds `FashionMNIST/raw`, or into which it is downloaded; None is the folder of the variable
             OPTUNA_DISCIPLINE_DATA, else `~/.cache/optuna-discipline`.
-        samples: Images to train and validate on (a fifth of them to validate), drawn by the seed; "all" is 60,000.
-        seed: Fixes the draw.
+        samples: Images to train and validate on (a fifth of them to validate), the same at every call; "all" is 60,000.
 
     Raises:
         MissingExtraError: If torchvision is absent or broken.
         DisciplineError: If the data is neither there nor to be downloaded.
         ValueError: If `samples` is not "all" or a number from 100 to 60,000.
     """
-    _check_seed(seed)
     if samples != "all" and (isinstance(samples, bool) or not isinstance(samples, int) or not 100 <= samples <= 60_000):
         raise ValueError(f"`samples` must be 'all' or an integer from 100 to 60000, but got {samples!r}.")
     train, test = (_fashion_mnist(_root(root), train=part) for part in (True, False))
-    order = np.random.default_rng(seed).permutation(len(train[1]))
+    order = np.random.default_rng(DATA_SEED).permutation(len(train[1]))
     order = order if samples == "all" else order[:samples]
     n_val = round(VALIDATION_SHARE * len(order))
     parts = [(train[0][part], train[1][part]) for part in (order[n_val:], order[:n_val])]
@@ -174,11 +169,6 @@ def _small_cnn(side: int) -> Any:
         nn.ReLU(),
         nn.Linear(64, 10),
     )
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` must be a non-negative integer, but got {seed!r}.")
 
 
 def load_task(arguments: argparse.Namespace) -> Task:

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture(scope="module")
 def task() -> examples.Task:
-    return examples.load_digits_task(seed=0)
+    return examples.load_digits_task()
 
 
 def test_one_cycle_at_a_fair_rate_beats_the_untuned_default(task: examples.Task) -> None:

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 
 def test_digits_are_three_disjoint_parts_and_the_network_fits_them() -> None:
-    task = examples.load_digits_task(seed=1)
+    task = examples.load_digits_task()
     sizes = [len(y) for _, y in (task.train, task.val, task.test)]
     assert sizes == [1079, 359, 359]
     images, labels = task.train
@@ -23,12 +23,6 @@ def test_digits_are_three_disjoint_parts_and_the_network_fits_them() -> None:
     assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
     assert abs(float(images.mean())) < 1e-5
     assert task.build_model()(images[:2]).shape == (2, 10)
-
-
-def test_the_seed_draws_the_parts() -> None:
-    first, again, other = (examples.load_digits_task(seed=seed).test[1] for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
 
 
 def _arguments(**changes: Any) -> Any:
@@ -82,11 +76,6 @@ def test_absent_data_that_cannot_be_downloaded_names_the_cure(monkeypatch: pytes
 def test_bad_sample_counts_are_refused(samples: Any) -> None:
     with pytest.raises(ValueError, match="`samples` must be 'all' or an integer"):
         examples.load_fashion_mnist_task(samples=samples)
-
-
-def test_bad_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match="`seed` must be a non-negative integer"):
-        examples.load_digits_task(seed=-1)
 
 
 @pytest.mark.parametrize(
