@@ -128,8 +128,6 @@ class SearchState:
         turn = len(self.runs) % FAR_TURN == 0 if self._has_ended(ENOUGH_TO_LEARN) else may_be_flat(self.told)
         if not turn or best is None or bounds is None or self._fixed("lr") or self._lacks(best, "lr"):
             return []
-        if all_in_vain(self.told):
-            return []
         rate = widest_gap(self.runs, bounds, at_least=WIDEST_LEFT)
         if rate is None or not self.slots.is_open(slot := far_slot(rate)):
             return []

@@ -60,10 +60,6 @@ class Slots:
         """Whether nobody runs or has run a slot to its end."""
         return not is_running(self.of(slot)) and loss_of(self.of(slot)) is None
 
-    def replicates(self) -> list[Run]:
-        """Return the runs that measured the noise."""
-        return [run for slot, runs in self._runs.items() if slot.startswith("replicate:") for run in runs]
-
 
 def is_running(runs: Sequence[Run]) -> bool:
     """Whether any of the runs is under way."""

@@ -4,8 +4,7 @@ import math
 from dataclasses import replace
 from typing import Literal
 
-from optuna_discipline.rules.candidates import DECOUPLED_DECAYS
-from optuna_discipline.rules.candidates import WEIGHT_DECAYS
+from optuna_discipline.rules.candidates import weight_decay_candidates
 from optuna_discipline.rules.ladder import Ladder
 from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import best_point
@@ -63,9 +62,9 @@ class Search(SearchState):
         for rank, level in enumerate(self.levels):
             self.level = level
             options = self._lr_at(rank, level)
-            if options or self._learned or level == self.levels[-1]:
-                return options
-        return []
+            if options or self._learned:
+                break
+        return options
 
     def _lr_at(self, rank: int, level: float) -> list[Proposal]:
         start, tested = self._start_of_ladder()
@@ -154,11 +153,13 @@ class Search(SearchState):
         self.noise = SMALLEST_NOISE * abs(self.incumbent.loss)
         if self.level >= 1:
             return []
-        same = [run for run in self.slots.replicates() if without_epochs(run) == self.incumbent.values]
+        slot = "replicate:1"
+        same = [run for run in self.slots.of(slot) if without_epochs(run) == self.incumbent.values]
         runs = [run for run in same if math.isfinite(run.score)]
-        if not runs and self.slots.is_open("replicate:1"):
-            return [self._repeat(self.level)]
-        if not runs and is_running(self.slots.of("replicate:1")):
+        if not runs and self.slots.is_open(slot):
+            reason, best = "the best configuration once more, to measure the noise", self.incumbent
+            return [Proposal("replicate", slot, reason, best.values, fidelity=self.level, like=best.like)]
+        if not runs and is_running(self.slots.of(slot)):
             return [self._meanwhile("replicate")]
         losses = [self.incumbent.loss, *(run.score for run in runs)]
         self.noise = max(self.noise, max(losses) - min(losses)) if len(losses) > 1 else self.noise
@@ -248,8 +249,8 @@ class Search(SearchState):
             wanted = tuple(m for m in self.recipe.momenta if bounds.low <= m <= bounds.high)
             axis = Axis((), bounds.low, bounds.high)
         elif role == "weight_decay":
-            decays = DECOUPLED_DECAYS if bounds.high > MOST_COUPLED else WEIGHT_DECAYS
-            wanted = decays[self.recipe.complexity or "moderate"]
+            optimizer = "adamw" if bounds.high > MOST_COUPLED else "sgd"
+            wanted = weight_decay_candidates(complexity=self.recipe.complexity, optimizer=optimizer)
             axis = Axis((), bounds.low, bounds.high, factor=10.0, bisect=True, max_points=7, figures=1)
         candidates = dict.fromkeys(point_key(bounds.clip(x)) for x in (now, *wanted))
         return replace(axis, candidates=tuple(candidates)) if len(candidates) > 1 else None
@@ -288,12 +289,6 @@ class Search(SearchState):
     def _meanwhile(self, stage: Stage) -> Proposal:
         """Return what a worker does while others finish a stage: never a stage that builds on it."""
         return replace(self.model_meanwhile(f"while others finish the stage {stage}"), waits_for=stage)
-
-    def _repeat(self, level: float) -> Proposal:
-        """Return a replicate of the best configuration: noise is worth knowing, and it blocks nobody."""
-        slot = f"replicate:{len({run.slot for run in self.slots.replicates() if run.state != 'failed'}) + 1}"
-        reason = "the best configuration once more, to measure the noise"
-        return Proposal("replicate", slot, reason, self.incumbent.values, fidelity=level, like=self.incumbent.like)
 
     def _best_of_confirmed(self) -> Run | None:
         runs = [run for _, slot in self.confirmed for run in self.slots.of(slot) if math.isfinite(run.score)]
