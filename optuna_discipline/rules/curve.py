@@ -187,8 +187,6 @@ def running_median(values: ArrayLike, window: int = 5) -> FloatArray:
     >>> running_median([1.0, 9.0, 1.0, 1.0, 1.0], window=3).tolist()
     [5.0, 1.0, 1.0, 1.0, 1.0]
     """
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"`window` must be a positive odd number, but got {window!r}.")
     array = np.asarray(values, dtype=np.float64)
     finite = np.where(np.isfinite(array), array, np.inf)
     half = window // 2

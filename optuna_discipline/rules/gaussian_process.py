@@ -50,12 +50,6 @@ class Coordinate:
     choices: bool = False
     follows: tuple[int, float] | None = None
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"`low` and `high` must be finite with low <= high, but got {self.low=}, {self.high=}.")
-        if not self.length > 0:
-            raise ValueError(f"`length` must be positive, but got {self.length!r}.")
-
 
 class GaussianProcess:
     """An unknown level, a bowl and slopes around the best run, a smooth rest (Matern 5/2), and noise.

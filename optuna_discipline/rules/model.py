@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from optuna_discipline.rules.curve import OVERFLOW
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.gaussian_process import Coordinate
 from optuna_discipline.rules.gaussian_process import GaussianProcess
@@ -27,7 +28,6 @@ ENOUGH_FOR_SCALES = 100
 # In multiples of a middling distance from the best: a loss farther away, such as the 1e6 that stands for a network that
 # broke, counts as so far, or the unit of loss would be its own, and all else alike.
 FARTHEST = 10.0
-HUGE = 1e150
 
 
 def next_point(
@@ -51,16 +51,7 @@ def next_point(
             sent to the same place.
         free: Indices of the coordinates that may move; the others stay at the best run's. None: all.
         within: Moves candidates, shape (n, d), to where a run can be; None where the bounds alone say that.
-
-    Raises:
-        ValueError: If there is no point, or shapes do not fit.
     """
-    points = np.asarray(points, dtype=float)
-    if points.ndim != 2 or len(points) == 0 or points.shape[1] != len(coordinates) or len(points) != len(losses):
-        raise ValueError(
-            f"`points` must have the shape (n, {len(coordinates)}) with one loss each and n > 0, but got "
-            f"{points.shape=}, {len(losses)=}."
-        )
     values = warp(losses)
     best = points[int(np.argmin(values))]
     under_way = np.zeros((0, len(coordinates))) if running is None else np.asarray(running, dtype=float)
@@ -101,7 +92,7 @@ def warp(losses: Sequence[float]) -> FloatArray:
     if not finite.any():
         return np.zeros(len(values))
     largest = float(np.abs(values[finite]).max())
-    if largest > HUGE:  # their difference would be infinite
+    if largest > OVERFLOW:  # their difference would be infinite
         values = values / largest
     above = values - values[finite].min()
     positive = above[finite & (above > 0)]

@@ -101,10 +101,8 @@ def stand(
         label: See `Standing`.
 
     Raises:
-        ValueError: If the curve is empty, or `values` has another length.
+        ValueError: If `values` has another length.
     """
-    if not len(curve):
-        raise ValueError("`curve` must hold an epoch, but is empty: it tells nothing yet.")
     check_values(curve, values)
     raw = curve.val_loss if values is None else np.array([math.nan if v is None else v for v in values], dtype=float)
     scores = np.where(np.abs(raw) < OVERFLOW, -raw if maximize else raw, np.nan)

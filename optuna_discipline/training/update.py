@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from optuna_discipline.training.arguments import as_choice
-from optuna_discipline.training.arguments import as_count
 from optuna_discipline.training.arguments import as_number
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import n_batches
@@ -100,7 +99,7 @@ class Updater:
         n_samples = 0
         for batch, size in zip(window, sizes, strict=True):
             moved = to_device(batch, self.device, channels_last=self.channels_last)
-            with torch.enable_grad(), self.autocast():
+            with torch.enable_grad(), autocast(self.device, self.amp):
                 result = run_step(self.step, self.model, moved, self.loss_fn)
             loss = result.loss
             if not loss.requires_grad:
@@ -119,10 +118,6 @@ class Updater:
     def scale(self) -> float | None:
         """The gradient scaler's factor, which falls when an update was skipped; None without one."""
         return None if self.scaler is None else float(self.scaler.get_scale())
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context in which the forward pass runs."""
-        return autocast(self.device, self.amp)
 
     def _backward(self, loss: torch.Tensor) -> None:
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
@@ -153,7 +148,6 @@ def windows(batches: Iterable[Any], accumulate: int) -> Iterator[list[Any]]:
     >>> list(windows("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
     """
-    as_count("accumulate", accumulate)
     iterator = iter(batches)
     while window := list(itertools.islice(iterator, accumulate)):
         yield window

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,14 +96,3 @@ def test_runs_in_one_place_and_far_outside_are_no_matter(far: float) -> None:
 def test_words_are_alike_in_all_but_their_own_effect() -> None:
     at = features((NUMBER, WORD), np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.4, 0.0]]))
     assert squared_distances(at, at)[0] == pytest.approx([0.0, *[(0.5 / 0.8) ** 2] * 2, 0.25])
-
-
-@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (math.nan, 1.0), (0.0, math.inf)])
-def test_bounds_must_be_finite_and_in_order(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match="`low` and `high` must be finite"):
-        Coordinate(low, high)
-
-
-def test_a_length_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="`length` must be positive"):
-        Coordinate(0.0, 1.0, length=0.0)

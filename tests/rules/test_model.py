@@ -129,14 +129,6 @@ def test_a_broken_run_is_as_bad_as_the_worst_and_no_worse() -> None:
     assert values[3] == warp([0.1, 0.2, 0.3, 10.0, math.nan])[3] < 3  # it says "bad here", not how bad
 
 
-@pytest.mark.parametrize(
-    ("points", "losses"), [(np.zeros((0, 1)), []), (np.zeros((2, 2)), [1.0, 2.0]), (np.zeros((2, 1)), [1.0])]
-)
-def test_shapes_must_fit(points: np.ndarray, losses: list[float]) -> None:
-    with pytest.raises(ValueError, match="`points` must have the shape"):
-        next_point((LR,), points, losses, _rng())
-
-
 def test_no_point_is_promised_that_a_run_cannot_have() -> None:
     def within(points: FloatArray) -> FloatArray:
         return np.minimum(points, [0.5, 1.0])
