@@ -31,6 +31,7 @@ from benchmarks.weight_decay_tasks import worst
 from optuna_discipline import OneCycle
 from optuna_discipline import Triangular
 from optuna_discipline import train_epochs
+from optuna_discipline.comparison import Constant
 
 RESULTS = Path(__file__).parent / "results" / "cycles"
 TASKS = ("mlp-256", "regression", "batchnorm", "deep", "residual", "imbalanced")
@@ -42,24 +43,9 @@ POLICIES: dict[str, Callable[[float, int], Any]] = {
     "1cycle, tail of the paper": lambda lr, total: OneCycle(lr, total, tail="paper"),
     "one triangle": lambda lr, total: Triangular(lr, total),
     "three triangles, base a quarter": lambda lr, total: Triangular(lr, total, base_lr=lr / 4, step_size=total / 6),
-    "constant": lambda lr, total: Constant(lr, total),
+    "constant": lambda lr, total: Constant(lr, total, 0.9),
 }
 SHAPES = ("constant", "high in the middle", "high at the ends")
-
-
-class Constant:
-    """One learning rate, momentum 0.9."""
-
-    def __init__(self, max_lr: float, total_steps: int) -> None:
-        self.max_lr, self.total_steps = max_lr, total_steps
-
-    def lr(self, _step: int) -> float:
-        """Return the learning rate."""
-        return self.max_lr
-
-    def momentum(self, _step: int) -> float:
-        """Return the momentum."""
-        return 0.9
 
 
 def main() -> int:

@@ -16,9 +16,9 @@ import torch
 from sklearn import datasets
 from torch import nn
 
-from benchmarks.duel.tasks import Residual
 from benchmarks.duel.tasks import cnn
 from benchmarks.duel.tasks import mlp
+from benchmarks.duel.tasks import residual_net
 
 Part = tuple[torch.Tensor, torch.Tensor]
 
@@ -113,11 +113,6 @@ def conv_resnet() -> nn.Module:
     """Return a small residual network for colour images."""
     head = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 10)]
     return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), ConvBlock(12), ConvBlock(12), *head)
-
-
-def residual_net(n_in: int, n_out: int) -> nn.Module:
-    """Return a network of three residual blocks."""
-    return nn.Sequential(mlp(n_in, 48, 48), *(Residual(48) for _ in range(3)), nn.Linear(48, n_out))
 
 
 def layer_norm_net() -> nn.Module:

@@ -103,9 +103,9 @@ def cnn(n_out: int) -> nn.Module:
     )
 
 
-def residual_net() -> nn.Module:
+def residual_net(n_in: int, n_out: int) -> nn.Module:
     """Return a network of three residual blocks."""
-    return nn.Sequential(mlp(64, 48, 48), *(Residual(48) for _ in range(3)), nn.Linear(48, 10))
+    return nn.Sequential(mlp(n_in, 48, 48), *(Residual(48) for _ in range(3)), nn.Linear(48, n_out))
 
 
 def any_mlp(width: int, depth: int, dropout: float) -> nn.Module:
@@ -130,7 +130,7 @@ def load_tasks(data_root: Path | None = None) -> tuple[dict[str, Task], list[str
         Task("deep", digits, lambda: mlp(64, 10, 64, 6), 16),
         Task("batchnorm", digits, lambda: mlp(64, 10, 64, 2, norm=True), 12),
         Task("dropout", digits, lambda: mlp(64, 10, 128, 2, drop=0.3), 12, batch_size=None),
-        Task("residual", digits, residual_net, 12),
+        Task("residual", digits, lambda: residual_net(64, 10), 12),
         Task("regression", friedman, lambda: mlp(10, 1, 64, 2, act=nn.Tanh), 16, batch_size=32),
         Task("imbalanced", rare, lambda: mlp(20, 2, 64, 2), 12),
         Task("adamw", digits, lambda: mlp(64, 10, 64, 2), 12, optimizer="adamw"),
