@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from optuna_discipline.training.batch_size import largest_batch_size
     from optuna_discipline.training.batch_size import samples_per_second
     from optuna_discipline.training.find_lr import find_lr
+    from optuna_discipline.training.loaders import cut_anew
     from optuna_discipline.training.loop import train_epochs
     from optuna_discipline.training.lr_range_test import lr_range_test
     from optuna_discipline.tuning import tune
@@ -71,7 +72,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "DashboardCallback": "visualization.dashboard",
-    "DistributedTrial": "integrations.distributed_trial",
+"DistributedTrial": "integrations.distributed_trial",
+    "cut_anew": "training.loaders",
     "find_lr": "training.find_lr",
     "largest_batch_size": "training.batch_size",
     "lr_range_test": "training.lr_range_test",
@@ -118,6 +120,7 @@ __all__ = [
     "bisect_exponent",
     "choose_max_lr",
     "complexity_of",
+    "cut_anew",
     "diagnose",
     "diagnose_study",
     "epochs_at_equal_time",

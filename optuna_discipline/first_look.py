@@ -1,5 +1,6 @@
 """One look at what `tune` was given, before anything is stored: device, options, data, loss, the model's output."""
 
+import functools
 import re
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -121,9 +122,9 @@ def first_batch(name: str, data: Any) -> Any:
     batches.check_repeatable(data, name, 2)
     if name == "train":
         loaders.count_of(data)
-    cut = loaders.cut_anew if name == "train" else batches.as_batches
+    cut = loaders.cut_anew if name == "train" else functools.partial(batches.as_batches, name=name)
     try:
-        batch = next(iter(cut(data, batch_size=LOOK, name=name)), None)
+        batch = next(iter(cut(data, batch_size=LOOK)), None)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"`{name}` must give samples that make a batch, but reading {LOOK} raised {type(error).__name__} "

@@ -250,7 +250,7 @@ class Trainer:
         from optuna_discipline.training.loaders import cut_anew
 
         train = self._data("train")
-        return cut_anew(train, batch_size=batch_size, shuffle=True, seed=seed, drop_lone=True, name="train")
+        return cut_anew(train, batch_size=batch_size, shuffle=True, seed=seed, drop_lone=True)
 
     def _val_batches(self) -> Any:
         from optuna_discipline.training.batches import as_batches

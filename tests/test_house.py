@@ -107,7 +107,7 @@ def test_type_checkers_see_every_public_name_and_none_that_is_misspelt() -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["find_lr", "largest_batch_size", "lr_range_test", "samples_per_second", "train_epochs"]
+    "name", ["cut_anew", "find_lr", "largest_batch_size", "lr_range_test", "samples_per_second", "train_epochs"]
 )
 def test_without_torch_the_names_that_need_it_name_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(vars(optuna_discipline), name, raising=False)

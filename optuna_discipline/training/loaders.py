@@ -6,8 +6,11 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data import IterableDataset
 
+from optuna_discipline.training.arguments import as_count
+from optuna_discipline.training.arguments import as_seed
 from optuna_discipline.training.batches import Batches
 from optuna_discipline.training.batches import as_batches
+from optuna_discipline.training.batches import check_batch_size_free
 from optuna_discipline.training.random_state import generators_of
 from optuna_discipline.training.random_state import loaders_generator
 
@@ -17,11 +20,32 @@ _KEPT = (
 )
 
 
-def cut_anew(data: Any, *, batch_size: int, seed: int | None = None, drop_lone: bool = False, **others: Any) -> Batches:
-    """Return batches of a chosen size, as `as_batches` does, and of a loader as `with_batch_size` does."""
-    if isinstance(data, DataLoader):
-        return with_batch_size(data, batch_size, seed=seed, drop_lone=drop_lone)
-    return as_batches(data, batch_size=batch_size, seed=seed, drop_lone=drop_lone, **others)
+def cut_anew(
+    train: Any, *, batch_size: int, shuffle: bool = False, seed: int | None = None, drop_lone: bool = False
+) -> Batches:
+    """Return training data in batches of a chosen size, as `tune` makes them; their `len` is the batches of an epoch.
+
+    Args:
+        train: Tensors, arrays or a torch Dataset; or a DataLoader that was made with a batch size: it is made anew over
+            the same data set, with the same sampler, `collate_fn` and workers.
+        batch_size: Samples of a batch.
+        shuffle: Whether each epoch has a new order; a loader keeps its sampler.
+        seed: Start of the order; None draws one from torch's global generator.
+        drop_lone: Whether a last batch of a single sample is left out, as `tune` does.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or `train` comes in other batches.
+        DisciplineError: If there is no sample.
+
+    >>> import torch
+    >>> [len(inputs) for inputs, _ in cut_anew((torch.zeros(5, 3), torch.zeros(5)), batch_size=2)]
+    [2, 2, 1]
+    """
+    batch_size, seed = as_count("batch_size", batch_size), as_seed(seed)
+    if isinstance(train, DataLoader):
+        return with_batch_size(train, batch_size, seed=seed, drop_lone=drop_lone)
+    check_batch_size_free(train, batch_size)
+    return as_batches(train, batch_size=batch_size, shuffle=shuffle, seed=seed, drop_lone=drop_lone, name="train")
 
 
 def with_batch_size(

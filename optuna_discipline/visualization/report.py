@@ -151,8 +151,7 @@ def _code(params: Mapping[str, Any], terms: Any) -> str:
     lr, momentum, decay = (f"{params[name]:.4g}" for name in names[:3])
     batch, epochs = round(params["batch_size"]), round(params["epochs"])
     return (
-        "from optuna_discipline import OneCycle, train_epochs\n"
-        "from optuna_discipline.training.loaders import cut_anew\n\n"
+        "from optuna_discipline import OneCycle, cut_anew, train_epochs\n\n"
         "train_options = {}  # as `tune` was given them, like the model, the loss and the data\n"
         f"batches = cut_anew(train_data, batch_size={batch}, shuffle=True, drop_lone=True)\n"
         'updates = -(-len(batches) // train_options.get("accumulate", 1))\n'

@@ -107,6 +107,19 @@ def test_what_is_no_loader_is_cut_as_ever() -> None:
     assert (count_of((x, x)), count_of(ROWS)) == (9, 9)
 
 
+@pytest.mark.parametrize(
+    ("train", "batch_size", "rule"),
+    [
+        ([(torch.zeros(2), torch.zeros(2))], 4, "`batch_size` must be None where `train` is a loader of batches"),
+        (DataLoader(ROWS, 2), 0, "`batch_size` must be an integer from 1 on"),
+        ({"x": 1}, 4, "`train` must be a tuple of tensors"),
+    ],
+)
+def test_what_cannot_be_cut_anew_is_refused(train: Any, batch_size: int, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        cut_anew(train, batch_size=batch_size)
+
+
 def test_the_generator_stays_on_the_device_of_the_loaders_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(loaders, "loaders_generator", lambda seed, device: asked.append(device) or torch.Generator())

@@ -49,6 +49,7 @@ def test_the_printed_code_trains_as_tune_did_on_all_that_tune_takes(optimizer: s
         names["train_data"] = pytest.importorskip("torch").utils.data.DataLoader(names["train_data"], batch_size=7)
     code, logs = report._code(study.best_params, study.user_attrs[trial_record.TERMS_KEY]), []
     assert f"optimizer={optimizer!r}" in code
+    assert "optuna_discipline." not in code  # what is printed is kept, so it names what is public
     if options:
         code = code.replace("train_options = {}", f"train_options = {options}")
     exec(code, {**names, "print": logs.append})
