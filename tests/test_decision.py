@@ -413,9 +413,17 @@ def test_a_reason_of_the_users_own_ends_no_study_and_stays(own: Any) -> None:
     assert "ladder: 215 x the start" in trial_record.reason_of(study.trials[3])
 
 
-@pytest.mark.parametrize("own", [{"stage": "fold 1"}, {"stage": "confirm"}, {"reason": "table 3"}])
-@pytest.mark.parametrize("name", ["lr", "x"])
-@pytest.mark.parametrize("storage", [None, "sqlite://"])
+@pytest.mark.parametrize(
+    ("own", "name", "storage"),
+    [
+        ({"stage": "fold 1"}, "lr", None),
+        ({"stage": "confirm"}, "lr", None),
+        ({"reason": "table 3"}, "lr", "sqlite://"),
+        ({"stage": "fold 1"}, "x", "sqlite://"),
+        ({"stage": "confirm"}, "x", None),
+        ({"reason": "table 3"}, "x", None),
+    ],
+)
 def test_what_the_user_writes_before_the_first_suggestion_stays_and_all_else_is_told(
     own: dict[str, str], name: str, storage: str | None
 ) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
@@ -84,12 +86,10 @@ def test_fixed_parameters_of_a_wrapper_are_not_searched() -> None:
 def test_a_reloaded_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     straight = new_study(model_quickly())
     straight.optimize(five_roles, n_trials=12)
-    url = f"sqlite:///{tmp_path / 'study.db'}"
     for count in (1, 4, 7):
-        new_study(model_quickly(), storage=url, study_name="s", load_if_exists=True).optimize(
-            five_roles, n_trials=count
-        )
-    resumed = optuna.load_study(study_name="s", storage=url)
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.log")))
+        resumed = new_study(model_quickly(), storage=storage, study_name="s", load_if_exists=True)
+        resumed.optimize(five_roles, n_trials=count)
     assert [t.params for t in resumed.trials] == [t.params for t in straight.trials]
 
 

@@ -127,7 +127,7 @@ def test_a_stored_study_goes_on_to_the_number_of_trials(tmp_path: Path) -> None:
     assert len(_tune(n_trials=4, storage=url).trials) == 4
 
 
-def test_a_stored_study_that_goes_on_does_not_count_an_interrupted_trial(tmp_path: Path) -> None:
+def test_ctrl_c_returns_a_stored_study_that_goes_on_and_does_not_count_the_interrupted_trial(tmp_path: Path) -> None:
     calls = []
 
     def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -174,15 +174,6 @@ def test_a_study_that_is_renamed_during_the_search_is_named(tmp_path: Path) -> N
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(DisciplineError, match=r"'old' is no longer in its storage: .* Load it by its new name"):
         _tune(n_trials=2, epochs=1, storage=url, study_name="old", callbacks=[delete])
-
-
-def test_ctrl_c_returns_the_study_with_no_running_trial() -> None:
-    def interrupt(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if trial.number == 2:
-            raise KeyboardInterrupt
-
-    study = _tune(n_trials=9, callbacks=[interrupt])
-    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
 
 
 def test_a_look_at_the_options_draws_no_random_number() -> None:

@@ -37,22 +37,7 @@ def _noisy(values: Any, sd: float, seed: int) -> Any:
 
 FALLING, FLAT = 0.2 + 1.5 * (1 - TIME), 0.5 + np.exp(-15 * TIME)
 OVERFIT = 0.5 + np.exp(-10 * TIME) + 0.6 * np.clip(TIME - 0.4, 0, None)
-
-SHAPES = {
-    Verdict.UNDERFITTING: (FALLING, FALLING + 0.05, None),
-    Verdict.HORIZONTAL: (FLAT, FLAT + 0.1, None),
-    Verdict.OVERFITTING: (0.01 + np.exp(-5 * TIME), OVERFIT, None),
-    Verdict.DIVERGED: (np.where(TIME < 0.6, 1 - TIME, 4.0), np.where(TIME < 0.6, 1.2 - TIME, 4.0), None),
-    Verdict.HIGH_LR: (0.5 + 0.4 * TIME**2, 0.6 + 0.5 * TIME**2, 0.1 + TIME),
-}
-
-
-@pytest.mark.parametrize("verdict", SHAPES)
-@pytest.mark.parametrize("seed", range(5))
-def test_curves_of_known_shape_are_read_under_noise(verdict: Verdict, seed: int) -> None:
-    train, val, lr = SHAPES[verdict]
-    curve = _curve(_noisy(train, 0.005, seed), _noisy(val, 0.005, seed + 100), lr)
-    assert diagnose(curve).verdict == verdict
+OVERFITTED = 0.01 + np.exp(-5 * TIME), OVERFIT
 
 
 def test_pure_noise_is_no_verdict() -> None:
@@ -61,7 +46,7 @@ def test_pure_noise_is_no_verdict() -> None:
 
 
 def test_evidence_and_advice_come_with_the_verdict() -> None:
-    diagnosis = diagnose(_curve(*SHAPES[Verdict.OVERFITTING][:2]))
+    diagnosis = diagnose(_curve(*OVERFITTED))
     assert diagnosis.evidence["val_change"] > 0 > diagnosis.evidence["train_change"]
     assert diagnosis.evidence["gap"] > 0
     assert "regularise more" in diagnosis.advice
@@ -77,7 +62,7 @@ def test_the_advice_agrees_with_what_the_ladder_reads_from_the_same_curve() -> N
             "The validation loss still falls, but rose on the way: train longer, or regularise less.",
         )
     assert "raise the learning rate" in diagnose(_curve(FALLING, FALLING)).advice
-    assert "learning rate" not in diagnose(_curve(*SHAPES[Verdict.OVERFITTING][:2])).advice
+    assert "learning rate" not in diagnose(_curve(*OVERFITTED)).advice
     assert "good setting" not in diagnose(_without_training_loss(FLAT)).advice
 
 

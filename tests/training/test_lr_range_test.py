@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 from optuna_discipline.exceptions import RangeTestError
 from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.training.lr_range_test import lr_range_test
+from tests.training.test_snapshot import same
 
 
 def task(n: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,18 +53,6 @@ def facts(model: nn.Module, optimizer: torch.optim.Optimizer, loader: DataLoader
             "loader": loader.generator.get_state(),
         }
     )
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, np.ndarray):
-        return bool(np.array_equal(a, b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b)
 
 
 def failing(at: int, fail: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
