@@ -33,7 +33,8 @@ def tuned(stored: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Run the demo in small and return what it printed."""
     out = tmp_path_factory.mktemp("out")
     arguments = ["tune", "--trials", "5", "--epochs", "2", "--storage", stored, "--out", str(out)]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_command, "COMPARISON_SEEDS", 1)
         assert cli.main(arguments) == 0
     assert (out / "report.html").stat().st_size > 10_000
     return printed.getvalue()
