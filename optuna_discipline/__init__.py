@@ -72,7 +72,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "DashboardCallback": "visualization.dashboard",
-"DistributedTrial": "integrations.distributed_trial",
+    "DistributedTrial": "integrations.distributed_trial",
     "cut_anew": "training.loaders",
     "find_lr": "training.find_lr",
     "largest_batch_size": "training.batch_size",
