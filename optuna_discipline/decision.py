@@ -274,10 +274,17 @@ class Decision:
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if claim.get("free") and stage not in roles:
             corrected += f"; this network has no {stage.replace('_', ' ')}"
+        if RETREAT in reason and not self._is_elsewhere(study, trial):
+            corrected = corrected.partition(f"; {RETREAT}")[0]
         if held := {name: trial.params[name] for name in claim.get("held", ())}:
             corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, stage, corrected)
+
+    def _is_elsewhere(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether a trial has run another size or word than the first one."""
+        first = read_trials(study)[0].params
+        return any(first.get(name) != trial.params[name] for name, _ in self._reader.sizes(trial))
 
     def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
         """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""

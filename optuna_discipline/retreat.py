@@ -35,14 +35,29 @@ def retreat(
         if bounds_of(distribution) is None:
             return draw("", distribution, rng)
         ordered = ordered_choices(distribution)
-        share = ordered.index(fit(distribution, number_of(value))) / max(1, len(ordered) - 1)
-        return ordered[math.floor(_less(share, times, rng) * len(ordered) * (1 - 1e-9))]
+        place = ordered.index(fit(distribution, number_of(value)))
+        share = _less(place / max(1, len(ordered) - 1), times, rng)
+        return ordered[max(0, min(math.floor(share * len(ordered) * (1 - 1e-9)), place - 1))]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if distribution.single():
         return value
     if isinstance(distribution, IntDistribution):
-        return fit(distribution, at_share(distribution, _less(share_of(distribution, float(value)), times, rng)))
+        less = at_share(distribution, _less(share_of(distribution, float(value)), times, rng))
+        return fit(distribution, min(less, value - distribution.step))
     return fit(distribution, at_share(distribution, rng.uniform())) if times > 2 else value
+
+
+def is_smallest(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether `retreat` has nothing else to try at once: the smallest size, the only word, a number that is no size.
+
+    >>> [is_smallest(CategoricalDistribution([32, 64]), size) for size in (32, 64)]
+    [True, False]
+    """
+    if isinstance(distribution, CategoricalDistribution) and bounds_of(distribution) is None:
+        return len(distribution.choices) == 1
+    bounds = bounds_of(distribution)
+    assert bounds is not None
+    return isinstance(distribution, FloatDistribution) or number_of(value) <= bounds.low
 
 
 def _less(share: float, times: int, rng: np.random.Generator) -> float:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import parameters
+from optuna_discipline import retreat
 from optuna_discipline import retries
 from optuna_discipline import trial_record
 from optuna_discipline.rules.conditions import ENOUGH_LATER
@@ -148,7 +149,13 @@ class StudyReader:
             restarted=trial_record.epochs_of_source(trial) > 0,
             others={n: value for n, value in trial.params.items() if n not in told and not self.is_seed(n)},
             allowed=allowed,
+            smallest=all(retreat.is_smallest(d, trial.params[name]) for name, d in self.sizes(trial)),
         )
+
+    def sizes(self, trial: FrozenTrial) -> list[tuple[str, BaseDistribution]]:
+        """Return a trial's sizes and words, which `retreat` changes: without roles, but for the batch size; no seed."""
+        known = ((name, d) for name, d in trial.distributions.items() if not self.is_seed(name))
+        return [(name, d) for name, d in known if self.role_of(name, d) in (None, "batch_size")]
 
     def _overdue(self, study_name: str, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
         """Return the numbers of running trials taken for dead.

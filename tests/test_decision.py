@@ -196,6 +196,34 @@ def test_sizes_that_fit_are_held_though_every_trial_of_them_was_pruned(barred: b
     assert ["smaller sizes" in trial.user_attrs["reason"] for trial in study.trials] == [False, True, *[False] * 4]
 
 
+@pytest.mark.parametrize("choices", [[32, 64], [64]])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_what_cannot_be_smaller_gets_a_lower_rate_at_once(choices: list[int], *, pruned: bool) -> None:
+    def objective(trial: Trial) -> float:
+        trial.suggest_float("lr", 1e-5, 1.0, log=True)
+        trial.suggest_categorical("batch_size", choices)
+        raise optuna.TrialPruned if pruned else MemoryError
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=4, catch=MemoryError)
+    rates = [trial.params["lr"] for trial in study.trials]
+    assert len(set(rates)) == (4 if pruned else 2)
+    assert rates == sorted(rates, reverse=True)
+    assert not any("smaller sizes" in trial.user_attrs["reason"] for trial in study.trials)
+
+
+def test_only_trials_with_another_word_are_said_to_have_one() -> None:
+    def objective(trial: Trial) -> float:
+        trial.suggest_float("lr", 1e-5, 1.0, log=True)
+        trial.suggest_categorical("norm", ["layer", "batch"])
+        raise optuna.TrialPruned
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=5)
+    said = ["other words" in trial.user_attrs["reason"] for trial in study.trials]
+    assert said == [trial.params["norm"] == "batch" for trial in study.trials]
+
+
 def test_what_the_model_chose_is_not_said_to_be_smaller() -> None:
     def objective(trial: Trial) -> float:
         trial.set_constraint("size", 1.0)

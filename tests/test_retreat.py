@@ -14,11 +14,13 @@ from optuna.distributions import IntDistribution
 
 from optuna_discipline import parameters
 from optuna_discipline.retreat import draw
+from optuna_discipline.retreat import is_smallest
 from optuna_discipline.retreat import retreat
 from optuna_discipline.rules.space import Role
 
 WIDTH, WORDS = IntDistribution(16, 1024, log=True), CategoricalDistribution(["glu", "relu", "gelu"])
 SIZES, SHARE = CategoricalDistribution([256, 32, 64, 128]), FloatDistribution(0.0, 1.0)
+MIXED = CategoricalDistribution([None, True, "small"])
 ANY_DISTRIBUTION = st.sampled_from(
     [
         WIDTH,
@@ -30,7 +32,7 @@ ANY_DISTRIBUTION = st.sampled_from(
         FloatDistribution(2.0, 2.0),
         IntDistribution(0, 98, step=7),
         IntDistribution(-3, 3),
-        CategoricalDistribution([None, True, "small"]),
+        MIXED,
     ]
 )
 
@@ -42,6 +44,8 @@ def test_a_retreat_is_allowed_and_no_size_grows_by_it(d: BaseDistribution, times
     assert parameters.allows(d, other)
     if isinstance(d, IntDistribution):
         assert other <= start
+    if not isinstance(d, FloatDistribution) and d not in (WORDS, MIXED):
+        assert (other == start) is is_smallest(d, start)
 
 
 def test_a_retreat_makes_sizes_smaller_draws_words_and_leaves_roles() -> None:

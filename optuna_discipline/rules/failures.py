@@ -119,7 +119,8 @@ def what_none_did(runs: Sequence[Run], what: str) -> str:
 
 def can_be_smaller(run: Run) -> bool:
     """Whether a run that has not trained has sizes or words, of which other ones might have."""
-    return "batch_size" in run.params or any(not isinstance(value, float) for value in run.others.values())
+    others = any(not isinstance(value, float) for value in run.others.values())
+    return not run.smallest and ("batch_size" in run.params or others)
 
 
 def _rate_broke(run: Run, trained: Run) -> bool:

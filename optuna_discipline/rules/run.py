@@ -42,6 +42,7 @@ class Run:
         allowed: Whether it broke no constraint. One that did is like one that cannot run: its loss is infinite, and it
             has no curve and no reports, or its learning rate would be blamed.
         handicap: What is added to its loss in comparisons, because its batch size makes an epoch longer.
+        smallest: Whether no size of it could be smaller, and no word another one.
 
     Raises:
         ValueError: If `state` is another word.
@@ -59,6 +60,7 @@ class Run:
     others: Mapping[str, Any] = field(default_factory=dict)
     allowed: bool = True
     handicap: float = 0.0
+    smallest: bool = False
 
     def __post_init__(self) -> None:
         if self.state not in RUN_STATES:
