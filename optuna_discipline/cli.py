@@ -249,21 +249,23 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     study = storages.load_study(arguments.storage, arguments.study_name)
     trial_record.sign_of(study)  # refuses several objectives, as the report does
     for trial in study.trials:
-        found = trial_record.read_diagnosis(trial)
-        verdict, advice = "too little to read", ""
-        if found is not None:
-            verdict, advice = str(found.verdict), found.advice
-        elif trial.intermediate_values and trial_record.read_curve(trial) is None:
+        found, state = trial_record.read_diagnosis(trial), trial.state.name.lower()
+        verdict, advice = ("too little to read", "") if found is None else (str(found.verdict), found.advice)
+        if found is None and trial.intermediate_values and trial_record.read_curve(trial) is None:
             verdict, advice = "the objective only", "report its losses, too (TrialReporter, report_epoch)"
-        verdicts.append({"trial": trial.number, "verdict": verdict, "advice": advice})
+        if state == "fail" and verdict != "diverged":
+            advice = "look at the error that it has logged (a result of NaN fails a trial, too)"
+        elif trial_record.breaks_a_constraint(trial):
+            advice = "it broke a constraint"
+        verdicts.append({"trial": trial.number, "state": state, "verdict": verdict, "advice": advice})
     if arguments.json:
         print(json.dumps(verdicts))
         return 0
     if not verdicts:
         print("No trial has been started yet.")
     for line in verdicts:
-        print(f"{line['trial']:>5}  {line['verdict']:<19} {line['advice']}")
-    with contextlib.suppress(DisciplineError):  # nothing was reported, and every line above says so
+        print(f"{line['trial']:>5}  {line['state']:<8}  {line['verdict']:<19} {line['advice']}")
+    with contextlib.suppress(DisciplineError):  # nothing can be read, and every line above says so
         print("", *diagnose_study(study).advice, sep="\n")
     return 0
 

@@ -20,15 +20,16 @@ def diagnose_study(study: Study, *, roles: Mapping[str, str | None] | None = Non
     """Return what the set of trials says: how many broke or never learned, what the best shows, what to turn.
 
     Args:
-        study: Trials that reported through `TrialReporter` or `report_epoch` are read, pruned and running ones too;
-            those of plain `trial.report` are not, since what it reports need be no loss.
+        study: Trials that ended and reported through `TrialReporter` or `report_epoch` are read, pruned ones too; those
+            of plain `trial.report` are not, since what it reports need be no loss, nor what broke a constraint, nor
+            what failed without having diverged.
         roles: Roles of parameters with other names than the usual ones, beside those that the study's sampler was told
             and before them; only the learning rate's is used.
 
     Raises:
         TypeError: If `study` is no study.
         UnsupportedStudyError: If it has several objectives.
-        DisciplineError: If no trial has reported its losses, or the study was deleted or renamed.
+        DisciplineError: If no such trial has reported its losses, or the study was deleted or renamed.
         ValueError: If a role does not exist.
 
     Example:

@@ -183,7 +183,26 @@ def test_plain_reports_are_named_as_what_they_are(tmp_path: Path, capsys: pytest
     url = f"sqlite:///{tmp_path / 'one.db'}"
     optuna.create_study(storage=url).optimize(objective, n_trials=1)
     assert cli.main(["diagnose", "--storage", url]) == 0
-    assert "    0  the objective only  report its losses, too" in capsys.readouterr().out
+    assert "    0  complete  the objective only  report its losses, too" in capsys.readouterr().out
+
+
+def test_diagnose_says_what_failed_and_what_broke_a_constraint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        for epoch in range(8):
+            report_epoch(trial, epoch, val_loss=2 - epoch / 5, train_loss=2 - epoch / 5, n_epochs=8)
+        trial.set_constraint("memory", 1.0 - trial.number)
+        return math.nan if trial.number == 1 else 0.6
+
+    url = f"sqlite:///{tmp_path / 'three.db'}"
+    optuna.create_study(storage=url).optimize(objective, n_trials=3)
+    assert cli.main(["diagnose", "--storage", url]) == 0
+    first, second, third, _, *together = capsys.readouterr().out.splitlines()
+    assert first == "    0  complete  underfitting        it broke a constraint"
+    assert second.startswith("    1  fail      underfitting        look at the error that it has logged")
+    assert third.startswith("    2  complete  underfitting        The validation loss still falls")
+    assert together[1:] == ["1 of 3 runs broke a constraint, and is not counted here."]
 
 
 def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

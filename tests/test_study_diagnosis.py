@@ -10,6 +10,7 @@ from optuna_discipline import EpochLog
 from optuna_discipline import TrialReporter
 from optuna_discipline import Verdict
 from optuna_discipline import diagnose_study
+from optuna_discipline import report_epoch
 
 
 def _study(direction: str = "minimize", name: str = "lr", sampler: DisciplinedSampler | None = None) -> optuna.Study:
@@ -58,6 +59,28 @@ def test_plain_reports_are_said_to_be_there_and_to_be_no_losses() -> None:
     study.optimize(lambda trial: [trial.report(1 / (step + 1), step) for step in range(8)] and 0.1, n_trials=2)
     with pytest.raises(DisciplineError, match=r"none of 2 did, and 2 reported the objective only.*report_epoch"):
         diagnose_study(study)
+
+
+def test_what_broke_a_constraint_or_failed_is_left_out_and_said_to_be() -> None:
+    def objective(trial: optuna.Trial, constraint: float) -> float:
+        for epoch in range(8):
+            report_epoch(trial, epoch, val_loss=2 - epoch / 5, train_loss=2 - epoch / 5, n_epochs=8)
+        trial.set_constraint("memory", constraint)
+        return math.nan if trial.number else 0.6
+
+    study = optuna.create_study()
+    study.optimize(lambda trial: objective(trial, 1.0), n_trials=1)
+    study.optimize(lambda trial: objective(trial, -1.0), n_trials=2)
+    left_out = r"none of 0 did \(not read: 1 that broke a constraint, 2 that failed\): run more"
+    with pytest.raises(DisciplineError, match=left_out):
+        diagnose_study(study)
+    study.optimize(lambda trial: trial.report(1.0, 0) or 1.0, n_trials=1)
+    with pytest.raises(DisciplineError, match=r"none of 1 did, and 1 reported .* \(not read: 1 that.*report_epoch"):
+        diagnose_study(study)
+    study.add_trial(_study().trials[0])
+    found = diagnose_study(study)
+    assert (found.n_runs, sum(found.verdicts.values())) == (1, 1)
+    assert found.advice[-1] == "1 of 5 runs broke a constraint, and is not counted here."
 
 
 def test_a_study_without_reports_and_something_else_are_refused() -> None:

@@ -26,6 +26,7 @@ from optuna_discipline.rules.level import MOVED
 from optuna_discipline.rules.level import RAN_OUT
 from optuna_discipline.rules.level import has_moved
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.space import Role
 
 MANY = 0.5
@@ -33,6 +34,8 @@ MANY = 0.5
 NEARLY: Mapping[Role, float] = {"lr": 1.6, "momentum": 1.6, "weight_decay": 10.0, "batch_size": 1.6, "epochs": 1.0}
 # ... and ended much worse if its loss is higher by these shares of the other's last one, and of what that fell in all.
 WORSE_BY, WORSE_OF_FALL = 0.5, 0.1
+# A run at up to so many times the best one's rate that broke, or ended worse by more than noise, leaves no room above.
+NEARBY_ABOVE = 3.01
 # A metric that ends within this share of its span from its best is at its best.
 AT_BEST = 0.05
 
@@ -44,6 +47,7 @@ MAY_BE_LUCK = (
     "tells, and try lower learning rates."
 )
 STILL_BEST = " The study's metric is at its best at the end, though: judge by that, and do either only where it gains."
+LEFT_OUT = "{} of {} runs broke a constraint, and {} not counted here."
 NO_LOSS = (
     "The runs reported no validation loss, by which a curve is read: report `val_loss`, and `train_loss` beside it."
 )
@@ -54,7 +58,7 @@ class RunsDiagnosis:
     """What a set of runs shows.
 
     Attributes:
-        n_runs: Started runs that reported their epochs.
+        n_runs: Started runs that reported their epochs, broke no constraint, and did not fail, unless they diverged.
         diverged: Share of them that diverged, in [0, 1]; a curve that `diagnose` calls diverged is one.
         never_learned: Share of them that ended where they started, in [0, 1]: never below nine tenths of the loss of
             chance; where that is not known, both losses have to say so. A validation loss alone that stood below chance
@@ -62,8 +66,10 @@ class RunsDiagnosis:
         verdicts: How many of the others show what; runs too short, or without a loss, to be read are missing.
         best: Number of the best complete run, None without one.
         best_diagnosis: What that run shows, None where its curve cannot be read; its advice asks for no larger learning
-            rate where most runs diverged, or at the edge.
+            rate where most runs diverged, at the edge, or where none is left above.
         at_edge: Whether any run with nearly the settings of the best one broke or ended much worse.
+        worse_above: Whether any run at up to three times its learning rate, else with nearly its settings, broke or
+            ended worse by more than noise.
         highest_lr_that_held: Largest learning rate of a run that did not diverge, None if not known.
         lowest_lr_that_diverged: Smallest learning rate of a run that diverged, None if none did or it is not known.
         diverged_above: Share that diverged of the runs at learning rates above the middle one of those that never
@@ -78,6 +84,7 @@ class RunsDiagnosis:
     best: int | None
     best_diagnosis: Diagnosis | None
     at_edge: bool
+    worse_above: bool
     highest_lr_that_held: float | None
     lowest_lr_that_diverged: float | None
     diverged_above: float
@@ -88,21 +95,19 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
     """Return what a set of runs says (Smith 2018, section 3, read over many curves).
 
     Args:
-        runs: Any runs; those that reported no epoch, or the objective only, are not read.
+        runs: Any runs; those that reported no epoch, or the objective only, broke a constraint, or failed without
+            having diverged, are not read.
 
     Raises:
-        DisciplineError: If no run has reported the losses of an epoch.
+        DisciplineError: If no run that is read has reported the losses of an epoch.
     """
-    read = [(run, run.curve) for run in runs if run.curve is not None and len(run.curve)]
-    if not read:
-        plain = sum(bool(run.reports) for run in runs)
-        only = f", and {plain} reported the objective only, which need be no loss" if plain else ""
-        raise DisciplineError(
-            f"A run must have reported its losses, but none of {len(runs)} did{only}: "
-            "report them through TrialReporter or report_epoch."
-        )
-    found = {run.number: _with_metric(run, curve, diagnose_if_readable(curve)) for run, curve in read}
+    shown = [(run, run.curve) for run in runs if run.curve is not None and len(run.curve)]
+    found = {run.number: _with_metric(run, curve, diagnose_if_readable(curve)) for run, curve in shown}
     broken = {number for number, one in found.items() if one is not None and one.verdict == Verdict.DIVERGED}
+    read = [(run, curve) for run, curve in shown if run.state != "failed" or run.number in broken]
+    found = {run.number: found[run.number] for run, _ in read}
+    if not read:
+        raise DisciplineError(_why_none(runs))
     ended = [(run, curve) for run, curve in read if run.number not in broken and run.state == "complete"]
     alike = _end_alike([curve for _, curve in ended])
     stuck = {run.number for run, curve in ended if _never_learned(curve, found[run.number], alike=alike)}
@@ -122,19 +127,22 @@ def diagnose_runs(runs: Sequence[Run]) -> RunsDiagnosis:
         best=None if best is None else best.number,
         best_diagnosis=None if best is None else learned.get(best.number),
         at_edge=worse > 0,
+        worse_above=best is not None and _is_worse_above(best, runs, broken),
         highest_lr_that_held=max(held, default=None),
         lowest_lr_that_diverged=min(fell, default=None),
         diverged_above=sum(above) / len(above) if above else 0.0,
         advice=(),
     )
-    if (shown := together.best_diagnosis) is not None:
+    if (of_best := together.best_diagnosis) is not None:
         luck = MAY_BE_LUCK.format(f"{near} run{'s' if near > 1 else ''}", worse) if worse else ""
-        shown = replace(shown, advice=_among_broken(shown.advice, together) + luck)
-        together = replace(together, best_diagnosis=shown)
+        of_best = replace(of_best, advice=_among_broken(of_best.advice, together) + luck)
+        together = replace(together, best_diagnosis=of_best)
     advice = [*advice_on_shares(together), *advice_on_best(together), *_of_verdicts(together, learned.values())]
     if not advice:
         too_short = TOO_SHORT if any(curve.has_val_loss for _, curve in read) else NO_LOSS
         advice = [too_short if ended else "No run is complete yet: run more trials."]
+    if left := sum(not run.allowed for run in runs):
+        advice.append(LEFT_OUT.format(left, len(runs), "is" if left == 1 else "are"))
     return replace(together, advice=tuple(advice))
 
 
@@ -163,6 +171,31 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
     """Return what the best run shows."""
     best = found.best_diagnosis
     return [] if best is None else [f"The best run looks {best.verdict}. {best.advice}"]
+
+
+def _why_none(runs: Sequence[Run]) -> str:
+    """Return why no run is read, and what cures it."""
+    rest = [run for run in runs if run.allowed and run.state != "failed"]
+    plain, barred = sum(bool(run.reports) for run in rest), sum(not run.allowed for run in runs)
+    only = f", and {plain} reported the objective only, which need be no loss" if plain else ""
+    counts = {"broke a constraint": barred, "failed": len(runs) - len(rest) - barred}
+    left = ", ".join(f"{count} that {what}" for what, count in counts.items() if count)
+    cure = "report them through TrialReporter or report_epoch" if rest or not left else "run more trials"
+    return (
+        f"A run must have reported its losses, but none of {len(rest)} did{only}"
+        f"{f' (not read: {left})' if left else ''}: {cure}."
+    )
+
+
+def _is_worse_above(best: Run, runs: Sequence[Run], broken: Collection[int]) -> bool:
+    """Whether any run at a higher learning rate, else with nearly the settings of the best one, broke or was worse."""
+    rate = best.params.get("lr", math.inf)
+    above = (run for run in runs if rate < run.params.get("lr", 0.0) <= NEARBY_ABOVE * rate and run.allowed)
+    near = (run for run in above if _is_near(replace(run, params={**run.params, "lr": rate}), best))
+    return any(
+        run.number in broken or (math.isfinite(run.score) and not hardly_differ([best.score, run.score]))
+        for run in near
+    )
 
 
 def _count_beside(best: Run, runs: Sequence[Run], broken: Collection[int]) -> tuple[int, int]:
@@ -235,8 +268,8 @@ def _of_verdicts(found: RunsDiagnosis, learned: Collection[Diagnosis | None]) ->
 
 
 def _among_broken(advice: str, found: RunsDiagnosis) -> str:
-    """Return an advice, without a larger learning rate where most runs diverged, or the best one stands at the edge."""
-    if found.diverged < MANY and not found.at_edge:
+    """Return an advice, without a larger rate where most runs diverged, the best is at the edge, or worse lie above."""
+    if found.diverged < MANY and not found.at_edge and not found.worse_above:
         return advice
     still_falls = advice.replace(ADVICE[Verdict.UNDERFITTING], STILL_FALLS_AMONG_BROKEN)
     return still_falls.replace(RAN_OUT, RAN_OUT_AMONG_BROKEN)

@@ -248,7 +248,7 @@ def _may_widen(view: StudyView, name: str, distribution: FloatDistribution | Int
     """Whether to look beyond the bound beside a value: for no momentum above .99, at the edge for no higher rate."""
     role, ends = view.roles[name], sorted((distribution.low, distribution.high), key=lambda end: abs(end - value))
     bound, other = (value_in_role(role, name, distribution, end) for end in ends)
-    at_edge = view.together is not None and view.together.at_edge
+    at_edge = view.together is not None and (view.together.at_edge or view.together.worse_above)
     too_far = bound >= MOST_MOMENTUM if role == "momentum" else at_edge and role == "lr"
     return bound < other or not too_far
 

@@ -89,9 +89,31 @@ def test_a_best_run_whose_neighbours_ended_much_worse_may_be_luck_and_is_asked_f
     best = _run(0, FALLING, params=SETTINGS)
     found = diagnose_runs([best, _run(1, FALLING, params=SETTINGS), _run(2, val, params={**SETTINGS, **settings})])
     assert found.at_edge == at_edge
-    assert ("raise the learning rate" in found.advice[0]) != at_edge
+    assert ("raise the learning rate" in found.advice[0]) != (at_edge or settings == {"lr": 0.32})
     luck = "Of 2 runs with nearly its settings 1 broke or ended much worse, so its value may be luck: train it again"
     assert (luck in found.advice[0]) == at_edge
+
+
+@pytest.mark.parametrize(
+    ("rate", "worse_by", "more", "is_room"),
+    [
+        (2.0, 0.1, {}, False),
+        (2.0, math.nan, {}, False),  # it broke
+        (2.0, 0.002, {}, True),  # by luck
+        (9.0, 0.1, {}, True),  # a better one may lie between
+        (0.5, 0.1, {}, True),
+        (2.0, 0.1, {"others": {"width": 8}}, True),
+        (2.0, 0.1, {"allowed": False, "loss": math.inf}, True),
+        (2.0, 0.1, {"state": "pruned"}, True),
+    ],
+)
+def test_no_larger_rate_is_asked_for_where_one_nearby_ended_worse(
+    rate: float, worse_by: float, more: dict[str, Any], is_room: bool
+) -> None:
+    above = _run(1, [x + worse_by for x in FALLING], params={**SETTINGS, "lr": 0.16 * rate}, **more)
+    found = diagnose_runs([_run(0, FALLING, params=SETTINGS), above, *(_run(i, FALLING, params={}) for i in (2, 3))])
+    assert found.worse_above != is_room
+    assert ("raise the learning rate" in found.advice[0]) == is_room
 
 
 @pytest.mark.parametrize(("above", "at_edge"), [(0.15, False), (0.25, True)])
