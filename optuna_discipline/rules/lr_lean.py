@@ -9,6 +9,7 @@ import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.divergence import has_learned
+from optuna_discipline.rules.offset import less_offset
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import samples_counted
@@ -96,7 +97,8 @@ def read_lr(run: Run) -> LrReading | None:
     """
     if run.state != "complete" or not _leads_to(run.loss, run.reports):
         return None
-    losses, shape = as_losses(run.reports), shape_of(run.reports)
+    reports = run.reports if shape_of(run.reports) is not None else less_offset(run.reports)
+    losses, shape = as_losses(reports), shape_of(reports)
     if shape is None:
         if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
@@ -159,10 +161,8 @@ def fell(run: Run) -> bool:
     """
     if run.curve is not None and has_learned(run.curve):
         return True
-    losses = as_losses(run.reports)
-    if losses is None or hardly_differ(list(losses)):
-        return False
-    return not stayed(losses)
+    losses = as_losses(less_offset(run.reports))
+    return losses is not None and not hardly_differ(list(losses)) and not stayed(losses)
 
 
 def is_readable(run: Run) -> bool:

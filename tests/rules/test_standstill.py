@@ -68,6 +68,21 @@ def test_who_broke_and_fell_back_to_the_level_or_ended_above_it_has_not_learned(
     assert not stands_still([*(replace(run, loss=3.1, reports=above) for run in runs[:2]), *runs[2:]])
 
 
+@pytest.mark.parametrize("offset", [-1000.0, -50.0, -20.0, 0.0, 50.0, 500.0])
+def test_losses_that_fell_clearly_do_not_stand_still_though_all_end_alike_far_from_0(offset: float) -> None:
+    ends = (0.32, 0.33, 0.4, 0.51, 0.38, 0.9)
+    curves = [tuple(offset + end + (2.3 - end) * math.exp(-i / 2) for i in range(10)) for end in ends]
+    runs = [replace(run, loss=y[-1], reports=y) for run, y in zip(still(), curves, strict=True)]
+    assert not stands_still(runs)
+    assert not may_be_flat([replace(run, number=i) for i, run in enumerate((*runs, *runs[:4]))])
+    flat = [replace(run, reports=tuple(offset + 2.3 + 0.01 * (-1) ** i for i in range(10))) for run in runs]
+    assert stands_still([replace(run, loss=run.reports[-1]) for run in flat])
+
+
+def test_a_loss_that_falls_a_little_at_first_to_that_of_chance_stands_still() -> None:
+    assert stands_still(still(2.302, reports=(2.34, 2.31, 2.305, 2.303, 2.302, 2.302, 2.302)))
+
+
 def test_losses_that_rise_towards_lower_rates_or_are_a_tenth_apart_show_that_rates_matter() -> None:
     runs = still()
     lowest = min(runs, key=lambda run: run.params["lr"])
