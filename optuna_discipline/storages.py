@@ -48,7 +48,7 @@ def shown(url: str) -> str:
     """
     # not by SQLAlchemy, which writes the path's letters in another way than it was given
     hidden = re.sub(r"([?&]\w*(?:password|passwd|pwd)\w*)=[^&]*", r"\1=***", url, flags=re.IGNORECASE)
-    return re.sub(r"(://[^:/]*):.*@", r"\1:***@", hidden)
+    return re.sub(r"^([^:/]*(?::/{0,2}|//)[^:/]*):.*@", r"\1:***@", hidden)  # a slash may be missing
 
 
 @contextlib.contextmanager

@@ -27,10 +27,19 @@ def test_a_password_is_not_shown() -> None:
     query = storages.shown("mysql://host:3306/x?charset=utf8&passwd=secret&ssl_key_Password=sec@ret&user=me")
     assert query == "mysql://host:3306/x?charset=utf8&passwd=***&ssl_key_Password=***&user=me"
     assert storages.shown("postgresql://me@corp:sec:r@et@host/x") == "postgresql://me@corp:***@host/x"
+    for slip in ("postgresql:/", "postgresql//", "postgresql:", " postgresql://"):
+        assert storages.shown(f"{slip}me:secret@host/x") == f"{slip}me:***@host/x"
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:///study.db", "sqlite:///é @1: x.db?timeout=20", "postgresql://me@host:5432/studies", "nonsense"]
+    "url",
+    [
+        "sqlite:///study.db",
+        "sqlite:///é @1: x.db?timeout=20",
+        "postgresql://me@host:5432/studies",
+        "nonsense",
+        "/a:b@c/s.log",
+    ],
 )
 def test_a_storage_is_shown_as_it_was_given(url: str) -> None:
     assert storages.shown(url) == url
