@@ -54,6 +54,8 @@ h2 { break-after: avoid; }
 WITHOUT_SCRIPT = "<noscript><style>.figure { display: none; }</style></noscript>"
 NO_PICTURES = "<noscript><p>The pictures of this report need JavaScript.</p></noscript>"
 
+HEAD = 1024  # bytes in which HTML is told from other files
+
 
 def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     """Write the report of a study as one HTML file of about 5 MB (plotly is inside); return its path.
@@ -65,7 +67,7 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
         TypeError: If `study` is no study, or `path` no path.
         UnsupportedStudyError: If it has several objectives.
         FileNotFoundError: If the folder of `path` does not exist.
-        ValueError: If `path` is a folder, a device or a pipe.
+        ValueError: If `path` is a folder, a device or a pipe, or a file that holds no HTML, such as the study's own.
         MissingExtraError: If plotly is absent.
         DisciplineError: If the study was deleted or renamed.
     """
@@ -75,6 +77,11 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "no plain file"
         raise ValueError(f"`path` must be a file such as report.html, but {str(target)!r} is {kind}.")
+    if target.exists() and not _may_be_replaced(target):
+        raise ValueError(
+            f"`path` must be a new file or one of HTML, as a former report is, but {str(target)!r} holds something "
+            "else, which would be lost: give another, such as report.html, or remove it."
+        )
     place = Path(os.path.realpath(target))
     if not place.parent.is_dir():
         raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(place.parent)!r} does not exist.")
@@ -82,6 +89,13 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
         page = as_html(study)
     _replace(place, page)
     return target
+
+
+def _may_be_replaced(file: Path) -> bool:
+    """Whether a file is empty or begins as HTML does."""
+    with file.open("rb") as content:
+        start = content.read(HEAD).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return not start or start.startswith((b"<!doctype html", b"<html"))
 
 
 def _replace(place: Path, page: str) -> None:

@@ -170,6 +170,22 @@ def test_what_is_no_file_is_not_replaced_by_one(empty: optuna.Study, tmp_path: P
     assert pipe.is_fifo()
 
 
+@pytest.mark.parametrize("former", ["", "\ufeff\n<!DOCTYPE html><p>mine", "<HTML>"])
+def test_an_empty_file_and_a_page_are_replaced(former: str, empty: optuna.Study, tmp_path: Path) -> None:
+    place = tmp_path / "report.html"
+    place.write_text(former, encoding="utf-8")
+    assert "No training has finished" in write_report(empty, place).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("former", ["SQLite format 3\0", '{"op_code":0}', "notes on <html>"])
+def test_a_file_that_is_no_page_is_not_replaced(former: str, empty: optuna.Study, tmp_path: Path) -> None:
+    place = tmp_path / "study.db"
+    place.write_text(former)
+    with pytest.raises(ValueError, match=r"`path` must be a new file or one of HTML, .*study.db' holds something else"):
+        write_report(empty, place)
+    assert place.read_text() == former
+
+
 def test_bad_places_are_refused_and_the_former_report_stays(
     study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +196,7 @@ def test_bad_places_are_refused_and_the_former_report_stays(
     with pytest.raises(TypeError, match=r"`path` must be the name of a file .* but got None"):
         write_report(study, None)  # type: ignore[arg-type]
     former = tmp_path / "report.html"
-    former.write_text("former")
+    former.write_text("<html>former")
 
     def full(*_: object) -> None:
         raise OSError("disk full")
@@ -188,7 +204,7 @@ def test_bad_places_are_refused_and_the_former_report_stays(
     monkeypatch.setattr(report.os, "replace", full)
     with pytest.raises(OSError, match="disk full"):
         write_report(study, former)
-    assert former.read_text() == "former"
+    assert former.read_text() == "<html>former"
     assert list(tmp_path.iterdir()) == [former]
 
 
