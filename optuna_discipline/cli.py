@@ -4,11 +4,10 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import io
 import json
-import math
-import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ import optuna
 from optuna_discipline import __version__
 from optuna_discipline import dashboard_command
 from optuna_discipline import examples
+from optuna_discipline import options
+from optuna_discipline import output
 from optuna_discipline import storages
 from optuna_discipline import trial_record
 from optuna_discipline import tune_command
@@ -29,6 +30,7 @@ from optuna_discipline.first_look import check_output
 from optuna_discipline.first_look import first_batch
 from optuna_discipline.first_look import first_target
 from optuna_discipline.losses import default_loss
+from optuna_discipline.rules.range_test_curve import MIN_EVALUATIONS
 from optuna_discipline.study_diagnosis import diagnose_study
 from optuna_discipline.trainer import OPTIMIZERS
 from optuna_discipline.visualization import story
@@ -62,11 +64,11 @@ ONE_STUDY = "needed where the storage holds several studies"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (0 done, 2 a user's mistake, 3 no answer, 130 interrupted)."""
-    _never_fail_to_print()
+    output.make_ready()
     arguments = _parser().parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with tune_command.reader_may_leave(), storages.errors_of(getattr(arguments, "storage", None)):
+        with output.reader_may_leave(), storages.errors_of(getattr(arguments, "storage", None)):
             return int(arguments.run(arguments))
         return 0
     except KeyboardInterrupt:
@@ -77,17 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def _never_fail_to_print() -> None:
-    """Have letters that the terminal's encoding lacks written out: they must not cost the result of a long search."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="optuna-discipline",
-        description="Tune learning rate, momentum, weight decay and batch size by Leslie Smith's discipline.",
+        description=_wrapped("Tune learning rate, momentum, weight decay and batch size by Leslie Smith's discipline."),
         epilog=_examples(*EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,15 +102,16 @@ def _add_tune(commands: Any) -> None:
     limit = tune.add_mutually_exclusive_group()
     limit.add_argument(
         "--trials",
-        type=_whole,
+        type=options.whole,
         help="trials of the whole study, not counting those that failed or were interrupted before (default 20)",
     )
-    limit.add_argument("--budget", type=_budget, help="cost of the whole study in full trainings")
-    epochs = functools.partial(_whole, most=MOST_EPOCHS)
+    limit.add_argument("--budget", type=options.budget, help="cost of the whole study in full trainings")
+    epochs = functools.partial(options.whole, most=MOST_EPOCHS)
     tune.add_argument("--epochs", type=epochs, default=16, help="epochs of a full training from now on (default 16)")
     tune.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     tune.add_argument("--storage", help=f"{STORAGE_HELP}; without it nothing is kept")
-    tune.add_argument("--study-name", help="an existing study goes on (default discipline, or discipline-DATA)")
+    name = "an existing study goes on (default discipline, or discipline-DATA)"
+    tune.add_argument("--study-name", type=options.name, help=name)
     tune.add_argument("--out", type=Path, help="folder for report.html")
     tune.add_argument("--no-compare", action="store_true", help="leave the comparison with the default out")
     tune.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
@@ -124,9 +120,9 @@ def _add_tune(commands: Any) -> None:
 def _add_range_test(commands: Any) -> None:
     range_test = _add_command(commands, "range-test", "run one LR range test", _range_test)
     _add_task(range_test)
-    steps = functools.partial(_whole, least=2, most=MOST_STEPS)
+    steps = functools.partial(options.whole, least=MIN_EVALUATIONS, most=MOST_STEPS)
     range_test.add_argument("--steps", type=steps, default=100, help="optimizer updates of the sweep (default 100)")
-    range_test.add_argument("--batch-size", type=_whole, default=64)
+    range_test.add_argument("--batch-size", type=options.whole, default=64)
     range_test.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")
     range_test.add_argument("--json", action="store_true", help="print the curves and the choice as JSON")
 
@@ -134,7 +130,7 @@ def _add_range_test(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = _add_command(commands, "report", "write a study's report as one HTML file", _report)
     _add_study(report, ONE_STUDY)
-    report.add_argument("--out", type=_file, default=Path("report.html"), help="file (default report.html)")
+    report.add_argument("--out", type=options.file, default=Path("report.html"), help="file (default report.html)")
     report.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
 
 
@@ -148,7 +144,7 @@ def _add_dashboard(commands: Any) -> None:
     text = "publish a study's pictures and open optuna-dashboard"
     dashboard = _add_command(commands, "dashboard", text, dashboard_command.run)
     _add_study(dashboard, "publish only this one")
-    port = functools.partial(_whole, most=65_535)
+    port = functools.partial(options.whole, most=65_535)
     dashboard.add_argument("--port", type=port, default=8080, help="(default 8080)")
     dashboard.add_argument(
         "--artifact-dir",
@@ -163,7 +159,7 @@ def _add_command(
     command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
+        description=_wrapped(f"{text[0].upper()}{text[1:]}."),
         epilog=_examples(name),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -173,7 +169,12 @@ def _add_command(
 
 def _examples(*names: str) -> str:
     lines = [f"  optuna-discipline {example}" for name in names for example in EXAMPLES[name]]
-    return "\n".join(["examples:", *lines, "", EXIT_CODES])
+    return "\n".join(["examples:", *lines, "", _wrapped(EXIT_CODES)])
+
+
+def _wrapped(text: str) -> str:
+    """Return text in lines as long as argparse's own, which leaves alone what stands beside examples to copy."""
+    return textwrap.fill(text, max(11, shutil.get_terminal_size().columns - 2))
 
 
 def _add_task(command: argparse.ArgumentParser) -> None:
@@ -189,12 +190,12 @@ def _add_task(command: argparse.ArgumentParser) -> None:
         help="auto, cpu or cuda (default auto: cuda if there is one)",
     )
     seed = "fixes weights, orders and configurations; the data stay the same (default 0)"
-    command.add_argument("--seed", type=functools.partial(_whole, least=0), default=0, help=seed)
+    command.add_argument("--seed", type=functools.partial(options.whole, least=0), default=0, help=seed)
 
 
 def _add_study(command: argparse.ArgumentParser, study_name_help: str) -> None:
     command.add_argument("--storage", required=True, help=STORAGE_HELP)
-    command.add_argument("--study-name", help=study_name_help)
+    command.add_argument("--study-name", type=options.name, help=study_name_help)
 
 
 def _range_test(arguments: argparse.Namespace) -> int:
@@ -233,8 +234,10 @@ def _report(arguments: argparse.Namespace) -> int:
     study = storages.load_study(arguments.storage, arguments.study_name)
     try:
         path = write_report(study, arguments.out)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, ValueError) as error:
+        if isinstance(error, DisciplineError):  # of the study
+            raise
+        reason = getattr(error, "strerror", None) or error
         raise DisciplineError(f"--out {str(arguments.out)!r} cannot be written, choose another: {reason}") from error
     if arguments.json:
         told = dataclasses.asdict(story.collect(study))
@@ -268,31 +271,6 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     with contextlib.suppress(DisciplineError):  # nothing can be read, and every line above says so
         print("", *diagnose_study(study).advice, sep="\n")
     return 0
-
-
-def _whole(text: str, least: int = 1, most: int | None = None) -> int:
-    """Return an option's whole number; argparse says which option."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least or (most is not None and number > most):
-        rule = f"from {least} on" if most is None else f"from {least} to {most}"
-        raise argparse.ArgumentTypeError(f"must be a whole number {rule}, but got {text!r}")
-    return number
-
-
-def _file(text: str) -> Path:
-    if os.path.exists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"must be a file such as report.html, but {text!r} is none")
-    return Path(text)
-
-
-def _budget(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"must be a positive number of full trainings, but got {text!r}")
 
 
 if __name__ == "__main__":

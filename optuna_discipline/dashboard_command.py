@@ -6,8 +6,8 @@ import sys
 
 from optuna.artifacts import FileSystemArtifactStore
 
+from optuna_discipline import output
 from optuna_discipline import storages
-from optuna_discipline import tune_command
 from optuna_discipline._imports import require
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import UnsupportedStudyError
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_port(arguments.port)
     storages.cut_half_line(arguments.storage)
     n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies)
-    with tune_command.reader_may_leave():
+    with output.reader_may_leave():
         print(f"Publishing {marks.counted(n_trials, 'trial')} first; each hundred new ones take 3 to 20 seconds.")
     for study in studies:
         try:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         except UnsupportedStudyError as error:
             print(f"{printable(study.study_name)} is shown without its story: {error}", file=sys.stderr)
     page = f"/studies/{studies[0]._study_id}" if len(studies) == 1 else ""
-    with tune_command.reader_may_leave():
+    with output.reader_may_leave():
         print(f"Open http://127.0.0.1:{arguments.port}/dashboard{page} (stop with Ctrl-C)")
     dashboard.run_server(studies[0]._storage, port=arguments.port, artifact_store=store)
     return 0
@@ -45,7 +45,7 @@ def _artifact_store(arguments: argparse.Namespace) -> FileSystemArtifactStore | 
     folder = arguments.artifact_dir or (None if file is None else file.with_name(f"{file.stem}-artifacts"))
     if folder is None:
         return None
-    tune_command.check_folder("--artifact-dir", folder, "the studies' artifacts")
+    output.check_folder("--artifact-dir", folder, "the studies' artifacts")
     return FileSystemArtifactStore(folder)
 
 

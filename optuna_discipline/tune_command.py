@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from optuna.trial import TrialState
 from optuna_discipline import comparison
 from optuna_discipline import costs
 from optuna_discipline import examples
+from optuna_discipline import output
 from optuna_discipline import storages
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     n_trials = 20 if arguments.trials is None and arguments.budget is None else arguments.trials
     if arguments.out is not None:
         require("plotly.graph_objects", extra="plots")
-        check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
+        output.check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
     where = _where(task, arguments)
     if not arguments.json:
         limit = (
@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
             else f"a budget of {arguments.budget:g} full trainings"
         )
         length = marks.counted(arguments.epochs, "epoch")
-        with reader_may_leave():
+        with output.reader_may_leave():
             print(f"Tuning a network on {task.name}: {limit}, {length} a full training, on {device}.\n")
     with _noting_interruption() as interrupted, _Progress(n_trials, quiet=arguments.json) as progress:
         study = _search(task, where, device, n_trials, progress, arguments)
     if not progress.seen and not interrupted and not arguments.json:
-        with reader_may_leave():
+        with output.reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
     best = study_record.best_run(study)
     if best is None:
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         interrupted.append(True)
     finally:  # what was found is told, also where its report or the comparison breaks
-        with reader_may_leave():
+        with output.reader_may_leave():
             if arguments.json:
                 print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
             else:
@@ -194,7 +194,7 @@ class _Progress:
         self.seen += 1
         self._bar.update()
         if not self._quiet:
-            with reader_may_leave():
+            with output.reader_may_leave():
                 self._bar.write(terminal.trial_line(trial), file=sys.stdout)
 
 
@@ -220,26 +220,6 @@ def _print_result(
         shown = storages.shown(arguments.storage)
         words = [_program(), "dashboard", "--storage", shown, "--study-name", study.study_name]
         print(f"  look    {printable(shlex.join(words))}")
-
-
-@contextlib.contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Print at once; a reader that has seen enough, as `head` has, misses the rest and stops nothing."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def check_folder(option: str, folder: Path, purpose: str) -> None:
-    """Make the folder that an option names; refuse one that cannot be written into."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ValueError(f"{option} must be a folder for {purpose}, but {str(folder)!r} is none: {reason}") from error
 
 
 def _write_report(study: Study, out: Path | None) -> Path | None:

@@ -8,6 +8,7 @@ import pytest
 
 from optuna_discipline import __version__
 from optuna_discipline import cli
+from optuna_discipline import storages
 
 pytest.importorskip("torch")
 pytest.importorskip("plotly")
@@ -60,10 +61,12 @@ def test_an_unknown_study_is_answered_with_the_known_ones(tmp_path: Path, capsys
             for n in ("0", "x", "1000001", "9" * 20)
         ),
         *(
-            (["range-test", "--steps", n], f"--steps: must be a whole number from 2 to 1000000, but got '{n}'")
-            for n in ("1", "9" * 20)
+            (["range-test", "--steps", n], f"--steps: must be a whole number from 10 to 1000000, but got '{n}'")
+            for n in ("9", "9" * 20)
         ),
         (["range-test", "--batch-size", "0"], "--batch-size: must be a whole number from 1 on, but got '0'"),
+        (["tune", "--study-name", "\udcff"], "--study-name: must be UTF-8, but got '\\udcff': give another"),
+        (["report", "--storage", "s.db", "--study-name", "\udcff"], "--study-name: must be UTF-8, but got"),
         (["report", "--storage", "sqlite:///s.db", "--out", "."], "--out: must be a file such as report.html, but '.'"),
         *((["tune", "--budget", n], f"number of full trainings, but got '{n}'") for n in ("0", "nan", "inf", "x")),
         (["range-test", "--seed", "-1"], "--seed: must be a whole number from 0 on, but got '-1'"),
@@ -90,6 +93,33 @@ def test_a_place_that_cannot_be_written_is_named_by_its_option(
     out = tmp_path / "none" / "report.html"
     assert cli.main(["report", "--storage", url, "--out", str(out)]) == cli.USER_ERROR
     assert f"--out '{out}' cannot be written, choose another: `path` must lie" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "{}"])
+def test_a_report_never_replaces_the_study_itself(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "study.log"
+    url = form.format(place)
+    optuna.create_study(storage=storages.opened(url), study_name="kept")
+    before = place.read_bytes()
+    (tmp_path / "link.html").symlink_to(place)
+    for out in (place, tmp_path / "link.html"):
+        assert cli.main(["report", "--storage", url, "--out", str(out)]) == cli.USER_ERROR
+        said = f"--out '{out}' cannot be written, choose another: `path` must be a new file or one of HTML"
+        assert said in capsys.readouterr().err
+        assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [[], ["report"]])
+def test_help_is_as_wide_as_the_terminal(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([*command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("  optuna-discipline ")) <= 40  # examples to copy
 
 
 def test_what_diagnose_cannot_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
