@@ -125,7 +125,7 @@ def collect(source: Study | StudyView) -> CostPlot:
 def draw(plot: CostPlot) -> Any:
     """Draw what `collect` returned."""
     made = style.figure("Cost and best so far", x="cost of the search, in full trainings", y=plot.metric)
-    if not plot.points:
+    if all(point.value is None for point in plot.points):
         return style.note(made, "No trial has ended at a number.")
     for stage in dict.fromkeys(point.stage for point in plot.points):
         own = [point for point in plot.points if point.stage == stage]

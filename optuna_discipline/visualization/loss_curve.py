@@ -1,6 +1,5 @@
 """Plot loss curves: training and validation loss, the gap between them, and other values, with the verdict."""
 
-import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ NO_RUN = (
     "There is no run to show: none has ended at a number, or none has reported its epochs by TrialReporter or "
     "report_epoch."
 )
+NO_NUMBER = "There is nothing to show: every report is NaN or infinite."
 HEIGHTS = {"loss": 0.72, "gap": 0.28, "value": 0.28}  # of the panels, the first of them the largest
 
 
@@ -111,11 +111,11 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
         title = f"{kind}{' of ' if plots[0].name else ''}{plots[0].name}{verdict}"
         remark = plots[0].advice
     made = style.figure(title, x="", y="loss")
-    if not plots:
-        return style.note(made, NO_RUN)
     losses = [value for plot in plots for value in (*plot.train_loss, *plot.val_loss) if value is not None]
     shown = {name: any(x is not None for plot in plots for x in getattr(plot, name)) for name in ("gap", "value")}
-    panels = [name for name, is_shown in (("loss", bool(losses)), *shown.items()) if is_shown] or ["loss"]
+    panels = [name for name, is_shown in (("loss", bool(losses)), *shown.items()) if is_shown]
+    if not panels:
+        return style.note(made, NO_NUMBER if plots else NO_RUN)
     made = require("plotly.subplots", extra="plots").make_subplots(
         len(panels),
         1,
@@ -131,8 +131,8 @@ def draw(plots: tuple[CurvePlot, ...]) -> Any:
     style.axes(made)
     if "loss" in rows:
         log = bool(losses) and min(losses) > 0 and max(losses) > 10 * min(losses)
-        decades = math.log10(max(losses) / min(losses)) if log else 0.0
-        made.update_yaxes(title="loss", row=rows["loss"], **style.log_axis(log, decades=decades))
+        ends = (min(losses), max(losses)) if log else None
+        made.update_yaxes(title="loss", row=rows["loss"], **style.log_axis(log, ends=ends))
     if "gap" in rows:
         if len(plots) == 1:
             made.update_traces(showlegend=False, row=rows["gap"])

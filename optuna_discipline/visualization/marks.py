@@ -49,13 +49,14 @@ class Limit:
     value: float
     sign: int
 
-    def __str__(self) -> str:
-        place = (
-            "above {} and broken runs stand at the top"
-            if self.sign > 0
-            else "below {} and broken runs stand at the bottom"
-        )
-        return f"values {place.format(show(self.value))}"
+    def words(self, items: Sequence[HasValue]) -> str:
+        """Return which of the items stand at the limit, and where that is."""
+        side, place = ("above", "top") if self.sign > 0 else ("below", "bottom")
+        numbers = [item.value for item in items if item.value is not None]
+        beyond = any(self.sign * number > self.sign * self.value for number in numbers)
+        some = [f"values {side} {show(self.value)}"] if beyond else []
+        some += ["broken runs"] if len(numbers) < len(items) else []
+        return f"{' and '.join(some)} stand at the {place}" if some else ""
 
 
 def metric_name(trials: Sequence[FrozenTrial]) -> str:
@@ -163,7 +164,7 @@ def legend_words(items: Sequence[HasValue], limit: Limit | None, left_out: int) 
     kinds = {item.kind for item in items}
     words = ["filled: full trainings", "open: short cycles"] if "short" in kinds else []
     words += ["crosses: stopped early"] if "stopped" in kinds else []
-    words += [str(limit)] if limit is not None else []
+    words += [at_limit] if limit is not None and (at_limit := limit.words(items)) else []
     words += [f"{left_out} trial{'s' if left_out > 1 else ''} not shown"] if left_out else []
     return words
 

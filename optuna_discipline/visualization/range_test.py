@@ -14,6 +14,8 @@ from optuna_discipline.rules.range_test import RangeTest
 from optuna_discipline.rules.range_test_curve import read_losses
 from optuna_discipline.visualization import style
 
+NO_NUMBER = "No loss of the LR range test was a number."
+
 
 @dataclass(frozen=True)
 class RangeTestPlot:
@@ -81,6 +83,8 @@ def draw(plot: RangeTestPlot | None) -> Any:
     made = style.figure("LR range test", x="learning rate", y=y, log_x=True)
     if plot is None:
         return style.note(made, "This study has no LR range test.")
+    if all(value is None for value in plot.raw):
+        return style.note(style.titled(made, f"LR range test: {plot.choice.status}", plot.choice.reason), NO_NUMBER)
     go = require("plotly.graph_objects", extra="plots")
     made.add_trace(
         go.Scatter(x=plot.lrs, y=plot.raw, mode="markers", name="measured", marker={"color": style.INK, "size": 4})

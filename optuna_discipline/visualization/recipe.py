@@ -20,6 +20,7 @@ from optuna_discipline.visualization.view import view_of
 # So many labels stand side by side where the dashboard is 800 pixels wide.
 MAX_TICKS = 3.5
 MAX_CANDIDATES = 60
+NO_NUMBER = "No trial of a stage has ended at a number."
 BEGAN, CHOICE = "where the stage began", "choice"
 
 
@@ -120,8 +121,8 @@ def draw(plot: RecipePlot) -> Any:
     """Draw what `collect` returned."""
     title = "What each stage compared"
     made = style.figure(title, x="", y=plot.metric)
-    if not plot.panels:
-        return style.note(made, plot.nothing)
+    if all(candidate.value is None for panel in plot.panels for candidate in panel.candidates):
+        return style.note(made, NO_NUMBER if plot.panels else plot.nothing)
     columns = min(2, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     made = require("plotly.subplots", extra="plots").make_subplots(

@@ -34,6 +34,8 @@ HEIGHT = 450
 FEW_STEPS = 6
 # So many labels of powers have room on an axis.
 MAX_DECADES = 8
+# Numbers of more digits are labelled with an exponent.
+MOST_DIGITS = 5
 TITLE_SIZE, SMALL_SIZE, SMALL_LINE = 15, 13, 17
 
 
@@ -63,29 +65,40 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False) -> Any:
         },
         margin={"l": 60, "r": 30, "b": 110},
         height=HEIGHT,
-        xaxis={"title": x, **log_axis(log_x)},
+        xaxis={"title": x},
         yaxis={"title": y},
     )
-    return titled(axes(made), title)
+    axes(made).update_xaxes(**log_axis(log_x))
+    return titled(made, title)
 
 
 def axes(made: Any) -> Any:
-    """Give all axes of a figure their colours; return the figure."""
+    """Give all axes of a figure their colours, and exponents in place of plotly's M and p; return the figure."""
     for update in (made.update_xaxes, made.update_yaxes):
         update(gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, automargin=True)
+        update(exponentformat="e", minexponent=MOST_DIGITS)
     return made
 
 
-def log_axis(on: bool, *, decades: float = 2.0) -> dict[str, Any]:
-    """Return the settings of an axis that is logarithmic, or is not; below 2 decades 1, 2 and 5 have labels.
+def log_axis(on: bool, *, ends: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Return the settings of an axis that is logarithmic, or is not; below 2 decades 1, 2 and 5 of each have labels.
 
-    >>> log_axis(True, decades=20.0)["dtick"]
+    >>> log_axis(True, ends=(1e-19, 10.0))["dtick"]
     3
+    >>> log_axis(True, ends=(0.15, 2.3))["ticktext"][3:8]
+    ['0.1', '0.2', '0.5', '1', '2']
     """
     if not on:
         return {}
-    dtick = math.ceil(decades / MAX_DECADES) if decades >= 2 else "D2"
-    return {"type": "log", "exponentformat": "power", "dtick": dtick}
+    settings = {"type": "log", "exponentformat": "power"}
+    low, high = (1.0, 100.0) if ends is None else ends
+    decades = math.log10(high) - math.log10(low)
+    if decades >= 2:
+        return {**settings, "dtick": math.ceil(decades / MAX_DECADES)}
+    powers = range(math.floor(math.log10(low)) - 1, math.floor(math.log10(high)) + 2)  # plotly shows those in its range
+    ticks = [f"{first}e{power:+d}" for power in powers for first in (1, 2, 5)]
+    words = [f"{float(tick):g}" if 1e-4 <= float(tick) < 10**MOST_DIGITS else tick for tick in ticks]
+    return {**settings, "tickvals": [float(tick) for tick in ticks], "ticktext": words}
 
 
 def titled(made: Any, title: str, remarks: str = "") -> Any:

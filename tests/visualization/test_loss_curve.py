@@ -65,6 +65,13 @@ def test_the_powers_of_a_loss_that_exploded_do_not_overlap() -> None:
     assert plot_loss_curve(curve).layout.yaxis.dtick >= 5
 
 
+def test_a_run_without_a_number_has_a_remark_in_place_of_empty_axes() -> None:
+    curve = LossCurve((EpochLog(0, 0.1, math.nan, math.inf), EpochLog(1, 0.1, math.nan, math.nan)), n_epochs=4)
+    figure = plot_loss_curve(curve)
+    assert figure.layout.annotations[0].text.replace("<br>", " ") == loss_curve.NO_NUMBER
+    assert not figure.data
+
+
 def test_nothing_to_show_is_said_and_something_else_refused() -> None:
     assert "There is no run to show: none has ended at a number, or" in plot_loss_curve([]).layout.annotations[
         0

@@ -40,7 +40,7 @@ def test_a_few_values_far_off_end_at_a_limit(sign: int) -> None:
     assert marks.shown(sign * 0.2, limit) == sign * 0.2
     assert marks.shown(sign * 1e9, limit) == marks.shown(None, limit) == limit.value
     assert 0.2 < sign * limit.value < 1
-    assert str(limit).endswith("stand at the top" if sign > 0 else "stand at the bottom")
+    assert limit.words(items).endswith("stand at the top" if sign > 0 else "stand at the bottom")
 
 
 def test_stopped_runs_do_not_set_the_limit_and_few_or_even_values_have_none() -> None:
@@ -59,7 +59,7 @@ def test_a_broken_run_has_a_limit_to_stand_at() -> None:
 
 def test_the_legend_speaks_of_what_there_is() -> None:
     assert marks.legend_words([Item(1.0)], None, 0) == []
-    words = marks.legend_words([Item(1.0, "short"), Item(1.0, "stopped")], marks.Limit(2.0, 1), 1)
+    words = marks.legend_words([Item(3.0, "short"), Item(None, "stopped")], marks.Limit(2.0, 1), 1)
     assert words == [
         "filled: full trainings",
         "open: short cycles",
@@ -67,6 +67,21 @@ def test_the_legend_speaks_of_what_there_is() -> None:
         "values above 2 and broken runs stand at the top",
         "1 trial not shown",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "said"),
+    [
+        ((1.0, 3.0), 1, ["values above 2 stand at the top"]),
+        ((1.0, None), 1, ["broken runs stand at the top"]),
+        ((1.0, 3.0), -1, ["values below 2 stand at the bottom"]),
+        ((1.0, 1.5), 1, []),
+    ],
+)
+def test_the_legend_speaks_of_broken_runs_only_where_one_broke(
+    values: tuple[float | None, ...], sign: int, said: list[str]
+) -> None:
+    assert marks.legend_words([Item(value) for value in values], marks.Limit(2.0, sign), 0) == said
 
 
 def test_numbers_come_before_words() -> None:

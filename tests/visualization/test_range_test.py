@@ -59,6 +59,7 @@ def test_a_validation_loss_that_a_batch_without_a_number_ended_is_drawn_to_there
 def test_an_empty_test_is_drawn_with_its_cure(stop_reason: str) -> None:
     figure = plot_range_test(RangeTest([], [], [], stop_reason))
     assert figure.layout.title.text.startswith("LR range test: TOO_FEW_POINTS")
+    assert "No loss of the" in figure.layout.annotations[0].text
 
 
 def test_a_study_without_a_range_test_says_so(empty: optuna.Study) -> None:

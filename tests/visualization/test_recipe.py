@@ -42,6 +42,14 @@ def test_a_panel_holds_the_candidates_by_value_with_the_run_that_they_are_compar
     assert batch.chosen == 1
 
 
+def test_stages_without_a_number_have_a_remark_in_place_of_empty_panels() -> None:
+    study = optuna.create_study()
+    study.add_trials([run("lr", "lr0:1", float("inf")), run("lr", "lr0:3", float("inf"), lr=0.3)])
+    figure = plot_recipe(study)
+    assert figure.layout.annotations[0].text.replace("<br>", " ") == recipe.NO_NUMBER
+    assert not figure.data
+
+
 def test_the_band_is_the_noise_where_it_was_measured_and_the_least_difference_otherwise() -> None:
     batch = recipe.collect(compared()).panels[1]
     assert (batch.band, batch.measured) == (pytest.approx((0.198, 0.202)), False)

@@ -46,7 +46,20 @@ def test_a_page_may_write_title_and_remarks_itself() -> None:
 
 def test_short_axes_have_labels_between_the_powers() -> None:
     assert style.log_axis(False) == {}
-    assert [style.log_axis(True, decades=decades)["dtick"] for decades in (1.2, 3, 8, 9, 300)] == ["D2", 1, 1, 2, 38]
+    assert [style.log_axis(True, ends=(1.0, 10.0**n))["dtick"] for n in (2, 3, 8, 9, 300)] == [1, 1, 1, 2, 38]
+    for low, high, named in (
+        (0.15, 2.3, ["0.2", "0.5", "1", "2"]),
+        (2e-11, 3e-10, ["2e-11", "5e-11", "1e-10", "2e-10"]),
+        (15_000.0, 250_000.0, ["20000", "50000", "1e+5", "2e+5"]),
+    ):
+        axis = style.log_axis(True, ends=(low, high))
+        ticks = zip(axis["tickvals"], axis["ticktext"], strict=True)
+        assert [text for tick, text in ticks if low <= tick <= high] == named
+
+
+def test_no_axis_shortens_numbers_by_letters() -> None:
+    made = style.figure("title", x="step", y="loss", log_x=True)
+    assert (made.layout.yaxis.exponentformat, made.layout.xaxis.exponentformat) == ("e", "power")
 
 
 def test_text_and_lines_are_seen_on_the_dashboards_white_and_dark_paper() -> None:
