@@ -6,11 +6,13 @@ from typing import Any
 from typing import Protocol
 
 import numpy as np
+from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.costs import Costs
+from optuna_discipline.costs import cost_of_range_test
 from optuna_discipline.visualization import style
 
 OTHER = "other"
@@ -21,6 +23,8 @@ KINDS = {"full": "full training", "short": "short cycle", "stopped": "stopped ea
 FIGURES, MOST_FIGURES = 4, 10
 # Numbers of so many digits before the point are shown whole, without an exponent.
 MOST_DIGITS = 12
+# Full trainings that are not shown as 0.0.
+LEAST_COST = 0.05
 # Values further from the best than this many times the distance of three quarters of the others would flatten a plot.
 REACH = 4.0
 
@@ -195,6 +199,12 @@ def counted(number: float, what: str) -> str:
     ('1 epoch', '2 epochs')
     """
     return f"{number:g} {what}" + ("" if number == 1 else "s")
+
+
+def of_range_test(study: Study) -> str:
+    """Return in words which part of a study's cost is its range test's, "" where that is not seen."""
+    cost = cost_of_range_test(study)
+    return f", of which the range test {cost:.1f}" if cost >= LEAST_COST else ""
 
 
 def order(value: Any) -> tuple[bool, float, str]:

@@ -77,6 +77,6 @@ def _table(head: tuple[str, ...], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def _cells(row: stages.StageRow) -> tuple[str, ...]:
-    best = "" if row.best_value is None else marks.show(row.best_value, row.figures)
+    best = row.outcome if row.best_value is None else marks.show(row.best_value, row.figures)
     where = "" if row.best_trial is None else str(row.best_trial)
     return f"{marks.spoken(row.stage)}: {row.purpose}", str(row.n_trials), row.tried, row.decision, best, where

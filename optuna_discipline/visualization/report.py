@@ -133,7 +133,7 @@ def as_html(source: Study | StudyView) -> str:
         _figure(loss_curve.draw(loss_curve.collect(view))),
         _figure(schedule.draw(schedule.collect(view))),
         "<h2>Cost</h2>",
-        f"<p>{told.cost:.1f} full trainings.</p>",
+        f"<p>{told.cost:.1f} full trainings{marks.of_range_test(view.study)}.</p>",
         _figure(cost.draw(cost.collect(view))),
         *_list("What to try next", told.next_steps),
         *_list("How to read this", told.how_to_read),
@@ -183,7 +183,7 @@ def _stages(told: Story) -> str:
     )
     rows = []
     for row in told.stages:
-        cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, row.best)
+        cells = (marks.spoken(row.stage), row.purpose, str(row.n_trials), row.tried, row.decision, row.outcome)
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.parameters import value_in_role
@@ -51,6 +52,8 @@ class StageRow:
         best_value: Best objective of its finished trials that break no constraint, if that is a number.
         best_trial: Number of that trial.
         figures: Significant figures that tell the study's best objectives apart.
+        n_stopped: Trials of it that were stopped early.
+        n_failed: Trials of it that failed.
     """
 
     stage: str
@@ -63,6 +66,14 @@ class StageRow:
     best_value: float | None
     best_trial: int | None
     figures: int = marks.FIGURES
+    n_stopped: int = 0
+    n_failed: int = 0
+
+    @property
+    def outcome(self) -> str:
+        """The best, or without one how many trials were stopped or failed, "" where none was."""
+        ways = ((self.n_stopped, "stopped early"), (self.n_failed, "failed"))
+        return self.best or ", ".join(f"{number} of {self.n_trials} {way}" for number, way in ways if number)
 
     @property
     def best(self) -> str:
@@ -155,6 +166,8 @@ def _row(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> StageRow:
         None if best is None else best.value,
         None if best is None else best.number,
         view.figures,
+        marks.count(own, TrialState.PRUNED),
+        marks.count(own, TrialState.FAIL),
     )
 
 
@@ -186,7 +199,7 @@ def _tried(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> str:
 
 def _gained(own: Sequence[FrozenTrial], best: FrozenTrial | None, view: StudyView) -> str:
     """Return from which run to which a refinement has gone, what moved and what that gained; "" without either."""
-    base = began_from([trial for trial in own if not marks.was_drawn(trial)][:1], view.trials)
+    base = _before_refining([trial for trial in own if not marks.was_drawn(trial)], view)
     if base is None or base.value is None or best is None or best.value is None:
         return ""
     if not view.sign * (base.value - best.value) > 0:
@@ -194,6 +207,13 @@ def _gained(own: Sequence[FrozenTrial], best: FrozenTrial | None, view: StudyVie
     moved = ", ".join(moves_of(best.params, base.params, view.roles, "refine")) or "nothing moved"
     gain = f"{show(base.value, view.figures)} to {show(best.value, view.figures)}"
     return f"from trial {base.number} to trial {best.number}: {moved}; {gain}"
+
+
+def _before_refining(own: Sequence[FrozenTrial], view: StudyView) -> FrozenTrial | None:
+    """Return the run that a refinement began from: the first of its own, where it stands on none before it."""
+    base, ended = began_from(own[:1], view.trials), marks.comparable(own)
+    stands = any((trial_record.read_claim(trial) or {}).get("like") is not None for trial in own[:1])
+    return base if base is not None or stands or len(ended) < 2 else ended[0]
 
 
 def _went_on_with(own: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> FrozenTrial | None:

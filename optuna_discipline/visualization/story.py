@@ -23,6 +23,7 @@ from optuna_discipline.rules.runs_diagnosis import advice_on_best
 from optuna_discipline.rules.runs_diagnosis import advice_on_shares
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.standstill import SPAN
+from optuna_discipline.visualization import how_to_read
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import range_test
 from optuna_discipline.visualization import stages
@@ -77,100 +78,33 @@ def collect(source: Study | StudyView) -> Story:
         headline=_headline(view, among, cost),
         best_params={} if best is None else dict(best.params),
         best_trial=None if best is None else best.number,
-        range_test=None if tested is None or not len(tested.lrs) else _range_test(tested),
+        range_test=None if tested is None else _range_test(tested),
         stages=rows,
         cost=cost,
         warnings=tuple(_warnings(view, restarts)),
         next_steps=tuple(_next_steps(view)),
-        how_to_read=tuple(_how_to_read(view, rows)),
+        how_to_read=tuple(how_to_read.sentences(view, rows)),
     )
 
 
 def _range_test(test: RangeTest) -> str:
-    low, high = min(test.lrs), max(test.lrs)
+    ends = [f"{rate:.2g}" for rate in (*test.lrs[:1], *test.lrs[1:][-1:])]
+    rose = f"trained while the learning rate rose from {' to '.join(ends)}"
+    if len(ends) < 2:
+        rose = f"to be trained while the learning rate rose, but broke at once{''.join(f', at {end}' for end in ends)}"
     return (
-        f"A network that was thrown away afterwards was trained while the learning rate rose from {low:.2g} to "
-        f"{high:.2g}, to see where training works and where it breaks. {test.reason}"
+        f"A network that was thrown away afterwards was {rose}, to see where training works and where it breaks. "
+        f"{test.reason}"
     )
-
-
-def _how_to_read(view: StudyView, rows: Sequence[StageRow]) -> Iterator[str]:
-    if view.costs.full:
-        yield (
-            f"Cost is counted in full trainings ({counted(view.costs.full, 'epoch')}): by epochs, those of stopped "
-            "trials and of the range test too."
-        )
-    elif view.costs.longest:
-        yield (
-            f"Cost is counted in full trainings: as no trial says how long one is, by the longest complete trial "
-            f"({counted(view.costs.longest, 'step')} up to its last report); a stopped one counts up to its "
-            "last report."
-        )
-    else:
-        yield "Cost is counted in full trainings: one a trial, as no complete trial says how many epochs it ran."
-    others = sum(marks.stage_of(trial) == marks.OTHER and bool(trial.params) for trial in view.trials)
-    if others and any(row.stage in (*stages.DECIDING, "refine") for row in rows):
-        yield (
-            f"No stage lists {counted(others, 'trial')} whose parameters the sampler did not choose; the cost and the "
-            "best configuration are of all trials, and the search has learned from them."
-        )
-    if not any(row.stage in stages.DECIDING for row in rows):
-        return
-    yield from _how_stages_decide(view.trials, [row.stage for row in rows if row.stage in stages.DECIDING])
-    if any(row.stage == "confirm" for row in rows):
-        yield (
-            "Short cycles are complete trainings of fewer epochs that answer one question cheaply; the best "
-            "configuration was then trained at full length. Their epochs are a parameter: none passes for a full one."
-        )
-    yield (
-        "Plots of all trials, such as the dashboard's History and Hyperparameter Importance, throw all stages "
-        "together: what each stage tried is seen in the picture What each stage compared, what the search gained in "
-        "Cost and best so far."
-    )
-    held = _held_length(view)
-    if held is not None:
-        yield f"In Hyperparameter Importance ignore the bar of epochs: every complete trial had {held:g}."
-
-
-def _held_length(view: StudyView) -> float | None:
-    """Return the epochs of all complete trials, where they could have had others; None if they differ, or say none."""
-    name = next((name for name, role in view.roles.items() if role == "epochs"), "")
-    complete = [t for t in view.trials if t.state == TrialState.COMPLETE and name in t.params]
-    lengths = {view.costs.planned[trial.number] for trial in complete}
-    return lengths.pop() if len(lengths) == 1 and not all(t.distributions[name].single() for t in complete) else None
-
-
-def _how_stages_decide(trials: Sequence[FrozenTrial], deciding: Sequence[str]) -> Iterator[str]:
-    of_stage = {stage: [trial for trial in trials if marks.stage_of(trial) == stage] for stage in deciding}
-    if "lr" in deciding:
-        anew = next((words for trial in of_stage["lr"] if (words := marks.began_anew(trial, trials))), "")
-        anew = anew and f"; as nothing had learned, it began anew {anew}, which was drawn from all there is"
-        yield f"The stage learning rate moves learning rates only, and goes on from its best run{anew}."
-    chosen = [marks.spoken(stage) for stage in deciding if stage != "lr" and stages.by_model(of_stage[stage])]
-    if chosen:
-        fair = " at equal time" if "batch_size" in deciding else ""
-        yield (
-            f"A model of all runs chooses a value of {', '.join(chosen)}, and a learning rate to suit it; it may keep "
-            "the former value, and moves what has no stage, too. The search goes on from the best run so "
-            f"far{fair}, however little better that is."
-        )
-    compared = [marks.spoken(stage) for stage in deciding if stages.keeps_within_noise(stage, of_stage[stage])]
-    if compared:
-        yield (
-            f"Values of {', '.join(compared)} are compared, all else held but the learning rate, which momentum and "
-            "batch size may take along; the former value (the mean, where it was repeated) is kept unless another one "
-            "is better by more than the noise."
-        )
 
 
 def _headline(view: StudyView, among: str, cost: float) -> str:
-    best, waiting = view.best, marks.count(view.trials, TrialState.WAITING)
-    begun = len(view.trials) - waiting
+    best, begun = view.best, len(view.trials) - marks.count(view.trials, TrialState.WAITING)
+    open_ones = "".join(f", {words}" for words in _open_trials(view.trials))
     if best is None:
         finished = any(trial.state == TrialState.COMPLETE for trial in view.trials)
         nothing = "No training has ended at a number that may be chosen" if finished else "No training has finished yet"
-        waits = f", {waiting} wait{'s' if waiting == 1 else ''} to begin" if waiting else ""
-        return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{waits}."
+        return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{open_ones}."
     planned, reported, full = view.costs.planned[best.number], view.costs.reported[best.number], view.costs.full
     length = f"a training of {counted(planned, 'epoch')}"
     if planned < full:
@@ -181,8 +115,16 @@ def _headline(view: StudyView, among: str, cost: float) -> str:
         f"The {'lowest' if view.sign > 0 else 'highest'} {view.metric}{among} is {show(best.value, view.figures)}, "
         f"in trial {best.number}, "
         + (f"{length}, " if planned else "")
-        + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings."
+        + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings{open_ones}."
     )
+
+
+def _open_trials(trials: Sequence[FrozenTrial]) -> Iterator[str]:
+    """Yield how many trials have begun and not ended, which a dead process may have left, and how many wait."""
+    if running := marks.count(trials, TrialState.RUNNING):
+        yield f"{running} {'has' if running == 1 else 'have'} not ended"
+    if waiting := marks.count(trials, TrialState.WAITING):
+        yield f"{waiting} wait{'s' if waiting == 1 else ''} to begin"
 
 
 def _ended_better(
@@ -208,6 +150,7 @@ def _warnings(view: StudyView, restarts: Sequence[FrozenTrial]) -> list[str]:
         found.append(f"{counted(no_number, 'trial')} ended without a number.")
     if best is None and (stopped := marks.count(trials, TrialState.PRUNED)):
         found.append(f"{stopped} of {counted(ended, 'trial')} {'was' if stopped == 1 else 'were'} stopped early.")
+    found += [*_nothing_to_search(trials), *_wrong_direction(view)]
     if best is None:
         return found
     if restarts:
@@ -229,6 +172,28 @@ def _warnings(view: StudyView, restarts: Sequence[FrozenTrial]) -> list[str]:
         if where and _may_widen(view, name, distribution, best.params[name]):
             found.append(f"The best {name}, {show(best.params[name])}, lies {where} its bound: widen the bounds.")
     return found
+
+
+def _nothing_to_search(trials: Sequence[FrozenTrial]) -> Iterator[str]:
+    """Yield that trials differ in nothing, where no parameter of theirs could have had another value."""
+    begun = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    if len(begun) > 1 and all(choice.single() for trial in begun for choice in trial.distributions.values()):
+        yield "No parameter has more than one value: the trials differ by luck only."
+
+
+def _wrong_direction(view: StudyView) -> Iterator[str]:
+    """Yield that what is minimised may be an accuracy, where it rose in most of the runs whose validation loss fell."""
+    if view.sign < 0 or view.metric == marks.METRIC_NAMES["val_loss"]:
+        return
+    reported = [found for trial in view.trials if (found := trial_record.read_reported(trial)) is not None]
+    fell = [found for found in reported if found.curve.val_loss[-1] < found.curve.val_loss[0]]
+    measured = [[value for value in found.values or () if value is not None] for found in fell]
+    rose = sum(values[0] < values[-1] for values in measured if values)
+    if rose > max(1, len(fell) / 2):
+        yield (
+            f"The objective, which is minimised, rose in {rose} of {len(fell)} runs whose validation loss fell: if "
+            "more of it is better, as of an accuracy, begin a study with direction='maximize'."
+        )
 
 
 def _beside_a_bound(distribution: FloatDistribution | IntDistribution, value: float) -> str:

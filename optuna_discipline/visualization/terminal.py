@@ -21,7 +21,7 @@ def trial_line(trial: FrozenTrial) -> str:
     """Return a trial's number, stage, parameters, loss and reason on one line."""
     p, attrs = trial.params, trial.user_attrs
     complete = trial.state == TrialState.COMPLETE and trial.value is not None
-    ended = f"loss {marks.show(trial.value)}" if complete else "stopped"
+    ended = f"loss {marks.show(trial.value)}" if complete else "failed" if trial.state == TrialState.FAIL else "stopped"
     why = attrs.get(trial_record.PRUNED_KEY) or trial_record.reason_of(trial)
     epochs = p.get("epochs", "")
     length = f"{epochs!s:>3} {'epoch ' if epochs == 1 else 'epochs'}"
@@ -40,7 +40,7 @@ def decision_lines(study: Study) -> Iterator[str]:
         yield printable(f"range test    {tested.reason}")
     for row in stages.collect(study):
         decided = f"tried {row.tried}: {row.decision}" if row.tried else row.decision
-        said = "; ".join(part for part in (decided, row.best and f"its best {row.best}") if part)
+        said = "; ".join(part for part in (decided, f"its best {row.best}" if row.best else row.outcome) if part)
         yield printable(f"{row.stage:<13} {counted(row.n_trials, 'trial'):<10} {said}")
 
 
@@ -49,6 +49,6 @@ def best_lines(study: Study, best: FrozenTrial) -> Iterator[str]:
     view = view_of(study)
     yield f"Best configuration (trial {best.number}, {view.metric} {marks.show(best.value, view.figures)})"
     yield printable("  " + ", ".join(f"{name} {marks.show(value)}" for name, value in best.params.items()))
-    cost = costs.cost_in_full_trainings(study)
-    trained = counted(len(view.trials), "trial")
+    cost = costs.total_cost(study, view.costs)
+    trained = f"{counted(len(view.trials), 'trial')}{marks.of_range_test(study)}"
     yield f"  Tuning cost {cost:.1f} full trainings in {trained}; an untuned default costs one training."

@@ -228,3 +228,31 @@ def test_what_a_stage_went_on_with_though_it_broke_is_not_called_the_best() -> N
         trial.system_attrs["constraints"] = [1.0]
     rows = decided([*broken, run("refine", "model", 0.1, like=0)])
     assert rows["lr"].decision == "0.1: no run had ended well within the constraints"
+
+
+def test_a_refinement_that_began_the_study_began_from_its_first_run() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(lambda t: t.suggest_int("hidden", 1, 9) + t.suggest_float("x", 0, 1), n_trials=4)
+    (row,) = stages.collect(study)
+    assert row.decision.startswith(f"from trial 0 to trial {study.best_trial.number}: hidden 5 to ")
+    assert row.decision.endswith(f"; 5.5 to {stages.show(study.best_value)}")
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (("PRUNED", "PRUNED", "FAIL"), "2 of 3 stopped early, 1 of 3 failed"),
+        (("FAIL",), "1 of 1 failed"),
+        (("PRUNED", "COMPLETE"), "0.5 in trial 1"),
+        (("RUNNING",), ""),
+    ],
+)
+def test_a_stage_without_a_best_says_how_its_trials_ended(states: tuple[str, ...], said: str) -> None:
+    study = optuna.create_study()
+    claim = {"stage": "lr", "slot": "lr0:1", "like": None}
+    for state in states:
+        value = 0.5 if state == "COMPLETE" else None
+        kept = {trial_record.CLAIM_KEY: claim}
+        study.add_trial(optuna.create_trial(state=optuna.trial.TrialState[state], value=value, system_attrs=kept))
+    (row,) = stages.collect(study)
+    assert row.outcome == said

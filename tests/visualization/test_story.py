@@ -1,19 +1,23 @@
 import math
+from typing import Any
 
 import optuna
 import pytest
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import EpochLog
+from optuna_discipline import RangeTest
 from optuna_discipline import Recipe
 from optuna_discipline import TrialReporter
 from optuna_discipline import diagnose_study
 from optuna_discipline import report_epoch
 from optuna_discipline.range_test_record import RANGE_TEST_KEY
-from optuna_discipline.trial_record import CLAIM_KEY
 from optuna_discipline.trial_record import RESTART_KEY
 from optuna_discipline.visualization import loss_curve
 from optuna_discipline.visualization import story
+
+LR = {"lr": optuna.distributions.FloatDistribution(0.1, 1.0)}
+OPEN: dict[str, Any] = {"params": {"lr": 0.5}, "distributions": LR}  # of trials that search something
 
 
 def test_a_study_is_told_by_stage_with_its_best_and_cost(study: optuna.Study) -> None:
@@ -123,21 +127,24 @@ def test_waiting_trials_have_neither_been_started_nor_failed() -> None:
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     study.ask()
     told = story.collect(study)
-    assert told.headline.endswith("; 2 trials have been started, 1 waits to begin.")
+    assert told.headline.endswith("; 2 trials have been started, 1 has not ended, 1 waits to begin.")
     assert told.warnings == ("1 of 1 trial failed.",)
     study.tell(1, 0.5)
-    assert ", after 2 trials that cost" in story.collect(study).headline
+    assert story.collect(study).headline.endswith(", after 2 trials that cost 1.0 full trainings, 1 waits to begin.")
+    for _ in range(3):
+        study.ask()
+    assert story.collect(study).headline.endswith("after 5 trials that cost 1.0 full trainings, 3 have not ended.")
 
 
 def test_a_study_whose_trials_were_all_stopped_says_so() -> None:
     study = optuna.create_study()
     for said in ("1 of 1 trial was stopped early.", "2 of 2 trials were stopped early."):
-        study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
+        study.tell(study.ask(LR), state=optuna.trial.TrialState.PRUNED)
         told = story.collect(study)
         assert told.warnings == (said,)
         (step,) = told.next_steps
         assert "look at what stops trials early: the pruner or a TrialPruned" in step
-    study.tell(study.ask(), 1.0)
+    study.tell(study.ask(LR), 1.0)
     assert story.collect(study).warnings == ()
 
 
@@ -196,64 +203,11 @@ def test_empty_studies_say_so(empty: optuna.Study) -> None:
         story.collect("study")  # type: ignore[arg-type]
 
 
-def test_short_cycles_are_spoken_of_only_where_there_are_some(study: optuna.Study, plain: optuna.Study) -> None:
-    assert any("Short cycles" in entry for entry in story.collect(study).how_to_read)
-    assert len(story.collect(plain).how_to_read) == 1
-
-
-def test_what_each_recipe_does_in_its_stages_is_said_and_nothing_else(study: optuna.Study) -> None:
-    compared = " ".join(story.collect(study).how_to_read)
-    assert "The stage learning rate moves learning rates only" in compared
-    assert "Values of momentum are compared, all else held but the learning rate" in compared
-    assert "A model of all runs" not in compared
-    usual = optuna.create_study(sampler=DisciplinedSampler(seed=0))
-    usual.optimize(
-        lambda t: abs(t.suggest_float("lr", 1e-4, 1, log=True) - 0.1) + t.suggest_float("weight_decay", 1e-6, 1e-2),
-        n_trials=5,
-    )
-    assert "weight_decay" in {trial.user_attrs["stage"] for trial in usual.trials}
-    chosen = " ".join(story.collect(usual).how_to_read)
-    assert "A model of all runs chooses a value of weight decay, and a learning rate to suit it" in chosen
-    assert "noise" not in chosen
-    assert "anew" not in compared + chosen
-    purposes = [{row.stage: row.purpose for row in story.collect(told).stages} for told in (study, usual)]
-    assert purposes[0]["momentum"] == "compare momenta"
-    assert purposes[1]["weight_decay"] == "try a weight decay that a model chose"
-
-
-def test_plain_reports_are_what_the_cost_is_counted_by() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    assert "one a trial, as no complete trial says" in story.collect(study).how_to_read[0]
-    for reports in (20, 2):
-        trial = study.ask()
-        for step in range(reports):
-            trial.report(1.0, step)
-        study.tell(trial, *((1.0,) if reports == 20 else (None, optuna.trial.TrialState.PRUNED)))
-    told = story.collect(study)
-    assert "by the longest complete trial (20 steps up to its last report)" in told.how_to_read[0]
-    assert told.cost == pytest.approx(1.1)
-
-
 def test_the_range_test_is_told_for_who_has_not_read_the_paper(study: optuna.Study) -> None:
     told = story.collect(study).range_test
     assert told is not None
     assert told.startswith("A network that was thrown away afterwards was trained while the learning rate rose from")
     assert "0.0001 to 10, to see where training works" in told
-
-
-def test_a_ladder_that_began_anew_says_from_where() -> None:
-    study = optuna.create_study()
-    for stage, claim in (
-        ("lr", {"slot": "lr0:1", "like": None}),
-        ("refine", {"slot": "model", "like": None, "drawn": True}),
-        ("lr", {"slot": "lr0:9", "like": 1}),
-    ):
-        claim = {"stage": stage, **claim}
-        study.add_trial(optuna.create_trial(value=1.0, user_attrs={"stage": stage}, system_attrs={CLAIM_KEY: claim}))
-    assert (
-        "The stage learning rate moves learning rates only, and goes on from its best run; as nothing had learned, it "
-        "began anew from trial 1, which was drawn from all there is."
-    ) in story.collect(study).how_to_read
 
 
 def _broken(study: optuna.Study, lr: float) -> None:
@@ -297,7 +251,8 @@ def test_a_best_run_that_never_learned_is_not_asked_for_a_longer_training() -> N
 def test_a_lower_restart_or_one_against_a_constraint_is_not_denied() -> None:
     study = optuna.create_study()
     restart = {RESTART_KEY: {"number": 1, "from": 0, "epochs": 4}}
-    study.add_trials([optuna.create_trial(value=0.4261), optuna.create_trial(value=0.4252, system_attrs=restart)])
+    restarted = optuna.create_trial(value=0.4252, system_attrs=restart, **OPEN)
+    study.add_trials([optuna.create_trial(value=0.4261, **OPEN), restarted])
     told = story.collect(study)
     assert told.headline.startswith("The lowest objective of whole trainings is 0.4261, in trial 0")
     assert told.warnings == (
@@ -313,13 +268,14 @@ def test_a_lower_restart_or_one_against_a_constraint_is_not_denied() -> None:
 def test_a_restart_that_may_not_be_chosen_anyway_is_not_said_to_have_ended_better() -> None:
     restart = {RESTART_KEY: {"number": 1, "from": 0, "epochs": 4}}
     study = optuna.create_study()
-    barred = optuna.create_trial(value=0.4, system_attrs={**restart, "constraints": (1.0,)})
-    study.add_trials([optuna.create_trial(value=0.5), barred])
+    barred = optuna.create_trial(value=0.4, system_attrs={**restart, "constraints": (1.0,)}, **OPEN)
+    study.add_trials([optuna.create_trial(value=0.5, **OPEN), barred])
     told = story.collect(study)
     assert told.headline.startswith("The lowest objective within the constraints is 0.5, in trial 0")
     assert told.warnings == ()
     study = optuna.create_study(direction="maximize")
-    study.add_trials([optuna.create_trial(value=0.5), optuna.create_trial(value=float("inf"), system_attrs=restart)])
+    broken = optuna.create_trial(value=float("inf"), system_attrs=restart, **OPEN)
+    study.add_trials([optuna.create_trial(value=0.5, **OPEN), broken])
     told = story.collect(study)
     assert told.headline.startswith("The highest objective is 0.5, in trial 0")
     assert told.warnings == ("1 trial ended without a number.",)
@@ -350,20 +306,58 @@ def test_a_broken_constraint_hides_no_advice_on_reports_of_nan() -> None:
     assert loosen.startswith("4 of 4 trials broke a constraint")
 
 
-def test_trials_of_another_sampler_are_in_no_stage_and_are_counted() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=3)
-    study.sampler = DisciplinedSampler(seed=0)
-    study.optimize(lambda trial: trial.suggest_float("lr", 1e-5, 1, log=True), n_trials=1)
-    assert any(words.startswith("No stage lists 3 trials") for words in story.collect(study).how_to_read)
+@pytest.mark.parametrize(("high", "n", "said"), [(0.1, 2, True), (1.0, 2, False), (0.1, 1, False), (None, 2, True)])
+def test_a_study_without_anything_to_search_says_so(high: float | None, n: int, said: bool) -> None:
+    study = optuna.create_study()
+    study.optimize(lambda t: 0.1 * t.number if high is None else t.suggest_float("lr", 0.1, high), n_trials=n)
+    warning = "No parameter has more than one value: the trials differ by luck only."
+    assert (warning in story.collect(study).warnings) == said
 
 
-@pytest.mark.parametrize(("low", "lengths", "held"), [(1, (8, 8), True), (8, (8, 8), False), (1, (8, 4), False)])
-def test_epochs_that_stood_still_in_a_range_have_no_importance(low: int, lengths: tuple[int, ...], held: bool) -> None:
-    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
-    for epochs in lengths:
-        study.enqueue_trial({"lr": 0.1, "epochs": epochs})
-    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
-    study.optimize(lambda t: t.suggest_float("lr", 1e-3, 1, log=True) + t.suggest_int("epochs", low, 8), n_trials=2)
-    said = "In Hyperparameter Importance ignore the bar of epochs: every complete trial had 8."
-    assert (said in story.collect(study).how_to_read) == held
+@pytest.mark.parametrize(
+    ("direction", "ends", "said"),
+    [
+        ("minimize", (0.9, 0.8, 0.7), True),
+        ("minimize", (0.9, 0.1, 0.2), False),
+        ("minimize", (0.9,), False),
+        ("maximize", (0.9, 0.8, 0.7), False),
+    ],
+)
+def test_an_accuracy_that_is_minimised_is_told(direction: Any, ends: tuple[float, ...], said: bool) -> None:
+    study = optuna.create_study(direction=direction)
+    for number, end in enumerate(ends):
+        trial = study.ask(LR)
+        for epoch, value in enumerate((0.3, end)):
+            report_epoch(trial, epoch, val_loss=2.0 - epoch, value=value, n_epochs=2)
+        study.tell(trial, ends[number])
+    told = " ".join(story.collect(study).warnings)
+    assert ("which is minimised, rose in 3 of 3 runs whose validation loss fell: if more of it" in told) == said
+
+
+def test_runs_whose_validation_loss_rose_or_that_are_ranked_by_it_say_nothing_of_a_direction() -> None:
+    for start, value in ((0.5, {"value": 0.3}), (2.0, {})):
+        study = optuna.create_study()
+        for _ in range(3):
+            trial = study.ask(LR)
+            for epoch in range(2):
+                more = {name: number + epoch for name, number in value.items()}
+                report_epoch(trial, epoch, val_loss=start + epoch * (1.0 if value else -1.0), n_epochs=2, **more)
+            study.tell(trial, 1.0)
+        assert not story.collect(study).warnings
+
+
+@pytest.mark.parametrize(
+    ("lrs", "said"),
+    [
+        ([1e-5], "was to be trained while the learning rate rose, but broke at once, at 1e-05, to see"),
+        ([], "was to be trained while the learning rate rose, but broke at once, to see"),
+        ([1e-5, 2e-5], "was trained while the learning rate rose from 1e-05 to 2e-05, to see"),
+    ],
+)
+def test_a_range_test_that_broke_at_once_speaks_of_no_rise(lrs: list[float], said: str) -> None:
+    study = optuna.create_study()
+    test = RangeTest(lrs, [math.nan] * len(lrs), None, "non-finite loss", math.nan)
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs={RANGE_TEST_KEY: test.to_dict()}))
+    told = story.collect(study).range_test
+    assert told is not None
+    assert said in told

@@ -2,6 +2,7 @@ import optuna
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import Recipe
+from optuna_discipline.range_test_record import RANGE_TEST_KEY
 from optuna_discipline.visualization import terminal
 
 
@@ -24,6 +25,22 @@ def test_a_small_loss_is_told_from_0_and_from_the_next() -> None:
     study.add_trials([optuna.create_trial(value=value) for value in (1.23456e-6, 1.23457e-6)])
     assert next(terminal.best_lines(study, study.best_trial)).endswith("objective 1.23456e-06)")
     assert "loss 1.235e-06" in terminal.trial_line(study.trials[0])
+
+
+def test_a_trial_that_failed_is_not_said_to_be_stopped() -> None:
+    study = optuna.create_study()
+    states = (optuna.trial.TrialState.FAIL, optuna.trial.TrialState.PRUNED)
+    study.add_trials([optuna.create_trial(state=state) for state in states])
+    failed, stopped = map(terminal.trial_line, study.trials)
+    assert (failed.split()[-1], stopped.split()[-1]) == ("failed", "stopped")
+
+
+def test_the_range_tests_part_of_the_cost_is_told() -> None:
+    study = optuna.create_study()
+    test = {"lrs": [0.1] * 20, "planned_steps": 5}
+    study.add_trial(optuna.create_trial(value=1.0, system_attrs={RANGE_TEST_KEY: test}))
+    *_, cost = terminal.best_lines(study, study.best_trial)
+    assert "cost 5.0 full trainings in 1 trial, of which the range test 4.0; an" in cost
 
 
 def test_any_study_has_lines(empty: optuna.Study, plain: optuna.Study) -> None:
