@@ -105,7 +105,8 @@ def _add_tune(commands: Any) -> None:
         type=options.whole,
         help="trials of the whole study, not counting those that failed or were interrupted before (default 20)",
     )
-    limit.add_argument("--budget", type=options.budget, help="cost of the whole study in full trainings")
+    budget = "cost of the whole study in full trainings, with its range test, which is left out where it is dear"
+    limit.add_argument("--budget", type=options.budget, help=budget)
     epochs = functools.partial(options.whole, most=MOST_EPOCHS)
     tune.add_argument("--epochs", type=epochs, default=16, help="epochs of a full training from now on (default 16)")
     tune.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd")

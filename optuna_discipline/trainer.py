@@ -208,8 +208,7 @@ class Trainer:
 
     def range_test_is_cheap(self) -> bool:
         """Whether an LR range test costs a tenth of a training at most."""
-        planned = self.epochs * self._updates(self._first_batches())
-        return _range_test_steps(planned) <= CHEAP_RANGE_TEST * planned
+        return range_test_cost(self.epochs * self._updates(self._first_batches())) <= CHEAP_RANGE_TEST
 
     def range_test(self) -> RangeTest:
         """Run the LR range test of the study."""
@@ -285,6 +284,11 @@ class Trainer:
             return plain[0] if isinstance(plain, list | tuple) and plain else plain
 
         return {name: first(bounds) for name, bounds in self.space.items()}
+
+
+def range_test_cost(planned: int) -> float:
+    """Return what a range test costs before trainings of `planned` updates, in such trainings."""
+    return _range_test_steps(planned) / planned
 
 
 def _range_test_steps(planned: int) -> int:

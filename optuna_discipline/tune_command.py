@@ -32,14 +32,20 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.exceptions import MissingExtraError
 from optuna_discipline.first_look import as_device
 from optuna_discipline.printable import printable
+from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
+from optuna_discipline.trainer import range_test_cost
 from optuna_discipline.tuning import tune
+from optuna_discipline.tuning import why_nothing_trained
 from optuna_discipline.visualization import marks
+from optuna_discipline.visualization import story
 from optuna_discipline.visualization import terminal
 
 INTERRUPTED = 130
 STUDY_NAME = "discipline"
 TASK_KEY = trial_record.PREFIX + "task"
 COMPARISON_SEEDS = 3
+# Share of a budget above which a range test is left to `tune`, which runs none that costs over a tenth of a training.
+DEAR_RANGE_TEST = 0.1
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         limit = (
             marks.counted(n_trials, "trial")
             if n_trials is not None
-            else f"a budget of {arguments.budget:g} full trainings"
+            else f"a budget of {marks.counted(arguments.budget, 'full training')}"
         )
         length = marks.counted(arguments.epochs, "epoch")
         with output.reader_may_leave():
@@ -65,17 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
         with output.reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
     best = study_record.best_run(study)
-    if best is None:
-        if interrupted:
-            return _interrupted(study, arguments)
-        raise DisciplineError("no trial has finished: nothing to report")
+    if best is None and interrupted:
+        return _interrupted(study, arguments)
     scores: dict[str, comparison.Score] = {}
     report = None
     try:
         report = _write_report(study, arguments.out)
         if arguments.storage:
             _publish(study)
-        if task.test is not None and not arguments.no_compare and not interrupted:
+        if best is not None and task.test is not None and not arguments.no_compare and not interrupted:
             scores = _compare(task, study, best, arguments, device)
     except KeyboardInterrupt:
         interrupted.append(True)
@@ -85,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
                 print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
             else:
                 _print_result(study, best, scores, report, arguments)
+    if best is None:
+        raise DisciplineError(why_nothing_trained(study) or "no trial has trained to its end: see what to try next")
     return _interrupted(study, arguments) if interrupted else 0
 
 
@@ -108,7 +114,7 @@ def _search(
         budget=arguments.budget,
         optimizer=arguments.optimizer,
         epochs=arguments.epochs,
-        range_test=True,  # for the report, whatever it costs
+        range_test=_range_test(task, arguments),
         **where,
         device=device,
         seed=arguments.seed,
@@ -118,6 +124,16 @@ def _search(
             *_live(arguments),
         ],
     )
+
+
+def _range_test(task: examples.Task, arguments: argparse.Namespace) -> bool | None:
+    """Return whether to run a range test: for the report, but as `tune` decides where it takes much of a budget."""
+    from optuna_discipline.training.loaders import count_of
+
+    if arguments.budget is None:
+        return True
+    updates = max(1, arguments.epochs * math.ceil(count_of(task.train) / DEFAULT_BATCH_SIZE))
+    return True if range_test_cost(updates) <= DEAR_RANGE_TEST * arguments.budget else None
 
 
 def _compare(task: Any, study: Study, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:
@@ -199,13 +215,16 @@ class _Progress:
 
 
 def _print_result(
-    study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
+    study: Study, best: FrozenTrial | None, scores: dict[str, comparison.Score], report: Path | None, arguments: Any
 ) -> None:
     print("\nWhat was decided")
     for line in terminal.decision_lines(study):
         print(f"  {line}")
-    print("", *terminal.best_lines(study, best), sep="\n")
-    if scores:
+    if best is None:
+        print("\nWhat to try next", *(f"  {printable(step)}" for step in story.collect(study).next_steps), sep="\n")
+    else:
+        print("", *terminal.best_lines(study, best), sep="\n")
+    if best is not None and scores:
         print(f"\nTrained anew, {COMPARISON_SEEDS} fresh seeds each, {best.params['epochs']} epochs a training")
         print(f"  tuned, 1cycle                      {scores['tuned'].summary()}")
         print(f"  the first trial, 1cycle            {scores['first'].summary()}")
@@ -260,16 +279,17 @@ def _program() -> str:
 
 
 def _as_json(
-    study: Study, best: FrozenTrial, scores: dict[str, comparison.Score], report: Path | None
+    study: Study, best: FrozenTrial | None, scores: dict[str, comparison.Score], report: Path | None
 ) -> dict[str, Any]:
     """Return the result of a study as JSON values."""
     return {
         "study_name": study.study_name,
         "n_trials": len(study.trials),
         "cost_in_full_trainings": costs.cost_in_full_trainings(study),
-        "best_trial": best.number,
-        "best_value": best.value,
-        "best_params": best.params,
+        "best_trial": None if best is None else best.number,
+        "best_value": None if best is None else best.value,
+        "best_params": {} if best is None else best.params,
+        "next_steps": story.collect(study).next_steps,
         "scores": {name: _finite(score) for name, score in scores.items()},
         "report": None if report is None else str(report),
     }

@@ -194,7 +194,8 @@ def tune(
                     )
         except KeyboardInterrupt:
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
-    _warn_if_nothing_trained(study)
+    if said := why_nothing_trained(study):
+        _logger.warning(said)
     return study
 
 
@@ -230,17 +231,17 @@ def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
             )
 
 
-def _warn_if_nothing_trained(study: Study) -> None:
+def why_nothing_trained(study: Study) -> str:
+    """Return what to look at where no trial has trained to its end, "" where one has or none has been stopped."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     complete = [t.value for t in trials if t.state == TrialState.COMPLETE]
     if not trials or any(value is not None and math.isfinite(value) for value in complete):
-        return
+        return ""
     last = trials[-1]
-    how = f"was stopped because {last.user_attrs.get(PRUNED_KEY, 'the pruner said so')}"
-    if last.state == TrialState.COMPLETE:
-        how = f"ended at {last.value}"
+    why = last.user_attrs.get(PRUNED_KEY, "the pruner said so")
+    how = f"ended at {last.value}" if last.state == TrialState.COMPLETE else f"was stopped because {why}"
     lowest = min((trial.params["lr"] for trial in trials if "lr" in trial.params), default=math.nan)
-    _logger.warning(
+    return (
         f"No trial has trained to its end; the last, {last.number}, {how}. Are there NaN or inf in the data, or "
         "targets of thousands, and does `loss_fn` fit the model's output? Where these are fine, lower `lr`, both "
         f"bounds of a range: the smallest that ran is {lowest:.3g}."
@@ -290,8 +291,7 @@ class _Limit:
         """Return the trials that are still to end, None where the budget counts."""
         if self.n_trials is None:
             return None
-        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return self.n_trials - len(ended)
+        return self.n_trials - len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
 def _is_hopeless(study: Study) -> bool:

@@ -242,3 +242,47 @@ def test_a_reader_that_leaves_ends_no_search(
     assert first[0].startswith("Tuning a network on")
     assert len(optuna.load_study(study_name="discipline", storage="sqlite:///study.db").trials) == 2
     assert (tmp_path / "report.html").is_file()
+
+
+BROKEN_TASK = OWN_TASK.replace("torch.randn(64, 3)", "torch.full((64, 3), float('nan'))")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_search_in_which_nothing_trains_says_what_to_look_at_and_leaves_its_report(
+    form: list[str], own_task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_task.py").write_text(BROKEN_TASK)
+    arguments = ["tune", "--task", "broken_task:make", "--trials", "1", "--epochs", "1", "--out", "out", *form]
+    assert cli.main(arguments) == cli.USER_ERROR
+    shown = capsys.readouterr()
+    assert "error: No trial has trained to its end; the last, 0, was stopped because the training loss" in shown.err
+    assert (tmp_path / "out" / "report.html").is_file()
+    if form:
+        told = json.loads(shown.out)
+        assert (told["best_trial"], told["report"]) == (None, "out/report.html")
+        assert "look for NaN or inf in the data" in told["next_steps"][0]
+    else:
+        assert "  range test    The loss of the untrained model was no number" in shown.out
+        assert "What to try next\n  Every run diverged" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("limit", "tests"), [(["--budget", "90"], False), (["--budget", "110"], True), (["--trials", "1"], True)]
+)
+def test_a_range_test_is_left_out_where_it_takes_a_tenth_of_the_budget(
+    limit: list[str], tests: bool, own_task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def noted(*_: object, **options: Any) -> optuna.Study:
+        asked.append(options["range_test"])
+        return tune(*_, **{**options, "budget": None, "n_trials": 1, "range_test": False})
+
+    monkeypatch.setattr(tune_command, "tune", noted)
+    assert cli.main(["tune", "--task", own_task, "--epochs", "1", *limit]) == 0  # two updates, and twenty of the test
+    assert asked == [True if tests else None]
+
+
+def test_a_budget_of_one_is_not_spoken_of_as_several(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tune", "--task", own_task, "--epochs", "1", "--budget", "1"]) == 0
+    assert ": a budget of 1 full training, 1 epoch a full training" in capsys.readouterr().out
