@@ -100,11 +100,12 @@ def _range_test(test: RangeTest) -> str:
 
 def _headline(view: StudyView, among: str, cost: float) -> str:
     best, begun = view.best, len(view.trials) - marks.count(view.trials, TrialState.WAITING)
-    open_ones = "".join(f", {words}" for words in _open_trials(view.trials))
+    open_ones = list(_open_trials(view.trials))
     if best is None:
         finished = any(trial.state == TrialState.COMPLETE for trial in view.trials)
         nothing = "No training has ended at a number that may be chosen" if finished else "No training has finished yet"
-        return f"{nothing}; {counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started{open_ones}."
+        started = f"{counted(begun, 'trial')} {'has' if begun == 1 else 'have'} been started"
+        return f"{nothing}; {', '.join([started, *open_ones])}."
     planned, reported, full = view.costs.planned[best.number], view.costs.reported[best.number], view.costs.full
     length = f"a training of {counted(planned, 'epoch')}"
     if planned < full:
@@ -115,7 +116,8 @@ def _headline(view: StudyView, among: str, cost: float) -> str:
         f"The {'lowest' if view.sign > 0 else 'highest'} {view.metric}{among} is {show(best.value, view.figures)}, "
         f"in trial {best.number}, "
         + (f"{length}, " if planned else "")
-        + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings{open_ones}."
+        + f"after {counted(begun, 'trial')} that cost {cost:.1f} full trainings"
+        + (f"; {', '.join(open_ones)}." if open_ones else ".")
     )
 
 

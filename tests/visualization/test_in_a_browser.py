@@ -156,7 +156,7 @@ def test_a_trial_has_its_note(one: Page, address: str, study: optuna.Study) -> N
 
 def test_a_study_of_failed_and_running_trials_has_its_pages(one: Page, address: str) -> None:
     one.page.goto(f"{address}/dashboard/studies/2/note")
-    one.page.get_by_text("No training has finished yet; 2 trials have been started.").wait_for(timeout=PATIENCE)
+    one.page.get_by_text("2 trials have been started, 1 has not ended.").wait_for(timeout=PATIENCE)
     one.page.locator("a[href='/dashboard/studies/2']").click()
     one.page.get_by_text("No trial has ended at").wait_for(timeout=PATIENCE)
     assert one.wrong == []

@@ -130,10 +130,10 @@ def test_waiting_trials_have_neither_been_started_nor_failed() -> None:
     assert told.headline.endswith("; 2 trials have been started, 1 has not ended, 1 waits to begin.")
     assert told.warnings == ("1 of 1 trial failed.",)
     study.tell(1, 0.5)
-    assert story.collect(study).headline.endswith(", after 2 trials that cost 1.0 full trainings, 1 waits to begin.")
+    assert story.collect(study).headline.endswith(", after 2 trials that cost 1.0 full trainings; 1 waits to begin.")
     for _ in range(3):
         study.ask()
-    assert story.collect(study).headline.endswith("after 5 trials that cost 1.0 full trainings, 3 have not ended.")
+    assert story.collect(study).headline.endswith("after 5 trials that cost 1.0 full trainings; 3 have not ended.")
 
 
 def test_a_study_whose_trials_were_all_stopped_says_so() -> None:
