@@ -11,10 +11,12 @@ import numpy as np
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
 from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
+from optuna_discipline.study_reader import read_trials
 
 CLAIM_ATTEMPTS, BACKOFF_SECONDS = 8, 0.01
 AGAIN: Final = "; again, since trial "
@@ -107,3 +109,23 @@ def uncontested(
         time.sleep(rng.uniform(0, BACKOFF_SECONDS * 2**attempt))
         proposal = propose(int(rng.integers(1, 1000)))
     return proposal if proposal.slot == MODEL_SLOT else give_way("while others hold what is open")
+
+
+def is_taken(study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Mapping[str, Any]) -> bool:
+    """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw.
+
+    What had ended when this trial began is no such: it is the model's to repeat.
+    """
+    own = write(study, trial, proposal, suggested, write_stage=False)["suggested"]
+    for other in read_trials(study):
+        if other.number == trial.number or other.state not in (
+            TrialState.RUNNING,
+            TrialState.COMPLETE,
+            TrialState.PRUNED,
+        ):
+            continue
+        start, end = trial.datetime_start, other.datetime_complete
+        is_known = start is not None and end is not None and end <= start
+        if not is_known and (trial_record.read_claim(other) or {}).get("suggested", {}) == own:
+            return True
+    return False

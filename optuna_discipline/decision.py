@@ -15,7 +15,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from optuna.trial import TrialState
 
 from optuna_discipline import claims
 from optuna_discipline import enqueued
@@ -97,7 +96,7 @@ class Decision:
             np.random.default_rng([self._seed, trial.number, crc32(b"claim")]),
         )
         suggested, moves = self.model(study, trial, proposal) if proposal.by_model else ({}, "")
-        if proposal.learns and self._is_taken(study, trial, proposal, suggested):
+        if proposal.learns and claims.is_taken(study, trial, proposal, suggested):
             proposal = dataclasses.replace(proposal, learns=False)
             suggested, moves = self.model(study, trial, proposal)
         if proposal.slot == MODEL_SLOT and "lr" not in proposal.values and self.known_to(study, trial)[1]:
@@ -130,14 +129,6 @@ class Decision:
         suggested, moves = self.model(study, trial, proposal, search_space)
         reason = APART if proposal.drawn and suggested else proposal.reason
         return suggested, f"{reason}: {moves}" if moves else reason
-
-    def _is_taken(self, study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Mapping[str, Any]) -> bool:
-        """Whether another worker, who asked at the same moment, was given the same point: a sampler may not draw."""
-        claims.write(study, trial, proposal, suggested, write_stage=False)
-        ran = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
-        others = (t for t in read_trials(study) if t.number != trial.number and t.state in ran)
-        own = refinement.suggested_to(trial)
-        return any(refinement.suggested_to(other) == own for other in others if _may_be_unknown_to(trial, other))
 
     def _blind(self, trial: FrozenTrial, proposal: Proposal) -> Proposal:
         """Return the model's proposal where many begin at once and no trial has shown a parameter yet."""
@@ -301,9 +292,3 @@ class Decision:
             return self._recipe
         name = next((n for n, d in known.items() if self._reader.role_of(n, d) == "momentum"), "momentum")
         return dataclasses.replace(self._recipe, cyclical_momentum=is_cyclical(name))
-
-
-def _may_be_unknown_to(trial: FrozenTrial, other: FrozenTrial) -> bool:
-    """Whether another trial had not ended when this one began: one that had is the model's to repeat."""
-    start, end = trial.datetime_start, other.datetime_complete
-    return start is None or end is None or end > start
