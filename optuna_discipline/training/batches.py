@@ -189,7 +189,8 @@ def begin_epoch(batches: Batches, epoch: int) -> None:
     A `DistributedSampler` that is told none draws the same order each time.
     """
     batch_sampler = getattr(batches, "batch_sampler", None)
-    for part in (batches, getattr(batches, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)):
+    parts = (batches, getattr(batches, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    for part in {id(part): part for part in parts}.values():  # a loader's sampler is that of its batch sampler
         set_epoch = getattr(part, "set_epoch", None)
         if callable(set_epoch):
             set_epoch(epoch)

@@ -92,7 +92,7 @@ def train_epochs(
             own parameters are trained only by a given optimizer that holds them.
         train: A tuple of tensors, a torch Dataset or an iterable of batches, see
             `optuna_discipline.training.batches.as_batches`. A loader or sampler that has a `set_epoch`, as torch's
-            DistributedSampler, is told each epoch's number; what you set between two epochs holds for the next.
+            DistributedSampler, is told each epoch's number, from 0; what you set between two epochs holds for the next.
         val: Likewise; None leaves the validation columns None.
         schedule: Learning rate and momentum of each update, for instance `OneCycle(max_lr, total_steps)`. It must be
             given: it has a default only because `val`, which stands before it, may be left out.
@@ -227,9 +227,11 @@ def _run(plan: _Plan) -> Generator[EpochLog, None, None]:
                     warn_of_rest(steps, plan.schedule, plan.n_epochs)
                 log = _log(plan, epoch, train_loss, plan.schedule.lr(done - 1))
             logs.append(log)
-            begin_epoch(plan.train, epoch + 1)  # before the caller's turn, who may have a number of his own
+            is_last = not math.isfinite(train_loss) or done >= plan.schedule.total_steps or epoch + 1 == plan.n_epochs
+            if not is_last:
+                begin_epoch(plan.train, epoch + 1)  # before the caller's turn, who may have a number of his own
             yield log
-            if not math.isfinite(train_loss) or done >= plan.schedule.total_steps:
+            if is_last:
                 return
 
 

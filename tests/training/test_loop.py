@@ -368,7 +368,7 @@ def test_a_loader_that_must_be_told_the_epoch_is_told_it_as_it_begins() -> None:
             return super().__iter__()
 
     list(train_epochs(net(), nn.CrossEntropyLoss(), Loader([task()] * 2), None, OneCycle(0.1, 4)))
-    assert told[:4] == [0, "pass", 1, "pass"]
+    assert told == [0, "pass", 1, "pass"]  # and of no third one
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
