@@ -249,6 +249,16 @@ class Decision:
         params = {name: value for name, value in params.items() if not self._reader.is_seed(name)}
         return refinement.describe_moves(params, base, self._reader.roles(base.distributions), stage)
 
+    def take_back_retreat(self, study: Study, trial: FrozenTrial) -> None:
+        """Let a reason say nothing of other sizes and words where a trial has the first ones, or none yet."""
+        told = trial_record.last_told(trial)
+        if RETREAT not in told.get("reason", ""):
+            return
+        trials = read_trials(study)
+        first = {name: next(t.params[name] for t in trials if name in t.params) for name in trial.params}
+        if all(first[name] == trial.params[name] for name, _ in self._reader.sizes(trial)):
+            trial_record.write_stage(study._storage, trial, told["stage"], told["reason"].partition(f"; {RETREAT}")[0])
+
     def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run, and what another sampler held."""
         reason = trial_record.last_told(trial).get("reason", "")
@@ -265,17 +275,10 @@ class Decision:
             corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
         if claim.get("free") and stage not in roles:
             corrected += f"; this network has no {stage.replace('_', ' ')}"
-        if RETREAT in reason and not self._is_elsewhere(study, trial):
-            corrected = corrected.partition(f"; {RETREAT}")[0]
         if held := {name: trial.params[name] for name in claim.get("held", ())}:
             corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, stage, corrected)
-
-    def _is_elsewhere(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether a trial has run another size or word than the first one."""
-        first = read_trials(study)[0].params
-        return any(first.get(name) != trial.params[name] for name, _ in self._reader.sizes(trial))
 
     def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
         """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""

@@ -213,9 +213,9 @@ class DisciplinedSampler(BaseSampler):
         claim, asked = trial_record.read_claim(trial), self._asked.pop(_key(study, trial), set())
         if claim is not None:
             trial_record.write_verdict(study._storage, trial)
+            self._decision.take_back_retreat(study, trial)
             if state in (TrialState.COMPLETE, TrialState.PRUNED):
-                claim = self._keep_what_is_held(study, trial, claim, asked)
-                self._decision.say_what_ran(study, trial, claim)
+                self._decision.say_what_ran(study, trial, self._keep_what_is_held(study, trial, claim, asked))
         if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
             said = f"{trial_record.reason_of(trial)}; nothing asks for {', '.join(enqueued.values_of(trial))}"
             trial_record.write_stage(study._storage, trial, ENQUEUED, said)

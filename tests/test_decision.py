@@ -212,16 +212,20 @@ def test_what_cannot_be_smaller_gets_a_lower_rate_at_once(choices: list[int], *,
     assert not any("smaller sizes" in trial.user_attrs["reason"] for trial in study.trials)
 
 
-def test_only_trials_with_another_word_are_said_to_have_one() -> None:
+@pytest.mark.parametrize(("empty", "end"), [(0, optuna.TrialPruned), (1, optuna.TrialPruned), (0, OSError)])
+def test_only_trials_with_another_word_are_said_to_have_one(empty: int, end: type[Exception]) -> None:
     def objective(trial: Trial) -> float:
+        if trial.number < empty or trial.number == 4:
+            raise OSError
         trial.suggest_float("lr", 1e-5, 1.0, log=True)
         trial.suggest_categorical("norm", ["layer", "batch"])
-        raise optuna.TrialPruned
+        raise end
 
     study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
-    study.optimize(objective, n_trials=5)
+    study.optimize(objective, n_trials=6, catch=OSError)
     said = ["other words" in trial.user_attrs["reason"] for trial in study.trials]
-    assert said == [trial.params["norm"] == "batch" for trial in study.trials]
+    assert said == [trial.params.get("norm") == "batch" for trial in study.trials]
+    assert {True, False} == set(said)
 
 
 def test_what_the_model_chose_is_not_said_to_be_smaller() -> None:
