@@ -169,7 +169,16 @@ class Answers:
         if failures < MAX_FAILURES:
             return value
         role = self._reader.role_of(question.name, question.distribution)
-        return retreat.retreat(question.distribution, value, failures - MAX_FAILURES + 1, self._stream(question), role)
+        times, tried = failures - MAX_FAILURES + 1, self._tried(question)
+        return retreat.retreat(question.distribution, value, times, self._stream(question), role, tried)
+
+    def _tried(self, question: Question) -> list[Any]:
+        """Return the values that trials have had where no size can get smaller: one more would be the same again."""
+        trials = read_trials(question.study)
+        known = [(distribution, t.params[name]) for t in trials for name, distribution in self._reader.sizes(t)]
+        if not all(retreat.is_smallest(d, value) for d, value in known if parameters.bounds_of(d) is not None):
+            return []
+        return [t.params[question.name] for t in trials if question.name in t.params]
 
     def _draw(self, question: Question) -> Any:
         role = self._reader.role_of(question.name, question.distribution)

@@ -1,6 +1,7 @@
 """What to try where nothing runs: smaller sizes and other words first, then whatever the bounds hold."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,25 @@ from optuna_discipline.rules.spelling import number_of
 
 
 def retreat(
-    distribution: BaseDistribution, value: Any, times: int, rng: np.random.Generator, role: Role | None = None
+    distribution: BaseDistribution,
+    value: Any,
+    times: int,
+    rng: np.random.Generator,
+    role: Role | None = None,
+    tried: Sequence[Any] = (),
 ) -> Any:
     """Return what to try instead of a value that has not even begun to train, each time farther from it.
 
     Whole numbers and lists of numbers, which are sizes mostly, get half as far up their range, give or take: that mends
-    what does not fit into memory. Words are drawn: that mends what does not go together. From the third time on all
-    else is drawn too, but for roles other than the batch size.
+    what does not fit into memory. Words are drawn, first of those not tried: that mends what does not go together. From
+    the third time on all else is drawn too, but for roles other than the batch size.
     """
     if role not in (None, "batch_size"):
         return value
     if isinstance(distribution, CategoricalDistribution):
         if bounds_of(distribution) is None:
-            return draw("", distribution, rng)
+            words = [word for word in distribution.choices if word not in tried] or distribution.choices
+            return words[int(rng.integers(len(words)))]
         ordered = ordered_choices(distribution)
         place = ordered.index(fit(distribution, number_of(value)))
         share = _less(place / max(1, len(ordered) - 1), times, rng)

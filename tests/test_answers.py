@@ -317,6 +317,23 @@ def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_u
     assert len({t.params["seed"] for t in study.trials}) > 3
 
 
+@pytest.mark.parametrize(("end", "times"), [(optuna.TrialPruned, 1), (OSError, 2)])
+@pytest.mark.parametrize("seed", range(4))
+def test_where_no_size_can_be_smaller_what_cannot_run_gets_a_word_that_was_not_tried(
+    end: type[Exception], times: int, seed: int
+) -> None:
+    def objective(trial: Trial) -> float:
+        trial.suggest_float("lr", 1e-4, 10, log=True)
+        trial.suggest_categorical("optimizer", ["sgd", "adam", "rmsprop"])
+        raise end
+
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=seed))
+    study.optimize(objective, n_trials=times + 2, catch=OSError)
+    words = [trial.params["optimizer"] for trial in study.trials]
+    assert len(set(words[:times])) == 1
+    assert len(set(words)) == 3
+
+
 def test_numbers_in_text_are_searched_as_numbers_and_given_as_text() -> None:
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_categorical("lr", ["1e-1", "1e-2", "1e-3", "1e-4"])

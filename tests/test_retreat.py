@@ -52,6 +52,8 @@ def test_a_retreat_makes_sizes_smaller_draws_words_and_leaves_roles() -> None:
     rng = np.random.default_rng(0)
     assert [retreat(WIDTH, 362, times, rng) < limit for times, limit in ((1, 160), (3, 40))] == [True, True]
     assert {retreat(WORDS, "glu", 1, rng) for _ in range(50)} == {"glu", "relu", "gelu"}
+    assert {retreat(WORDS, "glu", 1, rng, tried=["glu", "gelu"]) for _ in range(50)} == {"relu"}
+    assert {retreat(WORDS, "glu", 1, rng, tried=["glu", "gelu", "relu"]) for _ in range(50)} == {"glu", "relu", "gelu"}
     assert {retreat(SIZES, 256, 1, rng, "batch_size") for _ in range(50)} <= {64, 128}
     spelt_twice = CategoricalDistribution(["8", "8.0", "16", "32", "64", "128"])
     assert {retreat(spelt_twice, "8.0", 1, rng) for _ in range(50)} == {"8"}
