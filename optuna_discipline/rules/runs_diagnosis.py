@@ -193,7 +193,7 @@ def _is_worse_above(best: Run, runs: Sequence[Run], broken: Collection[int]) -> 
     above = (run for run in runs if rate < run.params.get("lr", 0.0) <= NEARBY_ABOVE * rate and run.allowed)
     near = (run for run in above if _is_near(replace(run, params={**run.params, "lr": rate}), best))
     return any(
-        run.number in broken or (math.isfinite(run.score) and not hardly_differ([best.score, run.score]))
+        run.number in broken or (best.score < run.score < math.inf and not hardly_differ([best.score, run.score]))
         for run in near
     )
 

@@ -116,6 +116,12 @@ def test_no_larger_rate_is_asked_for_where_one_nearby_ended_worse(
     assert ("raise the learning rate" in found.advice[0]) == is_room
 
 
+def test_a_better_run_above_that_reported_no_curve_is_none_that_was_worse() -> None:
+    best = _run(0, FALLING, params=SETTINGS)
+    above = [Run(1, "complete", {**SETTINGS, "lr": 0.3}, FALLING[-1] + more) for more in (-0.5, 0.5)]
+    assert [diagnose_runs([best, run]).worse_above for run in above] == [False, True]
+
+
 @pytest.mark.parametrize(("above", "at_edge"), [(0.15, False), (0.25, True)])
 def test_beside_a_loss_near_0_much_worse_is_a_tenth_of_what_it_fell(above: float, at_edge: bool) -> None:
     val = [2 * (1 - i / 9) if i < 9 else 0.01 for i in range(N)]
