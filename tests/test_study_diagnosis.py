@@ -83,6 +83,16 @@ def test_what_broke_a_constraint_or_failed_is_left_out_and_said_to_be() -> None:
     assert found.advice[-1] == "1 of 5 runs broke a constraint, and is not counted here."
 
 
+def test_a_trial_that_still_runs_is_said_to_and_not_to_have_reported_nothing() -> None:
+    study = optuna.create_study()
+    report_epoch(study.ask(), 0, val_loss=2.0, train_loss=2.0, n_epochs=8)
+    with pytest.raises(DisciplineError, match=r"none of 0 did \(not read: 1 still running\): wait until one has ended"):
+        diagnose_study(study)
+    study.tell(study.ask(), 1.0)
+    with pytest.raises(DisciplineError, match=r"none of 1 did \(not read: 1 still running\): report them through"):
+        diagnose_study(study)
+
+
 def test_a_study_without_reports_and_something_else_are_refused() -> None:
     with pytest.raises(DisciplineError, match=r"A run must have reported its losses, but none of 0 did: report them"):
         diagnose_study(optuna.create_study())

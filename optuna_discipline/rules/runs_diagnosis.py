@@ -175,12 +175,16 @@ def advice_on_best(found: RunsDiagnosis) -> list[str]:
 
 def _why_none(runs: Sequence[Run]) -> str:
     """Return why no run is read, and what cures it."""
-    rest = [run for run in runs if run.allowed and run.state != "failed"]
-    plain, barred = sum(bool(run.reports) for run in rest), sum(not run.allowed for run in runs)
+    ended = [run for run in runs if run.state != "running"]
+    rest = [run for run in ended if run.allowed and run.state != "failed"]
+    plain, barred = sum(bool(run.reports) for run in rest), sum(not run.allowed for run in ended)
     only = f", and {plain} reported the objective only, which need be no loss" if plain else ""
-    counts = {"broke a constraint": barred, "failed": len(runs) - len(rest) - barred}
-    left = ", ".join(f"{count} that {what}" for what, count in counts.items() if count)
-    cure = "report them through TrialReporter or report_epoch" if rest or not left else "run more trials"
+    failed, running = len(ended) - len(rest) - barred, len(runs) - len(ended)
+    counts = {"that broke a constraint": barred, "that failed": failed, "still running": running}
+    left = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    cure = "report them through TrialReporter or report_epoch"
+    if left and not rest:
+        cure = "wait until one has ended" if running else "run more trials"
     return (
         f"A run must have reported its losses, but none of {len(rest)} did{only}"
         f"{f' (not read: {left})' if left else ''}: {cure}."
