@@ -87,12 +87,13 @@ class SnapshotRestarts:
         Raises:
             ValueError: If several processes train it: each has random states and an order of data of its own.
         """
-        if hasattr(trial, "on_first_rank"):
+        alone = getattr(trial, "_alone", trial)  # that of a DistributedTrial
+        if alone is None:
             raise ValueError(
                 "`trial` must be trained by one process, or its snapshot lacks what the other ranks have, but got a "
                 f"{type(trial).__name__}: leave out `snapshots`, and search by Recipe(weight_decay_search='runs')."
             )
-        return TrialSnapshots(trial, self._store)
+        return TrialSnapshots(alone, self._store)
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Remove the snapshots that no later trial can restart from."""

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from typing import BinaryIO
 
@@ -67,6 +68,7 @@ def shared(folder: Path) -> dict[str, Any]:
 
 def test_a_trial_of_several_processes_is_refused(tmp_path: Path) -> None:
     trial = DistributedTrial.__new__(DistributedTrial)  # needs no process group here
+    trial._dist, trial._group = SimpleNamespace(get_world_size=lambda _: 2), None
     with pytest.raises(ValueError, match=r"by one process, .* got a DistributedTrial: leave out `snapshots`, and"):
         SnapshotRestarts(tmp_path).of(trial)
 

@@ -89,6 +89,11 @@ class DistributedTrial(BaseTrial):
                 "`trial.on_first_rank(lambda trial: trial.study.study_name)`."
             )
 
+    @property
+    def _alone(self) -> Trial | None:
+        """Rank 0's trial where no other rank trains it, None else."""
+        return self._trial if self._dist.get_world_size(self._group) == 1 else None
+
     def on_first_rank(self, call: Callable[[Trial], T]) -> T:
         """Call with the trial on rank 0; return the result, or raise the error, on every rank."""
         return self._ask("on_first_rank", call)

@@ -13,6 +13,7 @@ from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.integrations.distributed_trial import DistributedTrial
 from optuna_discipline.integrations.distributed_trial import TrialFailedError
 from optuna_discipline.integrations.distributed_trial import joined_ranks
+from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.sampler import DisciplinedSampler
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def optimize_on_ranks(
     Raises:
         DisciplineError: If another rank had an error that `catch` does not name, the ranks called the trial unlike each
             other, or no process group has been made.
-        ValueError: On every rank, if another one than rank 0 has a study, or rank 0 has none, or its sampler's
-            `range_test` is a function: rank 0 alone would run it. Run `lr_range_test` on every rank before, and give
-            the sampler what it returns.
+        ValueError: On every rank, if another one than rank 0 has a study, or rank 0 has none, or, of several ranks, its
+            sampler's `range_test` is a function and the study keeps no range test: rank 0 alone would run it. Run
+            `lr_range_test` on every rank before, and give the sampler what it returns.
     """
     dist = joined_ranks()
     _check_study(study, dist, group)
@@ -105,7 +106,7 @@ def _check_study(study: Study | None, dist: Any, group: "ProcessGroup | None") -
             "`study` must be a study on rank 0 and None on the others, but is one on "
             f"{'no rank' if not having else f'ranks {having}'}: create or load it where get_rank() is 0 only."
         )
-    if told[0][1]:
+    if told[0][1] and len(told) > 1:
         raise ValueError(
             "`range_test` of the study's sampler must be a RangeTest or None, but got a function, which rank 0 would "
             "run while the others wait: run lr_range_test on every rank before, and give the sampler its RangeTest."
@@ -115,4 +116,5 @@ def _check_study(study: Study | None, dist: Any, group: "ProcessGroup | None") -
 def _runs_range_test(study: Study | None) -> bool:
     sampler = getattr(study, "sampler", None)
     sampler = getattr(sampler, "_base_sampler", sampler)  # PartialFixedSampler's
-    return isinstance(sampler, DisciplinedSampler) and callable(sampler._decision._range_test)
+    is_function = isinstance(sampler, DisciplinedSampler) and callable(sampler._decision._range_test)
+    return study is not None and is_function and not has_range_test(study)

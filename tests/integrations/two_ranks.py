@@ -25,6 +25,9 @@ from optuna_discipline import DisciplinedSampler
 from optuna_discipline import DisciplineError
 from optuna_discipline import EpochLog
 from optuna_discipline import OneCycle
+from optuna_discipline import RangeTest
+from optuna_discipline import Recipe
+from optuna_discipline import SnapshotRestarts
 from optuna_discipline import TrialReporter
 from optuna_discipline import find_lr
 from optuna_discipline import largest_batch_size
@@ -35,6 +38,8 @@ from optuna_discipline import suggest_hyperparams
 from optuna_discipline import train_epochs
 from optuna_discipline.integrations.distributed_trial import DistributedTrial
 from optuna_discipline.integrations.torch_distributed import optimize_on_ranks
+from optuna_discipline.range_test_record import has_range_test
+from optuna_discipline.range_test_record import write_range_test
 from optuna_discipline.training.ranks import over_ranks
 from optuna_discipline.training.sized_step import load_all_of_torch
 from optuna_discipline.training.sweep import Sweep
@@ -268,18 +273,28 @@ def unequal_calls() -> list[Any]:
 
 
 def refused_studies() -> list[str]:
-    """Return the errors where each rank has a study, where none has one, and where a sampler runs its range test."""
+    """Return the errors where each rank has a study, where none has one, and where a sampler runs its range test.
+
+    One whose study keeps a range test runs none.
+    """
+    test = lr_range_test(net(), nn.CrossEntropyLoss(), share(), batch_size=8)
     of_a_function = DisciplinedSampler(range_test=lambda: lr_range_test(net(), nn.CrossEntropyLoss(), share()))
     seen = []
-    for sampler, on_ranks in (
-        (DisciplinedSampler(), [0, 1]),
-        (DisciplinedSampler(), []),
-        (of_a_function, [0]),
-        (optuna.samplers.PartialFixedSampler({"lr": 0.1}, of_a_function), [0]),
+    for sampler, on_ranks, is_kept in (
+        (DisciplinedSampler(), [0, 1], False),
+        (DisciplinedSampler(), [], False),
+        (of_a_function, [0], False),
+        (optuna.samplers.PartialFixedSampler({"lr": 0.1}, of_a_function), [0], False),
+        (of_a_function, [0], True),
     ):
-        study = optuna.create_study(sampler=sampler) if RANK in on_ranks else None
+        study = optuna.create_study() if RANK in on_ranks else None
+        if study is not None:
+            if is_kept:
+                write_range_test(study._storage, study.ask()._trial_id, test.to_dict())
+            study.sampler = sampler
         try:
             optimize_on_ranks(study, lambda trial: 0.0, n_trials=1)
+            seen.append("nothing")
         except ValueError as error:
             seen.append(str(error))
     return seen
@@ -298,14 +313,33 @@ def callback_error() -> str:
     return "nothing"
 
 
-def group_of_its_own() -> int:
-    """Return the trials of a study that rank 1 runs alone, as the first of a group without rank 0."""
+def group_of_its_own(folder: Path) -> list[int | None]:
+    """Return where each trial went on from that rank 1 runs alone, as the first of a group without rank 0.
+
+    Nobody waits for it: its sampler may run the range test, and its trials may be saved.
+    """
     alone = dist.new_group([1])
     if RANK == 0:
-        return 0
-    study = optuna.create_study()
-    optimize_on_ranks(study, lambda trial: trial.suggest_float("x", 0.0, 1.0), n_trials=2, group=alone)
-    return len(study.trials)
+        return []
+    restarts = SnapshotRestarts(folder / "snapshots")
+
+    def objective(trial: DistributedTrial) -> float:
+        schedule, decay = OneCycle(trial.suggest_float("lr", 0.3, 0.3), 24), trial.suggest_float("weight_decay", 0, 0.1)
+        torch.manual_seed(0)
+        reporter = TrialReporter(trial, n_epochs=6)
+        given: dict[str, Any] = {"batch_size": 16, "weight_decay": decay, "seed": 0, "snapshots": restarts.of(trial)}
+        for log in train_epochs(nn.Linear(4, 2), nn.CrossEntropyLoss(), share(), share(), schedule, **given):
+            reporter.report(log)
+        return log.val_loss or math.nan
+
+    def range_test() -> RangeTest:
+        return lr_range_test(nn.Linear(4, 2), nn.CrossEntropyLoss(), share(), batch_size=8)
+
+    recipe = Recipe(stages=("weight_decay", "refine"), weight_decay_search="snapshot")
+    study = optuna.create_study(sampler=DisciplinedSampler(recipe, range_test=range_test))
+    optimize_on_ranks(study, objective, n_trials=2, group=alone)
+    assert has_range_test(study)
+    return [trial.user_attrs.get("restarted_from") for trial in study.trials]
 
 
 def misuse() -> str:
@@ -371,10 +405,10 @@ if __name__ == "__main__":
             unequal_calls,
             refused_studies,
             callback_error,
-            group_of_its_own,
         )
     }
-    Path(folder, f"{RANK}.json").write_text(json.dumps({**checks, "example": example(url)}), encoding="utf-8")
+    checks |= {"group_of_its_own": group_of_its_own(Path(folder)), "example": example(url)}
+    Path(folder, f"{RANK}.json").write_text(json.dumps(checks), encoding="utf-8")
     dist.destroy_process_group()
     # DistributedDataParallel keeps the group alive in C++, and gloo's threads with it: one that needs the interpreter
     # while it ends aborts the process ("terminate called without an active exception", seen once in many runs).
