@@ -29,6 +29,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.spelling import check_spelling
 
 # A running trial this many times older than the longest complete one is taken for dead; one that still has no parameter
 # sooner, because no range test takes so long. One or two complete trials may have been there to see whether the program
@@ -60,8 +61,15 @@ class StudyReader:
         return {**self.__dict__, "_finished": {}, "_lengths": {}}
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
-        """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
-        return parameters.role_of(name, distribution, self._told)
+        """Return the role of a parameter by itself, None if it has no role or holds no numbers.
+
+        Raises:
+            ValueError: If the user has given it one, and it holds exponents that cannot be read.
+        """
+        role = parameters.role_of(name, distribution, self._told)
+        if role is not None and name in self._told and (bounds := parameters.bounds_of(distribution)) is not None:
+            check_spelling(role, name, bounds)
+        return role
 
     def is_seed(self, name: str) -> bool:
         """Whether a parameter is a seed, which is held; what the user has told of it comes first."""

@@ -188,6 +188,14 @@ def test_the_space_holds_roles_with_numbers_only() -> None:
     assert set(reader.space(known)) == {"lr"}
 
 
+def test_exponents_that_cannot_be_read_are_refused_before_anything_runs() -> None:
+    study = optuna.create_study(sampler=DisciplinedSampler(roles={"neg_log10_lr": "lr"}, seed=0))
+    with pytest.raises(ValueError, match=r"`roles` must give 'lr' to .* but 'neg_log10_lr' has it, from -1 to 5"):
+        study.optimize(lambda t: t.suggest_float("neg_log10_lr", -1, 5), n_trials=1)
+    assert not study.trials[0].params
+    assert StudyReader().role_of("neg_log10_lr", FloatDistribution(-1, 5)) is None
+
+
 def test_the_passes_of_a_policys_training_are_no_length() -> None:
     study = optuna.create_study()
     trial = study.ask()

@@ -12,8 +12,9 @@ from optuna_discipline.rules.space import Role
 # `log_lr` is a power of ten, unless it reaches down to where only a natural logarithm does: ln(1e-3) is -6.9. Powers of
 # ten are searched between round numbers.
 LEAST_ROUND = -6.5
-# Above these an exponent would be of nothing that trains.
+# Above these a power, of ten or of two, would be of nothing that trains.
 MOST_EXPONENT = {"lr": 2.0, "weight_decay": 1.0, "batch_size": 16.0}
+_NEGATED = frozenset({"neg", "negative", "minus"})
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,35 @@ def spelling_of(role: Role | None, name: str, bounds: Bounds, *, log: bool = Fal
         return Spelling(one_less=turned or "minus" in words_of(name))
     if role == "batch_size" and is_exponent(name) and bounds.high <= MOST_EXPONENT[role]:
         return Spelling(base=2.0)
-    if role in ("lr", "weight_decay") and bounds.low < 0 and bounds.high <= MOST_EXPONENT[role]:
-        return Spelling(base=_base_of(set(words_of(name)), bounds))
+    if role in ("lr", "weight_decay") and bounds.low < 0 and not _is_negated(name):
+        base = _base_of(set(words_of(name)), bounds)
+        return Spelling(base=base) if bounds.high * math.log10(base) <= MOST_EXPONENT[role] + 1e-9 else PLAIN
     return PLAIN
+
+
+def check_spelling(role: Role, name: str, bounds: Bounds) -> None:
+    """Refuse exponents that the user has given a role and that cannot be read as its numbers.
+
+    Raises:
+        ValueError: If a learning rate or weight decay would be below 0, or its exponent is negated, as of 1 to 5.
+    """
+    if role not in ("lr", "weight_decay") or spelling_of(role, name, bounds) != PLAIN:
+        return
+    if bounds.low < 0 or _is_negated(name) or (is_exponent(name) and bounds.low >= 1):
+        raise ValueError(
+            f"`roles` must give {role!r} to numbers from 0 up, or to their exponents, not negated and at most "
+            f"{MOST_EXPONENT[role]:g} in powers of ten, but {name!r} has it, from {bounds.low:g} to {bounds.high:g}: "
+            f"suggest such an exponent (`10 ** trial.suggest_float('log_{role}', -5, -1)`), or the number itself."
+        )
 
 
 def is_exponent(name: str) -> bool:
     """Whether a name says that its values are exponents."""
     return bool(EXPONENT_WORDS & set(words_of(name)))
+
+
+def _is_negated(name: str) -> bool:
+    return is_exponent(name) and not _NEGATED.isdisjoint(words_of(name))
 
 
 def _base_of(words: set[str], bounds: Bounds) -> float:

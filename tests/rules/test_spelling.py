@@ -8,6 +8,7 @@ from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.spelling import PLAIN
 from optuna_discipline.rules.spelling import Spelling
+from optuna_discipline.rules.spelling import check_spelling
 from optuna_discipline.rules.spelling import spelling_of
 
 SPELLINGS = [PLAIN, Spelling(one_less=True), Spelling(base=2.0), Spelling(base=math.e), Spelling(base=10.0)]
@@ -46,7 +47,12 @@ def test_no_exponent_says_what_is_not_above_zero() -> None:
         ("lr", "log10_lr", -9.2, -2.3, 10.0),
         ("lr", "log_lr", math.log(1e-4), math.log(0.1), math.e),
         ("lr", "ln_lr", -7, -2, math.e),
+        ("lr", "ln_lr", math.log(1e-5), math.log(10), math.e),
+        ("lr", "x", math.log(1e-5), math.log(100), math.e),
         ("lr", "log2_lr", -12, 0, 2.0),
+        ("lr", "log2_lr", math.log2(1e-5), math.log2(100), 2.0),
+        ("lr", "log2_lr", -12, 7, None),
+        ("lr", "neg_log10_lr", -1, 2, None),
         ("lr", "x", -4, 0, 10.0),
         ("weight_decay", "weight_decay_exp", -6, -2, 10.0),
         ("batch_size", "log2_batch_size", 4, 8, 2.0),
@@ -63,6 +69,30 @@ def test_exponents_are_told_by_name_and_bounds(
     role: Role | None, name: str, low: float, high: float, base: float | None
 ) -> None:
     assert spelling_of(role, name, Bounds(low, high)) == Spelling(base=base)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("neg_log10_lr", -1, 5), ("minus_log_lr", 0, 5), ("lr_exp", 1, 5), ("x", -1, 5)]
+)
+def test_exponents_that_cannot_be_read_are_refused(name: str, low: float, high: float) -> None:
+    with pytest.raises(
+        ValueError, match=f"`roles` must give 'lr' to .* but {name!r} has it, from {low} to {high}: sug"
+    ):
+        check_spelling("lr", name, Bounds(low, high))
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "low", "high"),
+    [
+        ("lr", "log_lr", -5, 2),
+        ("lr", "log_lr", 1e-5, 1),
+        ("lr", "x", 1, 5),
+        ("lr", "x", 0, 0),
+        ("momentum", "x", -1, 5),
+    ],
+)
+def test_what_may_be_a_number_of_its_role_is_not_refused(role: Role, name: str, low: float, high: float) -> None:
+    check_spelling(role, name, Bounds(low, high))
 
 
 @pytest.mark.parametrize(
