@@ -116,8 +116,9 @@ def _is_gapless(distribution: BaseDistribution) -> bool:
 
 
 def roles_of(known: Mapping[str, BaseDistribution], told: Mapping[str, Role | None] | None = None) -> dict[str, Role]:
-    """Return the roles of a trial's or study's parameters, by name; `told`: `study_record.told_roles` of one begun."""
-    roles = {name: role for name, d in known.items() if (role := role_of(name, d, told)) is not None}
+    """Return the roles of parameters by name, those of one value last; `told`: `study_record.told_roles` of a study."""
+    by_freedom = sorted(known.items(), key=lambda item: item[1].single())
+    roles = {name: role for name, d in by_freedom if (role := role_of(name, d, told)) is not None}
     return without_passes(roles, known, told)
 
 

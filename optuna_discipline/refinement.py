@@ -19,6 +19,7 @@ from optuna_discipline.parameters import as_choice
 from optuna_discipline.parameters import bounds_in_role
 from optuna_discipline.parameters import bounds_of
 from optuna_discipline.parameters import fit_in_role
+from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import start_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.conditions import added
@@ -89,7 +90,8 @@ def refine(
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
     best = dict(_best_allowed(best_first, space)) if best_first else {}
-    around = {**best, **{name: x for name, x in absent.items() if name not in best}}
+    of_one_value = {name for name, d in known_distributions(trials).items() if d.single()}
+    around = {name: x for name, x in {**best, **absent, **best}.items() if name not in of_one_value}
     boxes = _by_name(box, roles, around, space)
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
     switches = _switches(searched, roles)

@@ -78,10 +78,11 @@ class StudyReader:
     def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
         """Return the parameter of the same role that a trial has asked for before this one, None if this is the first.
 
-        A network whose body and head have learning rates of their own has two parameters of one role.
+        A network whose body and head have learning rates of their own has two parameters of one role. One of a single
+        value leads none.
         """
-        role = self.role_of(name, distribution)
-        earlier = (n for n, d in trial.distributions.items() if n != name and self.role_of(n, d) == role)
+        role, others = self.role_of(name, distribution), trial.distributions.items()
+        earlier = (n for n, d in others if n != name and not d.single() and self.role_of(n, d) == role)
         return next(earlier, None) if role is not None else None
 
     def has_roles(self, trials: Sequence[FrozenTrial]) -> bool:
@@ -100,12 +101,12 @@ class StudyReader:
         return self.roles({**parameters.known_distributions(read_trials(study)), name: distribution}).get(name)
 
     def space(self, known: Mapping[str, BaseDistribution]) -> dict[Role, Bounds]:
-        """Return the bounds of the roles among known parameters."""
+        """Return the bounds of the roles among known parameters, those of the first in each."""
+        roles = self.roles(known)
         space: dict[Role, Bounds] = {}
-        for name, role in self.roles(known).items():
-            bounds = parameters.bounds_in_role(role, name, known[name])
-            if bounds is not None:
-                space.setdefault(role, bounds)
+        for name in known:  # not as `roles` has them: what others hold has one value, and may be the first
+            if name in roles and (bounds := parameters.bounds_in_role(roles[name], name, known[name])) is not None:
+                space.setdefault(roles[name], bounds)
         return space
 
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
@@ -208,8 +209,8 @@ def read_trials(study: Study) -> list[FrozenTrial]:
 
 
 def asked_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """Return the known parameters without those that the objective no longer asks for."""
-    known = parameters.known_distributions(trials)
+    """Return the known parameters without those that the objective no longer asks for, those of one value last."""
+    known = dict(sorted(parameters.known_distributions(trials).items(), key=lambda item: item[1].single()))
     if known.keys() <= set().union(*islice(_ended(reversed(trials)), ENOUGH_LATER)):
         return known  # as nearly always: a study of thousands is read several times a trial
     few = [name for name, distribution in known.items() if _holds_few(distribution)]

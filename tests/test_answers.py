@@ -206,6 +206,26 @@ def test_exponents_and_1_less_momentum_change_nothing_of_a_study() -> None:
     assert studies[1] == pytest.approx(studies[0], rel=1e-6)
 
 
+def test_what_has_one_value_changes_nothing_of_a_study_wherever_it_is_asked() -> None:
+    studies = []
+    for constant in (False, True):
+
+        def objective(trial: Trial, constant: bool = constant) -> float:
+            if constant:
+                trial.suggest_categorical("lr_encoder", [1e-3])
+                trial.suggest_float("nesterov_momentum", 0.9, 0.9)
+                trial.suggest_float("weight_decay_head", 1e-2, 1e-2)
+            lr, momentum, decay, _ = _asked(trial, spelt=False)
+            return 0.1 + 0.1 * math.log10(lr / (1 - momentum)) ** 2 + 0.02 * (math.log10(decay) + 4) ** 2
+
+        study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+        study.optimize(objective, n_trials=12)
+        studies.append(study.trials)
+    assert [{n: trial.params[n] for n in studies[0][0].params} for trial in studies[1]] == [
+        t.params for t in studies[0]
+    ]
+
+
 def test_whole_exponents_are_walked_without_repeats() -> None:
     def objective(trial: Trial) -> float:
         log_lr = trial.suggest_int("log_lr", -6, 0)

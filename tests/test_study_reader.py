@@ -4,6 +4,8 @@ import pickle
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
@@ -13,6 +15,7 @@ from optuna_discipline import report_epoch
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import seconds_per_epoch
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 from optuna_discipline.trial_record import RESTART_KEY
 from optuna_discipline.trial_record import ROW_PREFIX
@@ -52,6 +55,21 @@ def test_a_run_has_the_first_parameter_of_a_role_and_keeps_a_second_one_that_no_
     (run,) = StudyReader().runs(study, read_trials(study))
     assert run.params == {"lr": 0.1, "momentum": 0.9}
     assert run.others == {"momentum": 0.8}
+
+
+@pytest.mark.parametrize("constant", [FloatDistribution(1e-3, 1e-3), CategoricalDistribution([1e-3])])
+def test_what_has_one_value_is_not_the_first_of_its_role(constant: BaseDistribution) -> None:
+    known = {"lr_encoder": constant, "lr": FLOAT, "nesterov_momentum": constant, "momentum": FLOAT}
+    study = optuna.create_study()
+    study.add_trial(
+        optuna.create_trial(params=dict.fromkeys(known, 1e-3) | {"lr": 0.1}, distributions=known, value=1.0)
+    )
+    trials, reader = read_trials(study), StudyReader()
+    assert reader.runs(study, trials)[0].params == {"lr": 0.1, "momentum": 1e-3}
+    space = reader.space(asked_distributions(trials))
+    assert (space["lr"].high, space["momentum"].high) == (1, 1)
+    assert reader.leader_of("lr", FLOAT, trials[0]) is None
+    assert reader.leader_of("lr_head", FLOAT, trials[0]) == "lr"
 
 
 @pytest.mark.parametrize(("taken_over", "seconds"), [(0, 10), (3, 40), (4, None)])
