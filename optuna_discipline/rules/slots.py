@@ -107,6 +107,8 @@ def what_is_missing(losses: Sequence[float]) -> Sequence[float]:
 def samples_counted(numbers: Sequence[float]) -> int:
     """Return the least n of which all of these are whole multiples of 1 / n, 0 where there is none.
 
+    What is not 0 is one sample at least: small losses are no share of few.
+
     >>> samples_counted((0.25, 1 / 3, 0.5)), samples_counted((0.253, 0.332, 0.50001))
     (12, 0)
     """
@@ -114,8 +116,9 @@ def samples_counted(numbers: Sequence[float]) -> int:
         return 0
     samples = np.arange(1, MOST_COUNTED + 1)
     for number in numbers[:MOST_READ]:
-        counts = number * samples
-        samples = samples[np.abs(counts - np.round(counts)) <= ROUNDED]
+        counts = abs(number) * samples
+        whole = np.maximum(np.round(counts), number != 0)
+        samples = samples[np.abs(counts - whole) <= ROUNDED]
     return int(samples[0]) if len(samples) else 0
 
 

@@ -14,6 +14,7 @@ from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import example_of
 from optuna_discipline.rules.slots import loss_of
 from optuna_discipline.rules.slots import passed_over
+from optuna_discipline.rules.slots import samples_counted
 from optuna_discipline.rules.slots import seconds_per_epoch
 
 
@@ -129,3 +130,19 @@ def test_shares_of_guesses_differ_by_luck() -> None:
     assert any_learned([], {1.0: -95.0, 3.0: -95.2, 0.3: -94.8})
     assert any_learned([], {1.0: -0.103, 3.0: -0.103, 0.3: -0.2})
     assert any_learned([], {1.0: -0.95, 3.0: -0.94, 0.3: -0.955})  # these have learned
+
+
+@pytest.mark.parametrize(
+    ("numbers", "samples"),
+    [
+        ((0.0, 0.001, 0.003), 1000),
+        ((0.0, -0.001), 1000),
+        ((0.0, 0.0), 1),
+        ((1.0, 0.0), 1),
+        ((0.0002, 0.9), 5000),
+        ((9.2e-4, 4.8e-4, 2.84e-4, 2.092e-4, 1.7268e-4), 0),  # a loss of small numbers
+        ((2.3e-9, 1.2e-9, 4e-10), 0),
+    ],
+)
+def test_what_is_not_0_counts_a_sample_at_least(numbers: tuple[float, ...], samples: int) -> None:
+    assert samples_counted(numbers) == samples
