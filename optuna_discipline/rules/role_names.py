@@ -38,6 +38,7 @@ _SAYS: Mapping[str, Role | None] = {
     **dict.fromkeys(("epochs", *(f"{word} epoch" for word in _COUNT)), "epochs"),
 }
 EXPONENT_WORDS = frozenset({"log", "log2", "log10", "ln", "exp", "exponent", "pow", "power"})
+_BATCHES = ("batch", "train batch", "minibatch", "mini batch")  # whose exponent is that of their size
 _ELSE = frozenset({"min", "final", "end", "last", "use"}) | EXPONENT_WORDS
 _INDEX = frozenset({"idx", "index", "id"})
 _NORMS = frozenset({"bn", "batchnorm", "norm"})
@@ -110,10 +111,12 @@ def role_of_exponent(name: str) -> Role | None:
 
     >>> [role_of_exponent(name) for name in ("log_lr", "batchSizeExponent", "log10_weight_decay", "lr", "log_loss")]
     ['lr', 'batch_size', 'weight_decay', None, None]
+    >>> [role_of_exponent(name) for name in ("log2_batch", "batch_exp", "batch", "batch_norm_exp", "val_batch_exp")]
+    ['batch_size', 'batch_size', None, None, None]
     """
     words = words_of(name)
     rest = [word for word in words if word not in EXPONENT_WORDS]
-    role = _role_of_words(rest) if len(rest) < len(words) else None
+    role = _role_of_words([*rest, "size"] if " ".join(rest) in _BATCHES else rest) if len(rest) < len(words) else None
     return role if role in ("lr", "weight_decay", "batch_size") else None
 
 

@@ -92,8 +92,8 @@ def spelling_of(role: Role | None, name: str, bounds: Bounds, *, log: bool = Fal
     if role == "momentum":
         turned = log and bounds.low <= 0.1 and not 0.5 < bounds.high < 1
         return Spelling(one_less=turned or "minus" in words_of(name))
-    if role == "batch_size" and is_exponent(name) and bounds.high <= MOST_EXPONENT[role]:
-        return Spelling(base=2.0)
+    if role == "batch_size" and is_exponent(name) and bounds.low >= 0 and bounds.high <= MOST_EXPONENT[role]:
+        return Spelling(base=2.0) if "log2" in words_of(name) or _is_whole(bounds) else PLAIN
     if role in ("lr", "weight_decay") and bounds.low < 0 and not _is_negated(name):
         base = _base_of(set(words_of(name)), bounds)
         return Spelling(base=base) if bounds.high * math.log10(base) <= MOST_EXPONENT[role] + 1e-9 else PLAIN
@@ -123,6 +123,10 @@ def is_exponent(name: str) -> bool:
 
 def _is_negated(name: str) -> bool:
     return is_exponent(name) and not _NEGATED.isdisjoint(words_of(name))
+
+
+def _is_whole(bounds: Bounds) -> bool:
+    return all(float(x).is_integer() for x in bounds.choices or (bounds.low, bounds.high))
 
 
 def _base_of(words: set[str], bounds: Bounds) -> float:

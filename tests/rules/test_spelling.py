@@ -57,6 +57,8 @@ def test_no_exponent_says_what_is_not_above_zero() -> None:
         ("weight_decay", "weight_decay_exp", -6, -2, 10.0),
         ("batch_size", "log2_batch_size", 4, 8, 2.0),
         ("batch_size", "batch_size_exponent", 4, 8, 2.0),
+        ("batch_size", "log2_batch_size", 4, 8.5, 2.0),
+        ("batch_size", "log_batch", math.log(16), math.log(512), None),
         ("batch_size", "batch_size", 4, 8, None),
         ("batch_size", "batch_size_exponent", 16, 256, None),
         ("lr", "lr", 1e-5, 1e-1, None),
