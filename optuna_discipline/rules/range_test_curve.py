@@ -56,8 +56,9 @@ class SmoothedLoss:
 
     @property
     def learns(self) -> bool:
-        """Whether the loss fell clearly below its start."""
-        return self.gain > max(0.02 * abs(self.start), 4 * self.error)  # the smallest of 50 medians lies 3 errors low
+        """Whether the loss fell clearly below its start; where that is below 0, a share of it says nothing."""
+        clear = 8 * self.error if self.start < 0 else max(0.02 * self.start, 4 * self.error)
+        return self.gain > clear  # the smallest of 50 medians lies 3 errors low
 
     @property
     def falls_to_its_end(self) -> bool:

@@ -85,6 +85,17 @@ def test_a_last_loss_that_jumps_up_is_an_edge_and_one_within_the_noise_is_none()
     assert sum(loss.edge is not None for loss in noisy) <= 8
 
 
+@pytest.mark.parametrize("below", [2.5, 50.0, 1000.0])
+def test_a_loss_that_begins_below_0_has_learned_where_it_fell_clear_of_its_noise(below: float) -> None:
+    noise = 0.01 * np.random.default_rng(0).normal(size=N)
+    fell, stood = (
+        read_losses(_test(losses - below + noise, initial_loss=2.3 - below))[0]
+        for losses in (np.linspace(2.3, 2.0, N), np.full(N, 2.3))
+    )
+    assert fell.learns
+    assert not stood.learns
+
+
 def test_a_loss_that_has_turned_is_no_longer_falling() -> None:
     losses = [2.3] * 20 + [1.5, 1.3, 1.14, 0.96, 0.81, 0.58, 0.55, 0.72, 0.84]
     (loss,) = read_losses(_test(losses))
