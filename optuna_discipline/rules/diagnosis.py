@@ -95,8 +95,8 @@ class Diagnosis:
         evidence: Numbers by name: changes over the last third of the curve, gap, share of the run done, the loss of
             chance where it was never left; noise of the second half twice: `val_noise` by the differences from epoch to
             epoch, in which a bend counts, `val_jumps` by what goes up and down, in which it does not; `end_noise`,
-            that of the last third; `change_in_all`, how far the losses have moved; `lr_left`, the last learning rate as
-            a share of the largest.
+            that of the last third; `change_in_all`, how far the losses have moved (of those that begin below 0 also in
+            noise, `change_in_noise`); `lr_left`, the last learning rate as a share of the largest.
         advice: One sentence after Smith; one more where the number of classes would tell.
     """
 

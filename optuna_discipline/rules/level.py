@@ -5,11 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from optuna_discipline.rules.climb import CLEAR_OF_NOISE
 from optuna_discipline.rules.climb import scale_of
 from optuna_discipline.rules.climb import smoothed
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.curve import noise_sd
 
-# Losses that stay within this share of their size from the first epoch to the last have not moved.
+# Losses that stay within this share of their size from the first epoch to the last have not moved, unless they begin
+# below 0, where a share says nothing, and have moved clear of their noise.
 MOVED = 0.03
 # A rate that ended at this share of its largest has run out: a loss that fell by the second share over the middle third
 # of the run levelled off with it. Where the gap is more than the third share of the loss, there may be other reasons.
@@ -50,6 +53,8 @@ def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, sha
         "change_in_all": max(float(np.ptp(losses)) / scale_of(losses) for losses in both),
         "val_change_before": float(smooth[-third] - smooth[third]),
     }
+    if val[0] < 0:
+        evidence["change_in_noise"] = max(float(np.ptp(losses)) / max(noise_sd(losses), 1e-12) for losses in both)
     if len(known) and np.isfinite(lr[-1]) and known.max() > 0:
         evidence["lr_left"] = float(lr[-1] / known.max())
     if train is not None:
@@ -63,7 +68,7 @@ def measure_level(lr: FloatArray, val: FloatArray, train: FloatArray | None, sha
 
 def has_moved(evidence: Mapping[str, float]) -> bool:
     """Return whether the losses of a curve have moved from their first values."""
-    return not evidence["change_in_all"] <= MOVED
+    return not evidence["change_in_all"] <= MOVED or evidence.get("change_in_noise", 0.0) > CLEAR_OF_NOISE
 
 
 def advice_on_level(evidence: Mapping[str, float], n_classes: int | None = None) -> str | None:
