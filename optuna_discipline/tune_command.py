@@ -71,8 +71,6 @@ def run(arguments: argparse.Namespace) -> int:
         with output.reader_may_leave():
             print("Nothing was left to run: the study has all its trials; raise --trials or --budget to go on.")
     best = study_record.best_run(study)
-    if best is None and interrupted:
-        return _interrupted(study, arguments)
     scores: dict[str, comparison.Score] = {}
     report = None
     try:
@@ -89,9 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
                 print(json.dumps(_as_json(study, best, scores, report), allow_nan=False))
             else:
                 _print_result(study, best, scores, report, arguments)
+    if interrupted:
+        return _interrupted(study, arguments)
     if best is None:
         raise DisciplineError(why_nothing_trained(study) or "no trial has trained to its end: see what to try next")
-    return _interrupted(study, arguments) if interrupted else 0
+    return 0
 
 
 def _where(task: examples.Task, arguments: argparse.Namespace) -> dict[str, Any]:
