@@ -131,7 +131,7 @@ def _add_range_test(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = _add_command(commands, "report", "write a study's report as one HTML file", _report)
     _add_study(report, ONE_STUDY)
-    report.add_argument("--out", type=options.file, default=Path("report.html"), help="file (default report.html)")
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="file (default report.html)")
     report.add_argument("--json", action="store_true", help="print what the report says as JSON, too")
 
 
@@ -230,15 +230,15 @@ def _range_test(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from optuna_discipline.visualization.report import check_place
     from optuna_discipline.visualization.report import write_report
 
+    check_place("--out", arguments.out)
     study = storages.load_study(arguments.storage, arguments.study_name)
     try:
         path = write_report(study, arguments.out)
-    except (OSError, ValueError) as error:
-        if isinstance(error, DisciplineError):  # of the study
-            raise
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise DisciplineError(f"--out {str(arguments.out)!r} cannot be written, choose another: {reason}") from error
     if arguments.json:
         told = dataclasses.asdict(story.collect(study))

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import math
-import os
-from pathlib import Path
 
 from optuna_discipline.printable import printable
 
@@ -19,13 +17,6 @@ def whole(text: str, least: int = 1, most: int | None = None) -> int:
         rule = f"from {least} on" if most is None else f"from {least} to {most}"
         raise argparse.ArgumentTypeError(f"must be a whole number {rule}, but got {text!r}")
     return number
-
-
-def file(text: str) -> Path:
-    """Return the path of a file, or of nothing yet."""
-    if os.path.exists(text) and not os.path.isfile(text):
-        raise argparse.ArgumentTypeError(f"must be a file such as report.html, but {text!r} is none")
-    return Path(text)
 
 
 def budget(text: str) -> float:

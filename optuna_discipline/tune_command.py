@@ -39,6 +39,8 @@ from optuna_discipline.tuning import why_nothing_trained
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization import terminal
+from optuna_discipline.visualization.report import check_place
+from optuna_discipline.visualization.report import write_report
 
 INTERRUPTED = 130
 STUDY_NAME = "discipline"
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         require("plotly.graph_objects", extra="plots")
         output.check_folder("--out", arguments.out, "report.html")  # now, not at the end of a long search
+        check_place("the report in --out", arguments.out / "report.html")
     where = _where(task, arguments)
     if not arguments.json:
         limit = (
@@ -74,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     scores: dict[str, comparison.Score] = {}
     report = None
     try:
-        report = _write_report(study, arguments.out)
+        report = None if arguments.out is None else write_report(study, arguments.out / "report.html")
         if arguments.storage:
             _publish(study)
         if best is not None and task.test is not None and not arguments.no_compare and not interrupted:
@@ -239,15 +242,6 @@ def _print_result(
         shown = storages.shown(arguments.storage)
         words = [_program(), "dashboard", "--storage", shown, "--study-name", study.study_name]
         print(f"  look    {printable(shlex.join(words))}")
-
-
-def _write_report(study: Study, out: Path | None) -> Path | None:
-    if out is None:
-        return None
-    from optuna_discipline.visualization.report import write_report
-
-    report: Path = write_report(study, out / "report.html")
-    return report
 
 
 def _live(arguments: argparse.Namespace) -> list[Callable[[Study, FrozenTrial], None]]:

@@ -26,6 +26,10 @@ pytest.importorskip("plotly")
         (["report", "--storage", "nonsense://"], "--storage nonsense:// does not work"),
         (["tune", "--storage", "study.db"], "--storage study.db does not work, one such as sqlite:///study.db does"),
         (["tune", "--storage", "sqlite:////no/such/folder/study.db"], "unable to open database file"),
+        (
+            ["report", "--storage", "s.db", "--out", "."],
+            "--out must be a file such as report.html, but '.' is a folder",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
@@ -67,7 +71,6 @@ def test_an_unknown_study_is_answered_with_the_known_ones(tmp_path: Path, capsys
         (["range-test", "--batch-size", "0"], "--batch-size: must be a whole number from 1 on, but got '0'"),
         (["tune", "--study-name", "\udcff"], "--study-name: must be UTF-8, but got '\\udcff': give another"),
         (["report", "--storage", "s.db", "--study-name", "\udcff"], "--study-name: must be UTF-8, but got"),
-        (["report", "--storage", "sqlite:///s.db", "--out", "."], "--out: must be a file such as report.html, but '.'"),
         *((["tune", "--budget", n], f"number of full trainings, but got '{n}'") for n in ("0", "nan", "inf", "x")),
         (["range-test", "--seed", "-1"], "--seed: must be a whole number from 0 on, but got '-1'"),
         (["tune", "--data", "fashion-mnist", "--task", "a:b"], "not allowed with argument"),
@@ -92,7 +95,8 @@ def test_a_place_that_cannot_be_written_is_named_by_its_option(
     assert "--artifact-dir must be a folder for the studies' artifacts, but" in capsys.readouterr().err
     out = tmp_path / "none" / "report.html"
     assert cli.main(["report", "--storage", url, "--out", str(out)]) == cli.USER_ERROR
-    assert f"--out '{out}' cannot be written, choose another: `path` must lie" in capsys.readouterr().err
+    said = f"optuna-discipline: error: --out must lie in an existing folder, but '{out.parent}' does not exist.\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("form", ["sqlite:///{}", "{}"])
@@ -106,8 +110,9 @@ def test_a_report_never_replaces_the_study_itself(
     (tmp_path / "link.html").symlink_to(place)
     for out in (place, tmp_path / "link.html"):
         assert cli.main(["report", "--storage", url, "--out", str(out)]) == cli.USER_ERROR
-        said = f"--out '{out}' cannot be written, choose another: `path` must be a new file or one of HTML"
-        assert said in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert said.startswith("optuna-discipline: error: --out must be a new file or one of HTML, as a former report")
+        assert said.endswith(f"'{out}' holds something else, which would be lost: give another.\n")
         assert place.read_bytes() == before
 
 

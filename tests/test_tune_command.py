@@ -160,17 +160,23 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_search(
     shown = capsys.readouterr().err
     assert "--out must be a folder for report.html, but" in shown
     assert why in shown
+    (tmp_path / "report.html").write_text("notes")
+    assert cli.main(["tune", "--out", str(tmp_path), "--json"]) == cli.USER_ERROR
+    assert "error: the report in --out must be a new file or one of HTML" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_the_result_is_told_where_its_report_cannot_be_written(
-    form: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "report.html").mkdir()
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tune_command, "write_report", full)
     arguments = ["tune", "--trials", "1", "--epochs", "1", "--no-compare", "--out", str(tmp_path), *form]
     assert cli.main(arguments) == cli.USER_ERROR
     shown = capsys.readouterr()
-    assert "is a folder" in shown.err
+    assert "No space left on device" in shown.err
     assert "report  " not in shown.out
     if form:
         assert json.loads(shown.out)["report"] is None

@@ -67,28 +67,45 @@ def write_report(study: Study, path: str | os.PathLike[str]) -> Path:
         TypeError: If `study` is no study, or `path` no path.
         UnsupportedStudyError: If it has several objectives.
         FileNotFoundError: If the folder of `path` does not exist.
-        ValueError: If `path` is a folder, a device or a pipe, or a file that holds no HTML, such as the study's own.
+        ValueError: If `path` is a folder, a device, a pipe or a link to itself, or a file that holds no HTML, such as
+            the study's own.
         MissingExtraError: If plotly is absent.
         DisciplineError: If the study was deleted or renamed.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`path` must be the name of a file such as 'report.html', but got {path!r}.")
     target = Path(path)
-    if target.exists() and not target.is_file():
-        kind = "a folder" if target.is_dir() else "no plain file"
-        raise ValueError(f"`path` must be a file such as report.html, but {str(target)!r} is {kind}.")
-    if target.exists() and not _may_be_replaced(target):
-        raise ValueError(
-            f"`path` must be a new file or one of HTML, as a former report is, but {str(target)!r} holds something "
-            "else, which would be lost: give another, such as report.html, or remove it."
-        )
-    place = Path(os.path.realpath(target))
-    if not place.parent.is_dir():
-        raise FileNotFoundError(f"`path` must lie in an existing folder, but {str(place.parent)!r} does not exist.")
+    check_place("`path`", target)
     with naming_a_lost_study(study):
         page = as_html(study)
-    _replace(place, page)
+    _replace(Path(os.path.realpath(target)), page)
     return target
+
+
+def check_place(name: str, place: Path) -> None:
+    """Refuse a place to which no report can be written, or where one would replace what is none.
+
+    Args:
+        name: What an error calls it, such as the option that gave it.
+        place: Where the report is to lie.
+
+    Raises:
+        FileNotFoundError: If its folder does not exist.
+        ValueError: If it is no file, or one that holds no HTML.
+    """
+    if place.exists() and not place.is_file():
+        kind = "a folder" if place.is_dir() else "no plain file"
+        raise ValueError(f"{name} must be a file such as report.html, but {str(place)!r} is {kind}.")
+    if place.exists() and not _may_be_replaced(place):
+        raise ValueError(
+            f"{name} must be a new file or one of HTML, as a former report is, but {str(place)!r} holds something "
+            "else, which would be lost: give another."
+        )
+    end = Path(os.path.realpath(place))
+    if end.is_symlink():
+        raise ValueError(f"{name} must be a file such as report.html, but {str(place)!r} is a link to itself.")
+    if not end.parent.is_dir():
+        raise FileNotFoundError(f"{name} must lie in an existing folder, but {str(end.parent)!r} does not exist.")
 
 
 def _may_be_replaced(file: Path) -> bool:

@@ -168,6 +168,11 @@ def test_what_is_no_file_is_not_replaced_by_one(empty: optuna.Study, tmp_path: P
     with pytest.raises(ValueError, match=r"`path` must be a file such as report.html, but .*pipe' is no plain file"):
         write_report(empty, pipe)
     assert pipe.is_fifo()
+    loop = tmp_path / "loop.html"
+    loop.symlink_to(loop)
+    with pytest.raises(ValueError, match=r"`path` must be a file such as .*loop.html' is a link to itself"):
+        write_report(empty, loop)
+    assert loop.is_symlink()
 
 
 @pytest.mark.parametrize("former", ["", "\ufeff\n<!DOCTYPE html><p>mine", "<HTML>"])
