@@ -204,9 +204,10 @@ def _gained(own: Sequence[FrozenTrial], best: FrozenTrial | None, view: StudyVie
         return ""
     if not view.sign * (base.value - best.value) > 0:
         return f"trial {base.number} kept: nothing else was better"
-    moved = ", ".join(moves_of(best.params, base.params, view.roles, "refine")) or "nothing moved"
+    moved = ", ".join(moves_of(best.params, base.params, view.roles, "refine"))
+    way = f"from trial {base.number} to trial {best.number}"
     gain = f"{show(base.value, view.figures)} to {show(best.value, view.figures)}"
-    return f"from trial {base.number} to trial {best.number}: {moved}; {gain}"
+    return f"{way}: {moved}; {gain}" if moved else f"nothing moved {way}: {gain} is luck"
 
 
 def _before_refining(own: Sequence[FrozenTrial], view: StudyView) -> FrozenTrial | None:

@@ -177,8 +177,12 @@ def _warnings(view: StudyView, restarts: Sequence[FrozenTrial]) -> list[str]:
 
 
 def _nothing_to_search(trials: Sequence[FrozenTrial]) -> Iterator[str]:
-    """Yield that trials differ in nothing, where no parameter of theirs could have had another value."""
-    begun = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    """Yield that trials differ in nothing, where no parameter of theirs could have had another value.
+
+    Of results that were brought in without parameters nobody knows in what they differ.
+    """
+    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    begun = [trial for trial in ended if trial.params or trial_record.stage_of(trial)]
     if len(begun) > 1 and all(choice.single() for trial in begun for choice in trial.distributions.values()):
         yield "No parameter has more than one value: the trials differ by luck only."
 

@@ -236,6 +236,10 @@ def test_a_refinement_that_began_the_study_began_from_its_first_run() -> None:
     (row,) = stages.collect(study)
     assert row.decision.startswith(f"from trial 0 to trial {study.best_trial.number}: hidden 5 to ")
     assert row.decision.endswith(f"; 5.5 to {stages.show(study.best_value)}")
+    nothing = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    nothing.optimize(lambda t: 0.5 - 0.1 * t.number, n_trials=3)
+    (row,) = stages.collect(nothing)
+    assert row.decision == "nothing moved from trial 0 to trial 2: 0.5 to 0.3 is luck"
 
 
 @pytest.mark.parametrize(

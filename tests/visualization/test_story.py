@@ -306,9 +306,12 @@ def test_a_broken_constraint_hides_no_advice_on_reports_of_nan() -> None:
     assert loosen.startswith("4 of 4 trials broke a constraint")
 
 
-@pytest.mark.parametrize(("high", "n", "said"), [(0.1, 2, True), (1.0, 2, False), (0.1, 1, False), (None, 2, True)])
+@pytest.mark.parametrize(
+    ("high", "n", "said"), [(0.1, 2, True), (1.0, 2, False), (0.1, 1, False), (None, 2, True), (None, 0, False)]
+)
 def test_a_study_without_anything_to_search_says_so(high: float | None, n: int, said: bool) -> None:
-    study = optuna.create_study()
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.add_trials([optuna.create_trial(value=value) for value in (0.3, 0.2)])  # of what, nobody knows
     study.optimize(lambda t: 0.1 * t.number if high is None else t.suggest_float("lr", 0.1, high), n_trials=n)
     warning = "No parameter has more than one value: the trials differ by luck only."
     assert (warning in story.collect(study).warnings) == said
