@@ -52,8 +52,7 @@ class StageRow:
         best_value: Best objective of its finished trials that break no constraint, if that is a number.
         best_trial: Number of that trial.
         figures: Significant figures that tell the study's best objectives apart.
-        n_stopped: Trials of it that were stopped early.
-        n_failed: Trials of it that failed.
+        endings: How many of its trials ended so that none of them can be its best, and how, in words.
     """
 
     stage: str
@@ -66,14 +65,12 @@ class StageRow:
     best_value: float | None
     best_trial: int | None
     figures: int = marks.FIGURES
-    n_stopped: int = 0
-    n_failed: int = 0
+    endings: str = ""
 
     @property
     def outcome(self) -> str:
-        """The best, or without one how many trials were stopped or failed, "" where none was."""
-        ways = ((self.n_stopped, "stopped early"), (self.n_failed, "failed"))
-        return self.best or ", ".join(f"{number} of {self.n_trials} {way}" for number, way in ways if number)
+        """The best, or without one how the trials ended, "" where none has."""
+        return self.best or self.endings
 
     @property
     def best(self) -> str:
@@ -166,8 +163,7 @@ def _row(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> StageRow:
         None if best is None else best.value,
         None if best is None else best.number,
         view.figures,
-        marks.count(own, TrialState.PRUNED),
-        marks.count(own, TrialState.FAIL),
+        _endings(own),
     )
 
 
@@ -182,8 +178,30 @@ def _decision(
         return f"trial {base.number} kept, which has no {marks.spoken(stage)}"
     value = show(found)
     if base not in own:
-        return f"{value} kept: {why or 'nothing else was better'}"
+        return f"{value} kept: {why or _none_better(own, best)}"
     return f"{value}: {why}" if why else value
+
+
+def _endings(own: Sequence[FrozenTrial]) -> str:
+    ways = (
+        (marks.count(own, TrialState.PRUNED), "stopped early"),
+        (marks.count(own, TrialState.FAIL), "failed"),
+        (marks.count_without_number(own), "ended without a number"),
+        (len(_barred(own)), "broke a constraint"),
+    )
+    return ", ".join(f"{number} of {len(own)} {way}" for number, way in ways if number)
+
+
+def _barred(own: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that ended at a number which a constraint keeps from being chosen."""
+    complete = [trial for trial in own if trial.state == TrialState.COMPLETE and marks.value_of(trial) is not None]
+    return [trial for trial in complete if trial_record.breaks_a_constraint(trial)]
+
+
+def _none_better(own: Sequence[FrozenTrial], best: FrozenTrial | None) -> str:
+    """Return why nothing of a stage could be taken: how its trials ended, or that none was better."""
+    within = " within the constraints" if _barred(own) else ""
+    return (_endings(own) if best is None else "") or f"nothing else was better{within}"
 
 
 def _tried(stage: str, own: Sequence[FrozenTrial], view: StudyView) -> str:
@@ -203,7 +221,7 @@ def _gained(own: Sequence[FrozenTrial], best: FrozenTrial | None, view: StudyVie
     if base is None or base.value is None or best is None or best.value is None:
         return ""
     if not view.sign * (base.value - best.value) > 0:
-        return f"trial {base.number} kept: nothing else was better"
+        return f"trial {base.number} kept: {_none_better(own, best)}"
     moved = ", ".join(moves_of(best.params, base.params, view.roles, "refine"))
     way = f"from trial {base.number} to trial {best.number}"
     gain = f"{show(base.value, view.figures)} to {show(best.value, view.figures)}"

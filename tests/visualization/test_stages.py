@@ -193,6 +193,28 @@ def test_infinity_is_no_stages_best() -> None:
     assert row.best == "0.5 in trial 1"
 
 
+@pytest.mark.parametrize(
+    ("values", "excess", "outcome", "why"),
+    [
+        ((0.1,), 1.0, "1 of 1 broke a constraint", "1 of 1 broke a constraint"),
+        ((math.inf,), 1.0, "1 of 1 ended without a number", "1 of 1 ended without a number"),
+        ((0.1, 0.3), 1.0, "0.3 in trial 3", "nothing else was better within the constraints"),
+        ((0.4, 0.3), 0.0, "0.3 in trial 3", "nothing else was better"),
+    ],
+)
+def test_what_may_not_be_taken_is_not_passed_over_in_silence(
+    values: tuple[float, ...], excess: float, outcome: str, why: str
+) -> None:
+    own = [run("batch_size", "batch_size:32", value, like=1, batch=32) for value in values]
+    own[0].system_attrs["constraints"] = [excess]
+    row = decided([*LADDER, *own, run("refine", "model", 0.3, like=1)])["batch_size"]
+    assert (row.outcome, row.decision) == (outcome, f"64 kept: {why}")
+    if len(values) > 1:
+        for trial in own:
+            trial.system_attrs[trial_record.CLAIM_KEY] |= {"stage": "refine", "slot": "model"}
+        assert decided([*LADDER, *own])["refine"].decision == f"trial 1 kept: {why}"
+
+
 def test_a_search_that_began_anew_from_a_drawn_trial_says_so() -> None:
     drawn = run("refine", "model", 0.2, lr=0.001, batch=32)
     drawn.system_attrs[trial_record.CLAIM_KEY]["drawn"] = True
