@@ -258,7 +258,7 @@ def _diagnose(arguments: argparse.Namespace) -> int:
         if found is None and trial.intermediate_values and trial_record.read_curve(trial) is None:
             verdict, advice = "the objective only", "report its losses, too (TrialReporter, report_epoch)"
         if state == "fail" and verdict != "diverged":
-            advice = "look at the error that it has logged (a result of NaN fails a trial, too)"
+            advice = "look at the error that it has logged (a result of NaN or an interruption fails a trial, too)"
         elif trial_record.breaks_a_constraint(trial):
             advice = "it broke a constraint"
         verdicts.append({"trial": trial.number, "state": state, "verdict": verdict, "advice": advice})

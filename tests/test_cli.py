@@ -201,6 +201,7 @@ def test_diagnose_says_what_failed_and_what_broke_a_constraint(
     first, second, third, _, *together = capsys.readouterr().out.splitlines()
     assert first == "    0  complete  underfitting        it broke a constraint"
     assert second.startswith("    1  fail      underfitting        look at the error that it has logged")
+    assert second.endswith(" (a result of NaN or an interruption fails a trial, too)")
     assert third.startswith("    2  complete  underfitting        The validation loss still falls")
     assert together[1:] == ["1 of 3 runs broke a constraint, and is not counted here."]
 

@@ -247,7 +247,8 @@ def _next_steps(view: StudyView) -> list[str]:
     if best is None:
         steps = steps or list(_look_at_nan(trials, view.roles))
         if marks.count(trials, TrialState.FAIL):
-            steps.append("Look at the error that failed trials have logged (a result of NaN fails one, too).")
+            also = "a result of NaN or an interruption fails one, too"
+            steps.append(f"Look at the error that failed trials have logged ({also}).")
         if marks.count_without_number(trials):
             steps.append("Look at why trials end without a number: the loss of their first epochs, the learning rate.")
         ended = [trial for trial in trials if trial.state.is_finished()]
