@@ -35,7 +35,6 @@ from optuna_discipline.printable import printable
 from optuna_discipline.rules.candidates import DEFAULT_BATCH_SIZE
 from optuna_discipline.trainer import range_test_cost
 from optuna_discipline.tuning import tune
-from optuna_discipline.tuning import why_nothing_trained
 from optuna_discipline.visualization import marks
 from optuna_discipline.visualization import story
 from optuna_discipline.visualization import terminal
@@ -93,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if interrupted:
         return _interrupted(study, arguments)
     if best is None:
-        raise DisciplineError(why_nothing_trained(study) or "no trial has trained to its end: see what to try next")
+        raise DisciplineError("no trial has trained to its end: see what to try next")
     return 0
 
 
@@ -135,8 +134,10 @@ def _range_test(task: examples.Task, arguments: argparse.Namespace) -> bool | No
 
     if arguments.budget is None:
         return True
-    updates = max(1, arguments.epochs * math.ceil(count_of(task.train) / DEFAULT_BATCH_SIZE))
-    return True if range_test_cost(updates) <= DEAR_RANGE_TEST * arguments.budget else None
+    with contextlib.suppress(ValueError):  # of data that cannot be counted `tune` says what is wrong
+        updates = max(1, arguments.epochs * math.ceil(count_of(task.train) / DEFAULT_BATCH_SIZE))
+        return True if range_test_cost(updates) <= DEAR_RANGE_TEST * arguments.budget else None
+    return None
 
 
 def _compare(task: Any, study: Study, best: FrozenTrial, arguments: Any, device: Any) -> dict[str, comparison.Score]:

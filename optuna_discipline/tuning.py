@@ -194,7 +194,7 @@ def tune(
                     )
         except KeyboardInterrupt:
             _logger.warning("Interrupted: the study is returned as it stands; the same call goes on with a stored one.")
-    if said := why_nothing_trained(study):
+    if said := _why_nothing_trained(study):
         _logger.warning(said)
     return study
 
@@ -231,7 +231,7 @@ def _keep_terms(study: Study, direction: str, terms: dict[str, Any]) -> None:
             )
 
 
-def why_nothing_trained(study: Study) -> str:
+def _why_nothing_trained(study: Study) -> str:
     """Return what to look at where no trial has trained to its end, "" where one has or none has been stopped."""
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     complete = [t.value for t in trials if t.state == TrialState.COMPLETE]

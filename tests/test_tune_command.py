@@ -228,7 +228,7 @@ def test_a_search_in_which_nothing_trains_says_what_to_look_at_and_leaves_its_re
     arguments = ["tune", "--task", "broken_task:make", "--trials", "1", "--epochs", "1", "--out", "out", *form]
     assert cli.main(arguments) == cli.USER_ERROR
     shown = capsys.readouterr()
-    assert "error: No trial has trained to its end; the last, 0, was stopped because the training loss" in shown.err
+    assert shown.err == "optuna-discipline: error: no trial has trained to its end: see what to try next\n"
     assert (tmp_path / "out" / "report.html").is_file()
     if form:
         told = json.loads(shown.out)
@@ -254,6 +254,13 @@ def test_a_range_test_is_left_out_where_it_takes_a_tenth_of_the_budget(
     monkeypatch.setattr(tune_command, "tune", noted)
     assert cli.main(["tune", "--task", own_task, "--epochs", "1", *limit]) == 0  # two updates, and twenty of the test
     assert asked == [True if tests else None]
+
+
+def test_with_a_budget_wrong_data_are_refused_as_without(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("five_task.py").write_text("import torch\ndef make():\n    return lambda: torch.nn.Linear(3, 1), 5, 5\n")
+    for limit in (["--budget", "5"], ["--trials", "1"]):
+        assert cli.main(["tune", "--task", "five_task:make", *limit]) == cli.USER_ERROR
+        assert "`train` must be a tuple of tensors or arrays, a torch Dataset" in capsys.readouterr().err
 
 
 def test_a_budget_of_one_is_not_spoken_of_as_several(own_task: str, capsys: pytest.CaptureFixture[str]) -> None:
