@@ -72,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(arguments.run(arguments))
         return 0
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        output.say("\ninterrupted")
         return tune_command.INTERRUPTED
     except (DisciplineError, ValueError, TypeError, OSError, KeyError, ImportError, RuntimeError) as error:
-        print(f"optuna-discipline: error: {storages.one_line(error)}", file=sys.stderr)
+        output.say(f"optuna-discipline: error: {storages.one_line(error)}")
         return USER_ERROR
 
 

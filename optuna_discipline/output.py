@@ -33,6 +33,12 @@ def reader_may_leave() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def say(text: str) -> None:
+    """Write a line on stderr; where it is closed or full the exit code has to do."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+
+
 def check_folder(option: str, folder: Path, purpose: str) -> None:
     """Make the folder that an option names; refuse one that cannot be written into."""
     try:

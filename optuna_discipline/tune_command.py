@@ -175,7 +175,7 @@ def _interrupted(study: Study, arguments: argparse.Namespace) -> int:
     kept = (
         "the study is kept, and the same command goes on" if arguments.storage else "without --storage nothing is kept"
     )
-    print(f"\ninterrupted after {marks.counted(len(study.trials), 'trial')}: {kept}", file=sys.stderr)
+    output.say(f"\ninterrupted after {marks.counted(len(study.trials), 'trial')}: {kept}")
     return INTERRUPTED
 
 

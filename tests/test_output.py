@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -6,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from optuna_discipline import cli
 from optuna_discipline import output
 
 
@@ -18,6 +21,15 @@ def test_a_closed_stream_ends_nothing_and_no_file_takes_its_place(closed: str, t
     run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert (tmp_path / "study.db").read_bytes() == before
+
+
+def test_where_an_error_cannot_be_printed_the_exit_code_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert cli.main(["report", "--storage", "sqlite:///none.db"]) == cli.USER_ERROR
 
 
 def test_a_folder_is_made_and_a_file_is_none(tmp_path: Path) -> None:
