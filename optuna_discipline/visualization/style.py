@@ -73,7 +73,8 @@ def figure(title: str, *, x: str, y: str, log_x: bool = False) -> Any:
 
 
 def axes(made: Any) -> Any:
-    """Give all axes of a figure their colours, and exponents in place of plotly's M and p; return the figure."""
+    """Give all axes of a figure their colours, exponents in place of plotly's M and p, no commas; return the figure."""
+    made.layout.separators = "."  # of decimals; there is none of thousands, as on a logarithmic axis
     for update in (made.update_xaxes, made.update_yaxes):
         update(gridcolor=GRID, zerolinecolor=GRID, linecolor=INK, automargin=True)
         update(exponentformat="e", minexponent=MOST_DIGITS)
@@ -97,7 +98,8 @@ def log_axis(on: bool, *, ends: tuple[float, float] | None = None) -> dict[str, 
         return {**settings, "dtick": math.ceil(decades / MAX_DECADES)}
     powers = range(math.floor(math.log10(low)) - 1, math.floor(math.log10(high)) + 2)  # plotly shows those in its range
     ticks = [f"{first}e{power:+d}" for power in powers for first in (1, 2, 5)]
-    words = [f"{float(tick):g}" if 1e-4 <= float(tick) < 10**MOST_DIGITS else tick for tick in ticks]
+    whole = low >= 1e-4 and high < 10**MOST_DIGITS  # all in one form
+    words = [f"{float(tick):g}" if whole else tick for tick in ticks]
     return {**settings, "tickvals": [float(tick) for tick in ticks], "ticktext": words}
 
 

@@ -50,15 +50,18 @@ def test_short_axes_have_labels_between_the_powers() -> None:
     for low, high, named in (
         (0.15, 2.3, ["0.2", "0.5", "1", "2"]),
         (2e-11, 3e-10, ["2e-11", "5e-11", "1e-10", "2e-10"]),
-        (15_000.0, 250_000.0, ["20000", "50000", "1e+5", "2e+5"]),
+        (15_000.0, 250_000.0, ["2e+4", "5e+4", "1e+5", "2e+5"]),
+        (15_000.0, 90_000.0, ["20000", "50000"]),
+        (4e-5, 3e-4, ["5e-5", "1e-4", "2e-4"]),
     ):
         axis = style.log_axis(True, ends=(low, high))
         ticks = zip(axis["tickvals"], axis["ticktext"], strict=True)
         assert [text for tick, text in ticks if low <= tick <= high] == named
 
 
-def test_no_axis_shortens_numbers_by_letters() -> None:
+def test_no_axis_shortens_numbers_by_letters_or_parts_thousands() -> None:
     made = style.figure("title", x="step", y="loss", log_x=True)
+    assert made.layout.separators == "."
     assert (made.layout.yaxis.exponentformat, made.layout.xaxis.exponentformat) == ("e", "power")
 
 
