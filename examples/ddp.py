@@ -60,7 +60,7 @@ def own_device() -> torch.device:
 def main() -> None:
     """Join the other ranks and tune."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--storage", help="URL; without it nothing is kept")
+    parser.add_argument("--storage", help="SQL URL such as sqlite:///ddp.db; without it nothing is kept")
     parser.add_argument("--trials", type=int, default=6)
     given = parser.parse_args()
     if own_device().type == "cuda":
