@@ -178,7 +178,8 @@ class Answers:
         known = [(distribution, t.params[name]) for t in trials for name, distribution in self._reader.sizes(t)]
         if not all(retreat.is_smallest(d, value) for d, value in known if parameters.bounds_of(d) is not None):
             return []
-        return [t.params[question.name] for t in trials if question.name in t.params]
+        values = (t.params[question.name] for t in trials if question.name in t.params)
+        return [parameters.as_choice(question.distribution, value) for value in values]
 
     def _draw(self, question: Question) -> Any:
         role = self._reader.role_of(question.name, question.distribution)

@@ -61,15 +61,8 @@ class StudyReader:
         return {**self.__dict__, "_finished": {}, "_lengths": {}}
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
-        """Return the role of a parameter by itself, None if it has no role or holds no numbers.
-
-        Raises:
-            ValueError: If the user has given it one, and it holds exponents that cannot be read.
-        """
-        role = parameters.role_of(name, distribution, self._told)
-        if role is not None and name in self._told and (bounds := parameters.bounds_of(distribution)) is not None:
-            check_spelling(role, name, bounds)
-        return role
+        """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
+        return parameters.role_of(name, distribution, self._told)
 
     def is_seed(self, name: str) -> bool:
         """Whether a parameter is a seed, which is held; what the user has told of it comes first."""
@@ -94,8 +87,14 @@ class StudyReader:
         return parameters.roles_of(known, self._told)
 
     def role_in(self, study: Study, name: str, distribution: BaseDistribution) -> Role | None:
-        """Return the role of a parameter in its study."""
+        """Return the role of a parameter that a trial asks for, in its study.
+
+        Raises:
+            ValueError: If the user has given it one, and it holds exponents that cannot be read.
+        """
         role = self.role_of(name, distribution)
+        if role is not None and name in self._told and (bounds := parameters.bounds_of(distribution)) is not None:
+            check_spelling(role, name, bounds)
         if role != "epochs":
             return role
         return self.roles({**parameters.known_distributions(read_trials(study)), name: distribution}).get(name)

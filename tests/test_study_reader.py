@@ -212,6 +212,9 @@ def test_exponents_that_cannot_be_read_are_refused_before_anything_runs() -> Non
         study.optimize(lambda t: t.suggest_float("neg_log10_lr", -1, 5), n_trials=1)
     assert not study.trials[0].params
     assert StudyReader().role_of("neg_log10_lr", FloatDistribution(-1, 5)) is None
+    before = optuna.create_study()
+    before.optimize(lambda t: t.suggest_float("neg_log10_lr", -1, 5), n_trials=1)
+    assert len(StudyReader({"neg_log10_lr": "lr"}).runs(before, read_trials(before))) == 1  # what has run is read
 
 
 def test_the_passes_of_a_policys_training_are_no_length() -> None:

@@ -28,6 +28,7 @@ GUESSING, LUCK = 0.4, 0.05
 
 # Samples; what a share in single precision, times those, may be off; so many numbers tell.
 MOST_COUNTED, ROUNDED, MOST_READ = 10_000, 1e-3, 16
+ALMOST_NONE = 2e-7  # what single precision leaves of 1 - 1, if others are far larger
 
 
 class Slots:
@@ -107,17 +108,17 @@ def what_is_missing(losses: Sequence[float]) -> Sequence[float]:
 def samples_counted(numbers: Sequence[float]) -> int:
     """Return the least n of which all of these are whole multiples of 1 / n, 0 where there is none.
 
-    What is not 0 is one sample at least: small losses are no share of few.
+    What is not 0, but for rounding, is one sample at least: small losses are no share of few.
 
-    >>> samples_counted((0.25, 1 / 3, 0.5)), samples_counted((0.253, 0.332, 0.50001))
-    (12, 0)
+    >>> samples_counted((0.25, 1 / 3, 0.5)), samples_counted((0.253, 0.332, 0.50001)), samples_counted((0.02, 1e-16))
+    (12, 0, 50)
     """
     if not max(map(abs, numbers)) <= 1:
         return 0
-    samples = np.arange(1, MOST_COUNTED + 1)
+    samples, none = np.arange(1, MOST_COUNTED + 1), min(ALMOST_NONE, 1e-3 * max(map(abs, numbers)))
     for number in numbers[:MOST_READ]:
         counts = abs(number) * samples
-        whole = np.maximum(np.round(counts), number != 0)
+        whole = np.maximum(np.round(counts), abs(number) > none)
         samples = samples[np.abs(counts - whole) <= ROUNDED]
     return int(samples[0]) if len(samples) else 0
 

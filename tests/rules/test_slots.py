@@ -142,6 +142,8 @@ def test_shares_of_guesses_differ_by_luck() -> None:
         ((0.0002, 0.9), 5000),
         ((9.2e-4, 4.8e-4, 2.84e-4, 2.092e-4, 1.7268e-4), 0),  # a loss of small numbers
         ((2.3e-9, 1.2e-9, 4e-10), 0),
+        ((0.02, 0.04, 1.1e-16), 50),
+        ((0.02, 0.04, 6e-8), 50),
     ],
 )
 def test_what_is_not_0_counts_a_sample_at_least(numbers: tuple[float, ...], samples: int) -> None:
