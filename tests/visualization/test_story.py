@@ -341,7 +341,8 @@ def test_an_accuracy_that_is_minimised_is_told(direction: Any, ends: tuple[float
 def test_runs_whose_validation_loss_rose_or_that_are_ranked_by_it_say_nothing_of_a_direction() -> None:
     for start, value in ((0.5, {"value": 0.3}), (2.0, {})):
         study = optuna.create_study()
-        for _ in range(3):
+        for lr in (0.4, 0.5, 0.6):
+            study.enqueue_trial({"lr": lr})
             trial = study.ask(LR)
             for epoch in range(2):
                 more = {name: number + epoch for name, number in value.items()}
