@@ -117,14 +117,11 @@ def is_taken(study: Study, trial: FrozenTrial, proposal: Proposal, suggested: Ma
     What had ended when this trial began is no such: it is the model's to repeat.
     """
     own = write(study, trial, proposal, suggested, write_stage=False)["suggested"]
+    start = trial.datetime_start
     for other in read_trials(study):
-        if other.number == trial.number or other.state not in (
-            TrialState.RUNNING,
-            TrialState.COMPLETE,
-            TrialState.PRUNED,
-        ):
+        if other.number == trial.number or other.state in (TrialState.FAIL, TrialState.WAITING):
             continue
-        start, end = trial.datetime_start, other.datetime_complete
+        end = other.datetime_complete
         is_known = start is not None and end is not None and end <= start
         if not is_known and (trial_record.read_claim(other) or {}).get("suggested", {}) == own:
             return True
