@@ -23,6 +23,8 @@ from optuna_discipline import refinement
 from optuna_discipline import shadow
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
+from optuna_discipline.asked import asked_distributions
+from optuna_discipline.asked import constants_of
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
@@ -40,7 +42,6 @@ from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.study_reader import StudyReader
-from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
@@ -176,7 +177,6 @@ class Decision:
         before = [t for t in trials if t.number != trial.number]
         known = {name: d for name, d in asked_distributions(before).items() if not self._reader.is_seed(name)}
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
-        known |= {name: parameters.single_at(known[name], value) for name, value in held.items()}
         return known, self._reader.runs(study, trials, except_for=trial.number), held
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
@@ -236,6 +236,7 @@ class Decision:
             space,
             roles,
             proposal.box,
+            constants=[name for name, distribution in known.items() if distribution.single()],
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
             any_length=proposal.any_length,
@@ -263,7 +264,7 @@ class Decision:
         """Let a reason that names values, or a step of the ladder, name what was run, and what another sampler held."""
         reason = trial_record.last_told(trial).get("reason", "")
         stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
-        corrected = self._true_step(trial, claim, reason) if stage == "lr" else reason
+        corrected = self._true_step(study, trial, claim, reason) if stage == "lr" else reason
         if stage == "lr" and "lr" not in roles:
             begins = claim.get("like") is None
             stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; this network has no learning rate")
@@ -280,10 +281,12 @@ class Decision:
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, stage, corrected)
 
-    def _true_step(self, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
+    def _true_step(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
         """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""
-        names = (name for name, role in self._reader.roles(trial.distributions).items() if role == "lr")
-        name, wish, step = next(names, None), claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
+        names = [n for n, d in trial.distributions.items() if self._reader.role_of(n, d) == "lr"]
+        constants = constants_of(read_trials(study)) if len(names) > 1 else set()
+        name = min(names, key=constants.__contains__, default=None)
+        wish, step = claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
         if name is None or not wish:
             return reason
         ran = parameters.value_in_role("lr", name, trial.distributions[name], trial.params[name])
