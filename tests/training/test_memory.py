@@ -2,7 +2,6 @@ import faulthandler
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -106,20 +105,16 @@ def test_a_child_that_crashed_has_not_run_out_of_memory_as_far_as_one_can_tell(n
         signal.signal(signal.SIGCHLD, before)
 
 
-PRINTS = """
-from optuna_discipline.training.memory import try_in_child
-
-print("parent")
-for size in (1, 2):
-    try_in_child(lambda: print("child", size), limit=2**26)
-"""
-
-
 @linux
-def test_what_a_child_prints_is_seen_and_what_was_printed_before_is_seen_once() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    run = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True, env=environment)
-    assert run.stdout == "parent\nchild 1\nchild 2\n"
+def test_what_a_child_prints_is_seen_and_what_was_printed_before_is_seen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "printed").open("w", encoding="utf-8") as printed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", printed)  # which keeps a line until it is full, as a pipe does
+        sys.stdout.write("parent\n")
+        for size in (1, 2):
+            try_in_child(lambda size=size: sys.stdout.write(f"child {size}\n"), limit=64 * MEGABYTE)
+    assert (tmp_path / "printed").read_text(encoding="utf-8") == "parent\nchild 1\nchild 2\n"
 
 
 @linux
