@@ -117,7 +117,7 @@ class Answers:
             return self._held(
                 question, claim, parameters.fit_in_role(role, name, distribution, default_of(role, bounds))
             )
-        choice = study_record.read_choice(question.study) if role == "lr" else None
+        choice = study_record.read_choice(question.study) if role == "lr" and role not in proposal.values else None
         wish = proposal.value_of(role, bounds, choice)
         if like is not None and name not in like.params and self._differ_in_words(trial, like):
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing

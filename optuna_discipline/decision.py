@@ -174,7 +174,7 @@ class Decision:
     def _read(self, study: Study, trial: FrozenTrial) -> tuple[dict[str, BaseDistribution], list[Run], dict[str, Any]]:
         """Return what is known to a trial, and what others hold."""
         trials = read_trials(study)
-        before = [t for t in trials if t.number != trial.number]
+        before = [t for t in trials if t._trial_id != trial._trial_id]
         known = {name: d for name, d in asked_distributions(before).items() if not self._reader.is_seed(name)}
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
         return known, self._reader.runs(study, trials, except_for=trial.number), held
@@ -185,7 +185,8 @@ class Decision:
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
         trials = read_trials(study)
-        claims_of_others = (trial_record.read_claim(t) for t in trials if t.number != trial.number)
+        claimed = (t for t in trials if trial_record.CLAIM_KEY in t.system_attrs)
+        claims_of_others = (trial_record.read_claim(t) for t in claimed if t.number != trial.number)
         if not any(claim is not None and claim["slot"] == slot for claim in claims_of_others):
             return False  # as nearly always
         runs = self._reader.runs(study, trials, except_for=trial.number)

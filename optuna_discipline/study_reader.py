@@ -104,8 +104,7 @@ class StudyReader:
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
         """Return every trial that has started as a run, without the trial numbered `except_for`, which asks now."""
         sign = float(trial_record.sign_of(study))
-        others = (t for t in trials if t.state == TrialState.RUNNING and t.number != except_for)
-        overdue = self._overdue(study.study_name, trials, _now(trials, except_for)) if any(others) else set()
+        overdue: set[int] | None = None  # asked by the first that runs
         by_number: dict[int, FrozenTrial] = {}
         runs = []
         before = self._constants.get(study.study_name)
@@ -113,13 +112,16 @@ class StudyReader:
             self._constants[study.study_name], self._finished[study.study_name] = now, {}
         finished = self._finished.setdefault(study.study_name, {})
         for trial in trials:
-            if (run := finished.get(trial_record.identity_of(trial))) is None:
+            if (run := finished.get((trial._trial_id, trial.datetime_start))) is None:
                 if trial.number == except_for or trial.state not in _STATES:
                     continue
-                by_number = by_number or {trial.number: trial for trial in trials}
+                if overdue is None and trial.state == TrialState.RUNNING:
+                    overdue = self._overdue(study.study_name, trials, _now(trials, except_for))
+                if trial_record.RETRY_MARK in trial.system_attrs:
+                    by_number = by_number or {trial.number: trial for trial in trials}
                 attempts = retries.former_attempts(trial, by_number)
                 roles = self._roles_of(trial, study.study_name, trials)
-                run = self._run(trial, roles, attempts, sign, is_overdue=trial.number in overdue)
+                run = self._run(trial, roles, attempts, sign, is_overdue=trial.number in (overdue or ()))
                 if trial.state.is_finished():
                     finished[trial_record.identity_of(trial)] = run
             elif run.number == except_for:
