@@ -46,7 +46,7 @@ def failures_so_far(runs: Sequence[Run]) -> int:
     Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would
     end the same, while one that raised may have been killed.
     """
-    if those_that_fit(runs):
+    if any(run.held for run in runs) or those_that_fit(runs):  # nearly always the first has held
         return 0
     ended = [run for run in runs if run.state != "running"]
     return len(ended) + any(run.state != "failed" for run in ended)
@@ -71,9 +71,9 @@ def nothing_ran(runs: Sequence[Run]) -> bool:
 
     Where neither a size nor a word nor a learning rate could be another one, the first configuration is enough.
     """
-    ended = [run for run in runs if run.state != "running"]
-    if any(run.finite for run in ended):
+    if any(run.finite and run.state != "running" for run in runs):
         return False
+    ended = [run for run in runs if run.state != "running"]
     elsewhere = any("lr" in run.params or can_be_smaller(run) for run in ended)
     return len(ended) >= ENOUGH_IN_VAIN if elsewhere else failures_so_far(ended) >= MAX_FAILURES
 
@@ -94,7 +94,7 @@ def since_the_first_training(runs: Sequence[Run]) -> list[Run]:
     They do say something where the first run that trained differs in the learning rate alone. Where none has trained,
     all are returned once more have failed than the first configuration and another, or there is no other.
     """
-    first = min((run for run in runs if run.trained), key=lambda run: run.number, default=None)
+    first = min((run for run in runs if run.trained), key=attrgetter("number"), default=None)
     if first is None:
         failures = failures_so_far(runs)
         if failures > MAX_FAILURES or (failures == MAX_FAILURES and not any(map(can_be_smaller, runs))):
@@ -109,7 +109,7 @@ def those_that_count(runs: Sequence[Run], found: Run | None) -> list[Run]:
     What ran before that one says nothing of where it lies. Nor is what turned out to have no learning rate a rung.
     """
     since = since_the_first_training(runs) if found is None else [run for run in runs if run.number >= found.number]
-    return [run for run in since if run.is_rung or run.slot is None or not run.slot.startswith(LADDER)]
+    return [run for run in since if run.slot is None or run.is_rung or not run.slot.startswith(LADDER)]
 
 
 def what_none_did(runs: Sequence[Run], what: str) -> str:

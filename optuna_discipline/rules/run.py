@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
@@ -76,7 +77,7 @@ class Run:
         """Whether it has shown anything of a training: a report, an epoch, an objective that is a number."""
         return bool(self.reports) or bool(self.curve) or (self.loss is not None and math.isfinite(self.loss))
 
-    @property
+    @cached_property
     def has_shown(self) -> bool:
         """Whether it has any parameter."""
         return bool(self.params or self.others)
@@ -120,12 +121,19 @@ def differ_in_rate(one: Run, other: Run) -> bool:
     True
     """
     first, second = one.params.get("lr", 0.0), other.params.get("lr", 0.0)
-    if first == second or not (first > 0 and second > 0) or len(one.params) != len(other.params):
-        return False
-    for role, x in one.params.items():  # a decision compares every run, and nearly all differ in the first
-        if role != "lr" and (role not in other.params or other.params[role] != x):
-            return False
-    return one.others == other.others
+    alike = {**one.params, "lr": second} == other.params and one.others == other.others
+    return alike and first != second and first > 0 and second > 0
+
+
+def all_within(runs: Sequence[Run], limits: Mapping[Role, tuple[float, float]]) -> Sequence[Run]:
+    """Return the runs with all values within the `limits_of` a space, which may have been narrowed since.
+
+    >>> all_within([Run(0, "complete", {"lr": 0.1})], {"lr": (0.01, 0.05)})
+    []
+    """
+    for role, (low, high) in limits.items():
+        runs = [run for run in runs if role not in run.params or low <= run.params[role] <= high]
+    return runs
 
 
 @dataclass(frozen=True)

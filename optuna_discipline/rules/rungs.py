@@ -9,8 +9,10 @@ from optuna_discipline.rules.line_search import Axis
 from optuna_discipline.rules.line_search import point_key
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.run import Run
+from optuna_discipline.rules.run import all_within
 from optuna_discipline.rules.run import differ_in_rate
 from optuna_discipline.rules.space import Bounds
+from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.usual_values import usual_lr
 
 # The first step up: the better rate above lies at 1.8 times a rate whose curve leaves room, and three times a good rate
@@ -20,23 +22,29 @@ FACTOR, FIRST_UP = 3.0, 2.0
 MOST_RUNGS = 10
 
 
-def run_elsewhere(slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], start: float) -> dict[float, list[Run]]:
+def run_elsewhere(
+    slots: Mapping[float, Sequence[Run]], runs: Sequence[Run], start: float, limits: Mapping[Role, tuple[float, float]]
+) -> dict[float, list[Run]]:
     """Return what has run of a ladder besides its own rungs: what was not proposed, but differs in the rate alone.
 
     Args:
         slots: The runs of each rung.
         runs: All runs.
         start: Learning rate of the first rung.
+        limits: The `limits_of` the space, beyond which no run counts.
 
     >>> own = Run(0, "complete", {"lr": 0.1}, 0.5, "lr0:1")
-    >>> list(run_elsewhere({1.0: [own]}, [own, Run(1, "complete", {"lr": 0.2}, 0.4)], 0.1))
+    >>> list(run_elsewhere({1.0: [own]}, [own, Run(1, "complete", {"lr": 0.2}, 0.4)], 0.1, {}))
     [2.0]
     """
     first = next((run for of_rung in slots.values() for run in of_rung if run.finished), None)
-    others = (run for run in runs if run.slot is None and run.finished)
+    if first is None:
+        return {}
+    others = [run for run in runs if run.slot is None and run.finished]
+    same: dict[Role, tuple[float, float]] = {role: (x, x) for role, x in first.params.items() if role != "lr"}
     found: dict[float, list[Run]] = {}
-    for run in others:
-        if first is not None and differ_in_rate(run, first) and (x := point_key(run.params["lr"] / start)) not in slots:
+    for run in all_within(all_within(others, same), limits):  # nearly all differ in the first role
+        if differ_in_rate(run, first) and (x := point_key(run.params["lr"] / start)) not in slots:
             found.setdefault(x, []).append(run)
     return found
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import cached_property
+from operator import attrgetter
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from optuna_discipline.rules.run import MODEL_SLOT
 from optuna_discipline.rules.run import Proposal
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.run import Stage
+from optuna_discipline.rules.run import all_within
 from optuna_discipline.rules.slots import Slots
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.rules.slots import has_repeated
@@ -29,7 +32,6 @@ from optuna_discipline.rules.slots import passed_over
 from optuna_discipline.rules.slots import without_epochs
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
-from optuna_discipline.rules.space import all_within
 from optuna_discipline.rules.space import limits_of
 from optuna_discipline.rules.standstill import far_slot
 from optuna_discipline.rules.standstill import may_be_flat
@@ -74,10 +76,7 @@ class SearchState:
         maximize: bool = False,
     ) -> None:
         self.recipe, self.space, self.choice, self.sign = recipe, space, choice, -1.0 if maximize else 1.0
-        self.told, self.runs = runs, at_equal_time(runs)
-        limits = limits_of(space)
-        self.within = {run.number for run in self.runs if all_within(run.params, limits)}
-        self._full = self._full_before(math.inf)  # every stage asks for it
+        self.told, self.runs, self.limits = runs, at_equal_time(runs), limits_of(space)
         first = drawn_first(runs)
         found = None if first is None else next(run for run in self.runs if run.number == first.number)
         counted = those_that_count(self.runs, found)
@@ -226,11 +225,11 @@ class SearchState:
         if self._is_late:
             known = [run for run in self.before if not self._lacks(run, "lr")]
             known = known or [run for run in self.slots.of(f"{LADDER}0:1") if math.isfinite(run.score)]
-            best = min(known, key=lambda run: run.score, default=None)
+            best = min(known, key=attrgetter("score"), default=None)
             return None if best is None or self._is_left_behind(best) else best
         own = min((run.number for run in self.runs if run.slot is not None), default=math.inf)
         others = (run for run in self.before if run.slot is None and run.number < own)
-        return min(others, key=lambda run: run.score, default=None)
+        return min(others, key=attrgetter("score"), default=None)
 
     def _is_left_behind(self, best: Run) -> bool:
         """Whether the best of another sampler's runs with a learning rate is worse than most of those without one."""
@@ -238,7 +237,7 @@ class SearchState:
         adopted = any(run.slot is None and "lr" in run.params for run in self.before)
         return adopted and bool(without) and best.score > median(without)
 
-    @property
+    @cached_property
     def _is_late(self) -> bool:
         """Whether runs without a learning rate came before the ladder."""
         return not self._fixed("lr") and not all("lr" in run.params for run in self.before)
@@ -283,14 +282,18 @@ class SearchState:
 
     def _best_full(self, before: float = math.inf) -> Run | None:
         full = self._full if before == math.inf else self._full_before(before)
-        return min(full, key=lambda run: run.score, default=None)
+        return min(full, key=attrgetter("score"), default=None)
 
-    def _full_before(self, number: float) -> list[Run]:
+    @cached_property
+    def _full(self) -> Sequence[Run]:
+        return self._full_before(math.inf)
+
+    def _full_before(self, number: float) -> Sequence[Run]:
         return self._that_may_be_best([run for run in self.runs if self._length_of(run) == 1 and run.number < number])
 
     def _best_of_any_length(self) -> Run | None:
-        return min(self._that_may_be_best(self.runs), key=lambda run: run.score, default=None)
+        return min(self._that_may_be_best(self.runs), key=attrgetter("score"), default=None)
 
-    def _that_may_be_best(self, runs: Sequence[Run]) -> list[Run]:
+    def _that_may_be_best(self, runs: Sequence[Run]) -> Sequence[Run]:
         runs = [run for run in runs if math.isfinite(run.score) and not run.restarted]
-        return [run for run in runs if run.number in self.within] or runs
+        return all_within(runs, self.limits) or runs

@@ -154,8 +154,7 @@ def at_equal_time(runs: Sequence[Run]) -> list[Run]:
     compared, as a width takes its time too.
     """
     longer = _longer_epochs(runs)
-    losses = [run.loss for run in runs if run.loss is not None and math.isfinite(run.loss)]
-    if not longer or not losses:
+    if not longer or not (losses := [x for run in runs if (x := run.loss) is not None and math.isfinite(x)]):
         return list(runs)
     best, spread = min(losses), median(losses) - min(losses)
 
@@ -180,7 +179,8 @@ def passed_over(runs: Sequence[Run], best: Run | None) -> str:
 
 def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
     """Return how many times as long as with the first batch size an epoch of a smaller one takes, by run."""
-    complete = [run for run in runs if run.state == "complete" and "batch_size" in run.params]
+    long = [run for run in runs if run.seconds is not None and run.seconds >= SHORTEST_COMPARED_RUN]
+    complete = [run for run in long if run.state == "complete" and "batch_size" in run.params]
     timed = [(run, pace) for run in complete if (pace := seconds_per_epoch(run)) is not None]
     alike: dict[str, list[tuple[Run, float]]] = {}
     for run, pace in timed:

@@ -138,20 +138,6 @@ def above_zero(bounds: Bounds, step: float | None = None) -> Bounds:
     return bounds if low is None else replace(bounds, low=float(low), choices=positive)
 
 
-def all_within(values: Mapping[Role, float], limits: Mapping[Role, tuple[float, float]]) -> bool:
-    """Whether a run's values lie within the `limits_of` a space, which may have been narrowed since.
-
-    >>> all_within({"lr": 0.1}, limits_of({"lr": Bounds(0.01, 0.05)}))
-    False
-    """
-    for role, x in values.items():
-        if role in limits:
-            low, high = limits[role]
-            if not low <= x <= high:
-                return False
-    return True
-
-
 def limits_of(space: Mapping[Role, Bounds]) -> dict[Role, tuple[float, float]]:
     """Return the lowest and the highest value of each role that is asked, with what rounding takes off."""
     return {role: (bounds.low * (1 - 1e-9), bounds.high * (1 + 1e-9)) for role, bounds in space.items()}

@@ -72,7 +72,7 @@ class Search(SearchState):
         slots, longest = self.slots.points(f"{LADDER}{rank}"), level == self.levels[-1]
         if (best := self.known) and start and best.params.get("lr") == start and self._length_of(best) == level:
             slots = {1.0: [best], **slots}  # it has run already
-        if start and (others := run_elsewhere(slots, [run for run in self.runs if run.number in self.within], start)):
+        if start and (others := run_elsewhere(slots, self.runs, start, self.limits)):
             slots = {**slots, **others}
             axis = replace(axis, max_points=axis.max_points + len(others))
         ladder = Ladder(axis, slots, longest, self._usual_lr() / start if start else 0.0, self.sign, self._why_usual)

@@ -5,6 +5,7 @@ import pytest
 
 from optuna_discipline import LrChoice
 from optuna_discipline import Run
+from optuna_discipline.rules import rungs
 from optuna_discipline.rules.rungs import ladder_axis
 from optuna_discipline.rules.rungs import run_elsewhere
 from optuna_discipline.rules.space import Bounds
@@ -30,4 +31,17 @@ def test_only_what_was_not_proposed_and_differs_in_the_rate_alone_has_run_elsewh
         replace(twice, number=5, params={"lr": 0.6, "momentum": 0.9}, state="running"),
         replace(own, number=6, slot=None),
     ]
-    assert run_elsewhere({1.0: [own]}, [own, twice, *others], 0.1) == {2.0: [twice]}
+    runs = [own, twice, *others]
+    assert run_elsewhere({1.0: [own]}, runs, 0.1, {}) == {2.0: [twice]}
+    assert run_elsewhere({1.0: [own]}, runs, 0.1, {"lr": (0.01, 0.15)}) == run_elsewhere({}, runs, 0.1, {}) == {}
+
+
+def test_of_many_runs_only_those_of_the_same_other_values_are_compared_with_a_rung(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(rungs, "differ_in_rate", lambda run, _: bool(compared.append(run.number)))
+    own = Run(0, "complete", {"lr": 0.1, "momentum": 0.9}, 0.5, "lr0:1")
+    others = [Run(i, "complete", {"lr": 0.2, "momentum": 0.9 + i / 1000}, 0.4) for i in range(100)]
+    assert run_elsewhere({1.0: [own]}, others, 0.1, {}) == {}
+    assert compared == [0]

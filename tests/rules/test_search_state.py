@@ -12,6 +12,7 @@ from optuna_discipline.rules.search_state import WIDEST_LEFT
 from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
+from optuna_discipline.rules.stages import Search
 from optuna_discipline.rules.standstill import far_slot
 from tests.rules.test_stages import SHORT
 from tests.rules.test_stages import SPACE
@@ -24,6 +25,12 @@ def test_levels_are_the_short_cycle_doubled_until_full() -> None:
     assert SearchState(SHORT, [], {**SPACE, "epochs": Bounds(1, 3)}, None).levels == (1 / 3, 2 / 3, 1.0)
     assert SearchState(Recipe(short=1.0), [], SPACE, None).levels == (1.0,)
     assert SearchState(SHORT, [], {"lr": SPACE["lr"]}, None).levels == (1.0,)
+
+
+def test_a_rung_asks_for_no_best_full_run() -> None:
+    search = Search(Recipe(), [Run(0, "complete", START, 0.1, "lr0:1")], SPACE, None)
+    assert search.plan("lr", 0)
+    assert "_full" not in vars(search)
 
 
 def test_the_models_box_lies_around_the_best_full_run() -> None:
