@@ -8,6 +8,10 @@ from itertools import pairwise
 
 from optuna_discipline.rules.candidates import bisect_exponent
 
+# Of a list the next value may lie so many times away (1e-6 of 1e-6, 0.1, 0.2 and so on, in equal steps): no step of the
+# usual size leads there while a nearer one has not run.
+FARTHEST = 30.0
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -136,9 +140,22 @@ def _steps_beyond(
             continue
         wanted = min(step, axis.high) if upward else max(step, axis.low)
         point = axis.nearest(wanted, above=best) if upward else axis.nearest(wanted, below=best)
-        if point is not None and abs(math.log(point / best)) > 0.4 * math.log(axis.factor):
+        if point is None or abs(math.log(point / best)) <= 0.4 * math.log(axis.factor):
+            continue
+        is_usual = axis.factor**-1.5 < ratio < axis.factor**1.5
+        if not (is_usual and _is_passed_over(point, best, axis, results)):
             found.append(point_key(point))
     return found
+
+
+def _is_passed_over(point: float, best: float, axis: Axis, results: Mapping[float, float]) -> bool:
+    """Whether a point of a list is too far from the best one for a step, and a nearer one, on any side, is left."""
+    left = [x for x in axis.choices or () if x not in results]
+    return not _is_near(point, best) and any(_is_near(x, best) for x in left)
+
+
+def _is_near(point: float, best: float) -> bool:
+    return 1 / FARTHEST <= point / best <= FARTHEST
 
 
 def _middle(

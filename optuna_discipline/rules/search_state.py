@@ -113,9 +113,11 @@ class SearchState:
         if not any(run.finite for run in self.runs) or self._fixed("lr") or "lr" not in self.space:
             return Proposal("refine", MODEL_SLOT, reason.format(what_none_did(self.runs, "run")), drawn=True)
         rate = widest_gap(self.runs, self.space["lr"])
-        values: dict[Role, float] = {} if rate is None else {"lr": rate}
-        reason = f"{reason.format('learned')}, at the learning rate farthest from all tried"
-        return Proposal("refine", MODEL_SLOT, reason, values, drawn=True)
+        reason = reason.format("learned")
+        if rate is None:  # all of a list have run
+            return Proposal("refine", MODEL_SLOT, reason, drawn=True)
+        reason += ", at the learning rate farthest from all tried"
+        return Proposal("refine", MODEL_SLOT, reason, {"lr": rate}, drawn=True)
 
     def _has_ended(self, count: int) -> bool:
         """Whether so many have run whole."""

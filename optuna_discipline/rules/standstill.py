@@ -78,20 +78,27 @@ def may_be_flat(runs: Sequence[Run]) -> bool:
 def widest_gap(runs: Sequence[Run], bounds: Bounds, *, at_least: float = 1.0) -> float | None:
     """Return the learning rate farthest from all that were tried: in the middle of the widest gap, by exponent.
 
-    None where no gap is as wide as this factor.
+    Of a list it is one that was not tried, in the widest gap that has any. None where no gap is as wide as this factor.
 
     >>> tried = [Run(i, "complete", {"lr": lr}) for i, lr in enumerate((1e-3, 1e-2, 0.1))]
     >>> [widest_gap(tried, Bounds(1e-7, 1.0), at_least=factor) for factor in (100.0, 1e5)]
+    [1e-05, None]
+    >>> [widest_gap(tried, Bounds.of_choices(of)) for of in ((1e-5, 1e-3, 1e-2, 0.1, 0.2), (1e-3, 1e-2, 0.1))]
     [1e-05, None]
     """
     tried = {bounds.clip(run.params["lr"]) for run in runs if run.params.get("lr", 0.0) > 0}
     low = bounds.low if bounds.low > 0 else min(tried, default=bounds.high) * BELOW
     marks = sorted({low, *(rate for rate in tried if rate > low), bounds.high})
-    gaps = pairwise([math.log(rate) for rate in marks])
-    below, above = max(gaps, key=lambda gap: gap[1] - gap[0], default=(0.0, 0.0))
-    if above - below < math.log(at_least):
-        return None
-    return bounds.clip(float(f"{math.exp((below + above) / 2):.3g}"))
+    untried = [rate for rate in bounds.choices or () if rate not in tried]
+    gaps = pairwise([(rate, math.log(rate)) for rate in marks])
+    for (low, below), (high, above) in sorted(gaps, key=lambda gap: gap[0][1] - gap[1][1]):
+        if above - below < math.log(at_least):
+            break
+        middle = float(f"{math.exp((below + above) / 2):.3g}")
+        inside = [middle] if bounds.choices is None else [rate for rate in untried if low <= rate <= high]
+        if inside:
+            return bounds.clip(min(inside, key=lambda rate: abs(math.log(rate / middle))))
+    return None
 
 
 def _fell_clearly(run: Run) -> bool:

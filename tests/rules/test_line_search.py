@@ -100,3 +100,23 @@ def test_a_list_of_points_is_walked_from_one_to_the_next() -> None:
     assert open_points(axis, {1.0: 0.5, 10.0: 0.9, 0.1: 0.4, 0.01: 0.8}) == []  # nothing lies between them
     assert open_points(axis, {1.0: math.inf}) == [0.1]
     assert outer_points(axis, {1.0: 0.5}, 2) == [0.1, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("choices", "results", "steps", "wanted"),
+    [
+        ((1e-5, 1.0, 2.0, 3.0), {1.0: 0.5}, (1 / 3, 3.0), [3.0]),  # equal steps
+        ((1e-5, 1.0, 2.0, 3.0), {1.0: 0.5, 3.0: 0.6}, (1 / 3, 3.0), []),  # 2 is left
+        ((1e-5, 1.0, 3.0), {1.0: 0.5, 3.0: 0.6}, (1 / 3, 3.0), [1e-5]),  # nothing else is
+        ((0.01, 1.0, 100.0), {1.0: 0.5}, (1 / 3, 3.0), [0.01, 100.0]),  # nor anything nearer
+        ((1e-5, 1.0, 2.0, 3.0), {1.0: 0.5}, (1 / 9,), [1e-5]),  # far too high
+        ((1e-5, 1.0, 2.0, 3.0), {1.0: math.inf}, (), [1e-5]),
+        ((0.5, 1.0, 1e3), {1.0: 0.5}, (3.0,), []),
+        ((0.5, 1.0, 1e3), {1.0: 0.5}, (9.0,), [1e3]),
+    ],
+)
+def test_a_value_of_a_list_far_away_waits_for_nearer_ones_unless_a_far_one_is_wanted(
+    choices: tuple[float, ...], results: dict[float, float], steps: tuple[float, ...], wanted: list[float]
+) -> None:
+    axis = Axis((1.0,), choices[0], choices[-1], factor=3.0, first_up=2.0, choices=choices)
+    assert open_points(axis, results, steps={1.0: steps}) == wanted

@@ -141,6 +141,16 @@ def test_every_eighth_trial_is_the_best_run_at_the_rate_farthest_from_all_tried(
     assert {next_params(recipe, runs[:n], space=SPACE).slot for n in (8, 17, 22, 23)} == {MODEL_SLOT}
 
 
+def test_of_a_list_whose_rates_have_all_run_one_is_drawn_while_nothing_has_learned() -> None:
+    rates = [0.1, 0.2, 0.03, 0.01, 0.6, 0.003]
+    runs = [Run(i, "complete", {"lr": lr}, 2.3, f"lr0:{lr}") for i, lr in enumerate(rates)]
+    for more, values in (([1e-3], {"lr": 1e-3}), ([], {})):
+        told = next_params(Recipe(), runs, space={"lr": Bounds.of_choices([*rates, *more])})
+        assert told.drawn
+        assert told.values == values
+        assert ("at the learning rate farthest from all tried" in told.reason) == bool(more)
+
+
 def test_a_study_that_may_lie_above_a_cliff_looks_far_away_early() -> None:
     recipe, runs = Recipe(stages=("refine",)), _enough()
     assert next_params(recipe, runs[:10], space=SPACE).slot == far_slot(1e-3)

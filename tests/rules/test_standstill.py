@@ -137,6 +137,23 @@ def test_the_widest_gap_lies_within_the_bounds_and_no_tried_rate_is_nearer_than_
     assert nearest >= max(gaps, default=0.0) / 2 - 0.01
 
 
+@given(st.sets(st.floats(1e-7, 10), min_size=2, max_size=12), st.data())
+def test_of_a_list_the_rate_farthest_from_all_is_a_new_one_as_long_as_there_is_one(
+    choices: set[float], data: st.DataObject
+) -> None:
+    tried = data.draw(st.sets(st.sampled_from(sorted(choices))))
+    runs = [Run(i, "complete", {"lr": lr}) for i, lr in enumerate(tried)]
+    found = widest_gap(runs, Bounds.of_choices([*choices]))
+    assert found in (choices - tried or {None})
+
+
+def test_no_gap_of_a_list_without_a_new_rate_counts() -> None:
+    runs = [Run(i, "complete", {"lr": lr}) for i, lr in enumerate((1e-6, 0.1, 0.6))]
+    steps = Bounds.of_choices([1e-6, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert widest_gap(runs, steps) == 0.3  # 1e-6 to 0.1 is wider
+    assert widest_gap(runs, steps, at_least=30.0) is None
+
+
 NOISE = (0.90, 0.93, 0.88, 0.99, 0.95, 0.85, 0.91, 0.92, 0.87, 0.94)
 
 
