@@ -176,7 +176,8 @@ class SearchState:
         """Whether the number of epochs is one more parameter of the model, as nothing speaks for the longest.
 
         Where a recipe has short cycles, they stand for full trainings. A training that reports its epochs says itself
-        whether it was too long; until the best one does, or a shorter one is the best, all run in full.
+        whether it was too long; until the best one does, a shorter one is the best, or nothing else is new, all run in
+        full.
         """
         if self.recipe.short < 1 or "epochs" not in self.space or self._fixed("epochs"):
             return False
@@ -184,8 +185,8 @@ class SearchState:
         if full is None or best is not full:
             return best is not None
         ended = [run for run in self.runs if run.finished and run.trained]
-        enough = len(ended) >= ENOUGH_FOR_LENGTHS or has_repeated(ended)
-        return overfits(full) or (not is_readable(full) and enough)
+        enough = len(ended) >= ENOUGH_FOR_LENGTHS and not is_readable(full)
+        return overfits(full) or enough or has_repeated(ended)
 
     # ---- what is known ----------------------------------------------------------------------------------------
 

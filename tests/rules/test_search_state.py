@@ -99,8 +99,9 @@ def test_the_model_moves_the_epochs_unless_the_best_curve_speaks_for_the_longest
     assert not next_params(recipe, runs, space={**SPACE, "epochs": Bounds(16, 16)}).any_length
 
 
-def test_the_model_moves_the_epochs_once_it_has_repeated_a_run() -> None:
-    runs = [Run(0, "complete", {**START, "epochs": 16.0}, 0.5, others={"act": "relu"})]
+@pytest.mark.parametrize("reports", [(), (1.0, 0.7, 0.6, 0.5)], ids=["without reports", "though its curve fell"])
+def test_the_model_moves_the_epochs_once_it_has_repeated_a_run(reports: tuple[float, ...]) -> None:
+    runs = [Run(0, "complete", {**START, "epochs": 16.0}, 0.5, reports=reports, others={"act": "relu"})]
     runs += [Run(1 + i, "complete", runs[0].params, 0.6, MODEL_SLOT, others={"act": "tanh"}) for i in range(2)]
     recipe = Recipe(stages=("refine",))
     assert next_params(recipe, runs, space=SPACE).any_length
