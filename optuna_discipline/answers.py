@@ -35,6 +35,7 @@ from optuna_discipline.rules.usual_values import usual_lr
 from optuna_discipline.study_reader import StudyReader
 from optuna_discipline.study_reader import read_trials
 
+SEEDS_DRAWN = 100  # to find one that has not run
 BESIDE = 0.25  # of its range, so far from the first value a trial may begin that starts beside others
 
 
@@ -90,12 +91,14 @@ class Answers:
         return value
 
     def of_seed(self, question: Question) -> Any:
-        """Return a seed: that of the study's first trial, so that no trial differs in it; drawn if there is no more."""
+        """Return a seed: the first trial's, so that no trial differs in it; a new one if there is nothing else."""
         others = [other for other in read_trials(question.study) if other.number != question.trial.number]
         shown = {known for other in others if other.state.is_finished() for known in other.params}
+        before = [other.params[question.name] for other in others if question.name in other.params]
         if shown and all(map(self._reader.is_seed, shown)):
-            return self._draw(question)
-        before = (other.params[question.name] for other in others if question.name in other.params)
+            stream = self._stream(question)
+            drawn = [retreat.draw(question.name, question.distribution, stream) for _ in range(SEEDS_DRAWN)]
+            return next((seed for seed in drawn if seed not in before), drawn[0])
         allowed = (value for value in before if parameters.allows(question.distribution, value))
         return next(allowed, parameters.start_of(question.name, question.distribution))
 

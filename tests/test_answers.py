@@ -361,7 +361,7 @@ def test_where_a_trial_has_another_seed_none_is_named_in_a_reason_nor_followed()
 
 def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_user_says_so() -> None:
     study = new_study(DisciplinedSampler(seed=0))
-    study.optimize(lambda t: float(t.suggest_int("seed", 1, 10**6)), n_trials=6)
+    study.optimize(lambda t: float(t.suggest_int("seed", 1, 6)), n_trials=7)
     assert len({t.params["seed"] for t in study.trials}) == 6
     assert {t.user_attrs["reason"] for t in study.trials} == {
         "nothing to choose so far: no setting of more than one value"
