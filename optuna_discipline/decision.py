@@ -23,8 +23,8 @@ from optuna_discipline import refinement
 from optuna_discipline import shadow
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
+from optuna_discipline import what_ran
 from optuna_discipline.asked import asked_distributions
-from optuna_discipline.asked import constants_of
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
@@ -261,37 +261,37 @@ class Decision:
         if all(first[name] == trial.params[name] for name, _ in self._reader.sizes(trial)):
             trial_record.write_stage(study._storage, trial, told["stage"], told["reason"].partition(f"; {RETREAT}")[0])
 
-    def say_what_ran(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any]) -> None:
+    def say_what_ran(
+        self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], values: Sequence[float] | None
+    ) -> None:
         """Let a reason that names values, or a step of the ladder, name what was run, and what another sampler held."""
         reason = trial_record.last_told(trial).get("reason", "")
         stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
-        corrected = self._true_step(study, trial, claim, reason) if stage == "lr" else reason
+        lacks = what_ran.lacks(roles, values)
+        corrected = what_ran.with_true_step(reason, study, trial, claim, self._reader) if stage == "lr" else reason
         if stage == "lr" and "lr" not in roles:
             begins = claim.get("like") is None
-            stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; this network has no learning rate")
+            stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; {lacks} learning rate")
         if claim.get("suggested"):
             trials, like = read_trials(study), claim["like"]
             suggested = refinement.suggested_to(trial, parameters.known_distributions(trials))
             ran = {name: trial.params[name] for name in (*suggested, *trial.params) if name in trial.params}
             said, true = (self._moves(params, trials, like, stage) for params in (suggested, ran))
-            corrected = reason.replace(f": {said}", f": {true}" if true else "") if said else reason
+            corrected = what_ran.with_moves(reason, said, true)
         if claim.get("free") and stage not in roles:
-            corrected += f"; this network has no {stage.replace('_', ' ')}"
+            corrected += f"; {lacks} {stage.replace('_', ' ')}"
         if held := {name: trial.params[name] for name in claim.get("held", ())}:
             corrected += f"; {refinement.describe_held(held)}"
         if corrected != reason:
             trial_record.write_stage(study._storage, trial, stage, corrected)
 
-    def _true_step(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], reason: str) -> str:
-        """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""
-        names = [n for n, d in trial.distributions.items() if self._reader.role_of(n, d) == "lr"]
-        constants = constants_of(read_trials(study)) if len(names) > 1 else set()
-        name = min(names, key=constants.__contains__, default=None)
-        wish, step = claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
-        if name is None or not wish:
-            return reason
-        ran = parameters.value_in_role("lr", name, trial.distributions[name], trial.params[name])
-        return reason.replace(f"ladder: {step:.3g} x the start", f"ladder: {step * ran / wish:.3g} x the start")
+    def say_what_ran_without_roles(self, study: Study, trial: FrozenTrial) -> None:
+        """Let a reason name of the model's moves those that were run, where no claim keeps what was suggested."""
+        reason = trial_record.reason_of(trial)
+        said, like = what_ran.moves_in(reason)
+        if said:
+            true = self._moves(trial.params, read_trials(study), like, "refine")
+            trial_record.write_stage(study._storage, trial, "refine", what_ran.with_moves(reason, said, true))
 
     def _recipe_for(self, known: Mapping[str, BaseDistribution]) -> Recipe:
         """Return the recipe with what the parameter's name says about momentum."""

@@ -213,12 +213,15 @@ class DisciplinedSampler(BaseSampler):
         The reason is corrected where the objective asked in other bounds than before, or no longer for a parameter.
         """
         claim, asked = trial_record.read_claim(trial), self._asked.pop(_key(study, trial), set())
+        ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
         if claim is not None:
             trial_record.write_verdict(study._storage, trial)
             self._decision.take_back_retreat(study, trial)
-            if state in (TrialState.COMPLETE, TrialState.PRUNED):
-                self._decision.say_what_ran(study, trial, self._keep_what_is_held(study, trial, claim, asked))
-        if state in (TrialState.COMPLETE, TrialState.PRUNED) and enqueued.asked_for_none(trial):
+            if ended:
+                self._decision.say_what_ran(study, trial, self._keep_what_is_held(study, trial, claim, asked), values)
+        elif ended:
+            self._decision.say_what_ran_without_roles(study, trial)
+        if ended and enqueued.asked_for_none(trial):
             said = f"{trial_record.reason_of(trial)}; nothing asks for {', '.join(enqueued.values_of(trial))}"
             trial_record.write_stage(study._storage, trial, ENQUEUED, said)
         if state == TrialState.COMPLETE and study.study_name not in self._shown_studies:
