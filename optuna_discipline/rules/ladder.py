@@ -21,6 +21,7 @@ from optuna_discipline.rules.lr_lean import read_lr
 from optuna_discipline.rules.lr_lean import samples_of
 from optuna_discipline.rules.lr_words import VERDICTS
 from optuna_discipline.rules.lr_words import describe_curve
+from optuna_discipline.rules.lr_words import why_elsewhere
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import example_of
@@ -257,36 +258,35 @@ class Ladder:
 
     def reason(self, x: float) -> str:
         """Return why a rung is run, in words."""
-        best = self.best
+        best, rung = self.best, f"learning-rate ladder: {x:.3g} x the start"
         if best is None:
             start = f"learning-rate ladder: where to start{self.begins}"
-            return start if x == 1 else f"learning-rate ladder: {x:.3g} x the start; nothing has ended so far"
+            return start if x == 1 else f"{rung}; nothing has ended so far"
         if not math.isfinite(self.results[best]):
-            none = what_none_did(self.finished, "ended well")
-            return f"learning-rate ladder: {x:.3g} x the start; nothing has {none} so far"
+            return f"{rung}; nothing has {what_none_did(self.finished, 'ended well')} so far"
         value = self.sign * (self.results[best] - example_of(self.slots[best]).handicap)
-        reason = f"learning-rate ladder: {x:.3g} x the start; best so far {best:.3g} x with {value:.4g}"
+        reason = f"{rung}; best so far {best:.3g} x with {value:.4g}"
         if x > 1 and self._not_of_the_rate():
             return f"{reason}; lower ones learn as little as the start, so a larger one"
-        unlearned = not self.learned and not any(map(fell, self.finished))
-        return reason + (self._why_there(x, best) or "; nothing has learned so far" * unlearned)
+        return reason + self._why_there(x, best)
 
     def _why_there(self, x: float, best: float) -> str:
-        """Return what the best rung's curve says for another rung, in words; nothing where it says nothing for it."""
+        """Return in words what the best rung's curve says for another rung, or why that is run even so."""
         if self.silent:
             return ", which reported nothing that says where to go"
-        said, above = self.readings.get(best), [y for y in self.results if y > best]
-        if said == self.said.get(best) == LrReading(None):
-            tried_lower = x > best and min(self.results) < best
-            return ", which leans to no side" + ("; lower was no better" if tried_lower else "")
-        if said is None or said.lean is None or (x < best) != (said.lean == "down"):
-            return ""
-        shown = f", which {describe_curve(example_of(self.slots[best]), said, sign=self.sign)}"
-        if said == FAR_TOO_HIGH and self._is_above_usual(best):
-            shown += ", far above the usual rate"
-        if said.far and said.lean == "up" and above:
+        run, said, reading = example_of(self.slots[best]), self.said.get(best), self.readings.get(best)
+        if said == reading == LrReading(None):
+            return ", which leans to no side" + "; lower was no better" * (x > best > min(self.results))
+        if reading is None or reading.lean is None or (x < best) != (reading.lean == "down"):
+            if not self.learned:
+                return "; none is clearly better" if any(map(fell, self.finished)) else "; nothing has learned so far"
+            sides = {y > best for y, runs in self.slots.items() if is_running(runs)}
+            return why_elsewhere(run, said, refuted=said != reading, running=sides, sign=self.sign)
+        usual = ", far above the usual rate" * (reading == FAR_TOO_HIGH and self._is_above_usual(best))
+        shown = f", which {describe_curve(run, reading, sign=self.sign)}{usual}"
+        if reading.far and reading.lean == "up" and (above := [y for y in self.results if y > best]):
             return f"{shown}; {min(above):.3g} x was no better, so one between them"
-        return f"{shown}: {VERDICTS[said.lean, said.far]}"
+        return f"{shown}: {VERDICTS[reading.lean, reading.far]}"
 
     def _steps_from(self, x: float, reading: LrReading) -> Sequence[float]:
         up = self.axis.first_step_up if x == self.first else self.axis.factor

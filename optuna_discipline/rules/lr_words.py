@@ -1,5 +1,6 @@
 """What a curve shows of its learning rate, in words."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 
 from optuna_discipline.rules.lr_lean import Lean
@@ -46,3 +47,30 @@ def describe_curve(run: Run, reading: LrReading, *, sign: float = 1.0) -> str:
         return "kept over half of its first report"
     top = 1 if min(run.reports) >= -1 else 100
     return f"kept over half of what was missing to {-sign * top:g} at first"
+
+
+def why_elsewhere(
+    run: Run, said: LrReading | None, *, refuted: bool, running: Collection[bool], sign: float = 1.0
+) -> str:
+    """Return why a rung is run that the curve of the best one does not ask for, "" where nothing tells.
+
+    Args:
+        run: The run of the best rung.
+        said: What its curve says.
+        refuted: Whether a run on that side was clearly worse.
+        running: The sides of that rung on which others run: True is above.
+        sign: See `describe_curve`.
+
+    >>> why_elsewhere(Run(0, "complete", {}), None, refuted=False, running=())
+    ', whose curve does not say on which side'
+    """
+    if said is None:
+        return ", whose curve does not say on which side"
+    if said.lean is None:  # what leans to no side though it has learned is said already
+        return ", which only got worse"
+    shown = f", which {describe_curve(run, said, sign=sign)}"
+    if refuted:
+        return f"{shown}, but a {'larger' if said.lean == 'up' else 'lower'} one was worse"
+    above = said.lean == "up"
+    told = f"{shown}: {VERDICTS[said.lean, said.far]}; others run {'above' if above else 'below'} it"
+    return told if above in running else ""

@@ -295,6 +295,26 @@ def test_a_curve_that_leans_to_no_side_is_tried_above_where_below_it_is_worse(
         assert ladder.reason(2.0).endswith("which leans to no side; lower was no better")
 
 
+ERROR = (0.9, 0.5, 0.55, 0.2)  # counts samples, and climbed by a little
+
+
+@pytest.mark.parametrize(
+    ("losses", "reports", "x", "said"),
+    [
+        ({1.0: 0.2}, ERROR, 2.0, ", whose curve does not say on which side"),
+        ({1.0: 0.99}, RISES, 0.5, ", which only got worse"),
+        ({1.0: 0.5, 0.3333: 0.9}, CLIMBS, 2.0, ", which got worse on the way, but a lower one was worse"),
+        ({1.0: 0.5, 2.0: 0.9}, FALLS, 0.5, ", which never got clearly worse, but a larger one was worse"),
+        ({1.0: 0.5, 0.3333: None}, CLIMBS, 2.0, ", which got worse on the way: too high; others run below it"),
+        ({1.0: 0.5, 2.0: None}, FALLS, 0.3333, ", which never got clearly worse: room above; others run above it"),
+    ],
+)
+def test_a_rung_that_the_best_curve_does_not_ask_for_has_a_reason_too(
+    losses: dict[float, float | None], reports: tuple[float, ...], x: float, said: str
+) -> None:
+    assert _ladder(losses, reports).reason(x).endswith(f" x the start; best so far 1 x with {losses[1.0]}{said}")
+
+
 def test_where_nothing_has_learned_the_reason_says_so_and_where_a_curve_fell_it_does_not() -> None:
     stood = (0.39, 0.6, 0.5, 0.39)  # its best says "far too high": nothing for a rung above
     assert (
@@ -302,7 +322,7 @@ def test_where_nothing_has_learned_the_reason_says_so_and_where_a_curve_fell_it_
         .reason(6.0)
         .endswith("best so far 1 x with 0.39; nothing has learned so far")
     )
-    assert _ladder({1.0: 0.3, 2.0: 0.3, 0.1111: 0.3}, CLIMBS).reason(6.0).endswith("best so far 1 x with 0.3")
+    assert _ladder({1.0: 0.3, 2.0: 0.3, 0.1111: 0.3}, CLIMBS).reason(6.0).endswith("with 0.3; none is clearly better")
 
 
 def test_of_a_maximised_share_the_reason_says_what_is_missing() -> None:
