@@ -185,9 +185,8 @@ class Decision:
     def _has_rival(self, study: Study, trial: FrozenTrial, slot: str) -> bool:
         # a rival may have claimed and finished since the proposal was made; a dead one is none
         trials = read_trials(study)
-        claimed = (t for t in trials if trial_record.CLAIM_KEY in t.system_attrs)
-        claims_of_others = (trial_record.read_claim(t) for t in claimed if t.number != trial.number)
-        if not any(claim is not None and claim["slot"] == slot for claim in claims_of_others):
+        claimed = (t for t in trials if trial_record.CLAIM_KEY in t.system_attrs and t.number != trial.number)
+        if not any((trial_record.read_claim(t) or {}).get("slot") == slot for t in claimed):
             return False  # as nearly always
         runs = self._reader.runs(study, trials, except_for=trial.number)
         rivals = {run.number for run in runs if run.slot == slot and run.state != "failed"}

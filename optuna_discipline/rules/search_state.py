@@ -112,12 +112,10 @@ class SearchState:
         reason = "drawn from all there is, as nothing has {} so far"
         if not any(run.finite for run in self.runs) or self._fixed("lr") or "lr" not in self.space:
             return Proposal("refine", MODEL_SLOT, reason.format(what_none_did(self.runs, "run")), drawn=True)
-        rate = widest_gap(self.runs, self.space["lr"])
-        reason = reason.format("learned")
-        if rate is None:  # all of a list have run
-            return Proposal("refine", MODEL_SLOT, reason, drawn=True)
-        reason += ", at the learning rate farthest from all tried"
-        return Proposal("refine", MODEL_SLOT, reason, {"lr": rate}, drawn=True)
+        rate = widest_gap(self.runs, self.space["lr"])  # None where all of a list have run
+        values: dict[Role, float] = {} if rate is None else {"lr": rate}
+        where = ", at the learning rate farthest from all tried" if values else ""
+        return Proposal("refine", MODEL_SLOT, reason.format("learned") + where, values, drawn=True)
 
     def _has_ended(self, count: int) -> bool:
         """Whether so many have run whole."""
