@@ -93,9 +93,9 @@ class Answers:
     def of_seed(self, question: Question) -> Any:
         """Return a seed: the first trial's, so that no trial differs in it; a new one if there is nothing else."""
         others = [other for other in read_trials(question.study) if other.number != question.trial.number]
-        shown = {known for other in others if other.state.is_finished() for known in other.params}
+        shown = parameters.known_distributions(other for other in others if other.state.is_finished())
         before = [other.params[question.name] for other in others if question.name in other.params]
-        if shown and all(map(self._reader.is_seed, shown)):
+        if shown and not self._reader.settings(shown):
             stream = self._stream(question)
             drawn = [retreat.draw(question.name, question.distribution, stream) for _ in range(SEEDS_DRAWN)]
             return next((seed for seed in drawn if seed not in before), drawn[0])

@@ -175,7 +175,7 @@ class Decision:
         """Return what is known to a trial, and what others hold."""
         trials = read_trials(study)
         before = [t for t in trials if t._trial_id != trial._trial_id]
-        known = {name: d for name, d in asked_distributions(before).items() if not self._reader.is_seed(name)}
+        known = self._reader.settings(asked_distributions(before))
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
         return known, self._reader.runs(study, trials, except_for=trial.number), held
 
@@ -213,8 +213,7 @@ class Decision:
         return dataclasses.replace(proposal, reason=reason), suggested
 
     def _full_lengths(self, known: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-        lengths = (name for name, role in self._reader.roles(known).items() if role == "epochs")
-        return {name: parameters.fit(known[name], math.inf) for name in lengths}
+        return {n: parameters.fit(known[n], math.inf) for n, r in self._reader.roles(known).items() if r == "epochs"}
 
     def model(
         self,
@@ -247,7 +246,8 @@ class Decision:
         base = next((trial for trial in trials if trial.number == like), None)
         if base is None:
             return ""
-        params = {name: value for name, value in params.items() if not self._reader.is_seed(name)}
+        settings = self._reader.settings(parameters.known_distributions(trials))
+        params = {name: value for name, value in params.items() if name in settings}
         return refinement.describe_moves(params, base, self._reader.roles(base.distributions), stage)
 
     def take_back_retreat(self, study: Study, trial: FrozenTrial) -> None:

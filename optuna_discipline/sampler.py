@@ -170,8 +170,7 @@ class DisciplinedSampler(BaseSampler):
         if not self._is_plain(study, trial):
             return {}
         if self._refine_sampler is not None:
-            space = self._refine_sampler.infer_relative_search_space(study, trial)
-            return {name: distribution for name, distribution in space.items() if not self._reader.is_seed(name)}
+            return self._reader.settings(self._refine_sampler.infer_relative_search_space(study, trial))
         known, _ = self._decision.known_to(study, trial)
         return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
@@ -197,7 +196,7 @@ class DisciplinedSampler(BaseSampler):
         asked.add(param_name)
         others = trial.params.keys() - asked - enqueued.values_of(trial).keys()
         question = Question(study, trial, param_name, param_distribution, others)
-        if self._reader.is_seed(param_name):
+        if self._reader.is_seed(param_name, param_distribution):
             return self._answers.of_seed(question)
         role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)

@@ -8,6 +8,8 @@ from itertools import takewhile
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
@@ -26,6 +28,7 @@ from optuna_discipline.rules.run import RunState
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.space import Role
 from optuna_discipline.rules.spelling import check_spelling
+from optuna_discipline.rules.spelling import number_of
 
 # A running trial this many times older than the longest complete one is taken for dead; one that still has no parameter
 # sooner, because no range test takes so long. One or two complete trials may have been there to see whether the program
@@ -60,9 +63,13 @@ class StudyReader:
         """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
         return parameters.role_of(name, distribution, self._told)
 
-    def is_seed(self, name: str) -> bool:
+    def is_seed(self, name: str, distribution: BaseDistribution) -> bool:
         """Whether a parameter is a seed, which is held; what the user has told of it comes first."""
-        return name not in self._told and says_seed(name)
+        return name not in self._told and says_seed(name) and not _has_fractions(distribution)
+
+    def settings(self, known: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+        """Return known parameters without the seeds: they are no settings."""
+        return {name: distribution for name, distribution in known.items() if not self.is_seed(name, distribution)}
 
     def leaders_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> list[str]:
         """Return the parameters of the same role that a trial has asked for before this one.
@@ -171,14 +178,14 @@ class StudyReader:
             reports=without_gaps(tuple(sign * y for y in reports)),
             seconds=_seconds_of_whole(trial, attempts),
             restarted=trial_record.epochs_of_source(trial) > 0,
-            others={n: value for n, value in trial.params.items() if n not in told and not self.is_seed(n)},
+            others={name: trial.params[name] for name in self.settings(trial.distributions) if name not in told},
             allowed=allowed,
             smallest=all(retreat.is_smallest(d, trial.params[name]) for name, d in self.sizes(trial)),
         )
 
     def sizes(self, trial: FrozenTrial) -> list[tuple[str, BaseDistribution]]:
         """Return a trial's sizes and words, which `retreat` changes: without roles, but for the batch size; no seed."""
-        known = ((name, d) for name, d in trial.distributions.items() if not self.is_seed(name))
+        known = self.settings(trial.distributions).items()
         return [(name, d) for name, d in known if self.role_of(name, d) in (None, "batch_size")]
 
     def _overdue(self, study_name: str, trials: Sequence[FrozenTrial], now: datetime.datetime) -> set[int]:
@@ -221,6 +228,13 @@ class StudyReader:
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return the study's trials, fresh and not copied: do not change them."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def _has_fractions(distribution: BaseDistribution) -> bool:
+    """Whether there are numbers between the whole ones, which are no seeds: a share, a threshold."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(number_of(choice) % 1 > 0 for choice in distribution.choices)
+    return isinstance(distribution, FloatDistribution) and distribution.step != 1
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

@@ -359,6 +359,13 @@ def test_where_a_trial_has_another_seed_none_is_named_in_a_reason_nor_followed()
     assert not any("seed" in t.user_attrs["reason"] for t in study.trials)
 
 
+def test_a_number_that_is_named_seed_and_has_fractions_is_searched() -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(lambda t: formula(t.suggest_float("lr", 1e-5, 1.0, log=True)) + t.suggest_float("seed", 0.01, 1), 12)
+    assert study.trials[0].params["seed"] == 0.505
+    assert len({t.params["seed"] for t in study.trials}) > 1
+
+
 def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_user_says_so() -> None:
     study = new_study(DisciplinedSampler(seed=0))
     study.optimize(lambda t: float(t.suggest_int("seed", 1, 6)), n_trials=7)

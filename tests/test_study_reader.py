@@ -7,6 +7,7 @@ import pytest
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
@@ -238,6 +239,24 @@ def test_the_passes_of_a_policys_training_are_no_length() -> None:
     assert StudyReader({"n_epochs": "epochs"}).roles(known) == {"lr": "lr", "n_epochs": "epochs"}
     assert StudyReader().role_in(study, "n_epochs", epochs) is None
     assert StudyReader().runs(study, read_trials(study))[0].others.keys() == {"clip_range", "n_epochs"}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "expected"),
+    [
+        (IntDistribution(1, 40), True),
+        (FloatDistribution(0, 9, step=1), True),
+        (CategoricalDistribution([42]), True),
+        (CategoricalDistribution(["a", None, "7"]), True),
+        (FloatDistribution(0.01, 1), False),
+        (FloatDistribution(0, 1, step=0.5), False),
+        (CategoricalDistribution([0.5, 1]), False),
+    ],
+)
+def test_only_whole_numbers_and_words_are_seeds(distribution: BaseDistribution, expected: bool) -> None:
+    assert StudyReader().is_seed("seed", distribution) == expected
+    assert StudyReader().settings({"seed": distribution, "x": FLOAT}).keys() == ({"x"} if expected else {"x", "seed"})
+    assert not StudyReader({"seed": None}).is_seed("seed", distribution)
 
 
 def test_without_a_finished_trial_no_running_one_is_overdue() -> None:
