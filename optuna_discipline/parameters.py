@@ -39,12 +39,11 @@ from optuna_discipline.rules.spelling import number_of
 from optuna_discipline.rules.spelling import spelling_of
 from optuna_discipline.rules.usual_values import BETA2
 from optuna_discipline.rules.usual_values import START_WIDTH
-from optuna_discipline.rules.usual_values import adapts_steps
 from optuna_discipline.rules.usual_values import is_width
-from optuna_discipline.rules.usual_values import stays_steep
 from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
 
+from optuna_discipline.rules.usual_values import usual_word
 NumberOrMany = TypeVar("NumberOrMany", float, FloatArray)
 
 
@@ -218,8 +217,7 @@ def start_of(name: str, distribution: BaseDistribution) -> Any:
     bounds = bounds_of(distribution)
     if bounds is None:
         assert isinstance(distribution, CategoricalDistribution)
-        wanted = (choice for wish in (adapts_steps, stays_steep) for choice in distribution.choices if wish(choice))
-        return next(wanted, distribution.choices[0])
+        return usual_word(name, distribution.choices)
     usual = usual_value(name, bounds)
     if usual is not None and (usual > 1 or not isinstance(distribution, IntDistribution)):  # a share is no whole number
         return fit_in_role("momentum" if usual == BETA2 else None, name, distribution, usual)

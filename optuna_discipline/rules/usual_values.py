@@ -1,10 +1,12 @@
 """Where a number without a role begins whose name says what it is: usual values of the literature and of libraries."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import POLICY_CLIPS
+from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import ends_of
 from optuna_discipline.rules.role_names import words_of
 from optuna_discipline.rules.space import Bounds
@@ -64,6 +66,7 @@ _SINES = ("sin", "sine", "siren")  # as whole words: a cosine is a schedule
 _USUAL_LR = {name.lower(): lr for name, lr in USUAL_LR.items()}
 
 
+_OPTIMIZER = ("opt", "solver", "algorithm")
 def usual_value(name: str, bounds: Bounds) -> float | None:
     """Return the usual value of a number that its name says, None for others; a dropout's may lie beyond its bounds.
 
@@ -129,6 +132,20 @@ def adds_up(params: Mapping[str, Any]) -> bool:
 def adapts_steps(choice: object) -> bool:
     """Whether a choice names an optimizer that is at home in whatever bounds users give the learning rate."""
     return usual_lr_of(choice) == USUAL_LR["Adam"]
+
+
+def usual_word(name: str, choices: Sequence[Any]) -> Any:
+    """Return the first optimizer of a list that adapts its steps, activation that does not saturate, or word at all.
+
+    A list that also holds none is of no optimizer, unless its name says so.
+
+    >>> usual_word("opt", ["sgd", "adam"]), usual_word("act", ["tanh", "relu"]), usual_word("mode", ["none", "adam"])
+    ('adam', 'relu', 'none')
+    """
+    may_be_none = any(choice is None or choice is False or word_of(choice) in ("none", "None") for choice in choices)
+    optimizes = not may_be_none or any(word.startswith(_OPTIMIZER) for word in all_words_of(name))
+    wishes = (adapts_steps, stays_steep) if optimizes else (stays_steep,)
+    return next((choice for wish in wishes for choice in choices if wish(choice)), choices[0])
 
 
 def stays_steep(choice: object) -> bool:

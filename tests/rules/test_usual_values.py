@@ -2,6 +2,7 @@ import pytest
 
 from optuna_discipline.rules.space import Bounds
 from optuna_discipline.rules.usual_values import usual_value
+from optuna_discipline.rules.usual_values import usual_word
 
 
 @pytest.mark.parametrize(
@@ -37,4 +38,13 @@ from optuna_discipline.rules.usual_values import usual_value
 def test_what_a_name_says_begins_at_its_usual_value_if_that_lies_within_the_bounds(
     name: str, low: float, high: float, usual: float | None
 ) -> None:
-    assert usual_value(name, Bounds(low, high)) == usual
+    assert usual_value(name, Bounds(low, high)) == (None if usual is None else pytest.approx(usual))
+
+
+@pytest.mark.parametrize("none", ["none", "None", None, False])
+def test_a_list_that_holds_none_is_of_no_optimizer_unless_its_name_says_so(none: str | bool | None) -> None:
+    assert usual_word("whitening_mode", [none, "rmsprop", "adam"]) is none
+    for name in ("optimizer", "optim.name", "solver", "opt_algorithm"):
+        assert usual_word(name, [none, "rmsprop", "adam"]) == "rmsprop"
+    assert usual_word("activation", [none, "relu"]) == "relu"
+    assert usual_word("method", ["sgd", "adam"]) == "adam"
