@@ -68,6 +68,14 @@ _NOT_OF_A_PART = frozenset(
 )
 # Of the groups that a parameter is in, those that make something else of it.
 _GROUPS = _SOMETHING_ELSE["batch_size"] - _ELSE | {"min", "final", "warmup"} | _NORMS | _AVERAGES
+# Names of a penalty on weights or activations, and the words that may stand beside them. Behind other words an l1 is a
+# layer's, a ratio is elastic net's, and `sparsity` alone is mostly the share of weights that are 0.
+_REGULARIZATION = frozenset({"reg", "regularization", "regularizer", "regularisation", "regulariser"})
+_PENALTIES = _REGULARIZATION | {"l1", "l2", "penalty"}
+_SPARSE = frozenset({"sparse", "sparsity"})
+_OF_A_PENALTY = _OF_L2 | _PARTS | _PENALTIES | _SPARSE | {"lam", "lambd", "lmbda", "coef", "coeff", "coefficient"}
+_OF_A_PENALTY |= {"strength", "factor", "bias", "activity", "activation"}
+_OF_NO_WEIGHTS = frozenset({"entropy", "ent", "kl"}) | EXPONENT_WORDS
 _SEPARATOR = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
 _SEED = re.compile(r"(?!(?:n|num|nb|number) )(?:.* )?(?:seed|randomseed|random ?state)(?: ?[0-9]+)?")
@@ -174,6 +182,19 @@ def says_seed(name: str) -> bool:
     [True, True, True, False, False, False]
     """
     return _SEED.fullmatch(" ".join(words_of(name))) is not None
+
+
+def says_penalty(name: str) -> bool:
+    """Whether a name says how much a penalty on weights or activations counts; the weight of another loss is none.
+
+    >>> [says_penalty(name) for name in ("l1_lambda", "tv_reg", "lambda_sparse", "n_units_l1", "l1_ratio", "kl_weight")]
+    [True, True, True, False, False, False]
+    """
+    words = words_of(name)
+    if _REGULARIZATION.intersection(words[-1:]):
+        return _OF_NO_WEIGHTS.isdisjoint(words)
+    said = _PENALTIES if len(words) == 1 else _PENALTIES | _SPARSE
+    return not said.isdisjoint(words) and _OF_A_PENALTY.issuperset(words)
 
 
 def says_index(name: str) -> bool:

@@ -6,6 +6,7 @@ from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import is_cyclical
 from optuna_discipline.rules.role_names import role_of_name
+from optuna_discipline.rules.role_names import says_penalty
 from optuna_discipline.rules.role_names import says_seed
 from optuna_discipline.rules.role_names import without_passes
 from optuna_discipline.rules.space import ROLES
@@ -88,6 +89,17 @@ def test_a_seed_is_known_by_its_name() -> None:
     assert {role_of_name(name) for name in names.split()} == {None}
     others = "n_seeds num_seed seeds seed_ratio seedling state random_crop seed.width random lr"
     assert [name for name in others.split() if says_seed(name)] == []
+
+
+def test_a_penalty_is_known_by_its_name_and_no_weight_of_another_loss_is_one() -> None:
+    names = (
+        "l1 l1_lambda L1Lambda lambda_l1 l1_reg model.l1_weight l1_coef l2_coeff reg reg_lambda reg_alpha lambda_reg"
+    )
+    more = "tv_reg orth_reg kernel_regularizer regularization penalty l1_penalty lambda_sparse sparsity_weight"
+    assert [name for name in f"{names} {more}".split() if not says_penalty(name)] == []
+    others = "aux_weight kl_weight kl_reg entropy_reg alpha lambda_gan n_units_l1 l1_ratio l1_loss_weight smooth_l1"
+    more = "sparsity target_sparsity length_penalty log_reg log_l1 regression region lr"
+    assert [name for name in ["", *f"{others} {more}".split()] if says_penalty(name)] == []
 
 
 def test_bounds_may_rule_a_role_out() -> None:

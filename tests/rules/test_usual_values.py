@@ -33,6 +33,15 @@ from optuna_discipline.rules.usual_values import usual_word
         ("ema_decay", 0.9, 0.9999, 0.99),
         ("alpha", 0.0, 1.0, None),
         ("smoothing_window", 1.0, 9.0, None),
+        ("l1_lambda", 1e-5, 0.1, 1e-4),  # a weight decay begins there, too
+        ("model.l1_reg", 0.0, 0.1, 1e-3),
+        ("tv_reg", 0.0, 1.0, 1e-3),
+        ("penalty", 0.0, 0.01, 1e-4),
+        ("reg_lambda", 1e-4, 1.0, 1e-2),
+        ("reg_lambda", 0.0, 10.0, None),  # of XGBoost
+        ("reg_lambda", 1e-8, 10.0, None),
+        ("log_l1", -6.0, -1.0, None),
+        ("aux_weight", 0.0, 0.1, None),
     ],
 )
 def test_what_a_name_says_begins_at_its_usual_value_if_that_lies_within_the_bounds(
