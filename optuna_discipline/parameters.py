@@ -21,6 +21,7 @@ from optuna_discipline.rules.curve import FloatArray
 from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import all_words_of
 from optuna_discipline.rules.role_names import can_be
+from optuna_discipline.rules.role_names import is_small_momentum
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import role_said
 from optuna_discipline.rules.role_names import says_index
@@ -42,8 +43,8 @@ from optuna_discipline.rules.usual_values import START_WIDTH
 from optuna_discipline.rules.usual_values import is_width
 from optuna_discipline.rules.usual_values import usual_lr_of
 from optuna_discipline.rules.usual_values import usual_value
-
 from optuna_discipline.rules.usual_values import usual_word
+
 NumberOrMany = TypeVar("NumberOrMany", float, FloatArray)
 
 
@@ -90,6 +91,8 @@ def role_of(name: str, distribution: BaseDistribution, told: Mapping[str, Role |
     if role is None or bounds is None:
         return None
     if name not in told and says_index(name) and _holds_integers(distribution):
+        return None
+    if name not in told and role == "momentum" and is_small_momentum(name, bounds):
         return None
     if role_of_name(name, told) is None:  # it says exponents
         return role if spelling(role, name, distribution) != PLAIN else None

@@ -290,6 +290,27 @@ def test_a_momentum_may_be_given_as_1_less_itself(name: str, distribution: BaseD
     assert start == pytest.approx(0.9 if "beta" in name else 0.95)
 
 
+@pytest.mark.parametrize(
+    ("name", "distribution", "start"),
+    [
+        ("momentum", FloatDistribution(0.01, 0.5), 0.255),  # of a batch norm, as TabNet's
+        ("sgd_opt_momentum", FloatDistribution(1e-5, 0.1, log=True), 1e-3),
+        ("rmsprop_momentum", CategoricalDistribution([0.0, 0.1, 0.5]), 0.1),
+    ],
+)
+def test_a_momentum_that_is_small_or_another_thing_has_no_role_unless_the_user_says_so(
+    name: str, distribution: BaseDistribution, start: float
+) -> None:
+    assert parameters.role_of(name, distribution) is None
+    assert parameters.start_of(name, distribution) == pytest.approx(start)
+    assert parameters.role_of(name, distribution, {name: "momentum"}) == "momentum"
+
+
+@pytest.mark.parametrize(("name", "distribution"), [*ONE_LESS, ("beta1", FloatDistribution(0.1, 0.5))])
+def test_a_beta_or_1_less_a_momentum_may_be_small(name: str, distribution: BaseDistribution) -> None:
+    assert parameters.role_of(name, distribution) == "momentum"
+
+
 def test_a_momentum_as_it_is_is_not_turned() -> None:
     for distribution in (FloatDistribution(0.1, 0.99), FloatDistribution(0.5, 0.99, log=True)):
         assert parameters.bounds_in_role("momentum", "momentum", distribution) == parameters.bounds_of(distribution)

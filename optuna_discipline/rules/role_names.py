@@ -76,6 +76,9 @@ _SPARSE = frozenset({"sparse", "sparsity"})
 _OF_A_PENALTY = _OF_L2 | _PARTS | _PENALTIES | _SPARSE | {"lam", "lambd", "lmbda", "coef", "coeff", "coefficient"}
 _OF_A_PENALTY |= {"strength", "factor", "bias", "activity", "activation"}
 _OF_NO_WEIGHTS = frozenset({"entropy", "ent", "kl"}) | EXPONENT_WORDS
+# A momentum of an optimizer may be larger than this, unless it is 1 less itself.
+MOST_SMALL = 0.5
+_TURNED = frozenset({"minus", "less", "inverse", "inv"})
 _SEPARATOR = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
 _SEED = re.compile(r"(?!(?:n|num|nb|number) )(?:.* )?(?:seed|randomseed|random ?state)(?: ?[0-9]+)?")
@@ -212,6 +215,17 @@ def can_be(role: Role, bounds: Bounds) -> bool:
     if role in ("lr", "weight_decay") and bounds.low >= 1:
         return False  # a count of something
     return bounds.low >= least and bounds.high > 0 and (role != "momentum" or bounds.high <= 1)
+
+
+def is_small_momentum(name: str, bounds: Bounds) -> bool:
+    """Whether numbers of a momentum's name are too small to trade against the learning rate, as a batch norm's are.
+
+    >>> [is_small_momentum(name, Bounds(0.01, 0.5)) for name in ("sgd_momentum", "one_minus_momentum", "beta1")]
+    [True, False, False]
+    """
+    words = words_of(name)
+    turned = not _TURNED.isdisjoint(words) or any(word.startswith("beta") for word in words)
+    return bounds.low < bounds.high <= MOST_SMALL and not turned
 
 
 @lru_cache

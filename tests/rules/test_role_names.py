@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from optuna_discipline.rules.role_names import ROLE_NAMES
 from optuna_discipline.rules.role_names import can_be
 from optuna_discipline.rules.role_names import is_cyclical
+from optuna_discipline.rules.role_names import is_small_momentum
 from optuna_discipline.rules.role_names import role_of_name
 from optuna_discipline.rules.role_names import says_penalty
 from optuna_discipline.rules.role_names import says_seed
@@ -100,6 +101,17 @@ def test_a_penalty_is_known_by_its_name_and_no_weight_of_another_loss_is_one() -
     others = "aux_weight kl_weight kl_reg entropy_reg alpha lambda_gan n_units_l1 l1_ratio l1_loss_weight smooth_l1"
     more = "sparsity target_sparsity length_penalty log_reg log_l1 regression region lr"
     assert [name for name in ["", *f"{others} {more}".split()] if says_penalty(name)] == []
+
+
+def test_a_momentum_up_to_a_half_is_small_unless_it_is_a_beta_or_1_less_itself() -> None:
+    assert [is_small_momentum("momentum", Bounds(0.0, high)) for high in (0.0, 0.1, 0.5, 0.6)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    names = "one_minus_momentum inverseMomentum beta1 adam_beta_1"
+    assert not any(is_small_momentum(name, Bounds(0.0, 0.5)) for name in names.split())
 
 
 def test_bounds_may_rule_a_role_out() -> None:
