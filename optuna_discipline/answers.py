@@ -1,7 +1,6 @@
 """What a trial is answered, name by name, in its own bounds: what its claim says, what is held, or where to begin."""
 
 import dataclasses
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,6 @@ from optuna_discipline import claims
 from optuna_discipline import parameters
 from optuna_discipline import retreat
 from optuna_discipline import study_record
-from optuna_discipline.asked import constants_of
 from optuna_discipline.rules.failures import all_in_vain
 from optuna_discipline.rules.failures import failures_so_far
 from optuna_discipline.rules.failures import those_that_fit
@@ -47,7 +45,6 @@ class Question:
     trial: FrozenTrial
     name: str
     distribution: BaseDistribution
-    others: Collection[str] = ()  # what something else than this sampler has set in the trial
 
 
 class Answers:
@@ -72,12 +69,6 @@ class Answers:
         if role is not None:
             return self._in_role(question, claim, role)
         return self._held(question, claim, parameters.start_of(question.name, question.distribution))
-
-    def differs(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
-        """Whether a trial has another value of a parameter than it was to have."""
-        question = Question(study, trial, name, trial.distributions[name])
-        role = self._reader.role_of(name, question.distribution)
-        return bool(self.answer(question, claim, role) != trial.params[name])
 
     def before_a_claim(self, question: Question, runs: Sequence[Run]) -> Any:
         """Return where a parameter without a role begins, while no trial has shown one with a role."""
@@ -107,7 +98,7 @@ class Answers:
         bounds = parameters.bounds_in_role(role, name, distribution)
         assert bounds is not None
         proposal, like = claims.proposal_of(claim), None
-        leader = self._leader(question, claim)
+        leader = self._reader.leader_of(name, distribution, trial)
         if role == "lr":
             like = next((t for t in read_trials(question.study) if t.number == proposal.like), None)
             if leader is not None:
@@ -126,14 +117,6 @@ class Answers:
             wish = default_of(role, bounds) * proposal.lr_multiple  # another optimizer's says nothing
         value = parameters.fit_in_role(role, name, distribution, wish)
         return self._away_from_failures(question, value, proposal.failures)
-
-    def _leader(self, question: Question, claim: Mapping[str, Any]) -> str | None:
-        """Return the parameter of the same role that comes before, None if this is the first that can be chosen."""
-        study, trial, others = question.study, question.trial, question.others
-        found = self._reader.leaders_of(question.name, question.distribution, trial)
-        free = [n for n in found if n not in others or not self.differs(study, trial, claim, n)]
-        constants = constants_of(read_trials(study)) if free else set()
-        return next((n for n in free if n not in constants), None)
 
     def _momentum_of(self, trial: FrozenTrial) -> float:
         """Return the momentum that a trial has been given so far; 0 without one."""

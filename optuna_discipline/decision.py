@@ -24,7 +24,6 @@ from optuna_discipline import shadow
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
 from optuna_discipline import what_ran
-from optuna_discipline.asked import asked_distributions
 from optuna_discipline.rules.failures import can_be_smaller
 from optuna_discipline.rules.failures import drawn_first
 from optuna_discipline.rules.failures import failures_so_far
@@ -42,6 +41,7 @@ from optuna_discipline.rules.search_state import SearchState
 from optuna_discipline.rules.slots import MAX_FAILURES
 from optuna_discipline.rules.slots import at_equal_time
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 BEGIN: Final = "where to begin: each parameter at its usual value or in its middle"
@@ -177,6 +177,7 @@ class Decision:
         before = [t for t in trials if t._trial_id != trial._trial_id]
         known = self._reader.settings(asked_distributions(before))
         held = {name: value for name, value in refinement.held_by_others(before).items() if name in known}
+        known |= {name: parameters.single_at(known[name], value) for name, value in held.items()}
         return known, self._reader.runs(study, trials, except_for=trial.number), held
 
     def _whose_range_test(self, study: Study, trial: FrozenTrial) -> study_record.RangeTestTurn:
@@ -235,7 +236,6 @@ class Decision:
             space,
             roles,
             proposal.box,
-            constants=[name for name, distribution in known.items() if distribution.single()],
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
             any_length=proposal.any_length,
@@ -267,7 +267,7 @@ class Decision:
         reason = trial_record.last_told(trial).get("reason", "")
         stage, roles = claim["stage"], self._reader.roles(trial.distributions).values()
         lacks = what_ran.lacks(roles, values)
-        corrected = what_ran.with_true_step(reason, study, trial, claim, self._reader) if stage == "lr" else reason
+        corrected = what_ran.with_true_step(reason, trial, claim, self._reader) if stage == "lr" else reason
         if stage == "lr" and "lr" not in roles:
             begins = claim.get("like") is None
             stage, corrected = ("refine", BEGIN) if begins else (stage, f"{reason}; {lacks} learning rate")

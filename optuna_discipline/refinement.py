@@ -4,7 +4,6 @@ Built anew at each call; nothing is kept.
 """
 
 import math
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +49,6 @@ def refine(
     box: Mapping[Role, tuple[float, float]],
     *,
     coupled: float | None,
-    constants: Collection[str] = (),
     free: Sequence[Role] | None = None,
     any_length: bool = False,
 ) -> dict[str, Any]:
@@ -69,7 +67,6 @@ def refine(
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
-        constants: Names that are no first of their role, as the box is not theirs.
         free: Roles that may move, for our own model, of which the first does; None moves everything.
         any_length: Whether the epochs are modelled as well, and runs of every length.
     """
@@ -82,8 +79,7 @@ def refine(
     losses |= dict.fromkeys(_impossible(trials, runs, losses), math.inf)
     finished = [trial for trial in trials if trial.number in losses]
     best_first = sorted(finished, key=lambda trial: losses[trial.number])
-    of_one_value = {name for name, d in known_distributions(trials).items() if d.single()}  # of late, so moved in vain
-    searched = {n: d for n, d in space.items() if n != epochs and n not in of_one_value and not d.single()}
+    searched = {name: d for name, d in space.items() if name != epochs and not d.single()}
     absent = {name: _value_of_best(name, d, best_first, roles.get(name)) for name, d in searched.items()}
     under_way = {run.number for run in runs if run.state == "running"}
     pending = [
@@ -94,7 +90,8 @@ def refine(
     points = [Point({**absent, **trial.params}, losses[trial.number]) for trial in finished]
     points += [Point(params, None) for params in pending]
     best = dict(_best_allowed(best_first, space)) if best_first else {}
-    around = {name: x for name, x in {**best, **absent, **best}.items() if name not in constants}
+    of_one_value = {name for name, d in known_distributions(trials).items() if d.single()}
+    around = {name: x for name, x in {**best, **absent, **best}.items() if name not in of_one_value}
     boxes = _by_name(box, roles, around, space)
     names = {name for name in searched if free is None or name not in roles or roles[name] in free}
     switches = _switches(searched, roles)

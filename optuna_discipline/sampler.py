@@ -192,19 +192,15 @@ class DisciplinedSampler(BaseSampler):
     ) -> Any:
         """Return the trial's value of one parameter, from the one decision that was made for it."""
         self._refuse_objectives(study)
-        asked = self._asked.get(_key(study, trial), {*trial.params})
-        asked.add(param_name)
-        others = trial.params.keys() - asked - enqueued.values_of(trial).keys()
-        question = Question(study, trial, param_name, param_distribution, others)
+        self._asked.get(_key(study, trial), set()).add(param_name)
+        question = Question(study, trial, param_name, param_distribution)
         if self._reader.is_seed(param_name, param_distribution):
             return self._answers.of_seed(question)
         role = self._reader.role_in(study, param_name, param_distribution)
         claim = trial_record.read_claim(trial)
         if claim is None and role is not None:
             claim = self._decision.decide(study, trial, {param_name: param_distribution})
-        if claim is None:
-            return self._without_claim(question)
-        return self._answers.answer(question, claim, role)
+        return self._without_claim(question) if claim is None else self._answers.answer(question, claim, role)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Write what the curve shows; pass the end on to the refine sampler of a study without roles.
@@ -239,10 +235,15 @@ class DisciplinedSampler(BaseSampler):
         roles = self._reader.roles({n: d for n, d in trial.distributions.items() if not d.single()})
         wished = roles.keys() | bound | (claim.get("suggested", {}).keys() & trial.params.keys())
         others = wished - set(asked) - enqueued.values_of(trial).keys()
-        held = [n for n in sorted(others) if n in bound or self._answers.differs(study, trial, claim, n)]
+        held = [name for name in sorted(others) if name in bound or self._wished_else(study, trial, claim, name)]
         freed = sorted(bound.intersection(asked))
         found = {"held": held, "freed": freed} if held or freed else {}
         return trial_record.write_claim(study._storage, trial, {**claim, **found})
+
+    def _wished_else(self, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], name: str) -> bool:
+        question = Question(study, trial, name, trial.distributions[name])
+        role = self._reader.role_of(name, question.distribution)
+        return bool(self._answers.answer(question, claim, role) != trial.params[name])
 
     def _is_plain(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether another trial has shown parameters, and none has a role."""

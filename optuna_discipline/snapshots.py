@@ -26,7 +26,6 @@ from optuna.trial import TrialState
 
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
-from optuna_discipline.asked import asked_distributions
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.curve import LossCurve
@@ -36,6 +35,7 @@ from optuna_discipline.rules.recipe import restart_sources
 from optuna_discipline.rules.role_names import role_said
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 
 if TYPE_CHECKING:

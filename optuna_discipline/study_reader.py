@@ -2,14 +2,17 @@
 
 import datetime
 import math
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
+from optuna.distributions import IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
@@ -18,8 +21,8 @@ from optuna_discipline import parameters
 from optuna_discipline import retreat
 from optuna_discipline import retries
 from optuna_discipline import trial_record
-from optuna_discipline.asked import constants_last
-from optuna_discipline.asked import constants_of
+from optuna_discipline.rules.conditions import ENOUGH_LATER
+from optuna_discipline.rules.conditions import dropped
 from optuna_discipline.rules.curve import without_gaps
 from optuna_discipline.rules.failures import without_placeholders
 from optuna_discipline.rules.role_names import says_seed
@@ -35,6 +38,7 @@ from optuna_discipline.rules.spelling import number_of
 # runs, in seconds, so they grant a day.
 STALE_FACTOR, UNDECIDED_FACTOR, STALE_SECONDS = 5.0, 2.0, 60.0
 ENOUGH_ENDED, FEW_SECONDS = 3, 86_400.0
+MOST_OF_A_SWITCH = 10  # values of a whole number that may decide what else there is
 _STATES: Mapping[TrialState, RunState] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -53,11 +57,10 @@ class StudyReader:
     def __init__(self, roles: Mapping[str, str | None] | None = None) -> None:
         self._told = parameters.check_roles(roles)
         self._finished: dict[str, dict[trial_record.Identity, Run]] = {}
-        self._constants: dict[str, set[str]] = {}  # of the studies in which several parameters have a role
         self._lengths: dict[tuple[str, trial_record.Identity], float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_finished": {}, "_constants": {}, "_lengths": {}}
+        return {**self.__dict__, "_finished": {}, "_lengths": {}}
 
     def role_of(self, name: str, distribution: BaseDistribution) -> Role | None:
         """Return the role of a parameter by itself, None if it has no role or holds no numbers."""
@@ -71,13 +74,15 @@ class StudyReader:
         """Return known parameters without the seeds: they are no settings."""
         return {name: distribution for name, distribution in known.items() if not self.is_seed(name, distribution)}
 
-    def leaders_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> list[str]:
-        """Return the parameters of the same role that a trial has asked for before this one.
+    def leader_of(self, name: str, distribution: BaseDistribution, trial: FrozenTrial) -> str | None:
+        """Return the parameter of the same role that a trial has asked for before this one, None if this is the first.
 
-        A network whose body and head have learning rates of their own has two parameters of one role.
+        A network whose body and head have learning rates of their own has two parameters of one role. One of a single
+        value leads none.
         """
-        role, before = self.role_of(name, distribution), takewhile(lambda n: n != name, trial.distributions)
-        return [n for n in before if role is not None and self.role_of(n, trial.distributions[n]) == role]
+        role, others = self.role_of(name, distribution), trial.distributions.items()
+        earlier = (n for n, d in others if n != name and not d.single() and self.role_of(n, d) == role)
+        return next(earlier, None) if role is not None else None
 
     def has_roles(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether any trial has a parameter with a role."""
@@ -102,10 +107,11 @@ class StudyReader:
 
     def space(self, known: Mapping[str, BaseDistribution]) -> dict[Role, Bounds]:
         """Return the bounds of the roles among known parameters, those of the first in each."""
+        roles = self.roles(known)
         space: dict[Role, Bounds] = {}
-        for name, role in self.roles(known).items():
-            if (bounds := parameters.bounds_in_role(role, name, known[name])) is not None:
-                space.setdefault(role, bounds)
+        for name in known:  # not as `roles` has them: what others hold has one value, and may be the first
+            if name in roles and (bounds := parameters.bounds_in_role(roles[name], name, known[name])) is not None:
+                space.setdefault(roles[name], bounds)
         return space
 
     def runs(self, study: Study, trials: Sequence[FrozenTrial], *, except_for: int | None = None) -> list[Run]:
@@ -114,9 +120,6 @@ class StudyReader:
         overdue: set[int] | None = None  # asked by the first that runs
         by_number: dict[int, FrozenTrial] = {}
         runs = []
-        before = self._constants.get(study.study_name)
-        if before is not None and before != (now := constants_of(trials)):  # other parameters are the first of a role
-            self._constants[study.study_name], self._finished[study.study_name] = now, {}
         finished = self._finished.setdefault(study.study_name, {})
         for trial in trials:
             if (run := finished.get((trial._trial_id, trial.datetime_start))) is None:
@@ -127,8 +130,7 @@ class StudyReader:
                 if trial_record.RETRY_MARK in trial.system_attrs:
                     by_number = by_number or {trial.number: trial for trial in trials}
                 attempts = retries.former_attempts(trial, by_number)
-                roles = self._roles_of(trial, study.study_name, trials)
-                run = self._run(trial, roles, attempts, sign, is_overdue=trial.number in (overdue or ()))
+                run = self._run(trial, attempts, sign, is_overdue=trial.number in (overdue or ()))
                 if trial.state.is_finished():
                     finished[trial_record.identity_of(trial)] = run
             elif run.number == except_for:
@@ -136,28 +138,11 @@ class StudyReader:
             runs.append(run)
         return without_placeholders(runs)
 
-    def _roles_of(self, trial: FrozenTrial, study_name: str, trials: Sequence[FrozenTrial]) -> Mapping[str, Role]:
-        """Return the roles of a trial's parameters, constants of the study last where several have one role."""
-        roles = self.roles(trial.distributions)
-        if len({*roles.values()}) == len(roles):
-            return roles
-        if study_name not in self._constants:
-            self._constants[study_name] = constants_of(trials)
-        return constants_last(roles, trial.distributions, self._constants[study_name])
-
-    def _run(
-        self,
-        trial: FrozenTrial,
-        roles: Mapping[str, Role],
-        attempts: Sequence[FrozenTrial],
-        sign: float,
-        *,
-        is_overdue: bool,
-    ) -> Run:
+    def _run(self, trial: FrozenTrial, attempts: Sequence[FrozenTrial], sign: float, *, is_overdue: bool) -> Run:
         claim = trial_record.read_claim(trial)
         params: dict[Role, float] = {}
         told = set()  # in `params`, or moves with what is
-        for name, role in roles.items():
+        for name, role in self.roles(trial.distributions).items():
             distribution, value = trial.distributions[name], trial.params[name]
             if role not in params or role in ("lr", "epochs"):
                 told.add(name)
@@ -228,6 +213,28 @@ class StudyReader:
 def read_trials(study: Study) -> list[FrozenTrial]:
     """Return the study's trials, fresh and not copied: do not change them."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def asked_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return the known parameters without those that the objective no longer asks for, those of one value last."""
+    known = dict(sorted(parameters.known_distributions(trials).items(), key=lambda item: item[1].single()))
+    if known.keys() <= set().union(*islice(_ended(reversed(trials)), ENOUGH_LATER)):
+        return known  # as nearly always: a study of thousands is read several times a trial
+    few = [name for name, distribution in known.items() if _holds_few(distribution)]
+    gone = dropped(list(_ended(trials)), few)
+    return {name: distribution for name, distribution in known.items() if name not in gone}
+
+
+def _ended(trials: Iterable[FrozenTrial]) -> Iterator[dict[str, Any]]:
+    """Return the parameters of the trials that have asked for all of theirs."""
+    ended = (trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    return (trial.params for trial in ended if trial.params)
+
+
+def _holds_few(distribution: BaseDistribution) -> bool:
+    """Whether it may decide what else exists: of many values each is run once, and seems to explain all."""
+    span = distribution.high - distribution.low if isinstance(distribution, IntDistribution) else math.inf
+    return isinstance(distribution, CategoricalDistribution) or span <= MOST_OF_A_SWITCH
 
 
 def _has_fractions(distribution: BaseDistribution) -> bool:

@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from optuna_discipline import parameters
-from optuna_discipline.asked import constants_of
 from optuna_discipline.claims import AGAIN
 from optuna_discipline.rules.space import Role
 from optuna_discipline.study_reader import StudyReader
-from optuna_discipline.study_reader import read_trials
 
 
 def moves_in(reason: str) -> tuple[str, int | None]:
@@ -47,12 +44,10 @@ def lacks(asked: Collection[Role], values: Sequence[float] | None) -> str:
     return "this network has no" if asked or well else "it ended before it asked for a"
 
 
-def with_true_step(reason: str, study: Study, trial: FrozenTrial, claim: Mapping[str, Any], reader: StudyReader) -> str:
+def with_true_step(reason: str, trial: FrozenTrial, claim: Mapping[str, Any], reader: StudyReader) -> str:
     """Return the reason of a rung with the step that was run: the trial's own bounds may have changed it."""
-    names = [n for n, d in trial.distributions.items() if reader.role_of(n, d) == "lr"]
-    constants = constants_of(read_trials(study)) if len(names) > 1 else set()
-    name = min(names, key=constants.__contains__, default=None)
-    wish, step = claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
+    names = (name for name, role in reader.roles(trial.distributions).items() if role == "lr")
+    name, wish, step = next(names, None), claim.get("values", {}).get("lr"), claim.get("lr_multiple", 1.0)
     if name is None or not wish:
         return reason
     ran = parameters.value_in_role("lr", name, trial.distributions[name], trial.params[name])

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.samplers import BaseSampler
 from optuna.trial import Trial
 from optuna.trial import TrialState
 
@@ -207,57 +206,24 @@ def test_exponents_and_1_less_momentum_change_nothing_of_a_study() -> None:
     assert studies[1] == pytest.approx(studies[0], rel=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("fixed", [None, {"lr_encoder": 1e-3}])
-def test_what_nothing_can_choose_changes_nothing_of_a_study_wherever_it_is_asked(fixed: dict[str, Any] | None) -> None:
+def test_what_has_one_value_changes_nothing_of_a_study_wherever_it_is_asked() -> None:
     studies = []
     for constant in (False, True):
 
         def objective(trial: Trial, constant: bool = constant) -> float:
             if constant:
-                if fixed:
-                    trial.suggest_float("lr_encoder", 1e-5, 10, log=True)
-                else:
-                    trial.suggest_categorical("lr_encoder", [1e-3])
+                trial.suggest_categorical("lr_encoder", [1e-3])
                 trial.suggest_float("nesterov_momentum", 0.9, 0.9)
                 trial.suggest_float("weight_decay_head", 1e-2, 1e-2)
             lr, momentum, decay, _ = _asked(trial, spelt=False)
             return 0.1 + 0.1 * math.log10(lr / (1 - momentum)) ** 2 + 0.02 * (math.log10(decay) + 4) ** 2
 
-        sampler: BaseSampler = DisciplinedSampler(seed=0)
-        if constant and fixed:
-            sampler = optuna.samplers.PartialFixedSampler(fixed, sampler)
-        study = optuna.create_study(sampler=sampler)
+        study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
         study.optimize(objective, n_trials=12)
         studies.append(study.trials)
     assert [{n: trial.params[n] for n in studies[0][0].params} for trial in studies[1]] == [
         t.params for t in studies[0]
     ]
-
-
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_a_second_rate_gets_the_ladder_though_the_first_is_held_where_it_would_begin() -> None:
-    def objective(trial: Trial) -> float:
-        lrs = [trial.suggest_float(name, 1e-5, 10, log=True) for name in ("lr", "lr_head")]
-        return sum(abs(math.log10(lr) + 1.5) for lr in lrs)
-
-    sampler = optuna.samplers.PartialFixedSampler({"lr": 0.1}, DisciplinedSampler(seed=0))
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(objective, n_trials=3)
-    assert [t.params["lr_head"] for t in study.trials] == pytest.approx([0.1, 0.1 / 3, 0.1 / 9], rel=1e-3)
-
-
-def test_a_rate_that_is_constant_in_some_networks_only_leads_the_second_one_in_all() -> None:
-    def objective(trial: Trial) -> float:
-        low, high = (0.05, 0.05) if trial.number % 2 else (1e-4, 1.0)
-        lr = trial.suggest_float("lr", low, high, log=True)
-        return formula(10 * lr) + formula(trial.suggest_float("lr_head", 1e-4, 1.0, log=True))
-
-    study = new_study(DisciplinedSampler(seed=0))
-    study.optimize(objective, n_trials=8)
-    rungs = [t.params["lr_head"] / t.params["lr"] for t in study.trials if "ladder" in t.user_attrs["reason"]]
-    assert len(rungs) > 2
-    assert rungs == pytest.approx([1.0] * len(rungs), rel=0.1)  # at its start, where the first has no other value
 
 
 def test_whole_exponents_are_walked_without_repeats() -> None:

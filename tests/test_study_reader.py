@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
 from optuna_discipline import report_epoch
-from optuna_discipline.asked import asked_distributions
 from optuna_discipline.rules.slots import any_learned
 from optuna_discipline.rules.slots import seconds_per_epoch
 from optuna_discipline.study_reader import StudyReader
+from optuna_discipline.study_reader import asked_distributions
 from optuna_discipline.study_reader import read_trials
 from optuna_discipline.trial_record import RESTART_KEY
 from optuna_discipline.trial_record import ROW_PREFIX
@@ -69,16 +69,8 @@ def test_what_has_one_value_is_not_the_first_of_its_role(constant: BaseDistribut
     assert reader.runs(study, trials)[0].params == {"lr": 0.1, "momentum": 1e-3}
     space = reader.space(asked_distributions(trials))
     assert (space["lr"].high, space["momentum"].high) == (1, 1)
-    assert reader.leaders_of("lr", FLOAT, trials[0]) == ["lr_encoder"]
-    assert reader.leaders_of("lr_encoder", constant, trials[0]) == []
-
-
-def test_what_is_free_in_any_trial_is_the_first_of_its_role_in_all() -> None:
-    study, reader = optuna.create_study(), StudyReader()
-    for high, first in ((1e-3, 0.1), (1.0, 1e-3)):
-        own = {"lr": FloatDistribution(1e-3, high), "lr_head": FLOAT}
-        study.add_trial(optuna.create_trial(params={"lr": 1e-3, "lr_head": 0.1}, distributions=own, value=1.0))
-        assert {run.params["lr"] for run in reader.runs(study, read_trials(study))} == {first}
+    assert reader.leader_of("lr", FLOAT, trials[0]) is None
+    assert reader.leader_of("lr_head", FLOAT, trials[0]) == "lr"
 
 
 @pytest.mark.parametrize(("taken_over", "seconds"), [(0, 10), (3, 40), (4, None)])

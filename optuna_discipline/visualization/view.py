@@ -13,8 +13,6 @@ from optuna.trial import FrozenTrial
 from optuna_discipline import costs
 from optuna_discipline import study_record
 from optuna_discipline import trial_record
-from optuna_discipline.asked import constants_last
-from optuna_discipline.asked import constants_of
 from optuna_discipline.exceptions import DisciplineError
 from optuna_discipline.parameters import known_distributions
 from optuna_discipline.parameters import roles_of
@@ -49,8 +47,7 @@ class StudyView:
     @cached_property
     def roles(self) -> Mapping[str, Role]:
         """The role of each parameter name: those known by themselves and those that the sampler was told."""
-        known = known_distributions(self.trials)
-        return constants_last(roles_of(known, self.told), known, constants_of(self.trials))
+        return roles_of(known_distributions(self.trials), self.told)
 
     @cached_property
     def costs(self) -> costs.Costs:
