@@ -5,9 +5,7 @@ penalty, or at a loss that was clipped. A search around the best of such runs wo
 """
 
 import math
-from collections.abc import Iterator
 from collections.abc import Sequence
-from itertools import islice
 from itertools import pairwise
 from operator import attrgetter
 
@@ -35,10 +33,10 @@ def stands_still(runs: Sequence[Run]) -> bool:
     Not where most of those drawn did clearly worse: then the first ones stand on low ground, however flat.
     """
     ended = _ended(runs)
-    level = _level(list(islice(ended, FIRST)))
-    later = [] if level is None else list(ended)
-    if level is None or any(_is_better(run, level) for run in later):
+    level = _level(ended[:FIRST])
+    if level is None or any(_is_better(run, level) for run in ended[FIRST:]):
         return False
+    later = ended[FIRST:]
     worse = sum(run.score > level and not _alike(run.score, level) for run in later)
     return worse <= len(later) - worse + 1 and (len(later) < DRAWN_AT_ONCE or len(runs) % 2 == 0)
 
@@ -46,10 +44,10 @@ def stands_still(runs: Sequence[Run]) -> bool:
 def first_to_learn(runs: Sequence[Run]) -> Run | None:
     """Return the first run that did clearly better than those that stood still, None where none has."""
     ended = _ended(runs)
-    level = _level(list(islice(ended, FIRST)))
+    level = _level(ended[:FIRST])
     if level is None:
         return None
-    return next((run for run in ended if run.slot == MODEL_SLOT and _is_better(run, level)), None)
+    return next((run for run in ended[FIRST:] if run.slot == MODEL_SLOT and _is_better(run, level)), None)
 
 
 def far_slot(lr: float) -> str:
@@ -64,7 +62,7 @@ def may_be_flat(runs: Sequence[Run]) -> bool:
     more than half; and every other time, until a run far away did worse than all others but one. On the flat ground
     above a cliff, where a noisy metric tells nothing, it is one of many.
     """
-    ended = list(_ended(runs))
+    ended = _ended(runs)
     if len(ended) < MANY or len(runs) % 2 or any(map(_fell_clearly, ended)):
         return False
     missing = what_is_missing([run.score for run in ended])
@@ -112,8 +110,8 @@ def _fell_clearly(run: Run) -> bool:
     return bool(fall > BEYOND_NOISE * jump)
 
 
-def _ended(runs: Sequence[Run]) -> Iterator[Run]:
-    return (run for run in sorted(runs, key=attrgetter("number")) if math.isfinite(run.score))
+def _ended(runs: Sequence[Run]) -> list[Run]:
+    return sorted([run for run in runs if math.isfinite(run.score)], key=attrgetter("number"))
 
 
 def _level(first: Sequence[Run]) -> float | None:
