@@ -161,6 +161,9 @@ def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_b
 def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:
     """Decide whether a run that has not diverged is hopeless beside others.
 
+    A training loss that has not left its start stops none that scores as a good run did or ended: that may overfit, and
+    an actor's loss says nothing of its return.
+
     Args:
         own: The run so far.
         peers: Read by `as_peer`.
@@ -175,8 +178,8 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
     if at_start and done < IN_A_CYCLE:
         return StopDecision(False, "a run that has not left its start is not ranked before its middle")
     if at_start and len(alike) >= MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED:
-        slowest = float(np.max([peer.train[place] for peer, place in good]))
-        if slowest < CLEARLY_LEARNED * start:
+        slowest, *worst = np.max([(one.train[at], one.scores[at], one.final) for one, at in good], axis=0).tolist()
+        if slowest < CLEARLY_LEARNED * start and own.scores[-1] > max(worst):
             text = f"the training loss {own.train[-1]:.4g} has not left its start at {done:.0%} of the run"
             return StopDecision(True, f"{text}; the slowest of the best {len(good)} others was at {slowest:.4g}")
     if len(alike) < MIN_PEERS:
