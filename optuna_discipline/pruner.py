@@ -165,7 +165,7 @@ def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
         known = _planned(trial, reported, costs.epochs_of(trial, told), 0)
         length = _reached(_steps(trial)) if reported is None else reported.curve.n_epochs
     if known is not None:
-        measured = _where_measured(known)
+        measured = _where_measured(known, maximize)
         label = _label(trial, known)
         standing = as_peer(measured.curve, values=measured.values, maximize=maximize, label=label)
     return _Offer(standing, _end_of(trial, reported), length)
@@ -180,13 +180,18 @@ def _label(trial: FrozenTrial, reported: Reported) -> tuple[str | None, bool]:
     return trial_record.stage_of(trial), reported.values is None
 
 
-def _where_measured(reported: Reported) -> Reported:
-    """Return a run at the epochs that have the study's metric: at others it has none to be compared with."""
-    if reported.values is None or None not in reported.values:
+def _where_measured(reported: Reported, maximize: bool) -> Reported:
+    """Return a run at the epochs that have the study's metric: at others it has none to be compared with.
+
+    Nor is it NaN where nothing else was reported, unless it is for so long that the run counts as broken.
+    """
+    curve, values = reported.curve, reported.values
+    if values is None:
         return reported
-    pairs = zip(reported.curve.logs, reported.values, strict=True)
-    logs, values = zip(*((log, value) for log, value in pairs if value is not None), strict=True)
-    return Reported(replace(reported.curve, logs=logs), list(values))
+    skips = not curve.has_train_loss and why_certain(curve, values, maximize=maximize) is None
+    pairs = zip(curve.logs, values, strict=True)
+    found = [(log, x) for log, x in pairs if x is not None and not (skips and math.isnan(x))]
+    return Reported(replace(curve, logs=tuple(log for log, _ in found)), [x for _, x in found])
 
 
 def _end_of(trial: FrozenTrial, reported: Reported | None) -> tuple[float, float] | None:

@@ -280,6 +280,22 @@ def test_nan_before_and_between_plain_numbers_is_not_measured(late: set[int]) ->
     assert lived == ([N] * 3 if late == {10} else [3, 3, N])  # one that is none from the first on has diverged
 
 
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("last", [0, 1], ids=["even", "odd"])
+def test_nan_at_the_end_of_complete_runs_hides_neither_how_they_ended_nor_the_runs(last: int, trains: bool) -> None:
+    study = _study()
+    for end in (0.1, 5.0, 0.12, 0.11, 0.13, 0.1, 5.0):
+        trial = study.ask()
+        for epoch, loss in enumerate(_falling(end)):
+            value, train_loss = loss if epoch % 2 == last else math.nan, loss if trains else None
+            try:
+                report_epoch(trial, epoch, value=value, train_loss=train_loss, lr=0.1, n_epochs=N)
+            except optuna.TrialPruned:
+                break
+        study.tell(trial, end) if epoch == N - 1 else study.tell(trial, state=TrialState.PRUNED)
+    assert [trial.state == TrialState.PRUNED for trial in study.trials] == [False] * 6 + [True]
+
+
 def _study_of_nan(stops: int) -> optuna.Study:
     study = _study()
     assert [_report_plainly(study, [math.nan] * N) for _ in range(stops)] == [3] * stops

@@ -37,7 +37,7 @@ class Standing:
         lr_shares: Learning rate, and the first one, as shares of the largest so far, at each epoch; NaN where unknown.
         start: The training loss that it started from.
         lowest_train: Lowest of `train` so far.
-        final: Last score; inf where unknown.
+        final: Last score, of the last epoch that measured it (NaN is none); inf where unknown.
         first: First score.
         best_possible: The score that cannot be beaten, None where that is not known.
         step: What one validation sample makes, where the metric is a share of them; else 0.
@@ -111,7 +111,7 @@ def stand(
     window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, math.ceil(WINDOW_SHARE * n_reports)))
     gap = np.where(np.isfinite(curve.gap), curve.gap, np.nan)
     levels = running_tail_median(np.stack([scores, train, gap]), window)
-    known = scores[np.isfinite(scores)]
+    known, last = scores[np.isfinite(scores)], scores[~np.isnan(raw)][-1:]
     best_possible = _best_possible(known, maximize)
     unit = 100.0 if best_possible == PERCENT else 1.0
     return Standing(
@@ -125,7 +125,7 @@ def stand(
         lr_shares=_lr_shares(curve.lr),
         start=start_of(curve, train[np.isfinite(train)])[0] if np.isfinite(train).any() else math.nan,
         lowest_train=np.fmin.accumulate(levels[1]),
-        final=float(scores[-1]) if np.isfinite(scores[-1]) else math.inf,
+        final=float(last[0]) if np.isfinite(last).any() else math.inf,
         first=float(known[0]) if len(known) else math.nan,
         best_possible=best_possible,
         step=unit * _step_of_a_share(known / unit),

@@ -91,7 +91,20 @@ def test_the_metric_is_turned_and_its_best_is_known_for_losses_and_shares() -> N
     assert stand(curve, values=[-5.0, 75.0], maximize=True).best_possible is None
     assert stand(curve, values=[50.0, 101.0], maximize=True).best_possible is None
     assert stand(curve, values=[-3.0, -4.0]).best_possible is None
-    assert stand(curve, values=[0.5, None]).final == math.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "final"),
+    [
+        ([0.5, 0.4], 0.4),
+        ([0.5, math.nan], 0.5),
+        ([0.5, None], 0.5),
+        ([0.5, math.inf], math.inf),
+        ([None] * 2, math.inf),
+    ],
+)
+def test_a_run_ends_where_it_was_measured_last(values: list[float | None], final: float) -> None:
+    assert stand(_curve([1.0, 0.5]), values=values).final == final
 
 
 def test_one_sample_is_recognised_as_the_step_of_an_accuracy_and_a_loss_has_none() -> None:
