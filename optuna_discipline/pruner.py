@@ -39,14 +39,14 @@ class DisciplinedPruner(BasePruner):
     """Stops diverged runs as soon as it is certain, hopeless ones when it is safe, and leaves the best of 1cycle alone.
 
     It reads the rows of `TrialReporter` or `report_epoch`, and stops a run, too, whose metric has been no number for
-    three reports and a tenth of its length while the training goes on; one that never was a number may begin by the
-    middle. With plain `trial.report` it knows neither training loss nor learning rate: then it stops runs that report
-    infinity, or NaN for as long (a minimised one also from the first report on), and after three quarters of their
-    length those far worse than every good one before. NaN between numbers counts as not measured. A run of either kind
-    that does not say how long it is counts as long as the longest complete one that did not either, so the first shows
-    it and is not compared; after three such stops in a row one run is not, in case they are longer now. Nor is one
-    stopped after three stops by NaN from the first report on. A run whose rows count from 1 stands an epoch farther
-    than it is: it is compared an epoch earlier, and not at its last but one.
+    three reports and a tenth of its length while the training goes on (a quarter, if numbers came back twice before);
+    one that never was a number may begin by the middle. With plain `trial.report` it knows neither training loss nor
+    learning rate: then it stops runs that report infinity, or NaN for as long (a minimised one also from the first
+    report on), and after three quarters of their length those far worse than every good one before. NaN between numbers
+    counts as not measured. A run of either kind that does not say how long it is counts as long as the longest complete
+    one that did not either, so the first shows it and is not compared; after three such stops in a row one run is not,
+    in case they are longer now. Nor is one stopped after three stops by NaN from the first report on. A run whose rows
+    count from 1 stands an epoch farther than it is: it is compared an epoch earlier, and not at its last but one.
     Trials of different stages or lengths are not compared, nor are any at epochs without the study's metric, nor by
     reports that rank the complete trials against their values: an accuracy beside a loss. The reason of a stop is the
     user attribute `pruned_because` of the trial.

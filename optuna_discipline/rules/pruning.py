@@ -40,7 +40,7 @@ MIN_PEERS, MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED = 4, 2
 # The peers that ended best: a third of them, 3 to 10.
 GOOD_SHARE, FEWEST_GOOD, MOST_GOOD = 0.34, 3, 10
 MIN_EPOCHS, MIN_RATES = 8, 3
-LOST_REPORTS, LOST_SHARE, LATEST_BEGIN = 3, 0.1, 0.5
+LOST_REPORTS, LOST_SHARE, LOST_AFTER_GAPS, LATEST_BEGIN = 3, 0.1, 0.25, 0.5
 LAST_VALUES = 3
 # A run has not left its start while its training loss is above the first share of it; a peer has below the second.
 AT_START, CLEARLY_LEARNED = 0.95, 0.7
@@ -141,8 +141,8 @@ def _may_be_well(curve: LossCurve, metric: Sequence[float | None], maximize: boo
 def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_begin_late: bool) -> str | None:
     """Return why a metric is lost, None if it is not.
 
-    It is once it has been no number for three reports, a tenth of the run, and longer than ever before. One that
-    may begin late and never was a number is left alone for half of the run.
+    It is once it has been no number for three reports, a tenth of the run (a quarter after two gaps), and longer than
+    ever before. One that may begin late and never was a number is left alone for half of the run.
     """
     known = [(log.epoch, x) for log, x in zip(curve.logs, metric, strict=True) if x is not None]
     groups = [(is_number, list(group)) for is_number, group in groupby(known, key=lambda one: math.isfinite(one[1]))]
@@ -150,7 +150,8 @@ def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_b
         return None
     *before, lost = [group for is_number, group in groups if not is_number]
     n_reports, longest = curve.n_epochs * len(curve) / (curve.logs[-1].epoch + 1), max(map(len, before), default=0)
-    if len(lost) < max(LOST_REPORTS, math.ceil(LOST_SHARE * n_reports), longest + 1):
+    share = LOST_SHARE if len(before) < 2 else LOST_AFTER_GAPS
+    if len(lost) < max(LOST_REPORTS, math.ceil(share * n_reports), longest + 1):
         return None
     if may_begin_late and len(groups) == 1 and not LATEST_BEGIN <= curve.fraction < 1:
         return None

@@ -265,6 +265,8 @@ def test_a_comparison_with_thousands_costs_less_than_reading_a_hundred_runs() ->
         ([math.nan] * 10, True),  # but not after the middle
         ([*[math.nan] * 4, 0.5, *[math.nan] * 4, 0.4, *[math.nan] * 4], False),  # measured every fifth epoch
         ([math.nan, 0.5, *[math.nan] * 3], True),
+        ([math.nan, 0.5, math.nan, 0.4, *[math.nan] * 4], False),  # numbers and none alternate
+        ([math.nan, 0.5, math.nan, 0.4, *[math.nan] * 5], True),
         ([None, None, None, None], False),
     ],
 )
