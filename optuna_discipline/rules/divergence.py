@@ -23,7 +23,7 @@ LEFT_START, BACK_AT_START = 0.9, 0.98
 # The first loss is one of a noisy column: from there, a fall by less than this many times the noise is none. Of losses
 # that reach below 0, as those of a policy gradient, all may be noise, and the lowest of twenty lies far down. How large
 # they are, three reports show.
-LEFT_IN_NOISE, CLEAR_BELOW_ZERO, ENOUGH_REPORTS = 2.0, 6.0, 3
+LEFT_IN_NOISE, LEFT_IN_NOISE_BELOW_ZERO, ENOUGH_REPORTS = 2.0, 6.0, 3
 # A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
 # break, and no noise: also the last, after which none follows.
 DEAD_EPOCHS, BURST = 5, 100.0
@@ -47,7 +47,7 @@ def why_diverged(curve: LossCurve) -> str | None:
 
     A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
     running (half above chance and not falling, where the classes are known, else three times the first epoch and not
-    half-way back; of losses that reach below 0 also six times their usual size); or one that is at or above its start
+    half-way back; of losses that reach below 0 three times the largest before); or one that is at or above its start
     for three epochs and a tenth of the run after having left it downwards, or upwards beyond chance; flat at chance,
     two epochs and a twentieth are enough. Where the classes are not known it counts, too, if both losses have jumped to
     one level far above the best and stand there for five epochs and a tenth of the run. A validation loss is asked only
@@ -92,7 +92,7 @@ def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str
 def _is_level(losses: FloatArray, start: float) -> bool:
     """Return whether losses of unknown scale, far above their first, stand there: those of a policy gradient swing."""
     before, stands = losses[:-2], losses[-2] - losses[-1] <= losses[-1] - start
-    high = len(before) >= ENOUGH_REPORTS and losses[-2:].min() > CLEAR_BELOW_ZERO * np.median(np.abs(before))
+    high = len(before) >= ENOUGH_REPORTS and losses[-2:].min() > BLOWN_UP_FROM_FIRST_EPOCH * np.abs(before).max()
     return bool(stands and (losses.min() > 0 or high))
 
 
@@ -106,7 +106,7 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
         if len(losses) <= length or not np.all(stays[-length:]):
             continue
         before = losses[:-length]
-        times = LEFT_IN_NOISE if losses.min() > 0 else CLEAR_BELOW_ZERO
+        times = LEFT_IN_NOISE if losses.min() > 0 else LEFT_IN_NOISE_BELOW_ZERO
         noise = 0.0 if known else times * noise_sd(before)
         if before.min() <= start - max((1 - LEFT_START) * abs(start), noise):
             return f"the training loss fell to {before.min():.3g} and is back at {losses[-1]:.3g}, that of {word}"

@@ -57,7 +57,6 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([-1.0, -2.0, -3.0], None, False),
         ([-1.0, 5.0, 6.0], None, False),  # one report below 0 does not say how large such losses are
         ([1.0, 0.2, -0.3, 90.0, 700.0], None, True),  # a density that broke
-        ([0.21, 0.54, -0.01, -0.17, 1486.8, 8.41, 5.34], None, True),  # however far it was
         ([0.0015, 0.2431, 0.0765], None, False),  # a policy gradient, whose loss is noise around 0
         ([1.0, 50.0, 20.0, 18.0], None, True),  # half-way back, but no farther
         ([-0.0168, 0.1717, 0.0845, -0.0032, 0.1065, 0.1092], None, False),
