@@ -20,10 +20,8 @@ BLOWN_UP_FROM_FIRST_EPOCH = 3.0
 # With .9, and no such end, recorded runs that broke trained on for 11.3, 12.6, 7.8 % of their length, not 10, 9.3, 7.
 FALLS, BEYOND_DATA = 0.7, 100.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
-# The first loss is one of a noisy column: from there, a fall by less than this many times the noise is none. Of losses
-# that reach below 0, as those of a policy gradient, all may be noise, and the lowest of twenty lies far down. How large
-# they are, three reports show.
-LEFT_IN_NOISE, LEFT_IN_NOISE_BELOW_ZERO, ENOUGH_REPORTS = 2.0, 6.0, 3
+# The first epoch's loss is one of a noisy column: from there, a fall by less than this many times the noise is none.
+LEFT_IN_NOISE = 2.0
 # A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
 # break, and no noise: also the last, after which none follows.
 DEAD_EPOCHS, BURST = 5, 100.0
@@ -46,13 +44,12 @@ def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
     A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
-    running (half above chance and not falling, where the classes are known, else three times the first epoch and not
-    half-way back; of losses that reach below 0 three times the largest before); or one that is at or above its start
-    for three epochs and a tenth of the run after having left it downwards, or upwards beyond chance; flat at chance,
-    two epochs and a twentieth are enough. Where the classes are not known it counts, too, if both losses have jumped to
-    one level far above the best and stand there for five epochs and a tenth of the run. A validation loss is asked only
-    where there is no training loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for
-    half of its run.
+    running (half above chance and not falling, where the classes are known, else three times the first epoch); or one
+    that is at or above its start for three epochs and a tenth of the run after having left it downwards, or upwards
+    beyond chance; flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts,
+    too, if both losses have jumped to one level far above the best and stand there for five epochs and a tenth of the
+    run. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
+    densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
     """
     name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
     measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
@@ -84,16 +81,9 @@ def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str
     factor, at_once = (BLOWN_UP, BLOWN_UP_AT_ONCE) if known else (BLOWN_UP_FROM_FIRST_EPOCH, math.inf)
     if losses[-1] > _times(start, at_once):
         factor = at_once
-    elif not np.all(losses[-2:] > _times(start, factor)) or not (known or _is_level(losses, start)):
+    elif not np.all(losses[-2:] > _times(start, factor)):
         return None
     return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
-
-
-def _is_level(losses: FloatArray, start: float) -> bool:
-    """Return whether losses of unknown scale, far above their first, stand there: those of a policy gradient swing."""
-    before, stands = losses[:-2], losses[-2] - losses[-1] <= losses[-1] - start
-    high = len(before) >= ENOUGH_REPORTS and losses[-2:].min() > BLOWN_UP_FROM_FIRST_EPOCH * np.abs(before).max()
-    return bool(stands and (losses.min() > 0 or high))
 
 
 def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:
@@ -106,8 +96,7 @@ def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> 
         if len(losses) <= length or not np.all(stays[-length:]):
             continue
         before = losses[:-length]
-        times = LEFT_IN_NOISE if losses.min() > 0 else LEFT_IN_NOISE_BELOW_ZERO
-        noise = 0.0 if known else times * noise_sd(before)
+        noise = 0.0 if known else LEFT_IN_NOISE * noise_sd(before)
         if before.min() <= start - max((1 - LEFT_START) * abs(start), noise):
             return f"the training loss fell to {before.min():.3g} and is back at {losses[-1]:.3g}, that of {word}"
         if known and before.max() > _times(start, BLOWN_UP) and losses[-1] > FALLS * losses[-length]:
