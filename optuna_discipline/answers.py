@@ -86,7 +86,7 @@ class Answers:
         others = [other for other in read_trials(question.study) if other.number != question.trial.number]
         shown = parameters.known_distributions(other for other in others if other.state.is_finished())
         before = [other.params[question.name] for other in others if question.name in other.params]
-        if shown and not self._reader.settings(shown):
+        if shown and all(d.single() for d in self._reader.settings(shown).values()):
             stream = self._stream(question)
             drawn = [retreat.draw(question.name, question.distribution, stream) for _ in range(SEEDS_DRAWN)]
             return next((seed for seed in drawn if seed not in before), drawn[0])

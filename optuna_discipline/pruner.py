@@ -164,8 +164,8 @@ def _read_offer(trial: FrozenTrial, maximize: bool, told: costs.Told) -> _Offer:
     if not _says_its_length(trial, reported):
         known = _planned(trial, reported, costs.epochs_of(trial, told), 0)
         length = _reached(_steps(trial)) if reported is None else reported.curve.n_epochs
-    if known is not None:
-        measured = _where_measured(known, maximize)
+    if known is not None and why_certain(known.curve, known.values, maximize=maximize) is None:
+        measured = _where_measured(known)
         label = _label(trial, known)
         standing = as_peer(measured.curve, values=measured.values, maximize=maximize, label=label)
     return _Offer(standing, _end_of(trial, reported), length)
@@ -180,17 +180,16 @@ def _label(trial: FrozenTrial, reported: Reported) -> tuple[str | None, bool]:
     return trial_record.stage_of(trial), reported.values is None
 
 
-def _where_measured(reported: Reported, maximize: bool) -> Reported:
-    """Return a run at the epochs that have the study's metric: at others it has none to be compared with.
+def _where_measured(reported: Reported) -> Reported:
+    """Return a run that did not break at the epochs that have the study's metric: at others there is none to compare.
 
-    Nor is it NaN where nothing else was reported, unless it is for so long that the run counts as broken.
+    Where nothing else was reported NaN is none either.
     """
     curve, values = reported.curve, reported.values
     if values is None:
         return reported
-    skips = not curve.has_train_loss and why_certain(curve, values, maximize=maximize) is None
     pairs = zip(curve.logs, values, strict=True)
-    found = [(log, x) for log, x in pairs if x is not None and not (skips and math.isnan(x))]
+    found = [(log, x) for log, x in pairs if x is not None and (curve.has_train_loss or not math.isnan(x))]
     return Reported(replace(curve, logs=tuple(log for log, _ in found)), [x for _, x in found])
 
 

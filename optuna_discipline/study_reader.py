@@ -241,7 +241,9 @@ def _has_fractions(distribution: BaseDistribution) -> bool:
     """Whether there are numbers between the whole ones, which are no seeds: a share, a threshold."""
     if isinstance(distribution, CategoricalDistribution):
         return any(number_of(choice) % 1 > 0 for choice in distribution.choices)
-    return isinstance(distribution, FloatDistribution) and distribution.step != 1
+    return isinstance(distribution, FloatDistribution) and any(
+        x % 1 for x in (distribution.low, distribution.step or 0.5)
+    )
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

@@ -21,7 +21,9 @@ def moves_in(reason: str) -> tuple[str, int | None]:
     >>> moves_in("model-based search around the best full run: trial 4, but x 1 to 2; again, since trial 7 failed")
     ('trial 4, but x 1 to 2', 4)
     """
-    found = re.search(r"(?<=: )trial (\d+)(?:, but | again$).*", reason.rsplit(AGAIN, 1)[0], flags=re.DOTALL)
+    found = re.search(
+        r"(?<=: )trial (\d+)(?:, but | again$).*", re.sub(rf"{AGAIN}\d+ failed$", "", reason), flags=re.DOTALL
+    )
     return ("", None) if found is None else (found[0], int(found[1]))
 
 

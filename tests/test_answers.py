@@ -332,6 +332,12 @@ def test_a_number_that_is_named_seed_and_has_fractions_is_searched() -> None:
     assert len({t.params["seed"] for t in study.trials}) > 1
 
 
+def test_seeds_are_drawn_where_all_else_is_a_constant() -> None:
+    study = new_study(DisciplinedSampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("lr", 0.1, 0.1) * t.suggest_int("seed", 1, 10**6), n_trials=5)
+    assert len({t.params["seed"] for t in study.trials}) == 5
+
+
 def test_seeds_are_drawn_where_a_study_has_nothing_else_and_searched_where_the_user_says_so() -> None:
     study = new_study(DisciplinedSampler(seed=0))
     study.optimize(lambda t: float(t.suggest_int("seed", 1, 6)), n_trials=7)

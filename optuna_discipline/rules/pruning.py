@@ -150,7 +150,7 @@ def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_b
         return None
     *before, lost = [group for is_number, group in groups if not is_number]
     n_reports, longest = curve.n_epochs * len(curve) / (curve.logs[-1].epoch + 1), max(map(len, before), default=0)
-    share = LOST_SHARE if len(before) < 2 else LOST_AFTER_GAPS
+    share = LOST_AFTER_GAPS if len(before) > 1 and all(math.isnan(x) for _, x in lost) else LOST_SHARE
     if len(lost) < max(LOST_REPORTS, math.ceil(share * n_reports), longest + 1):
         return None
     if may_begin_late and len(groups) == 1 and not LATEST_BEGIN <= curve.fraction < 1:
@@ -162,8 +162,8 @@ def _why_lost(curve: LossCurve, metric: Sequence[float | None], name: str, may_b
 def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, rises: bool = True) -> StopDecision:
     """Decide whether a run that has not diverged is hopeless beside others.
 
-    A training loss that has not left its start stops none that scores as a good run did or ended: that may overfit, and
-    an actor's loss says nothing of its return.
+    A training loss that has not left its start stops none that scores as the good runs ended: those may overfit, and an
+    actor's loss says nothing of its return.
 
     Args:
         own: The run so far.
@@ -179,8 +179,8 @@ def compare(own: Standing, peers: Sequence[Standing], *, slack: float = SLACK, r
     if at_start and done < IN_A_CYCLE:
         return StopDecision(False, "a run that has not left its start is not ranked before its middle")
     if at_start and len(alike) >= MIN_PEERS_OF_A_RUN_THAT_NEVER_LEARNED:
-        slowest, *worst = np.max([(one.train[at], one.scores[at], one.final) for one, at in good], axis=0).tolist()
-        if slowest < CLEARLY_LEARNED * start and own.scores[-1] > max(worst):
+        slowest, worst = np.max([(one.train[at], one.final) for one, at in good], axis=0).tolist()
+        if slowest < CLEARLY_LEARNED * start and own.scores[-1] > worst:
             text = f"the training loss {own.train[-1]:.4g} has not left its start at {done:.0%} of the run"
             return StopDecision(True, f"{text}; the slowest of the best {len(good)} others was at {slowest:.4g}")
     if len(alike) < MIN_PEERS:

@@ -75,9 +75,9 @@ _PENALTIES = _REGULARIZATION | {"l1", "l2", "penalty"}
 _SPARSE = frozenset({"sparse", "sparsity"})
 _OF_A_PENALTY = _OF_L2 | _PARTS | _PENALTIES | _SPARSE | {"lam", "lambd", "lmbda", "coef", "coeff", "coefficient"}
 _OF_A_PENALTY |= {"strength", "factor", "bias", "activity", "activation"}
-_OF_NO_WEIGHTS = frozenset({"entropy", "ent", "kl"}) | EXPONENT_WORDS
+_OF_NO_WEIGHTS = frozenset({"entropy", "ent", "kl", "box", "bbox", "loss", "mse", "iou", "dice"}) | EXPONENT_WORDS
 # A momentum of an optimizer may be larger than this, unless it is 1 less itself.
-MOST_SMALL = 0.5
+MOST_SMALL_MOMENTUM = 0.5
 _TURNED = frozenset({"minus", "less", "inverse", "inv"})
 _SEPARATOR = re.compile(r"[./:]|__")
 _NUMBERED_LR = re.compile(r"lr[0-9]+")
@@ -225,7 +225,7 @@ def is_small_momentum(name: str, bounds: Bounds) -> bool:
     """
     words = words_of(name)
     turned = not _TURNED.isdisjoint(words) or any(word.startswith("beta") for word in words)
-    return bounds.low < bounds.high <= MOST_SMALL and not turned
+    return bounds.low < bounds.high <= MOST_SMALL_MOMENTUM and not turned
 
 
 @lru_cache

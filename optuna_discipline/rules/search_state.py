@@ -174,8 +174,8 @@ class SearchState:
         """Whether the number of epochs is one more parameter of the model, as nothing speaks for the longest.
 
         Where a recipe has short cycles, they stand for full trainings. A training that reports its epochs says itself
-        whether it was too long; until the best one does, a shorter one is the best, or nothing else is new, all run in
-        full.
+        whether it was too long; until the best one does, a shorter one is the best, or the model has repeated a run,
+        all run in full.
         """
         if self.recipe.short < 1 or "epochs" not in self.space or self._fixed("epochs"):
             return False

@@ -1,9 +1,11 @@
 """Where a number without a role begins whose name says what it is: usual values of the literature and of libraries."""
 
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from optuna_discipline.rules.candidates import DEFAULT_WEIGHT_DECAY
 from optuna_discipline.rules.lr_choice import USUAL_LR
 from optuna_discipline.rules.role_names import POLICY_CLIPS
 from optuna_discipline.rules.role_names import all_words_of
@@ -173,6 +175,9 @@ def _penalty(name: str, bounds: Bounds) -> float | None:
     """Return where a penalty on weights or activations begins."""
     if not 0 <= bounds.low < bounds.high <= MOST_PENALTY or not says_penalty(name):
         return None
+    if bounds.choices is not None:
+        above_zero = [choice for choice in bounds.choices if choice > 0]
+        return min(above_zero, key=lambda choice: abs(math.log(choice / DEFAULT_WEIGHT_DECAY)))
     return min(bounds.high * PENALTY_SHARE, MOST_FROM_ZERO) if bounds.from_zero else default_of("weight_decay", bounds)
 
 

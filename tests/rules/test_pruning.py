@@ -125,9 +125,11 @@ def test_a_run_that_never_left_its_start_is_left_alone_for_half_of_its_length() 
 
 
 @pytest.mark.parametrize(
-    ("score", "stops"), [(0.96, False), (1.1, False), (1.3, True)], ids=["better", "than they ended", "worse"]
+    ("score", "stops"), [(0.96, False), (1.1, False), (1.21, True)], ids=["better", "than they ended", "worse"]
 )
-def test_a_training_loss_at_its_start_stops_no_run_that_scores_as_runs_that_overfit(score: float, stops: bool) -> None:
+def test_a_training_loss_at_its_start_stops_no_run_that_scores_as_those_that_overfit_ended(
+    score: float, stops: bool
+) -> None:
     shares = [(epoch + 1) / N for epoch in range(N)]
     overfit = [(1 - 0.6 * x, 1 - 0.4 * x + 0.6 * x * x) for x in shares]  # at 14 of 20 epochs .96 and better
     logs = tuple(EpochLog(i, 0.1, *losses) for i, losses in enumerate(overfit))

@@ -6,6 +6,13 @@ from optuna_discipline.rules.usual_values import usual_word
 
 
 @pytest.mark.parametrize(
+    ("choices", "start"), [([0, 1e-3, 0.01, 0.1, 1], 1e-3), ([0.1, 1.0], 0.1), ([1e-5, 1e-4], 1e-4)]
+)
+def test_a_penalty_of_a_list_begins_nearest_to_a_usual_weight_decay(choices: list[float], start: float) -> None:
+    assert usual_value("l1_lambda", Bounds.of_choices(choices)) == start
+
+
+@pytest.mark.parametrize(
     ("name", "low", "high", "usual"),
     [
         ("label_smoothing", 0.0, 0.4, 0.1),
@@ -42,6 +49,7 @@ from optuna_discipline.rules.usual_values import usual_word
         ("reg_lambda", 1e-8, 10.0, None),
         ("log_l1", -6.0, -1.0, None),
         ("aux_weight", 0.0, 0.1, None),
+        ("box_reg", 0.0, 1.0, None),  # of a detector: a regression
     ],
 )
 def test_what_a_name_says_begins_at_its_usual_value_if_that_lies_within_the_bounds(
