@@ -88,8 +88,8 @@ class Answers:
         before = [other.params[question.name] for other in others if question.name in other.params]
         if shown and all(d.single() for d in self._reader.settings(shown).values()):
             stream = self._stream(question)
-            drawn = [retreat.draw(question.name, question.distribution, stream) for _ in range(SEEDS_DRAWN)]
-            return next((seed for seed in drawn if seed not in before), drawn[0])
+            drawn = (retreat.draw(question.name, question.distribution, stream) for _ in range(SEEDS_DRAWN))
+            return next((seed for seed in drawn if seed not in before), self._draw(question))
         allowed = (value for value in before if parameters.allows(question.distribution, value))
         return next(allowed, parameters.start_of(question.name, question.distribution))
 

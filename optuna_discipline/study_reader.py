@@ -122,7 +122,7 @@ class StudyReader:
         runs = []
         finished = self._finished.setdefault(study.study_name, {})
         for trial in trials:
-            if (run := finished.get((trial._trial_id, trial.datetime_start))) is None:
+            if (run := finished.get(trial_record.identity_of(trial))) is None:
                 if trial.number == except_for or trial.state not in _STATES:
                     continue
                 if overdue is None and trial.state == TrialState.RUNNING:

@@ -46,7 +46,7 @@ def failures_so_far(runs: Sequence[Run]) -> int:
     Where an objective has said so itself (it pruned, or returned infinity) one more is counted: the same again would
     end the same, while one that raised may have been killed.
     """
-    if any(run.held for run in runs) or those_that_fit(runs):  # nearly always the first has held
+    if those_that_fit(runs):
         return 0
     ended = [run for run in runs if run.state != "running"]
     return len(ended) + any(run.state != "failed" for run in ended)

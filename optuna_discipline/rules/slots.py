@@ -179,8 +179,7 @@ def passed_over(runs: Sequence[Run], best: Run | None) -> str:
 
 def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
     """Return how many times as long as with the first batch size an epoch of a smaller one takes, by run."""
-    long = [run for run in runs if run.seconds is not None and run.seconds >= SHORTEST_COMPARED_RUN]
-    complete = [run for run in long if run.state == "complete" and "batch_size" in run.params]
+    complete = [run for run in runs if run.state == "complete" and "batch_size" in run.params]
     timed = [(run, pace) for run in complete if (pace := seconds_per_epoch(run)) is not None]
     alike: dict[str, list[tuple[Run, float]]] = {}
     for run, pace in timed:
