@@ -22,6 +22,10 @@ FALLS, BEYOND_DATA = 0.7, 100.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
 # The first epoch's loss is one of a noisy column: from there, a fall by less than this many times the noise is none.
 LEFT_IN_NOISE = 2.0
+# Losses that reach below 0 have no size of their own, and those of a policy gradient swing around it: such a run broke
+# once all of its epochs lie above a stretch of so many before, by so many times the largest rise in that. Where fewer
+# came before they lie there for a stretch, and are so many times as large as all before.
+STRETCH, CLEAR_RISE, OUT_OF_SIZE = 5, 2.0, 10.0
 # A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
 # break, and no noise: also the last, after which none follows.
 DEAD_EPOCHS, BURST = 5, 100.0
@@ -44,12 +48,14 @@ def why_diverged(curve: LossCurve) -> str | None:
     """Return why a run counts as diverged, None if it does not.
 
     A loss that is no number (named by the first of those at the end); a training loss far above its start in two epochs
-    running (half above chance and not falling, where the classes are known, else three times the first epoch); or one
+    running (half above chance, where the classes are known, else three times the first epoch) and not falling; or one
     that is at or above its start for three epochs and a tenth of the run after having left it downwards, or upwards
     beyond chance; flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts,
     too, if both losses have jumped to one level far above the best and stand there for five epochs and a tenth of the
-    run. A validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy
-    densenet's stays at 4 to 19 (chance is 2.3) for half of its run.
+    run. A loss that reaches below 0 has no size, only its own noise: it is back at its start for three epochs and a
+    tenth of the run, clear above all that the five epochs before did. A validation loss is asked only where there is
+    no training loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its
+    run.
     """
     name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
     measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
@@ -65,6 +71,8 @@ def why_diverged(curve: LossCurve) -> str | None:
     start, word = start_of(curve, losses)
     if start == 0:  # nothing can be told from there: an error of 0 from the first epoch on, a placeholder
         return None
+    if curve.n_classes is None and losses.min() <= 0:
+        return _why_above(curve, losses)
     if (far := _why_far(losses, start, word, known=curve.n_classes is not None)) is not None:
         return far
     if curve.n_classes is None and (stands := _why_it_stands(curve, losses, measured)) is not None:
@@ -75,7 +83,8 @@ def why_diverged(curve: LossCurve) -> str | None:
 def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str | None:
     """Return why a run is far above its start; None if it is not, is on its way down, or has just begun."""
     first = len(losses) < 2
-    falls = first or (known and losses[-1] <= FALLS * losses[-2] and losses.min() > _times(start, BLOWN_UP))
+    young = losses.min() > _times(start, BLOWN_UP) if known else len(losses) <= STRETCH
+    falls = first or (young and losses[-1] <= FALLS * losses[-2])
     if falls and not (known and losses[-1] > _times(start, BEYOND_DATA)):
         return None
     factor, at_once = (BLOWN_UP, BLOWN_UP_AT_ONCE) if known else (BLOWN_UP_FROM_FIRST_EPOCH, math.inf)
@@ -84,6 +93,26 @@ def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str
     elif not np.all(losses[-2:] > _times(start, factor)):
         return None
     return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
+
+
+def _why_above(curve: LossCurve, losses: FloatArray) -> str | None:
+    """Return why a run whose losses reach below 0 is back at its start and clear above what it was; None if not."""
+    stays = max(3, math.ceil(0.1 * curve.n_epochs))
+    lowest = np.minimum.accumulate(losses[::-1])[::-1]  # of each epoch and those after it
+    early = np.arange(1, min(STRETCH, len(losses) - max(STRETCH, stays) + 1))
+    broke = early[lowest[early] > OUT_OF_SIZE * np.maximum.accumulate(np.abs(losses))[early - 1]]
+    if not len(broke) and len(losses) >= STRETCH + stays:
+        stretches = np.lib.stride_tricks.sliding_window_view(losses[:-stays], STRETCH)
+        with np.errstate(over="ignore", invalid="ignore"):  # inf less inf
+            fell = losses[0] - np.minimum.accumulate(losses)[STRETCH - 1 : len(losses) - stays]
+            clear = stretches.max(axis=1) + CLEAR_RISE * np.maximum(np.diff(stretches).max(axis=1), 0.0)
+            clear = np.maximum(clear, losses[0] - (1 - LEFT_START) * fell)
+        broke = STRETCH + np.flatnonzero(lowest[STRETCH : len(losses) - stays + 1] > clear)
+    if not len(broke):
+        return None
+    at = int(broke[0])
+    n, low, best = len(losses) - at, lowest[at], losses[:at].min()
+    return f"the training loss was {best:.3g}, and has been {low:.3g} or more for {n} epochs"
 
 
 def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:

@@ -34,7 +34,7 @@ def test_losses_that_never_moved_ask_for_a_larger_rate(fell: float, moved: bool)
 
 @pytest.mark.parametrize(("fell", "moved"), [(0.0, False), (0.01, False), (0.5, True)])
 def test_a_loss_that_begins_below_0_has_moved_where_that_is_clear_of_its_noise(fell: float, moved: bool) -> None:
-    val = -50 + fell * np.where(TIME > 0.6, 1.0, 1 - TIME) + 0.01 * np.random.default_rng(0).normal(size=N)
+    val = -50 + fell * np.where(TIME > 0.6, 0.8, 1 - TIME) + 0.01 * np.random.default_rng(0).normal(size=N)
     found = _diagnose(val, val - 0.01)
     assert has_moved(found.evidence) == moved
     assert ("hardly moved from its first value" in found.advice) != moved
