@@ -197,11 +197,12 @@ def _longer_epochs(runs: Sequence[Run]) -> dict[int, float]:
 
 def has_repeated(runs: Sequence[Run]) -> bool:
     """Whether the model has run again what had run before, as it does where nothing else is left."""
-    before: list[tuple[Mapping[Role, float], Mapping[str, object]]] = []
+    before: dict[frozenset[tuple[Role, float]], list[Mapping[str, object]]] = {}
     for run in runs:
-        if run.slot == MODEL_SLOT and (run.params, run.others) in before:
+        alike = before.setdefault(frozenset(run.params.items()), [])
+        if run.slot == MODEL_SLOT and run.others in alike:
             return True
-        before.append((run.params, run.others))
+        alike.append(run.others)
     return False
 
 
