@@ -22,10 +22,13 @@ FALLS, BEYOND_DATA = 0.7, 100.0
 LEFT_START, BACK_AT_START = 0.9, 0.98
 # The first epoch's loss is one of a noisy column: from there, a fall by less than this many times the noise is none.
 LEFT_IN_NOISE = 2.0
-# Losses that reach below 0 have no size of their own, and those of a policy gradient swing around it: such a run broke
-# once all of its epochs lie above a stretch of so many before, by so many times the largest rise in that. Where fewer
-# came before they lie there for a stretch, and are so many times as large as all before.
-STRETCH, CLEAR_RISE, OUT_OF_SIZE = 5, 2.0, 10.0
+# Losses that reach below 0, by more than this share of the first, have no size of their own, and those of a policy
+# gradient swing around it. Such a run broke once all of its epochs lie above a stretch of so many before, by so many
+# times the largest rise in that, where it had fallen clear of its noise.
+ROUNDING, STRETCH, CLEAR_RISE, CLEAR_FALL = 1e-3, 5, 2.0, 3.0
+# Or, for a stretch, so many times as large as all before, or by so many times all their span above what they were a
+# stretch ago; two epochs a hundred times as large are enough.
+OUT_OF_SIZE = 10.0
 # A net is dead once its losses lie at chance for so many epochs. One epoch this many times above every earlier one is a
 # break, and no noise: also the last, after which none follows.
 DEAD_EPOCHS, BURST = 5, 100.0
@@ -52,10 +55,10 @@ def why_diverged(curve: LossCurve) -> str | None:
     that is at or above its start for three epochs and a tenth of the run after having left it downwards, or upwards
     beyond chance; flat at chance, two epochs and a twentieth are enough. Where the classes are not known it counts,
     too, if both losses have jumped to one level far above the best and stand there for five epochs and a tenth of the
-    run. A loss that reaches below 0 has no size, only its own noise: it is back at its start for three epochs and a
-    tenth of the run, clear above all that the five epochs before did. A validation loss is asked only where there is
-    no training loss, and only for NaN and inf: a healthy densenet's stays at 4 to 19 (chance is 2.3) for half of its
-    run.
+    run. A loss that reaches below 0 is judged by its own noise and span: it broke once it is back at its start for
+    three epochs and a tenth of the run, clear above all that five epochs before did, or out of all proportion. A
+    validation loss is asked only where there is no training loss, and only for NaN and inf: a healthy densenet's stays
+    at 4 to 19 (chance is 2.3) for half of its run.
     """
     name, column = ("training", "train_loss") if curve.has_train_loss else ("validation", "val_loss")
     measured = np.array([getattr(log, column) is not None for log in curve.logs], dtype=bool)
@@ -71,21 +74,21 @@ def why_diverged(curve: LossCurve) -> str | None:
     start, word = start_of(curve, losses)
     if start == 0:  # nothing can be told from there: an error of 0 from the first epoch on, a placeholder
         return None
-    if curve.n_classes is None and losses.min() <= 0:
-        return _why_above(curve, losses)
-    if (far := _why_far(losses, start, word, known=curve.n_classes is not None)) is not None:
+    if curve.n_classes is None and losses.min() < -ROUNDING * abs(start):
+        return _why_above(curve, losses, epochs)
+    if (far := _why_far(curve, losses, start, word)) is not None:
         return far
     if curve.n_classes is None and (stands := _why_it_stands(curve, losses, measured)) is not None:
         return stands
     return _why_back(curve, losses, start, word)
 
 
-def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str | None:
+def _why_far(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:
     """Return why a run is far above its start; None if it is not, is on its way down, or has just begun."""
-    first = len(losses) < 2
-    young = losses.min() > _times(start, BLOWN_UP) if known else len(losses) <= STRETCH
+    known, first = curve.n_classes is not None, len(losses) < 2
+    young = losses.min() > _times(start, BLOWN_UP) if known else len(losses) <= STRETCH and curve.fraction < 1
     falls = first or (young and losses[-1] <= FALLS * losses[-2])
-    if falls and not (known and losses[-1] > _times(start, BEYOND_DATA)):
+    if falls and not (losses[-1] > _times(start, BEYOND_DATA) and (known or not first)):
         return None
     factor, at_once = (BLOWN_UP, BLOWN_UP_AT_ONCE) if known else (BLOWN_UP_FROM_FIRST_EPOCH, math.inf)
     if losses[-1] > _times(start, at_once):
@@ -95,24 +98,38 @@ def _why_far(losses: FloatArray, start: float, word: str, *, known: bool) -> str
     return f"the training loss {losses[-1]:.3g} is over {factor:g} times that of {word} ({start:.3g})"
 
 
-def _why_above(curve: LossCurve, losses: FloatArray) -> str | None:
-    """Return why a run whose losses reach below 0 is back at its start and clear above what it was; None if not."""
-    stays = max(3, math.ceil(0.1 * curve.n_epochs))
-    lowest = np.minimum.accumulate(losses[::-1])[::-1]  # of each epoch and those after it
-    early = np.arange(1, min(STRETCH, len(losses) - max(STRETCH, stays) + 1))
-    broke = early[lowest[early] > OUT_OF_SIZE * np.maximum.accumulate(np.abs(losses))[early - 1]]
-    if not len(broke) and len(losses) >= STRETCH + stays:
-        stretches = np.lib.stride_tricks.sliding_window_view(losses[:-stays], STRETCH)
-        with np.errstate(over="ignore", invalid="ignore"):  # inf less inf
-            fell = losses[0] - np.minimum.accumulate(losses)[STRETCH - 1 : len(losses) - stays]
-            clear = stretches.max(axis=1) + CLEAR_RISE * np.maximum(np.diff(stretches).max(axis=1), 0.0)
-            clear = np.maximum(clear, losses[0] - (1 - LEFT_START) * fell)
-        broke = STRETCH + np.flatnonzero(lowest[STRETCH : len(losses) - stays + 1] > clear)
-    if not len(broke):
+def _why_above(curve: LossCurve, losses: FloatArray, epochs: FloatArray) -> str | None:
+    """Return why a run whose losses reach below 0 is clear above what they were; None if it is not."""
+    losses, n = np.clip(losses, -OVERFLOW, OVERFLOW), len(losses)
+    stays = max(3, math.ceil(0.1 * n * curve.n_epochs / (curve.logs[-1].epoch + 1)))  # in reports
+    best, worst = np.minimum.accumulate(losses), np.maximum.accumulate(losses)
+    size = _later(np.maximum.accumulate(np.abs(losses)), 1, n)
+    far = _later(worst + OUT_OF_SIZE * (worst - best), STRETCH + 1, n)  # it may have climbed for a stretch
+    far[: 2 * STRETCH] = math.inf
+    clear = np.full(n, math.inf)
+    if n > STRETCH:
+        stretches = np.lib.stride_tricks.sliding_window_view(losses, STRETCH)
+        rise = np.maximum(np.diff(stretches).max(axis=1), 0.0)
+        clear = _later(stretches.max(axis=1) + CLEAR_RISE * rise, STRETCH, n)
+        fell = _later(losses[0] - best, 1, n)
+        clear[fell <= CLEAR_FALL * noise_sd(losses[:-stays])] = math.inf
+        clear = np.maximum(clear, losses[0] - (1 - LEFT_START) * fell)
+    lowest = np.minimum.accumulate(losses[::-1])[::-1]  # of each report and those after it
+    broke = np.zeros(n, dtype=bool)
+    stretch = max(STRETCH, stays)
+    for bar, enough in ((BURST * size, 2), (OUT_OF_SIZE * size, stretch), (far, stays), (clear, stays)):
+        broke[: max(0, n + 1 - enough)] |= (lowest > bar)[: max(0, n + 1 - enough)]
+    if not broke.any():
         return None
-    at = int(broke[0])
-    n, low, best = len(losses) - at, lowest[at], losses[:at].min()
-    return f"the training loss was {best:.3g}, and has been {low:.3g} or more for {n} epochs"
+    at = int(np.argmax(broke))
+    return (
+        f"the training loss fell to {best[at - 1]:.3g}, and is {lowest[at]:.3g} or more from epoch {epochs[at]:.0f} on"
+    )
+
+
+def _later(values: FloatArray, by: int, n: int) -> FloatArray:
+    """Return for each of n reports the value so many before; infinite where there was none."""
+    return np.concatenate([np.full(by, math.inf), values])[:n]
 
 
 def _why_back(curve: LossCurve, losses: FloatArray, start: float, word: str) -> str | None:

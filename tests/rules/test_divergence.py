@@ -64,6 +64,12 @@ def test_scaling_the_losses_changes_no_verdict_where_chance_is_not_known(losses:
         ([-20.0, -80.0, -150.0, -160.0, -165.0, -19.0, -18.0, -19.0], None, True),  # back at its start
         ([-20.0, -80.0, -150.0, -160.0, -165.0, -90.0, -95.0, -90.0], None, False),
         ([-20.0, -80.0, -150.0, -160.0, -165.0, -19.0, -18.0, -150.0], None, False),
+        ([-1.0, 1e9, 1e9], None, True),  # out of all proportion
+        ([1.0, 0.5, 0.0, 0.3, 5.0, 5.0], None, True),  # a squared error that touched 0 is none of those
+        (list(np.linspace(-10.0, -1.0, 30)), None, False),  # it only rises, as a critic's may
+        ([*np.linspace(-20.0, -300.0, 10), *(-300 + 5 * 1.5 ** np.arange(20))], None, True),  # climbs by and by
+        ([1.0, 500.0, 300.0], None, True),  # falls, from far beyond all
+        ([1.0, 50.0, 30.0, 18.0], None, False),
         ([1.0, -0.5, -1.0, -1.1, -1.2, 700.0, 400.0, 900.0, 300.0], None, True),
         ([], None, False),
     ],
@@ -98,6 +104,15 @@ def test_a_net_that_stands_at_one_level_after_a_jump_is_dead_where_chance_is_not
     rows = enumerate(zip(rates, train, strict=True))
     curve = LossCurve(tuple(EpochLog(i, rate, loss, loss + gap) for i, (rate, loss) in rows), n_epochs=20)
     assert is_diverged(curve) is diverged
+
+
+@pytest.mark.parametrize("every", [1, 5, 20])
+def test_a_break_below_0_is_found_however_seldom_a_run_reports(every: int) -> None:
+    epochs = range(0, 100, every)
+    losses = [-20.0 - 280 * (1 - math.exp(-i / 10)) if i < 50 else 1e6 for i in epochs]
+    logs = tuple(EpochLog(i, 0.1, loss, loss) for i, loss in zip(epochs, losses, strict=True))
+    assert is_diverged(LossCurve(logs, n_epochs=100))
+    assert not is_diverged(LossCurve(logs[: len(logs) // 2], n_epochs=100))
 
 
 def test_noise_around_0_is_no_divergence() -> None:
