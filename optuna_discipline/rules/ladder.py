@@ -30,8 +30,7 @@ from optuna_discipline.rules.slots import is_running
 from optuna_discipline.rules.slots import losses_of
 
 # Where no curve says on which side a better rate lies. On surrogates one step gave .077 and .044 after five trainings
-# by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053 (and .143 after two, not .133); on
-# tables after 20 .145, .162 and .138.
+# by seven and four parameters, a decided ladder .098 and .053, no step .091 and .053; on tables .145, .162 and .138.
 ENOUGH_FOR_THE_MODEL = 2
 FAR_TOO_HIGH = LrReading("down", far=True)
 ENOUGH_FOR_A_PLATEAU, MOST_ON_A_PLATEAU, MOST_WHERE_LONGER_ONES_FOLLOW = 3, 7, 5
@@ -140,11 +139,11 @@ class Ladder:
         """Return the rungs that must run, or run to their end, before the ladder is decided."""
         if self._far_below or self._below_what_broke:
             return self._far_below or self._below_what_broke
-        if self._not_of_the_rate() and (above := self._above(1.0)):
+        if self._not_of_the_rate() and (above := self._rung(min(self.axis.factor, self.axis.high), above=1.0)):
             return above
         points = open_points(self.axis, self.results, steps=self.steps)
         if self.longest and self._left_to_the_model():
-            return []
+            return self._between()
         most = MOST_ON_A_PLATEAU if self.longest else MOST_WHERE_LONGER_ONES_FOLLOW
         if not self.learned and ENOUGH_FOR_A_PLATEAU <= len(self.results) < most:
             return self._on_a_plateau(points)
@@ -153,7 +152,7 @@ class Ladder:
     def _on_a_plateau(self, points: list[float]) -> list[float]:
         """Return the wanted ones of some points: no plateau has a better side, a middle, or room above a rate too high.
 
-        Where all rates were too high, what is wrong is held: the next stages move it.
+        Where all were too high, the next stages move what is wrong.
         """
         too_high = [x for x, said in self.said.items() if said.lean == "down"]
         if ENOUGH_FOR_A_PLATEAU < len(self.results) == len(too_high):
@@ -176,10 +175,7 @@ class Ladder:
 
     @cached_property
     def _below_what_broke(self) -> list[float]:
-        """The rung far below all, where the lowest one broke like the best: such losses rank nothing.
-
-        Far above the rates that train a network ends at the loss of chance, or anywhere.
-        """
+        """The rung far below all, where the lowest one broke like the best: they end at chance, or anywhere."""
         best = self.best
         if not self.longest or best is None or self.said.get(best) != FAR_TOO_HIGH or self._not_of_the_rate():
             return []
@@ -189,10 +185,10 @@ class Ladder:
         below = self._far_under(lowest)
         return [] if below is None else [below]
 
-    def _above(self, x: float) -> list[float]:
-        """Return the rung a step above one, if there is one."""
-        point = self.axis.nearest(min(x * self.axis.factor, self.axis.high), above=x)
-        return [] if point is None or point <= x else [point_key(point)]
+    def _rung(self, at: float, *, above: float = 0.0, below: float = math.inf) -> list[float]:
+        """Return the rung nearest to a point within bounds, if there is one."""
+        point = self.axis.nearest(at, above=above, below=below)
+        return [] if point is None or not above < point < below else [point_key(point)]
 
     def _far_under(self, x: float) -> float | None:
         """Return the rung two steps below one, or the lowest there is; None where that is the lowest."""
@@ -200,10 +196,7 @@ class Ladder:
         return None if below is None else point_key(below)
 
     def _left_to_the_model(self) -> bool:
-        """Whether the best rung has trained, clearly unlike another one, and its curve leans to no side.
-
-        Not where a loss that only rose says that nothing was learned there.
-        """
+        """Whether the best rung has trained, clearly unlike another, and leans to no side, nor only rose."""
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         best = self.best
         if best is None or len(self.results) < ENOUGH_FOR_THE_MODEL or not losses or not self.learned:
@@ -212,12 +205,19 @@ class Ladder:
         said = self.readings.get(best)
         return not alike and (said is None or (said.lean is None and not said.far)) and not self._goes_on(best)
 
+    def _between(self) -> list[float]:
+        """Return the rung half-way from the best to one that broke far above it: nobody knows what lies there."""
+        best = self.best or 0.0
+        above = min((x for x in self.results if x > best), default=0.0)
+        if not 0 < best * self.axis.factor**1.5 < above or not self._broke(above):
+            return []
+        return self._rung(math.sqrt(best * above), above=best, below=above)
+
     def _goes_on(self, best: float) -> bool:
         """Whether the losses leave a side open: above the first rung, where only a lower, worse one was tried.
 
         Where nothing is reported, beyond the outermost rung, too, if that is the best. A curve that leans to no side
-        closes the one above, unless it is an error that jumped, or climbed within its noise only: then nothing says
-        that a larger rate is worse.
+        closes the one above, unless it is an error that jumped, or climbed within its noise only.
         """
         if best == self.first:
             run = example_of(self.slots[best])
@@ -228,8 +228,7 @@ class Ladder:
     def _not_of_the_rate(self) -> bool:
         """Whether no rung has learned, far lower ones as little as the first, and no higher one was tried.
 
-        Then the loss that climbed there says nothing against the rate: the network learns its data by heart at any, or
-        stands on a plateau that only a larger one leaves.
+        Then a climb says nothing against the rate: the network learns by heart at any, or needs a larger one.
         """
         losses = [loss for loss in self.results.values() if math.isfinite(loss)]
         if not self.longest or len(losses) < 2 or max(self.results) > 1:
@@ -252,8 +251,7 @@ class Ladder:
     def _lower(self) -> list[float]:
         """Return the rung a step below the one under way far below the best, if it has not run."""
         highest = max(self._far_below)
-        point = self.axis.nearest(highest / self.axis.factor, below=highest)
-        found = [] if point is None else [point_key(point)]
+        found = self._rung(highest / self.axis.factor, below=highest)
         return [x for x in found if x >= self.axis.low and x not in self.results]
 
     def reason(self, x: float) -> str:

@@ -8,8 +8,10 @@ from typing import Literal
 import numpy as np
 
 from optuna_discipline.rules.curve import FloatArray
+from optuna_discipline.rules.divergence import LEARNED
 from optuna_discipline.rules.divergence import has_learned
 from optuna_discipline.rules.offset import less_offset
+from optuna_discipline.rules.reported import leads_to
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.slots import hardly_differ
 from optuna_discipline.rules.slots import samples_counted
@@ -47,8 +49,6 @@ LITTLE, STILL_FALLING = 0.5, 0.15
 # fell to the last and kept half of themselves say "up" even so (.65 of 69 had a better rate above), and other maximised
 # shares. Losses do not: of 18 that it would move to "up", 10 had a better rate below.
 MIN_REPORTS, MOST_PARTS = 3, 16  # a longer curve is averaged into so many parts, or its noise would be its climb
-# Of what the reports span, or of the objective: as far it may lie from the last report, or the best, of other data.
-NEAR_LAST, NEAR_BEST = 0.5, 0.1
 ROUNDING = 1e-6  # of a mean
 NEARBY = 3.01  # times the rate: a better one may lie before one that is worse farther away
 MIN_FOR_NOISE, TAIL = 6, 4  # of fewer reports the last four are most of the run
@@ -95,10 +95,12 @@ def read_lr(run: Run) -> LrReading | None:
     A better rate is far away where a run has not learned, its loss stands where it was or higher; or where less than
     half of it is gone at the end, and it fell to the last.
     """
-    if run.state != "complete" or not _leads_to(run.loss, run.reports):
+    if run.state != "complete" or not leads_to(run.loss, run.reports):
         return None
     reports = run.reports if shape_of(run.reports) is not None else less_offset(run.reports)
     losses, shape = as_losses(reports), shape_of(reports)
+    if shape is None and _is_dead(run):
+        return LrReading("down", far=True)
     if shape is None:
         if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
@@ -110,12 +112,30 @@ def read_lr(run: Run) -> LrReading | None:
     if losses is not None and fell_at_once(losses):
         return LrReading("down")
     if climbed <= LEVEL:
-        return LrReading("up", far=unlearned or (losses is not None and began_late(losses)))
+        late = losses is not None and began_late(losses) and not _began_at_once(run)
+        return LrReading("up", far=unlearned or late)
     if climbed > CLIMBED:
         return LrReading(None)
     if losses is not None and began_late(losses) and (is_error(run) or max(run.reports) <= 0):  # or a maximised share
         return LrReading("up")
     return None if is_error(run) else LrReading(None)
+
+
+def _is_dead(run: Run) -> bool:
+    """Whether the validation loss never moved, to the last bit: the network says the same whatever its weights."""
+    curve = run.curve
+    if curve is None or not curve.has_train_loss or len(curve) < MIN_REPORTS:
+        return False
+    return bool(math.isfinite(curve.val_loss[0]) and np.all(curve.val_loss == curve.val_loss[0]))
+
+
+def _began_at_once(run: Run) -> bool:
+    """Whether the first epoch already left the loss of chance, where that is known: what is left may be all there is.
+
+    The floor of a language model lies at half of it, or above.
+    """
+    curve = run.curve
+    return bool(curve is not None and curve.n_classes and curve.val_loss[0] <= LEARNED * math.log(curve.n_classes))
 
 
 def is_error(run: Run) -> bool:
@@ -182,36 +202,6 @@ def overfits(run: Run) -> bool:
     if shape is None or run.loss is None or shape[2] <= OVERSHOT:
         return False
     return abs(run.loss - run.reports[-1]) < abs(run.loss - min(run.reports))
-
-
-def _leads_to(loss: float | None, reports: tuple[float, ...]) -> bool:
-    """Whether the last of the reports or the best is about what the objective returned, or they are of something else.
-
-    An accuracy that is reported where a loss is returned climbs when all is well. Of several trainings one after the
-    other, such as folds, each begins anew, and their mean is no curve's end.
-    """
-    if loss is None or not reports or not all(map(math.isfinite, (loss, *reports))):
-        return True
-    if loss not in (reports[-1], min(reports)) and _is_mean_of_trainings(loss, reports):
-        return False
-    size = max(max(reports) - min(reports), abs(loss))
-    return abs(loss - reports[-1]) <= NEAR_LAST * size or abs(loss - min(reports)) <= NEAR_BEST * size
-
-
-def _is_mean_of_trainings(loss: float, reports: tuple[float, ...]) -> bool:
-    """Whether a loss is the mean of all reports, or of the ends, or the best, of equal parts that each begin anew.
-
-    >>> _is_mean_of_trainings(0.35, (0.9, 0.4, 0.8, 0.3)), _is_mean_of_trainings(0.35, (0.9, 0.4, 0.35, 0.3))
-    (True, False)
-    """
-    for count in (k for k in range(2, len(reports) + 1) if len(reports) % k == 0):
-        parts = np.reshape(reports, (count, -1))
-        last, best = parts[:, -1], parts.min(axis=1)
-        anew = bool(np.all(parts[1:, 0] > last[:-1]) and np.all(parts[:, 0] > best))
-        means = (float(last.mean()), float(best.mean()))
-        if (anew or count == len(reports)) and any(math.isclose(loss, mean, rel_tol=ROUNDING) for mean in means):
-            return True
-    return False
 
 
 def _differ_by_luck(loss: float, worse: float, samples: int) -> bool:

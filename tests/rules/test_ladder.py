@@ -215,6 +215,20 @@ def test_the_best_rung_is_the_one_to_build_on() -> None:
     assert ladder.learned
 
 
+@pytest.mark.parametrize(
+    ("losses", "wanted"),
+    [
+        ({1.0: math.inf, 0.1111: 0.5}, [0.3333]),  # nobody knows the rates between
+        ({1.0: math.inf, 0.1111: 0.5, 0.3333: 0.4}, []),
+        ({1.0: 3.0, 0.1111: 0.5}, []),  # what trained there has a loss that the model knows
+    ],
+)
+def test_half_way_to_a_rung_that_broke_far_above_one_is_tried(losses: dict[float, float], wanted: list[float]) -> None:
+    ladder = _ladder(losses, NO_SIDE)
+    assert ladder.wanted() == wanted
+    assert all(ladder.reason(x).endswith("best so far 0.111 x with 0.5, which leans to no side") for x in wanted)
+
+
 def test_of_two_rungs_as_good_the_one_to_build_on_is_named() -> None:
     ladder = _ladder({1.0: 0.5, 3.0: 0.4, 0.3333: 0.4})
     assert ladder.best == 0.3333
