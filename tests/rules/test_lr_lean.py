@@ -222,26 +222,6 @@ def test_reports_of_something_else_than_the_objective_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loss", "reports"),
-    [
-        (0.4, (0.5, 0.3, 0.45, 0.35)),  # of folds
-        (0.35, (0.9, 0.4, 0.8, 0.3)),  # two trainings' ends
-        (0.3, (0.9, 0.2, 0.25, 0.8, 0.4, 0.45)),  # and their best
-        (-0.8, (-0.82, -0.85, -0.73)),
-    ],
-)
-def test_of_a_mean_of_several_trainings_no_curve_is_read(loss: float, reports: tuple[float, ...]) -> None:
-    assert read_lr(replace(_run(reports), loss=loss)) is None
-    assert read_lr(_run(reports)) is not None
-
-
-@pytest.mark.parametrize("reports", [(0.98, 1.0, 1.02, 1.02), (0.1, 0.09, 0.08, 0.07)])
-def test_a_loss_of_other_data_is_no_mean_of_trainings_by_chance(reports: tuple[float, ...]) -> None:
-    middle = (min(reports[:2]) + min(reports[2:])) / 2
-    assert read_lr(replace(_run(reports), loss=middle)) == read_lr(_run(reports))
-
-
-@pytest.mark.parametrize(
     ("lean", "far", "losses", "refuted"),
     [
         ("down", False, {1 / 3: 0.6}, True),
