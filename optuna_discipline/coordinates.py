@@ -240,13 +240,14 @@ class Coordinates:
         self, points: FloatArray, conditions: Mapping[str, Condition], otherwise: FloatArray
     ) -> FloatArray:
         """Return points of the model, shape (n, d), with what does not exist there as in `otherwise`, shape (d,)."""
-        names = list(self.space)
+        names, exist = list(self.space), dict[str, Any]()
         found: FloatArray = points.copy()
         for name, condition in conditions.items():
             if name in names and condition.switch in names:
                 values = self._values(condition.switch, points[:, names.index(condition.switch)])
-                absent = [not condition.holds(value) for value in values]
-                found[absent, names.index(name)] = otherwise[names.index(name)]
+                holds = np.array([condition.holds(value) for value in values], dtype=bool)
+                exist[name] = holds & exist.get(condition.switch, True)  # known: a switch comes first
+                found[~exist[name], names.index(name)] = otherwise[names.index(name)]
         return found
 
     def _values(self, name: str, column: FloatArray) -> list[Any]:

@@ -205,6 +205,8 @@ def test_what_does_not_exist_at_a_point_is_as_told() -> None:
     found = coordinates.where_they_exist(points, conditions, otherwise)
     assert found.tolist() == [[0.0, 0.0, 0.5, 0.25], [1.0, 0.5, 0.9, 0.9], [0.0, 1.0, 0.5, 0.1]]
     assert points[0].tolist() == [0.0, 0.0, 0.9, 0.9]
+    nested = {"layers": Condition("kind", {"a": False}), "units": conditions["units"]}
+    assert coordinates.where_they_exist(points[2:], nested, otherwise).tolist() == [[0.0, 0.0, 0.1, 0.25]]
 
 
 def test_rates_of_any_size_are_told_apart() -> None:

@@ -1,5 +1,6 @@
 """Which parameters a configuration has, where some exist only for some values of another: read from what was run."""
 
+from collections import Counter
 from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ class Condition:
     """When a parameter exists.
 
     Attributes:
-        switch: The parameter that decides.
+        switch: The parameter that decides; where that does not exist, neither does this one.
         exists: Whether it exists, by the values of the switch that have been run.
     """
 
@@ -29,19 +30,21 @@ class Condition:
 def conditions_of(configurations: Sequence[Mapping[str, Hashable]], switches: Sequence[str]) -> dict[str, Condition]:
     """Return the condition of each parameter that some configurations have and others lack, as far as one explains it.
 
+    A switch comes before what it decides: more configurations have it, all those that have the other among them.
+
     Args:
         configurations: What was run, by name.
-        switches: Parameters that may decide, the most likely first.
+        switches: Parameters that may decide, of those that equally many configurations have the most likely first.
 
     >>> runs = [{"optimizer": "Adam", "width": 8}, {"optimizer": "SGD", "momentum": 0.9, "width": 8}]
     >>> conditions_of(runs, ["optimizer"])["momentum"].holds("Adam")
     False
     """
     found = {}
-    for name in dict.fromkeys(name for one in configurations for name in one):
-        if all(name in one for one in configurations):
-            continue
-        candidates = (_explained(name, switch, configurations) for switch in switches if switch != name)
+    had = Counter(name for one in configurations for name in one)
+    widest_first = sorted(switches, key=lambda switch: -had[switch])
+    for name, times in had.most_common():
+        candidates = (_explained(name, switch, configurations) for switch in widest_first if had[switch] > times)
         condition = next((one for one in candidates if one is not None), None)
         if condition is not None:
             found[name] = condition
@@ -78,6 +81,7 @@ def added(configurations: Sequence[Mapping[str, Hashable]], switches: Sequence[s
 def _explained(name: str, switch: str, configurations: Sequence[Mapping[str, Hashable]]) -> Condition | None:
     exists: dict[Hashable, bool] = {}
     for one in configurations:
-        if exists.setdefault(one.get(switch), name in one) != (name in one):
+        expected = exists.setdefault(one[switch], name in one) if switch in one else False
+        if expected != (name in one):
             return None
     return Condition(switch, exists)

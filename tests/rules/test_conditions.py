@@ -28,9 +28,21 @@ def test_layers_exist_from_their_number_on() -> None:
     assert "units0" not in found
 
 
-def test_a_switch_may_itself_be_missing() -> None:
-    runs = [{"kind": "a"}, {"kind": "b", "inner": "x"}, {"kind": "b", "inner": "y", "deep": 1}]
-    assert conditions_of(runs, ["inner", "kind"])["deep"].holds(None) is False
+def test_a_switch_may_itself_be_missing_and_comes_before_what_it_decides() -> None:
+    runs = [{"deep": 1, "kind": "b", "inner": "y"}, {"kind": "a"}, {"kind": "b", "inner": "x"}]
+    found = conditions_of(runs, ["inner", "kind"])
+    assert [(name, condition.switch) for name, condition in found.items()] == [("inner", "kind"), ("deep", "inner")]
+
+
+def test_what_exists_together_decides_nothing_of_each_other() -> None:
+    runs: list[dict[str, object]] = [{"optimizer": "Adam"}, {"optimizer": "SGD", "nesterov": True, "momentum": 0.9}]
+    assert {one.switch for one in conditions_of(runs, ["nesterov", "optimizer"]).values()} == {"optimizer"}
+    assert conditions_of(runs, ["nesterov"]) == {}
+
+
+def test_the_switch_that_more_configurations_have_is_asked_first() -> None:
+    runs = [{"kind": "a"}, {"kind": "b", "mode": "x"}, {"kind": "c", "mode": "y", "alpha": 0.9}]
+    assert conditions_of(runs, ["mode", "kind"])["alpha"].switch == "kind"
 
 
 def test_what_no_switch_explains_has_no_condition() -> None:
@@ -44,7 +56,8 @@ CONFIGURATIONS = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0
 @given(CONFIGURATIONS)
 def test_every_run_agrees_with_what_was_found(runs: list[dict[str, int]]) -> None:
     for name, condition in conditions_of(runs, ["a", "b"]).items():
-        assert all(condition.holds(run.get(condition.switch)) == (name in run) for run in runs)
+        at = condition.switch
+        assert all((at in run and condition.holds(run[at])) == (name in run) for run in runs)
 
 
 def test_what_the_latest_configurations_lack_is_dropped_but_for_what_a_condition_explains() -> None:
