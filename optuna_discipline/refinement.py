@@ -4,8 +4,10 @@ Built anew at each call; nothing is kept.
 """
 
 import math
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -24,6 +26,7 @@ from optuna_discipline.parameters import start_of
 from optuna_discipline.parameters import value_in_role
 from optuna_discipline.rules.conditions import added
 from optuna_discipline.rules.conditions import conditions_of
+from optuna_discipline.rules.conditions import existing
 from optuna_discipline.rules.failures import failed_at_once
 from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import Role
@@ -63,7 +66,8 @@ def refine(
         space: Every known parameter; all are modelled, the epochs with `any_length` only. A run without one counts as
             if it had the value of the best run with one. What exists for some values of another parameter only moves
             with it; where no such condition is seen, it stays while the best run lacks it: to move what a network does
-            not use would be the same network again; but what every later run has moves.
+            not use would be the same network again; but what every later run has moves. A sampler knows no conditions:
+            where its answer has run, without what does not exist there, it is asked again with what decides held.
         roles: Roles of those names that have one.
         box: Narrower bounds of roles, in their own units.
         coupled: As in `suggest`.
@@ -97,9 +101,13 @@ def refine(
     switches = _switches(searched, roles)
     later = added([trial.params for trial in finished if math.isfinite(losses[trial.number])], switches)
     of_best = names & (set(best) | later) if best else names
-    if isinstance(sampler, BaseSampler):
-        return suggest(sampler, points, searched, roles, boxes, coupled=coupled, free=of_best)
     conditions = conditions_of([trial.params for trial in finished], switches)
+    if isinstance(sampler, BaseSampler):
+        ask = partial(suggest, sampler, points, searched, roles, boxes, coupled=coupled)
+        answer = ask(free=of_best)
+        if not conditions or not _has_run(existing(answer, conditions), searched, finished):
+            return answer
+        return ask(free=of_best - {condition.switch for condition in conditions.values()})
     free_names = of_best | (names & set(conditions))
     if free is not None:  # a stage is of networks that have what it moves
         free_names -= {condition.switch for name, condition in conditions.items() if roles.get(name) in free}
@@ -141,6 +149,11 @@ def _impossible(trials: Sequence[FrozenTrial], runs: Sequence[Run], losses: Mapp
         return []
     could = [trial.params for trial in trials if math.isfinite(losses.get(trial.number, math.inf))]
     return [trial.number for trial in trials if trial.number in failed and trial.params not in could]
+
+
+def _has_run(params: Mapping[str, Any], names: Collection[str], trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial has had these values of some parameters, and no other of them."""
+    return any({name: x for name, x in trial.params.items() if name in names} == params for trial in trials)
 
 
 def _switches(space: Mapping[str, BaseDistribution], roles: Mapping[str, Role]) -> list[str]:

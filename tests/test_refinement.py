@@ -1,4 +1,7 @@
 import math
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -7,6 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState
 
 from optuna_discipline import DisciplinedSampler
@@ -22,6 +26,17 @@ from tests.formulas import formula
 LR = FloatDistribution(1e-5, 10, log=True)
 
 
+def _ended(
+    configurations: Sequence[Mapping[str, Any]], known: Mapping[str, Any], losses: Iterable[float]
+) -> tuple[list[FrozenTrial], list[Run]]:
+    """Return complete trials and their runs, all at one learning rate."""
+    trials = []
+    for number, (params, loss) in enumerate(zip(configurations, losses, strict=True)):
+        trials.append(optuna.create_trial(params=params, distributions={n: known[n] for n in params}, value=loss))
+        trials[-1].number = number
+    return trials, [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+
+
 def test_what_the_model_has_promised_to_a_trial_counts_before_its_objective_asks_for_it() -> None:
     claim = {"stage": "refine", "slot": "model", "suggested": {"lr": 0.1}}
     trial = optuna.create_trial(state=TrialState.RUNNING, system_attrs={CLAIM_KEY: claim})
@@ -34,17 +49,9 @@ def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
     lr, width = FloatDistribution(1e-3, 1.0, log=True), IntDistribution(1, 9)
     deep = CategoricalDistribution([False, True])
     known = {"lr": lr, "deep": deep, "width": width}
-    params: list[dict[str, Any]] = [
-        {"lr": 0.1, "deep": False},
-        {"lr": 0.1, "deep": True, "width": 7},
-        {"lr": 0.1, "deep": True, "width": 2},
-        {"lr": 0.3, "deep": False},
-    ]
-    trials = []
-    for number, (one, loss) in enumerate(zip(params, (0.1, 0.3, 0.2, 0.4), strict=True)):
-        trials.append(optuna.create_trial(params=one, distributions={n: known[n] for n in one}, value=loss))
-        trials[-1].number = number
-    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    deeper: list[dict[str, Any]] = [{"lr": 0.1, "deep": True, "width": width} for width in (7, 2)]
+    params = [{"lr": 0.1, "deep": False}, *deeper, {"lr": 0.3, "deep": False}]
+    trials, runs = _ended(params, known, (0.1, 0.3, 0.2, 0.4))
 
     def widths(runs: list[Run]) -> set[int]:
         found = [refinement.refine(sampler, trials, runs, known, {"lr": "lr"}, {}, coupled=None) for _ in range(9)]
@@ -54,16 +61,31 @@ def test_what_the_best_run_lacks_stays_where_it_was_best(sampler: Any) -> None:
     assert widths(runs[1:]) != {2}  # the best run has a width now
 
 
+@pytest.mark.parametrize(
+    ("answer", "n_trials", "asked"),
+    [
+        ({"kind": "tree", "width": 5}, 3, [{"kind", "width"}, {"width"}]),
+        ({"kind": "net", "width": 5}, 3, [{"kind", "width"}]),
+        ({"kind": "net", "width": 7}, 2, [{"kind", "width"}]),  # no condition: it may repeat what is noisy
+    ],
+)
+def test_a_sampler_whose_answer_has_run_but_for_what_does_not_exist_is_asked_again_with_what_decides_held(
+    answer: dict[str, Any], n_trials: int, asked: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: dict[str, Any] = {"kind": CategoricalDistribution(["tree", "net"]), "width": IntDistribution(1, 9)}
+    params: list[dict[str, Any]] = [{"kind": "net", "width": 7}, {"kind": "net", "width": 2}, {"kind": "tree"}]
+    trials, runs = _ended(params[:n_trials], known, range(n_trials))
+    given: list[set[str]] = []
+    monkeypatch.setattr(refinement, "suggest", lambda *_, free, **__: given.append(free) or answer)
+    assert refinement.refine(RandomSampler(seed=0), trials, runs, known, {}, {}, coupled=None) == answer
+    assert given == asked
+
+
 def test_a_stage_stays_with_the_networks_that_have_what_it_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     rate = FloatDistribution(1e-4, 1.0, log=True)
     known: dict[str, Any] = {"optimizer": CategoricalDistribution(["AdamW", "SGD"]), "lr": rate, "weight_decay": rate}
-    trials = []
-    for number, params in enumerate(
-        ({"optimizer": "AdamW", "lr": 0.1, "weight_decay": 0.1}, {"optimizer": "SGD", "lr": 0.1})
-    ):
-        trials.append(optuna.create_trial(params=params, distributions={n: known[n] for n in params}, value=number))
-        trials[-1].number = number
-    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    params = [{"optimizer": "AdamW", "lr": 0.1, "weight_decay": 0.1}, {"optimizer": "SGD", "lr": 0.1}]
+    trials, runs = _ended(params, known, (0, 1))
     moved: list[tuple[set[str], set[str]]] = []
     monkeypatch.setattr(refinement, "suggest_by_model", lambda *_, free, moving, **__: moved.append((free, moving)))
     roles: dict[str, Role] = {"lr": "lr", "weight_decay": "weight_decay"}
@@ -77,10 +99,7 @@ def test_the_model_is_given_the_runs_in_their_order_so_that_the_latest_are_the_l
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = [0.4, 0.1, 0.5, 0.2, 0.3]
-    trials = [optuna.create_trial(params={"lr": 0.1}, distributions={"lr": LR}, value=x) for x in losses]
-    for number, trial in enumerate(trials):
-        trial.number = number
-    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    trials, runs = _ended([{"lr": 0.1}] * 5, {"lr": LR}, losses)
     given: list[suggestion.Point] = []
     monkeypatch.setattr(refinement, "suggest_by_model", lambda seed, points, *_, **__: given.extend(points))
     refinement.refine(0, trials, runs, {"lr": LR}, {"lr": "lr"}, {}, coupled=None)
@@ -163,14 +182,7 @@ def test_a_second_learning_rate_has_a_box_around_its_own_value() -> None:
 
 def test_a_second_learning_rate_that_is_0_in_the_best_run_is_searched_in_all_its_bounds() -> None:
     space: dict[str, Any] = {"lr": LR, "lr_head": FloatDistribution(0, 1e-2)}
-    losses = {0.0: 0.1, 1e-3: 0.3}
-    trials = [
-        optuna.create_trial(params={"lr": 0.1, "lr_head": x}, distributions=space, value=loss)
-        for x, loss in losses.items()
-    ]
-    for number, trial in enumerate(trials):
-        trial.number = number
-    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    trials, runs = _ended([{"lr": 0.1, "lr_head": x} for x in (0.0, 1e-3)], space, (0.1, 0.3))
     found = refinement.refine(0, trials, runs, space, {"lr": "lr", "lr_head": "lr"}, {"lr": (0.05, 0.2)}, coupled=None)
     assert 0.05 <= found["lr"] <= 0.2
     assert found["lr_head"] > 0
@@ -179,13 +191,8 @@ def test_a_second_learning_rate_that_is_0_in_the_best_run_is_searched_in_all_its
 @pytest.mark.parametrize("high", [1e4, 1e12, 1e300])
 def test_a_range_that_was_narrowed_however_much_is_modelled(high: float) -> None:
     wide, narrow = ({"lr": LR, "c": FloatDistribution(0, x)} for x in (high, 1.0))
-    trials = [
-        optuna.create_trial(params={"lr": 0.1, "c": c * high}, distributions=wide, value=c + 0.1)
-        for c in (0.0, 0.2, 0.5, 1.0)
-    ]
-    for number, trial in enumerate(trials):
-        trial.number = number
-    runs = [Run(trial.number, "complete", {"lr": 0.1}, trial.value) for trial in trials]
+    shares = (0.0, 0.2, 0.5, 1.0)
+    trials, runs = _ended([{"lr": 0.1, "c": c * high} for c in shares], wide, [c + 0.1 for c in shares])
     found = refinement.refine(0, trials, runs, narrow, {"lr": "lr"}, {"lr": (0.05, 0.2)}, coupled=None)
     assert 0 <= found["c"] <= 1
 
@@ -195,14 +202,8 @@ def test_runs_of_any_length_count_and_move_where_the_length_is_a_parameter(sampl
     space: dict[str, Any] = {"lr": LR, "epochs": IntDistribution(5, 200)}
     roles: dict[str, Role] = {"lr": "lr", "epochs": "epochs"}
     lengths = {200: 0.5, 100: 0.3, 20: 0.1}
-    trials = [
-        optuna.create_trial(params={"lr": 0.1, "epochs": n}, distributions=space, value=loss)
-        for n, loss in lengths.items()
-    ]
-    runs = []
-    for number, trial in enumerate(trials):
-        trial.number = number
-        runs.append(Run(number, "complete", {"lr": 0.1, "epochs": trial.params["epochs"]}, trial.value))
+    trials, _ = _ended([{"lr": 0.1, "epochs": n} for n in lengths], space, lengths.values())
+    runs = [Run(trial.number, "complete", trial.params, trial.value) for trial in trials]
 
     def suggested(any_length: bool) -> dict[str, Any]:
         return refinement.refine(sampler, trials, runs, space, roles, {}, coupled=None, any_length=any_length)

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # A parameter that so many of the latest configurations lack is no longer asked for.
 ENOUGH_LATER = 3
@@ -48,6 +49,23 @@ def conditions_of(configurations: Sequence[Mapping[str, Hashable]], switches: Se
         condition = next((one for one in candidates if one is not None), None)
         if condition is not None:
             found[name] = condition
+    return found
+
+
+def existing(params: Mapping[str, Any], conditions: Mapping[str, Condition]) -> dict[str, Any]:
+    """Return what a network has of the parameters that a model gave it.
+
+    Args:
+        params: A value for every parameter that may exist.
+        conditions: As `conditions_of` returns them.
+
+    >>> existing({"kind": "tree", "units": 8}, {"units": Condition("kind", {"tree": False, "net": True})})
+    {'kind': 'tree'}
+    """
+    found = dict(params)
+    for name, condition in conditions.items():
+        if not (condition.switch in found and condition.holds(found[condition.switch])):
+            found.pop(name, None)
     return found
 
 
