@@ -18,6 +18,7 @@ from optuna_discipline.study_record import told_roles
 from optuna_discipline.trial_record import epochs_of_source
 from optuna_discipline.trial_record import read_rows
 from optuna_discipline.trial_record import read_run
+from optuna_discipline.trial_record import reports_of
 
 Told = Mapping[str, Role | None]
 
@@ -111,7 +112,7 @@ def _reported(trial: FrozenTrial, planned: float) -> float:
 
     Reports that count updates say so by their `n_epochs`: the 200th of 800 is a quarter of the trial's epochs.
     """
-    reported = trial.intermediate_values or [row.log.epoch for row in read_rows(trial)]
+    reported = [row.log.epoch for row in read_rows(trial)] or trial.intermediate_values
     done = (max(reported, default=-1) + 1) * _epochs_a_step(trial, planned)
     return min(done, planned or done)
 
@@ -133,5 +134,5 @@ def _trained(trial: FrozenTrial, done: float, planned: float, by_number: Mapping
 def _steps_of_retry(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> int:
     """Return the steps that a retry has done itself, 0 if it has reported nothing of its own."""
     own = own_steps(trial)
-    before = (step for attempt in attempts for step in attempt.intermediate_values if step < own[0])
+    before = (step for attempt in attempts for step in reports_of(attempt) if step < own[0])
     return own[-1] - max(before, default=-1) if own else 0

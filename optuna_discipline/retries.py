@@ -12,6 +12,7 @@ from optuna_discipline.trial_record import RETRY_HISTORY
 from optuna_discipline.trial_record import RETRY_MARK
 from optuna_discipline.trial_record import epochs_of_rows
 from optuna_discipline.trial_record import own_epochs
+from optuna_discipline.trial_record import reports_of
 
 INHERITED_KEY = PREFIX + "inherited"
 
@@ -40,8 +41,8 @@ def former_attempts(trial: FrozenTrial, by_number: Mapping[int, FrozenTrial]) ->
 def read_reports(trial: FrozenTrial, attempts: Sequence[FrozenTrial]) -> dict[int, float]:
     """Return the reports of a trial by step; a retry that goes on begins with those of its former attempts."""
     start = min(own_steps(trial), default=0) if attempts else 0
-    before = ((step, y) for other in attempts for step, y in other.intermediate_values.items() if step < start)
-    return dict(sorted({**dict(before), **trial.intermediate_values}.items()))
+    before = ((step, y) for other in attempts for step, y in reports_of(other).items() if step < start)
+    return dict(sorted({**dict(before), **reports_of(trial)}.items()))
 
 
 def own_steps(trial: FrozenTrial) -> list[int]:

@@ -109,6 +109,12 @@ def read_rows(trial: FrozenTrial) -> list[Row]:
     return sorted(rows, key=lambda row: row.log.epoch)
 
 
+def reports_of(trial: FrozenTrial) -> dict[int, float]:
+    """Return the reports of a trial by step, those of its rows where it has any: Hugging Face's own count updates."""
+    epochs = {row.log.epoch for row in read_rows(trial)} or trial.intermediate_values.keys()
+    return {step: value for step, value in trial.intermediate_values.items() if step in epochs}
+
+
 def epochs_of_rows(trial: FrozenTrial) -> set[int]:
     """Return the epochs of which a trial has a row, written or inherited."""
     keys = (key[len(ROW_PREFIX) :] for key in trial.system_attrs if key.startswith(ROW_PREFIX))

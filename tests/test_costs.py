@@ -50,6 +50,17 @@ def test_reports_by_update_count_as_the_share_of_the_run_that_they_are() -> None
     assert cost_in_full_trainings(study) == pytest.approx(0.25 + 1)
 
 
+def test_a_frameworks_reports_by_update_beside_those_by_epoch_cost_nothing_more() -> None:
+    study = optuna.create_study()
+    for n_epochs in (8, 2):
+        trial = study.ask()
+        for epoch in range(n_epochs):
+            report_epoch(trial, epoch, val_loss=1.0, n_epochs=8)
+            trial.report(1.0, (epoch + 1) * 75)
+        study.tell(trial, 1.0 if n_epochs == 8 else None, TrialState.COMPLETE if n_epochs == 8 else TrialState.PRUNED)
+    assert cost_in_full_trainings(study) == 1.25
+
+
 def test_trials_that_say_nothing_of_epochs_cost_one_training_each() -> None:
     study = optuna.create_study()
     study.tell(study.ask(), 1.0)

@@ -94,6 +94,26 @@ def test_reports_are_turned_so_that_smaller_is_better_and_come_in_order() -> Non
     assert StudyReader().runs(study, read_trials(study))[0].reports == (-0.5, -0.7, -0.9)
 
 
+@pytest.mark.parametrize("inherits", [None, False, True])  # None: no retry
+def test_a_trial_with_rows_is_read_by_them_where_a_framework_reports_by_updates_beside(inherits: bool | None) -> None:
+    study = optuna.create_study()
+    losses = (2.0, 1.5, 1.2, 1.1)
+
+    def train(trial: optuna.Trial, epochs: range) -> None:
+        for epoch in epochs:
+            report_epoch(trial, epoch, val_loss=losses[epoch], n_epochs=4)
+            trial.report(losses[epoch], (epoch + 1) * 8)  # as Hugging Face's `hyperparameter_search` does
+
+    trial = study.ask()
+    if inherits is not None:
+        train(trial, range(2))
+        study.tell(trial, state=TrialState.FAIL)
+        trial = retry_of(study, 0, inherits=inherits)
+    train(trial, range(0 if inherits is None else 2, 4))
+    study.tell(trial, 1.1)
+    assert StudyReader().runs(study, read_trials(study))[-1].reports == losses
+
+
 @pytest.mark.parametrize("steps", [(5, 6, 7), (14, 19, 24), (0, 1, 2), (4, 9, 14), (500, 600, 700)])
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.FAIL])
 def test_reports_that_begin_late_are_reports_of_a_training(steps: tuple[int, ...], state: TrialState) -> None:
