@@ -205,7 +205,7 @@ def report_epoch(
 
     Args:
         trial: The objective's trial.
-        epoch: Index of the epoch, from 0.
+        epoch: Index of the epoch, from 0; one that comes again is dropped, and warned of where its numbers differ.
         val_loss: Validation loss; needed unless `value` is given.
         train_loss: Training loss; without it divergence is harder to see.
         lr: Learning rate at the end of the epoch.
@@ -257,11 +257,13 @@ def _report(
 
     Of a repeated epoch the first row stays, as the first report does in Optuna (which warns).
     """
-    if isinstance(trial, optuna.Trial) and not trial_record.has_row(stored := _stored(trial), trial.number, log.epoch):
-        if n_epochs is not None and log.epoch > n_epochs:  # one counts from 1
-            trial_record.warn_once_beyond(trial, stored, log.epoch, n_epochs, stacklevel=7)
-        own = None if metric == "val_loss" else value
-        trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, own)
+    if isinstance(trial, optuna.Trial):
+        stored, own = _stored(trial), None if metric == "val_loss" else value
+        if trial_record.has_row(stored, trial.number, log.epoch):
+            study_record.warn_once_of_repeat(trial, stored, log, own, stacklevel=7)
+        else:
+            study_record.warn_once_beyond(trial, stored, log.epoch, n_epochs, stacklevel=7)
+            trial_record.write_row(trial.study._storage, trial._trial_id, trial.number, log, own)
     if value is not None:
         trial.report(float(value) if limit is None or not value > limit else limit, log.epoch)
     if trial.should_prune():

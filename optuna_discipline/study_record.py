@@ -11,6 +11,7 @@ from typing import Literal
 import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+from optuna.trial import Trial
 from optuna.trial import TrialState
 
 from optuna_discipline import trial_record
@@ -18,6 +19,7 @@ from optuna_discipline.parameters import bounds_of
 from optuna_discipline.range_test_record import has_range_test
 from optuna_discipline.range_test_record import read_range_test
 from optuna_discipline.range_test_record import write_range_test
+from optuna_discipline.rules.curve import EpochLog
 from optuna_discipline.rules.lr_choice import LrChoice
 from optuna_discipline.rules.lr_choice import choose_max_lr
 from optuna_discipline.rules.range_test import RangeTest
@@ -26,6 +28,7 @@ from optuna_discipline.rules.run import Run
 from optuna_discipline.rules.space import ROLES
 from optuna_discipline.rules.space import Role
 
+REPEAT_KEY = trial_record.PREFIX + "repeat"  # on a trial that was warned of one: its number
 RangeTestTurn = Literal["mine", "another's", "nobody's"]
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
@@ -138,6 +141,54 @@ def warn_of_late_value(epoch: int, *, stacklevel: int) -> None:
         f"{epoch=}: give it at the first report, too; where it is None later, only the losses are kept.",
         stacklevel=stacklevel,
     )
+
+
+def warn_once_beyond(
+    trial: Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int | None, *, stacklevel: int
+) -> None:
+    """Warn, at the line `stacklevel` calls up, of a run's first report beyond what it planned.
+
+    Args:
+        trial: The live trial.
+        stored: Its system attributes, before the report.
+        epoch: What is reported.
+        n_epochs: What was planned, if anything; a report of that epoch is none beyond it: one counts from 1.
+        stacklevel: See above.
+    """
+    if n_epochs is None or epoch <= n_epochs:
+        return
+    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
+    if not any(step > n_epochs and trial_record.has_row(stored, trial.number, step) for step in steps):
+        warnings.warn(
+            f"`epoch` should be at most `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
+            f"{n_epochs=}: pass as `n_epochs` the last `epoch` of the run, plus 1 where they count from 0.",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_once_of_repeat(
+    trial: Trial, stored: Mapping[str, Any], log: EpochLog, value: float | None, *, stacklevel: int
+) -> None:
+    """Warn, at the line `stacklevel` calls up, of a trial's first epoch that comes again with other numbers.
+
+    Args:
+        trial: The live trial.
+        stored: Its system attributes, which hold a row of this epoch.
+        log: The epoch as it comes again; it is not kept.
+        value: The study's metric, as in the row.
+        stacklevel: See above.
+    """
+    before, now = stored[f"{trial_record.ROW_PREFIX}{log.epoch}"], trial_record.encode_row(log, value)
+    both = zip(trial_record.ROW_NAMES, before, now, strict=False)  # a row ends with the trial's number
+    changes = [f"{name}={new} after {old}" for name, old, new in both if new != old]
+    if changes and stored.get(REPEAT_KEY) != trial.number:
+        trial.study._storage.set_trial_system_attr(trial._trial_id, REPEAT_KEY, trial.number)
+        warnings.warn(
+            f"`epoch` should be reported once, but got epoch={log.epoch} again, with {', '.join(changes)}: the first "
+            "report stays, and this one is dropped. Leave out checks before the training, as Lightning's (report in "
+            "`on_train_epoch_end`, not in `on_validation_end`), and evaluations after it.",
+            stacklevel=stacklevel,
+        )
 
 
 def told_roles(study: Study) -> Mapping[str, Role | None]:

@@ -8,7 +8,6 @@ the objective. Others may write under these names as well, so what was told is k
 import datetime
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ PREFIX = "discipline:"
 CLAIM_KEY = PREFIX + "claim"
 TOLD_KEY = PREFIX + "told"  # stage and reason, if not as claimed
 RUN_KEY = PREFIX + "run"
-ROW_PREFIX = PREFIX + "epoch:"
+ROW_PREFIX, ROW_NAMES = PREFIX + "epoch:", ("lr", "train_loss", "val_loss", "val_accuracy", "value")
 SETTINGS_KEY = PREFIX + "settings"
 TERMS_KEY = PREFIX + "terms"  # of the study: by what `tune` trains
 SNAPSHOT_KEY, RESTART_KEY = PREFIX + "snapshot", PREFIX + "restart"
@@ -59,33 +58,18 @@ def write_run(storage: BaseStorage, trial_id: int, *, n_epochs: int | None, metr
 
 def write_row(storage: BaseStorage, trial_id: int, number: int, log: EpochLog, value: float | None) -> None:
     """Write one epoch, with the trial's number: a retried trial inherits the rows of its former self."""
-    row = [log.lr, log.train_loss, log.val_loss, log.val_accuracy, value]
-    storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [*(encode(x) for x in row), number])
+    storage.set_trial_system_attr(trial_id, f"{ROW_PREFIX}{log.epoch}", [*encode_row(log, value), number])
+
+
+def encode_row(log: EpochLog, value: float | None) -> list[float | str | None]:
+    """Return the numbers of a row as they are stored, in the order of `ROW_NAMES`."""
+    return [encode(x) for x in (log.lr, log.train_loss, log.val_loss, log.val_accuracy, value)]
 
 
 def has_row(system_attrs: Mapping[str, Any], number: int, epoch: int) -> bool:
     """Return whether a trial has written an epoch itself; a row that it inherited from a former attempt is not its."""
     stored = system_attrs.get(f"{ROW_PREFIX}{epoch}")
     return isinstance(stored, list | tuple) and stored[-1:] == [number]
-
-
-def warn_once_beyond(trial: Trial, stored: Mapping[str, Any], epoch: int, n_epochs: int, *, stacklevel: int) -> None:
-    """Warn, at the line `stacklevel` calls up, of a run's first report beyond what it planned.
-
-    Args:
-        trial: The live trial.
-        stored: Its system attributes, before the report.
-        epoch: What is reported.
-        n_epochs: What was planned; a report of that epoch is none beyond it.
-        stacklevel: See above.
-    """
-    steps = reversed(trial._cached_frozen_trial.intermediate_values)  # from the storage each report would read them all
-    if not any(step > n_epochs and has_row(stored, trial.number, step) for step in steps):
-        warnings.warn(
-            f"`epoch` should be at most `n_epochs`, or the pruner compares the run with none, but got {epoch=}, "
-            f"{n_epochs=}: pass as `n_epochs` the last `epoch` of the run, plus 1 where they count from 0.",
-            stacklevel=stacklevel,
-        )
 
 
 def read_rows(trial: FrozenTrial) -> list[Row]:

@@ -269,6 +269,7 @@ def test_bad_hyperparameters_are_named(arguments: Any, message: str) -> None:
         suggest_hyperparams(optuna.create_study().ask(), **arguments)
 
 
+@pytest.mark.filterwarnings("ignore:The reported value is ignored because")  # Optuna's
 @pytest.mark.parametrize("how", ["reporter", "one line"])
 def test_of_a_repeated_epoch_the_first_row_and_report_stay(how: str) -> None:
     study = optuna.create_study()
@@ -279,10 +280,25 @@ def test_of_a_repeated_epoch_the_first_row_and_report_stay(how: str) -> None:
         "reporter": lambda: reporter.report(EpochLog(0, 0.1, 5.0, 5.0)),
         "one line": lambda: report_epoch(trial, 0, val_loss=5.0, train_loss=5.0, n_epochs=9),
     }
-    with pytest.warns(UserWarning, match="`step=0` is already reported"):
+    again = r"reported once, but got epoch=0 again, with .*train_loss=5.0 after 0.9, val_loss=5.0 after 1.0: the first"
+    with pytest.warns(UserWarning, match=again) as warned:
         calls[how]()
+    assert warned[0].filename == __file__
     assert study.trials[0].intermediate_values == {0: 1.0}
     assert [row.log.train_loss for row in read_rows(study.trials[0])] == [0.9]
+
+
+@pytest.mark.filterwarnings("ignore:The reported value is ignored because")  # Optuna's
+def test_an_epoch_that_comes_again_is_warned_of_once_a_trial_and_not_where_it_comes_with_the_same_numbers() -> None:
+    study = optuna.create_study()
+    for _ in range(2):
+        trial = study.ask()
+        for epoch, loss in enumerate((1.0, math.nan)):
+            for _ in range(2):
+                report_epoch(trial, epoch, val_loss=loss, value=0.5)
+        with pytest.warns(UserWarning, match=r"got epoch=1 again, with value=0.4 after 0.5: the first"):
+            report_epoch(trial, 1, val_loss=math.nan, value=0.4)
+        report_epoch(trial, 0, val_loss=2.0, value=0.4)
 
 
 def test_a_users_own_report_of_the_epoch_does_not_keep_the_row_out() -> None:
