@@ -228,17 +228,17 @@ class Decision:
         known, runs = self.known_to(study, trial)
         space = known if search_space is None else search_space
         seed = int(np.random.default_rng([self._seed, trial.number, crc32(b"model")]).integers(2**31))
-        roles = self._reader.roles(space)
         suggested = refinement.refine(
             self._refine_sampler or (shadow.default_refine_sampler(seed) if proposal.learns else seed),
             trials,
             at_equal_time(runs),
             space,
-            roles,
+            self._reader.roles(space),
             proposal.box,
             coupled=None if self._recipe_for(space).cyclical_momentum else proposal.values.get("momentum"),
             free=proposal.free or None,
             any_length=proposal.any_length,
+            redraw=seed if len(runs) % refinement.WORDS_TURN == 1 and not self._refine_sampler else None,
         )
         return suggested, self._moves(suggested, trials, proposal.like, proposal.stage)
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.distributions import CategoricalDistribution
+from optuna.distributions import FloatDistribution
 from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from optuna_discipline.parameters import allows
@@ -41,6 +43,9 @@ from optuna_discipline.trial_record import read_claim
 WIDE = 8  # a range of lengths from which on a ratio counts
 MOST_MOVES = 4  # named in a trial's reason
 TRY_AGAIN = 10  # trials after which something that was held may be free again
+# Of so many trials from 20 on one is the best run with its words drawn anew. Words that gain only together are found by
+# no model that has tried each alone; GPSampler puts new ones together with numbers that are far, and bad with any.
+WORDS_TURN = 4
 
 
 def refine(
@@ -54,6 +59,7 @@ def refine(
     coupled: float | None,
     free: Sequence[Role] | None = None,
     any_length: bool = False,
+    redraw: int | None = None,
 ) -> dict[str, Any]:
     """Return the model's next full-length parameters for a study, {} while there is nothing to model.
 
@@ -73,6 +79,8 @@ def refine(
         coupled: As in `suggest`.
         free: Roles that may move, for our own model, of which the first does; None moves everything.
         any_length: Whether the epochs are modelled as well, and runs of every length.
+        redraw: A seed to draw the best run's words anew, all else as it was, where two lists of them or more are free.
+            Where not, where what is drawn has run, or with None, the sampler is asked.
     """
     if any_length:
         space = {name: _in_logs(d) if roles.get(name) == "epochs" else d for name, d in space.items()}
@@ -103,6 +111,12 @@ def refine(
     of_best = names & (set(best) | later) if best else names
     conditions = conditions_of([trial.params for trial in finished], switches)
     if isinstance(sampler, BaseSampler):
+        words = {name for name in of_best if name not in roles and bounds_of(searched[name]) is None}
+        if redraw is not None and len(words) > 1:
+            drawn = suggest(RandomSampler(redraw), points, searched, roles, boxes, coupled=coupled, free=words)
+            had = existing(drawn, conditions)
+            if not any(_is_like(had, point.params, searched) for point in points):
+                return drawn
         ask = partial(suggest, sampler, points, searched, roles, boxes, coupled=coupled)
         answer = ask(free=of_best)
         if not conditions or not _has_run(existing(answer, conditions), searched, finished):
@@ -122,6 +136,14 @@ def refine(
         moving={name for name in free_names if roles.get(name) in (free or ())[:1]},
         conditions=conditions,
         absent=absent,
+    )
+
+
+def _is_like(one: Mapping[str, Any], other: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> bool:
+    """Whether two configurations are the same, but for what logarithms round."""
+    return all(
+        value == other[name] or (isinstance(space[name], FloatDistribution) and math.isclose(value, other[name]))
+        for name, value in one.items()
     )
 
 

@@ -87,6 +87,30 @@ def test_from_many_runs_on_every_second_trial_is_one_of_a_sampler_that_learns_wh
         assert "near the best full run" in study.trials[number].user_attrs["reason"]
 
 
+def test_from_many_runs_on_every_fourth_trial_is_the_best_run_with_other_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def objective(trial: Trial) -> float:
+        for name in ("norm", "kind", "pooling"):
+            trial.suggest_categorical(name, list("abcdefgh"))
+        return abs(trial.suggest_float("x", 0, 1) - 0.3)
+
+    monkeypatch.setattr(search_state, "ENOUGH_TO_LEARN", 6)
+    monkeypatch.setattr(
+        decision.shadow, "default_refine_sampler", lambda seed: optuna.samplers.RandomSampler(seed=seed)
+    )
+    study = optuna.create_study(sampler=DisciplinedSampler(seed=0))
+    study.optimize(objective, n_trials=18)
+    for number in range(7, 18, 2):
+        best = min(study.trials[:number], key=lambda trial: trial.value)
+        assert (study.trials[number].params["x"] == pytest.approx(best.params["x"])) == (number in (9, 13, 17))
+    with_own = optuna.create_study(
+        sampler=DisciplinedSampler(seed=0, refine_sampler=optuna.samplers.RandomSampler(seed=0))
+    )
+    with_own.optimize(objective, n_trials=14)
+    for number in (9, 13):  # a user's sampler chooses all
+        best = min(with_own.trials[:number], key=lambda trial: trial.value)
+        assert with_own.trials[number].params["x"] != pytest.approx(best.params["x"])
+
+
 def test_a_best_trial_without_any_role_does_not_end_the_study() -> None:
     def objective(trial: Trial) -> float:
         if trial.suggest_categorical("freeze_all", [True, False]):

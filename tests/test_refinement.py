@@ -297,3 +297,26 @@ def test_what_another_sampler_or_process_asks_for_is_not_taken_for_fixed() -> No
 
 def test_a_move_between_classes_is_said_by_their_names() -> None:
     assert refinement.moves_of({"act": int}, {"act": dict}, {}, "refine") == ["act dict to int"]
+
+
+def test_words_are_drawn_anew_where_the_best_run_has_its_numbers() -> None:
+    x, word = FloatDistribution(1e-3, 1.0, log=True), CategoricalDistribution(["a", "b"])
+    space: dict[str, Any] = {"x": x, "kind": word, "norm": word, "depth": CategoricalDistribution([1, 2])}
+    trials = []
+    for number, kind in enumerate("ab"):
+        params = {"x": 0.3 - 0.1 * number, "kind": kind, "norm": "a", "depth": 2}
+        trials.append(optuna.create_trial(params=params, distributions=space, value=1.0 + number))
+        trials[-1].number = number
+    runs = [Run(trial.number, "complete", {}, trial.value) for trial in trials]
+
+    def drawn(free: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            refinement.refine(RandomSampler(seed=0), trials, runs, free, {}, {}, coupled=None, redraw=seed)
+            for seed in range(20)
+        ]
+
+    words = [one for one in drawn(space) if math.isclose(one["x"], 0.3)]
+    assert all(one["depth"] == 2 for one in words)  # a list of numbers is none of words
+    assert {one["kind"] + one["norm"] for one in words} == {"ab", "bb", "ba"}  # "aa" has run: the sampler is asked
+    assert len(words) < 20
+    assert not any(math.isclose(one["x"], 0.3) for one in drawn({"x": x, "kind": word}))  # one list alone
