@@ -135,7 +135,9 @@ def _began_at_once(run: Run) -> bool:
     The floor of a language model lies at half of it, or above.
     """
     curve = run.curve
-    return bool(curve is not None and curve.n_classes and curve.val_loss[0] <= LEARNED * math.log(curve.n_classes))
+    if curve is None or not len(curve) or curve.n_classes is None:
+        return False
+    return bool(curve.val_loss[0] <= LEARNED * math.log(curve.n_classes))
 
 
 def is_error(run: Run) -> bool:

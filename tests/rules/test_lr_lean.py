@@ -56,6 +56,8 @@ def test_a_validation_loss_that_never_moved_is_a_dead_networks() -> None:
 def test_a_run_whose_first_epoch_left_chance_clearly_is_not_far_below(n_classes: int | None, far: bool) -> None:
     val = (2.92, 2.7, 2.5, 2.3, 2.2, 2.1, 2.05)  # of 57 classes half of what there was to learn was learned at once
     assert read_lr(_curve(val, val, n_classes)) == LrReading("up", far=far)
+    without_rows = LossCurve((), n_epochs=7, n_classes=n_classes)
+    assert read_lr(replace(_curve(val, val), curve=without_rows)) == LrReading("up", far=True)
 
 
 @pytest.mark.parametrize(
