@@ -192,8 +192,8 @@ class Ladder:
 
     def _far_under(self, x: float) -> float | None:
         """Return the rung two steps below one, or the lowest there is; None where that is the lowest."""
-        below = self.axis.nearest(max(x / self.axis.factor**2, self.axis.low), below=x)
-        return None if below is None else point_key(below)
+        below = self._rung(max(x / self.axis.factor**2, self.axis.low), below=x)
+        return below[0] if below and below[0] < x else None
 
     def _left_to_the_model(self) -> bool:
         """Whether the best rung has trained, clearly unlike another, and leans to no side, nor only rose."""
@@ -209,7 +209,8 @@ class Ladder:
         """Return the rung half-way from the best to one that broke far above it: nobody knows what lies there."""
         best = self.best or 0.0
         above = min((x for x in self.results if x > best), default=0.0)
-        if not 0 < best * self.axis.factor**1.5 < above or not self._broke(above):
+        told = any(run.finished and run.allowed for run in self.slots.get(above, []))  # an error says nothing of a rate
+        if not 0 < best * self.axis.factor**1.5 < above or not (told and self._broke(above)):
             return []
         return self._rung(math.sqrt(best * above), above=best, below=above)
 

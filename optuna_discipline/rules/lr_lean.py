@@ -99,8 +99,6 @@ def read_lr(run: Run) -> LrReading | None:
         return None
     reports = run.reports if shape_of(run.reports) is not None else less_offset(run.reports)
     losses, shape = as_losses(reports), shape_of(reports)
-    if shape is None and _is_dead(run):
-        return LrReading("down", far=True)
     if shape is None:
         if losses is None or not 0 < np.ptp(losses) <= AT_START * losses.max():
             return None
@@ -121,23 +119,15 @@ def read_lr(run: Run) -> LrReading | None:
     return None if is_error(run) else LrReading(None)
 
 
-def _is_dead(run: Run) -> bool:
-    """Whether the validation loss never moved, to the last bit: the network says the same whatever its weights."""
-    curve = run.curve
-    if curve is None or not curve.has_train_loss or len(curve) < MIN_REPORTS:
-        return False
-    return bool(math.isfinite(curve.val_loss[0]) and np.all(curve.val_loss == curve.val_loss[0]))
-
-
 def _began_at_once(run: Run) -> bool:
     """Whether the first epoch already left the loss of chance, where that is known: what is left may be all there is.
 
     The floor of a language model lies at half of it, or above.
     """
     curve = run.curve
-    if curve is None or not len(curve) or curve.n_classes is None:
+    if curve is None or not len(curve) or (curve.n_classes or 0) <= 2:
         return False
-    return bool(curve.val_loss[0] <= LEARNED * math.log(curve.n_classes))
+    return bool(0 < curve.val_loss[0] <= LEARNED * math.log(curve.n_classes or 0))
 
 
 def is_error(run: Run) -> bool:

@@ -229,6 +229,21 @@ def test_half_way_to_a_rung_that_broke_far_above_one_is_tried(losses: dict[float
     assert all(ladder.reason(x).endswith("best so far 0.111 x with 0.5, which leans to no side") for x in wanted)
 
 
+def test_a_rung_that_failed_by_an_error_is_not_approached() -> None:
+    failed, good = Run(0, "failed", {"lr": 1.0}), Run(1, "complete", {"lr": 0.1}, 0.5, reports=_ending(NO_SIDE, 0.5))
+    assert 0.3333 not in Ladder(AXIS, {1.0: [failed], 0.1111: [good]}).wanted()
+
+
+def test_at_its_lower_bound_the_ladder_ends() -> None:
+    ladder = Ladder(ladder_axis(0.1, Bounds(1e-2, 10.0)), {})
+    worse = (2.0, 1.9, 2.8, 2.4)
+    slots = {
+        x: [Run(i, "complete", {"lr": x}, loss, reports=_ending(worse, loss))]
+        for i, (x, loss) in enumerate({1.0: 2.4, 0.1111: 2.45, 0.1: 2.5}.items())
+    }
+    assert 0.1 not in replace(ladder, slots=slots).wanted()
+
+
 def test_of_two_rungs_as_good_the_one_to_build_on_is_named() -> None:
     ladder = _ladder({1.0: 0.5, 3.0: 0.4, 0.3333: 0.4})
     assert ladder.best == 0.3333

@@ -46,12 +46,6 @@ def _curve(train: tuple[float, ...], val: tuple[float, ...], n_classes: int | No
     return Run(0, "complete", {}, val[-1], curve=curve, reports=val)
 
 
-def test_a_validation_loss_that_never_moved_is_a_dead_networks() -> None:
-    train = (0.44, 0.45, 0.43, 0.44, 0.45)
-    assert read_lr(_curve(train, (0.43991,) * 5)) == LrReading("down", far=True)
-    assert read_lr(_curve(train, (*(0.43991,) * 4, 0.43992))) == LrReading("up", far=True)  # it does, but hardly
-
-
 @pytest.mark.parametrize(("n_classes", "far"), [(None, True), (57, False), (16, True)])
 def test_a_run_whose_first_epoch_left_chance_clearly_is_not_far_below(n_classes: int | None, far: bool) -> None:
     val = (2.92, 2.7, 2.5, 2.3, 2.2, 2.1, 2.05)  # of 57 classes half of what there was to learn was learned at once
