@@ -125,9 +125,9 @@ def _began_at_once(run: Run) -> bool:
     The floor of a language model lies at half of it, or above.
     """
     curve = run.curve
-    if curve is None or not len(curve) or (curve.n_classes or 0) <= 2:
+    if curve is None or not len(curve) or curve.n_classes is None or curve.n_classes <= 2:
         return False
-    return bool(0 < curve.val_loss[0] <= LEARNED * math.log(curve.n_classes or 0))
+    return bool(0 < curve.val_loss[0] <= LEARNED * math.log(curve.n_classes))
 
 
 def is_error(run: Run) -> bool:
